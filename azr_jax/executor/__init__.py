@@ -1,0 +1,1 @@
+"""Runs code nobody trusts. Standard library and libc; never imports JAX."""

@@ -1,0 +1,1 @@
+"""The policy network: specification, decoder, attention, Hugging Face weights in and out."""

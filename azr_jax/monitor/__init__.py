@@ -1,0 +1,1 @@
+"""Metrics, console, report, watchdog. Called by others; calls nobody."""

@@ -1,0 +1,1 @@
+"""The loop: seeding, one iteration, training."""
