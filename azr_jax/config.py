@@ -1,0 +1,333 @@
+"""From a recipe file and `--config.x.y=z` flags to a config that is known to be good, or a list of what is wrong.
+
+`configs/base.py` holds every field with its value and meaning; this file holds what each field may be, what the
+presets fill in, and the checks across fields. All problems are found before any device is touched and reported
+together. What depends on the model's shape and the devices is checked in selfplay/build.py, which knows them.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "buffer.evict": "oldest_first",
+        "rewards.zero_learnability": 0.0,
+        "learner.weighting": "sequence",
+        "learner.entropy": 0.001,
+        "learner.clip_high": 0.2,
+    },
+    "reference": {
+        "buffer.evict": "keep_oldest",
+        "rewards.zero_learnability": -0.5,
+        "learner.weighting": "token",
+        "learner.entropy": 0.0,
+        "learner.clip_high": 0.28,
+    },
+}
+
+
+class ConfigError(ValueError):
+    """Everything that is wrong with a config, one line each."""
+
+    def __init__(self, problems: list[str]):
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a field may be: `parse` turns a flag's text into a value, `good` judges a value, `wanted` says it in words."""
+
+    parse: Callable[[str], Any]
+    good: Callable[[Any], bool]
+    wanted: str
+
+
+def integer(low: int, high: int | None = None) -> Rule:
+    def good(value: Any) -> bool:
+        return type(value) is int and value >= low and (high is None or value <= high)
+
+    return Rule(int, good, f"a whole number from {low}" + (f" to {high}" if high is not None else " up"))
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
+    def good(value: Any) -> bool:
+        in_range = type(value) in (int, float) and low <= value <= high
+        return in_range and math.isfinite(value) and not (above and value == low)
+
+    bounds = f"above {low:g}" if above else f"from {low:g}"
+    return Rule(float, good, f"a number {bounds}" + (f" to {high:g}" if high != math.inf else " up"))
+
+
+def one_of(*names: str) -> Rule:
+    return Rule(str, lambda value: value in names, " | ".join(names))
+
+
+def some_of(*names: str, empty: bool = False) -> Rule:
+    def parse(text: str) -> tuple[str, ...]:
+        if text.strip().startswith(("(", "[")):
+            return tuple(ast.literal_eval(text))
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+
+    def good(value: Any) -> bool:
+        if not isinstance(value, (tuple, list)) or not (value or empty):
+            return False
+        return all(isinstance(item, str) and item in names for item in value) and len(set(value)) == len(value)
+
+    return Rule(parse, good, f"{'any' if empty else 'at least one'} of {', '.join(names)}, each once, joined by commas")
+
+
+def text(*, empty: bool = True) -> Rule:
+    return Rule(
+        str, lambda value: isinstance(value, str) and bool(value or empty), "a text" + ("" if empty else ", not empty")
+    )
+
+
+def boolean() -> Rule:
+    words = {"true": True, "1": True, "false": False, "0": False}
+    return Rule(lambda word: words[word.lower()], lambda value: type(value) is bool, "true or false")
+
+
+RULES: dict[str, Rule] = {
+    "seed": integer(0, 2**31 - 1),
+    "iterations": integer(1),
+    "batch_size": integer(1),
+    "preset": one_of(*PRESETS),
+    "model.name": text(empty=False),
+    "model.cache_dir": text(),
+    "model.dtype": one_of("float32", "bfloat16"),
+    "model.remat": one_of("none", "dots", "full"),
+    "model.attention": one_of("auto", "xla", "cudnn", "splash"),
+    "tasks.kinds": some_of("deduction", "abduction", "induction", "error"),
+    "tasks.references": integer(0, 64),
+    "tasks.estimate_attempts": integer(2),
+    "tasks.train_proposer": boolean(),
+    "tasks.train_on_estimates": boolean(),
+    "tasks.prompt_style": one_of("think", "chat", "completion"),
+    "tasks.induction_inputs": integer(2, 64),
+    "tasks.induction_shown": integer(1, 63),
+    "tasks.induction_reward": one_of("binary", "fraction"),
+    "tasks.strip_comments": boolean(),
+    "seeding.factor": integer(1),
+    "seeding.max_rounds": integer(1),
+    "seeding.import_from": text(),
+    "buffer.capacity": integer(1),
+    "buffer.evict": one_of("oldest_first", "keep_oldest"),
+    "buffer.reference_sampling": one_of("uniform", "recent", "learnability"),
+    "buffer.solve_sampling": one_of("max_new", "half_new", "uniform"),
+    "rewards.learnability": one_of("paper", "peak"),
+    "rewards.peak_power": number(0, above=True),
+    "rewards.zero_learnability": number(-1, 1),
+    "rewards.wrong": number(-10, 0),
+    "rewards.format_error": number(-10, 0),
+    "rollout.max_prompt_tokens": integer(8),
+    "rollout.max_new_tokens": integer(1),
+    "rollout.slots": integer(1),
+    "rollout.page_size": integer(1),
+    "rollout.pages": integer(0),
+    "rollout.decode_steps": integer(1),
+    "rollout.temperature": number(0, 10, above=True),
+    "rollout.top_k": integer(0),
+    "rollout.top_p": number(0, 1, above=True),
+    "rollout.min_p": number(0, 1),
+    "executor.timeout_s": number(0.05, 600),
+    "executor.memory_mb": integer(32),
+    "executor.workers": integer(0, 1024),
+    "executor.allow_weak": boolean(),
+    "learner.lr": number(0, 1),
+    "learner.warmup": integer(0),
+    "learner.grad_clip": number(0, above=True),
+    "learner.advantage": one_of("trr", "reinforce_pp", "grpo", "rloo"),
+    "learner.weighting": one_of("sequence", "token"),
+    "learner.loss": one_of("token_mean", "sequence_mean"),
+    "learner.entropy": number(-1, 1),
+    "learner.clip_low": number(0, 1, above=True),
+    "learner.clip_high": number(0, above=True),
+    "learner.importance": one_of("none", "token", "sequence"),
+    "learner.importance_cap": number(1),
+    "learner.row_tokens": integer(0),
+    "learner.microbatch": integer(0),
+    "learner.max_bad_steps": integer(1),
+    "mesh.fsdp": integer(-1),
+    "mesh.tensor": integer(1),
+    "checkpoint.every": integer(1),
+    "checkpoint.keep": integer(1),
+    "monitor.sinks": some_of("tensorboard", "wandb", "trackio", empty=True),
+    "monitor.report_every": integer(0),
+}
+
+
+def load(path: str, overrides: dict[str, str]) -> tuple[ConfigDict, list[str]]:
+    """The recipe with the overrides applied, its preset filled in, and everything that is wrong with it."""
+    config = read_recipe(path)
+    problems = _apply(config, overrides)
+    problems += check(config)
+    if config.get("preset") in PRESETS:
+        fill_preset(config)
+        problems += check_across(config) if not problems else []
+    return config, problems
+
+
+def read_recipe(path: str) -> ConfigDict:
+    """Runs the recipe file and returns its get_config()."""
+    file = Path(path)
+    if not file.is_file():
+        known = sorted(str(near) for near in Path("configs").glob("*.py"))
+        raise ConfigError(
+            [f"--config={path}: there is no such file" + (f"; recipes here: {', '.join(known)}" if known else "")]
+        )
+    # Recipes import configs.base; make that work from any working directory.
+    root = str(file.resolve().parent.parent)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    spec = importlib.util.spec_from_file_location(f"recipe_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config()
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError([f"--config={path}: the recipe does not load: {type(error).__name__}: {error}"]) from error
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """{"learner.lr": 1e-6, ...}, in the order of the recipe."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat.update({f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def put(config: ConfigDict, field: str, value: Any) -> None:
+    *path, name = field.split(".")
+    for part in path:
+        config = config[part]
+    with config.ignore_type():
+        config[name] = value
+
+
+def _apply(config: ConfigDict, overrides: dict[str, str]) -> list[str]:
+    problems = []
+    for field, given in overrides.items():
+        rule = RULES.get(field)
+        if rule is None:
+            near = get_close_matches(field, RULES, n=1)
+            inside = [name for name in RULES if name.startswith(field + ".")]
+            hint = f"did you mean {near[0]}?" if near else "fields are listed in configs/base.py"
+            problems.append(
+                f"--config.{field}={given}: no such field; {('its fields: ' + ', '.join(inside)) if inside else hint}"
+            )
+            continue
+        try:
+            put(config, field, rule.parse(given))
+        except (ValueError, KeyError, SyntaxError):
+            problems.append(f"--config.{field}={given}: should be {rule.wanted}")
+    return problems
+
+
+def check(config: ConfigDict) -> list[str]:
+    """Each field by itself: known, of the right type, in range. None is left to the preset."""
+    problems = []
+    flat = flatten(config)
+    for field, value in flat.items():
+        rule = RULES.get(field)
+        if rule is None:
+            near = get_close_matches(field, RULES, n=1)
+            problems.append(f"{field}={value!r}: no such field" + (f"; did you mean {near[0]}?" if near else ""))
+        elif not rule.good(value) and not (value is None and field in PRESETS["paper"]):
+            problems.append(f"{field}={value!r}: should be {rule.wanted}")
+    problems += [
+        f"{field}: the recipe does not have this field; start from configs/base.py"
+        for field in RULES
+        if field not in flat
+    ]
+    return problems
+
+
+def fill_preset(config: ConfigDict) -> None:
+    flat = flatten(config)
+    for field, value in PRESETS[config.preset].items():
+        if field in flat and flat[field] is None:
+            put(config, field, value)
+
+
+def check_across(config: ConfigDict) -> list[str]:
+    """What fields say about each other."""
+    c, problems = config, []
+
+    def need(good: bool, message: str) -> None:
+        if not good:
+            problems.append(message)
+
+    kinds = tuple(c.tasks.kinds)
+    need(
+        c.tasks.induction_shown < c.tasks.induction_inputs,
+        f"tasks.induction_shown={c.tasks.induction_shown}: should be less than tasks.induction_inputs="
+        f"{c.tasks.induction_inputs}, so that hidden pairs remain to judge by",
+    )
+    need(
+        kinds != ("induction",) or bool(c.seeding.import_from),
+        "tasks.kinds=induction: induction takes its programs from the other kinds; add deduction, abduction or error, "
+        "or give seeding.import_from",
+    )
+    need(
+        c.buffer.capacity >= c.seeding.factor * c.batch_size,
+        f"buffer.capacity={c.buffer.capacity}: should be at least seeding.factor x batch_size = "
+        f"{c.seeding.factor * c.batch_size}, or the seeds alone overflow it",
+    )
+    longest = c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
+    need(
+        c.learner.row_tokens == 0 or c.learner.row_tokens >= longest,
+        f"learner.row_tokens={c.learner.row_tokens}: should be 0 or at least rollout.max_prompt_tokens + "
+        f"rollout.max_new_tokens = {longest}, or the longest rollout does not fit a row",
+    )
+    pages = math.ceil(longest / c.rollout.page_size)
+    need(
+        c.rollout.pages == 0 or c.rollout.pages >= pages,
+        f"rollout.pages={c.rollout.pages}: should be 0 or at least {pages}, the pages of one rollout at its longest",
+    )
+    need(
+        c.mesh.fsdp != 0,
+        "mesh.fsdp=0: should be -1 (all that mesh.tensor leaves) or a number of devices",
+    )
+    if c.seeding.import_from:
+        need(
+            Path(c.seeding.import_from).is_file(), f"seeding.import_from={c.seeding.import_from}: there is no such file"
+        )
+    return problems
+
+
+def diff(config: ConfigDict, base: ConfigDict) -> list[tuple[str, Any, Any]]:
+    """(field, value of base, value here) where they differ. Both with their preset filled in."""
+    old = flatten(base)
+    return [(field, old.get(field), value) for field, value in flatten(config).items() if old.get(field) != value]
+
+
+def to_json(config: ConfigDict) -> str:
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def from_json(written: str) -> ConfigDict:
+    def with_tuples(value: Any) -> Any:  # JSON has no tuples
+        if isinstance(value, dict):
+            return {key: with_tuples(inner) for key, inner in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    return ConfigDict(with_tuples(json.loads(written)))

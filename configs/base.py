@@ -1,0 +1,103 @@
+"""The settings of the Absolute Zero paper: every field, its value, and one line of meaning.
+
+Recipes beside this file state only what differs. Any field can be changed on the command line:
+
+    python -m azr_jax.main --config=configs/qwen7b.py --config.learner.lr=5e-7 --config.tasks.kinds=deduction,abduction
+
+A field that is None takes its value from the preset: `paper` is what the paper says, `reference` is what its public
+code does (azr_jax/config.py lists both). What values are allowed stands in azr_jax/config.py too.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    c = ConfigDict()
+    c.seed = 0  # everything random follows from it: weights of `random:` models, tasks drawn, tokens sampled
+    c.iterations = 500  # propose -> validate -> estimate -> solve -> update, this many times
+    c.batch_size = 64  # B: proposals, and solved tasks, per role and kind in one iteration
+    c.preset = "paper"  # paper | reference: fills every field that is None
+
+    c.model = ConfigDict()
+    c.model.name = "Qwen/Qwen2.5-7B"  # a local folder, or a Hugging Face name; `random:tiny` for tests
+    c.model.cache_dir = ""  # where converted models are kept; empty: the user's cache directory
+    c.model.dtype = "bfloat16"  # compute type; master weights and optimizer state are float32 whatever it is
+    c.model.remat = "full"  # none | dots | full: what the backward pass computes again instead of keeping
+    c.model.attention = "auto"  # auto | xla | cudnn | splash: the learner's attention
+
+    c.tasks = ConfigDict()
+    c.tasks.kinds = ("deduction", "abduction", "induction")  # which kinds to play; `error` is an ablation
+    c.tasks.references = 6  # K: tasks of the buffer shown to the proposer; 0 is an ablation
+    c.tasks.estimate_attempts = 8  # n: attempts that measure how hard a new task is
+    c.tasks.train_proposer = True  # False: only the solver learns (ablation)
+    c.tasks.train_on_estimates = False  # True: the attempts that measured difficulty train the solver too
+    c.tasks.prompt_style = "think"  # think (paper) | chat (the model's own template) | completion (small base models)
+    c.tasks.induction_inputs = 10  # inputs asked for in an induction proposal
+    c.tasks.induction_shown = 5  # input/output pairs the solver sees; the others judge its program
+    c.tasks.induction_reward = "binary"  # binary (all hidden pairs) | fraction (share of hidden pairs)
+    c.tasks.strip_comments = True  # remove comments and docstrings from the programs shown in prompts
+
+    c.seeding = ConfigDict()
+    c.seeding.factor = 4  # S: every buffer is filled to S x batch_size before training
+    c.seeding.max_rounds = 60  # rounds of batch_size proposals per kind before seeding gives up and says why
+    c.seeding.import_from = ""  # a file in the public seed-buffer format to start from, re-validated row by row
+
+    c.buffer = ConfigDict()
+    c.buffer.capacity = 16384  # tasks kept per kind
+    c.buffer.evict = None  # oldest_first | keep_oldest: who goes when a buffer is full; seeds never go
+    c.buffer.reference_sampling = "uniform"  # uniform | recent | learnability (solve rates near one half)
+    c.buffer.solve_sampling = "max_new"  # max_new (this iteration's tasks first) | half_new | uniform
+
+    c.rewards = ConfigDict()
+    c.rewards.learnability = "paper"  # paper: 1 - r, 0 at r = 0 and 1 | peak: [4 r (1 - r)]^k
+    c.rewards.peak_power = 1.0  # k of `peak`
+    c.rewards.zero_learnability = None  # reward of a valid proposal whose learnability is 0
+    c.rewards.wrong = -0.5  # a well-formed completion that is refused or wrong
+    c.rewards.format_error = -1.0  # a completion without the blocks asked for
+
+    c.rollout = ConfigDict()
+    c.rollout.max_prompt_tokens = 6144  # prompts over it lose references, one by one
+    c.rollout.max_new_tokens = 8096  # completions are cut here
+    c.rollout.slots = 256  # completions decoded side by side
+    c.rollout.page_size = 64  # tokens per page of the key/value cache
+    c.rollout.pages = 0  # pages of the cache; 0: enough for every slot at its longest
+    c.rollout.decode_steps = 32  # tokens decoded on the device between two looks of the host
+    c.rollout.temperature = 1.0  # the learner scores at the same temperature
+    c.rollout.top_k = 0  # 0: off
+    c.rollout.top_p = 1.0  # 1: off
+    c.rollout.min_p = 0.0  # 0: off
+
+    c.executor = ConfigDict()
+    c.executor.timeout_s = 10.0  # wall-clock limit of one program
+    c.executor.memory_mb = 512  # memory limit of one program
+    c.executor.workers = 0  # programs run side by side; 0: one per core
+    c.executor.allow_weak = False  # True: run even where the machine lacks the least isolation asked for
+
+    c.learner = ConfigDict()
+    c.learner.lr = 1e-6  # AdamW, constant
+    c.learner.warmup = 0  # iterations of linear warm-up
+    c.learner.grad_clip = 1.0  # global norm
+    c.learner.advantage = "trr"  # trr (one baseline per role and kind) | reinforce_pp | grpo | rloo
+    c.learner.weighting = None  # sequence | token: what the baseline's mean and deviation average over
+    c.learner.loss = "token_mean"  # token_mean | sequence_mean
+    c.learner.entropy = None  # weight of the entropy bonus
+    c.learner.clip_low = 0.2  # PPO clip; has no effect while there is one step per iteration
+    c.learner.clip_high = None  # PPO clip, upper side
+    c.learner.importance = "none"  # none | token | sequence: truncated sampler/learner importance weights
+    c.learner.importance_cap = 2.0  # where they are truncated
+    c.learner.row_tokens = 0  # tokens of a packed row; 0: the longest prompt plus the longest completion
+    c.learner.microbatch = 0  # packed rows per gradient step of the accumulation, all devices; 0: one per device
+    c.learner.max_bad_steps = 3  # updates skipped in a row for a gradient that is not finite, before it stops
+
+    c.mesh = ConfigDict()
+    c.mesh.fsdp = -1  # devices the weights are sharded over; -1: all that `tensor` leaves
+    c.mesh.tensor = 1  # devices a layer is split over
+
+    c.checkpoint = ConfigDict()
+    c.checkpoint.every = 10  # iterations between checkpoints; the last one is always saved
+    c.checkpoint.keep = 2  # how many of the latest are kept
+
+    c.monitor = ConfigDict()
+    c.monitor.sinks = ("tensorboard",)  # beside metrics.jsonl: tensorboard, wandb, trackio
+    c.monitor.report_every = 10  # iterations between two writings of report.html; 0: only at the end
+    return c
