@@ -48,7 +48,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """What a field may be: `parse` turns a flag's text into a value, `good` judges a value, `wanted` says it in words."""
+    """What a field may be: `parse` reads a flag's text, `good` judges a value, `wanted` says it in words."""
 
     parse: Callable[[str], Any]
     good: Callable[[Any], bool]
