@@ -1,0 +1,119 @@
+"""Wrong flags are all named at once, before anything is started; good ones give exactly what was asked for."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from azr_jax import config
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted((ROOT / "configs").glob("*.py"))
+BASE = str(ROOT / "configs/base.py")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_sound_and_has_every_field(recipe):
+    loaded, problems = config.load(str(recipe), {})
+    assert problems == []
+    assert set(config.flatten(loaded)) == set(config.RULES)
+
+
+def test_every_field_of_base_has_one_line_of_meaning():
+    for line in (ROOT / "configs/base.py").read_text().splitlines():
+        if line.startswith("    c.") and "ConfigDict()" not in line:
+            assert "  # " in line, line
+
+
+def test_all_problems_are_reported_at_once_and_each_says_what_would_be_right():
+    _, problems = config.load(
+        BASE, {"learner.lrr": "1", "seed": "x", "tasks.kinds": "deduction,magic", "mesh.tensor": "0"}
+    )
+    text = "\n".join(problems)
+    assert len(problems) == 4
+    assert "learner.lrr" in text and "did you mean learner.lr?" in text
+    assert "seed=x" in text and "whole number" in text
+    assert "magic" in text and "abduction" in text
+    assert "mesh.tensor=0" in text and "from 1 up" in text
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "value"),
+    [
+        ("learner.lr", "5e-7", 5e-7),
+        ("iterations", "7", 7),
+        ("tasks.kinds", "deduction,abduction", ("deduction", "abduction")),
+        ("tasks.kinds", "('error',)", ("error",)),
+        ("tasks.train_proposer", "false", False),
+        ("monitor.sinks", "", ()),
+    ],
+)
+def test_an_override_arrives_with_its_type(field, given, value):
+    loaded, problems = config.load(BASE, {field: given})
+    assert problems == []
+    assert config.flatten(loaded)[field] == value
+
+
+def test_presets_fill_what_is_not_said_and_leave_what_is():
+    paper, _ = config.load(BASE, {})
+    reference, _ = config.load(BASE, {"preset": "reference", "learner.entropy": "0.01"})
+    assert (paper.learner.weighting, paper.learner.entropy, paper.rewards.zero_learnability) == ("sequence", 0.001, 0.0)
+    assert (reference.learner.weighting, reference.rewards.zero_learnability) == ("token", -0.5)
+    assert reference.learner.entropy == 0.01
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"tasks.induction_shown": "10"}, "hidden pairs"),
+        ({"tasks.kinds": "induction"}, "takes its programs"),
+        ({"buffer.capacity": "8"}, "seeding.factor x batch_size = 256"),
+        ({"learner.row_tokens": "100"}, "14240"),
+        ({"rollout.pages": "3"}, "at least 223"),  # ceil(14240 / 64)
+        ({"mesh.fsdp": "0"}, "-1"),
+        ({"seeding.import_from": "/no/such/file"}, "no such file"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_named(overrides, named):
+    _, problems = config.load(BASE, overrides)
+    assert len(problems) == 1 and named in problems[0]
+
+
+def test_a_config_survives_its_own_json():
+    loaded, _ = config.load(BASE, {})
+    again = config.from_json(config.to_json(loaded))
+    assert config.flatten(again) == config.flatten(loaded)
+
+
+def test_the_diff_names_only_what_differs():
+    base, _ = config.load(BASE, {})
+    changed, _ = config.load(BASE, {"learner.lr": "2e-6"})
+    assert config.diff(changed, base) == [("learner.lr", 1e-6, 2e-6)]
+
+
+def test_a_field_only_a_recipe_has_is_refused():
+    loaded = config.read_recipe(BASE)
+    loaded.learner = ConfigDict({**loaded.learner.to_dict(), "lrate": 1.0})
+    assert any("learner.lrate" in problem for problem in config.check(loaded))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--config=configs/none.py"], ["no such file", "configs/base.py"]),
+        (["--config.learner.lr=fast", "--config.batch_sise=4"], ["learner.lr=fast", "did you mean batch_size?"]),
+        (["--workdri=/tmp/x"], ["workdri"]),
+        (["iterations=3"], ["--config.<field>=<value>"]),
+        (["--config.seed"], ["--config.seed=<value>"]),
+    ],
+)
+def test_the_command_line_says_what_is_wrong_in_one_line_each_and_exits_with_2(arguments, named):
+    done = subprocess.run(
+        [sys.executable, "-m", "azr_jax.main", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    for word in named:
+        assert word in done.stderr
