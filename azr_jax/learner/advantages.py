@@ -1,0 +1,107 @@
+"""Rewards to advantages: TRR++ (one baseline per role and kind), and three other baselines for comparison.
+
+NumPy in float64, on the host: a few hundred numbers per iteration. Every token of a completion gets its sequence's
+advantage; spreading it over tokens is packing's work. No discounting and no value network, on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+NAMES = ("trr", "reinforce_pp", "grpo", "rloo")
+WEIGHTINGS = ("sequence", "token")
+
+
+class Advantages(NamedTuple):
+    values: np.ndarray  # float32, one per reward, in the order given
+    groups: int  # how many baselines there were
+    flat_groups: int  # those whose rewards are all equal: they teach nothing, and their advantages are zero
+
+
+def advantages(
+    name: str,
+    rewards: Sequence[float],
+    groups: Sequence[Hashable],
+    tasks: Sequence[int],
+    lengths: Sequence[int],
+    weighting: str,
+    *,
+    expected: Sequence[Hashable] = (),
+) -> Advantages:
+    """One advantage per completion.
+
+    `groups` says which (role, kind) each completion belongs to. `tasks` says which task it is an attempt at: `grpo`
+    and `rloo` compare attempts at the same task; a negative number means that the prompt was sampled once (a
+    proposal), and those compare within their group. `lengths` are the completions' tokens. With weighting `sequence`
+    each completion counts once in mean and deviation (the paper), with `token` once per token (the reference code).
+    `expected` lists groups that must have rewards.
+    """
+    if name not in NAMES:
+        raise ValueError(f"advantage={name!r}: should be one of {', '.join(NAMES)}")
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"weighting={weighting!r}: should be one of {', '.join(WEIGHTINGS)}")
+    reward_S = _checked(rewards, groups, tasks, lengths, expected)
+    weight_S = np.ones(len(reward_S)) if weighting == "sequence" else np.asarray(lengths, np.float64)
+
+    members: dict[Hashable, list[int]] = {}
+    for index in range(len(reward_S)):
+        members.setdefault(_baseline_of(name, groups[index], tasks[index]), []).append(index)
+    value_S, flat = np.zeros(len(reward_S)), 0
+    for indices in members.values():
+        reward, weight = reward_S[indices], weight_S[indices]
+        # Exact comparison: a deviation computed from equal rewards can come out as 1e-17 and blow them up.
+        if reward.min() == reward.max() or np.count_nonzero(weight) < 2:
+            flat += 1
+        else:
+            value_S[indices] = _leave_one_out(reward, weight) if name == "rloo" else _standardised(reward, weight)
+    return Advantages(value_S.astype(np.float32), len(members), flat)
+
+
+def _baseline_of(name: str, group: Hashable, task: int) -> Hashable:
+    if name == "reinforce_pp":
+        return "all"
+    if name == "trr" or task < 0:
+        return ("group", group)
+    return ("task", group, task)
+
+
+def _standardised(reward: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(r - mean) / std, both weighted; the population's deviation."""
+    mean = np.average(reward, weights=weight)
+    std = np.sqrt(np.average((reward - mean) ** 2, weights=weight))
+    return (reward - mean) / std if std > 0 else np.zeros_like(reward)
+
+
+def _leave_one_out(reward: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """r_i minus the mean of the others."""
+    others = weight.sum() - weight
+    return reward - ((weight * reward).sum() - weight * reward) / others
+
+
+def _checked(
+    rewards: Sequence[float],
+    groups: Sequence[Hashable],
+    tasks: Sequence[int],
+    lengths: Sequence[int],
+    expected: Sequence[Hashable],
+) -> np.ndarray:
+    reward_S = np.asarray(rewards, np.float64)
+    if reward_S.size == 0:
+        raise ValueError("rewards: none given; an iteration must hand over at least one completion")
+    for field, given in (("groups", groups), ("tasks", tasks), ("lengths", lengths)):
+        if len(given) != len(reward_S):
+            raise ValueError(f"{field}: {len(given)} given for {len(reward_S)} rewards; should be one each")
+    missing = [group for group in expected if group not in set(groups)]
+    if missing:
+        raise ValueError(f"groups: no completion belongs to {missing}; every expected group needs at least one")
+    bad = np.flatnonzero(~np.isfinite(reward_S))
+    if bad.size:
+        raise ValueError(
+            f"rewards[{bad[0]}]={reward_S[bad[0]]} (group {groups[int(bad[0])]}, {bad.size} in all): should be finite"
+        )
+    if min(lengths) < 0:
+        raise ValueError(f"lengths: {min(lengths)} given; should be the number of tokens, from 0 up")
+    return reward_S

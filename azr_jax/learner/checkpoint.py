@@ -1,0 +1,219 @@
+"""Checkpoints by Orbax: written beside the training, whole or not at all, restored exactly or onto other devices.
+
+One checkpoint is a folder named by its iteration, with four items: `params` (what is trained), `learner` (the rest of
+the TrainState), `extra` (a JSON dict of the caller: buffers' cursors and checksums, metrics cursor, config, versions)
+and `digests`. Orbax writes under a temporary name and renames at the end, so a folder with a plain number is complete;
+but it does not notice a byte that changed on disk, so every array has a digest that is compared when it is restored.
+Arrays are stored under their path in the tree, and a mismatch of names or shapes is named before anything is read.
+
+Left out on purpose: what stands in `extra` is checked by those who wrote it. Paths may be local or `gs://`.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.sharding import NamedSharding, SingleDeviceSharding
+
+from azr_jax.learner.step import TrainState
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointError(RuntimeError):
+    """There is nothing to restore, or it is damaged, or it belongs to another model or other settings."""
+
+
+class Mismatch(CheckpointError):
+    """The checkpoint holds other arrays than asked for: another model, optimizer or set of trained weights."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    iteration: int
+    state: TrainState
+    extra: dict[str, Any]
+
+
+class Checkpointer:
+    """Checkpoints under workdir/checkpoints: the last `keep`, and every one whose iteration `keep_every` divides."""
+
+    def __init__(self, workdir: str | Path, *, keep: int = 2, keep_every: int = 0):
+        self.folder = epath.Path(workdir) / "checkpoints"
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, keep_period=keep_every or None, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def save(self, iteration: int, state: TrainState, extra: dict[str, Any]) -> None:
+        """Returns when the state may be donated again; the writing goes on behind. Waits for a save still under way.
+
+        Checkpoints of this iteration or later ones are of a future that was given up (a damaged one that was passed
+        over, say), and go.
+        """
+        self.wait()
+        for later in self.iterations():
+            if later >= iteration:
+                self._manager.delete(later)
+        params, rest = _named(state.params), _named(replace(state, params=None))
+        digests = {name: int(digest) for name, digest in jax.device_get(_digests(params | rest)).items()}
+        save = ocp.args
+        self._manager.save(
+            iteration,
+            args=save.Composite(
+                params=save.StandardSave(params),
+                learner=save.StandardSave(rest),
+                extra=save.JsonSave(extra),
+                digests=save.JsonSave(digests),
+            ),
+            force=True,
+        )
+
+    def iterations(self) -> list[int]:
+        """Of the complete checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def restore(self, like: TrainState, iteration: int | None = None) -> Restored:
+        """The latest checkpoint that is whole, or that of `iteration`, with the types and shardings of `like`.
+
+        `like` may hold arrays or shapes (of jax.eval_shape). A damaged checkpoint is passed over with a warning.
+        """
+
+        def read(iteration: int) -> Restored:
+            params, rest = _named(like.params), _named(replace(like, params=None))
+            read = self._read(iteration, {"params": params, "learner": rest})
+            extra = self._json(iteration, "extra")
+            return Restored(iteration, _rebuilt(like, read), extra)
+
+        return self._latest_whole(read, iteration)
+
+    def restore_params(self, like: Any = None, iteration: int | None = None) -> Any:
+        """The trained weights alone, as the tree `like`; without it, {path: array} in the host's memory."""
+
+        def read(iteration: int) -> Any:
+            wanted = _named(like) if like is not None else self._stored(iteration, "params")
+            read = self._read(iteration, {"params": wanted})
+            return _rebuilt(like, read) if like is not None else {n: np.asarray(a) for n, a in read.items()}
+
+        return self._latest_whole(read, iteration)
+
+    def wait(self) -> None:
+        """Until the save under way is complete; raises what went wrong in it."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def _latest_whole(self, read: Any, iteration: int | None) -> Any:
+        self.wait()
+        here = self.iterations()
+        if iteration is not None and iteration not in here:
+            raise CheckpointError(f"{self.folder}: no checkpoint of iteration {iteration}; there are {here}")
+        damaged = []
+        for candidate in reversed(here) if iteration is None else [iteration]:
+            try:
+                return read(candidate)
+            except Mismatch:
+                raise
+            except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
+                damaged.append(f"{candidate} ({type(error).__name__}: {str(error).splitlines()[0][:200]})")
+                log.warning("checkpoint %s in %s is damaged and passed over", damaged[-1], self.folder)
+        if damaged:
+            raise CheckpointError(f"{self.folder}: every checkpoint asked for is damaged: {'; '.join(damaged)}")
+        raise CheckpointError(f"{self.folder}: there is no checkpoint")
+
+    def _read(self, iteration: int, wanted: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Arrays by name, after comparing names and shapes beforehand and digests afterwards."""
+        for item, arrays in wanted.items():
+            _compare(iteration, item, arrays, self._stored(iteration, item))
+        targets = {item: {n: _target(a) for n, a in arrays.items()} for item, arrays in wanted.items()}
+        read = self._manager.restore(
+            iteration,
+            args=ocp.args.Composite(**{item: ocp.args.StandardRestore(arrays) for item, arrays in targets.items()}),
+        )
+        arrays = {name: array for item in wanted for name, array in read[item].items()}
+        noted = self._json(iteration, "digests")
+        for name, digest in jax.device_get(_digests(arrays)).items():
+            if int(digest) != noted[name]:
+                raise CheckpointError(f"{name} is not what was saved")
+        return arrays
+
+    def _json(self, iteration: int, item: str) -> dict[str, Any]:
+        return self._manager.restore(iteration, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))[item]
+
+    def _stored(self, iteration: int, item: str) -> dict[str, Any]:
+        metadata = self._manager.item_metadata(iteration)[item]
+        if metadata is None:
+            raise CheckpointError(f"the item {item} is missing")
+        return dict(metadata.tree)
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    """{path: array}; a tree's structure is the caller's, its names are the file's."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _rebuilt(like: Any, arrays: dict[str, Any]) -> Any:
+    if isinstance(like, TrainState):
+        params = _rebuilt(like.params, arrays)
+        return replace(_rebuilt_tree(replace(like, params=None), arrays), params=params)
+    return _rebuilt_tree(like, arrays)
+
+
+def _rebuilt_tree(like: Any, arrays: dict[str, Any]) -> Any:
+    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)])
+
+
+def _compare(iteration: int, item: str, wanted: dict[str, Any], stored: dict[str, Any]) -> None:
+    for name in sorted(wanted.keys() | stored.keys()):
+        has, wants = (
+            None if (a := arrays.get(name)) is None else (tuple(a.shape), jnp.dtype(a.dtype).name)
+            for arrays in (stored, wanted)
+        )
+        if has != wants:
+            raise Mismatch(
+                f"checkpoint {iteration}, {item}: {name} is {_words(has)} there, and should be {_words(wants)}; the "
+                "checkpoint is of another model, optimizer or set of trained weights"
+            )
+
+
+def _words(kind: tuple[tuple[int, ...], str] | None) -> str:
+    return "absent" if kind is None else f"{kind[1]}{list(kind[0])}"
+
+
+def _target(array: Any) -> jax.ShapeDtypeStruct:
+    """Where and as what an array is to be restored."""
+    sharding = getattr(array, "sharding", None)
+    mesh = jax.sharding.get_mesh()
+    if isinstance(sharding, NamedSharding) and not isinstance(sharding.mesh, jax.sharding.Mesh):
+        sharding = NamedSharding(mesh, sharding.spec)  # shapes traced under an abstract mesh
+    if not isinstance(sharding, jax.sharding.Sharding):
+        sharding = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
+
+
+@jax.jit
+def _digests(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Sum of (2 i + 1) x (the i-th element's bits) mod 2^32: the same on any mesh, other if one element is other."""
+    return {name: _digest(array) for name, array in arrays.items()}
+
+
+def _digest(array: jax.Array) -> jax.Array:
+    bits = jax.lax.bitcast_convert_type(array, f"uint{8 * array.dtype.itemsize}").astype(jnp.uint32)
+    index, stride = jnp.uint32(0), 1
+    for axis in reversed(range(array.ndim)):
+        sharding = jax.typeof(array).sharding
+        place = jax.lax.broadcasted_iota(jnp.uint32, array.shape, axis, out_sharding=sharding)
+        index, stride = index + place * jnp.uint32(stride % 2**32), stride * array.shape[axis]
+    return (bits * (2 * index + 1)).sum(dtype=jnp.uint32)

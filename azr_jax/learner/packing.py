@@ -1,0 +1,145 @@
+"""Samples of any length into dense rows: best fit, longest first, each sample a segment of its own.
+
+A batch is a stack of microbatches of rows. Its shape depends on the number of samples and the row length alone, never
+on how well they packed, so that the step is compiled once: microbatches at the end may be empty, and the step skips
+those. Completion tokens stand a second time in arrays of their own, gathered to the front of their row, because only
+they need the unembedding.
+
+Left out on purpose: a prompt shared by several samples is stored once per sample, and a sample is never split.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+Array = Any  # NumPy on the host, JAX inside the step
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt and what was sampled after it, with the sampler's log-probabilities of the completion's tokens."""
+
+    prompt: Sequence[int]
+    completion: Sequence[int]
+    sampler_logprobs: Sequence[float]
+    advantage: float
+
+    @property
+    def inputs(self) -> int:
+        """Tokens the model reads: the last one is only predicted, never read."""
+        return len(self.prompt) + len(self.completion) - 1
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Batch:
+    """M microbatches of R rows of T tokens. All arrays are [M, R, T]."""
+
+    tokens: Array
+    positions: Array  # of a token in its sample
+    segments: Array  # 1, 2, ... in a row; 0 is padding
+    # The n-th completion token of a row, for n < T. `lengths` is 0 where there is none.
+    index: Array  # the position in the row whose hidden state predicts it
+    targets: Array
+    owners: Array  # the segment it belongs to
+    lengths: Array  # tokens of the completion it belongs to
+    advantages: Array
+    sampler_logprobs: Array
+    # Filled by the learner where an option needs them.
+    old_logprobs: Array | None = None  # before the first of several steps on this batch
+    reference_logprobs: Array | None = None  # under the start policy
+
+
+def pack(samples: Sequence[Sample], row_tokens: int, *, rows: int = 1) -> Batch:
+    """Rows of `row_tokens`, `rows` of them side by side in a microbatch. Samples with an empty completion are left out.
+
+    Rows that go side by side have about the same attention cost, so that no device waits for another.
+    """
+    used = [sample for sample in samples if len(sample.completion)]
+    _check(samples, used, row_tokens)
+    bins = best_fit([sample.inputs for sample in used], row_tokens)
+    bins.sort(key=lambda bin: -sum(used[index].inputs ** 2 for index in bin))
+    # There are never more rows than samples: this bound, rounded up, keeps the shape the same from batch to batch.
+    microbatches = _power_of_two(math.ceil(len(samples) / rows))
+    shape_MxRxT = (microbatches, rows, row_tokens)
+    batch = Batch(
+        *(np.zeros(shape_MxRxT, np.int32) for _ in range(7)),
+        *(np.zeros(shape_MxRxT, np.float32) for _ in range(2)),
+    )
+    for number, bin in enumerate(bins):
+        _fill_row(batch, divmod(number, rows), [used[index] for index in bin])
+    return batch
+
+
+def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Best fit decreasing: each item, longest first, goes where it leaves the least room. Indices per bin."""
+    bins: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # (what is left, bin), sorted
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        slot = bisect_left(room, (lengths[index], -1))
+        left, bin = room.pop(slot) if slot < len(room) else (capacity, len(bins))
+        if bin == len(bins):
+            bins.append([])
+        bins[bin].append(index)
+        insort(room, (left - lengths[index], bin))
+    return bins
+
+
+def padding_share(batch: Batch) -> float:
+    """Share of padding among the tokens computed: rows of microbatches that hold at least one sample."""
+    filled_MxRxT = np.asarray(batch.segments) > 0
+    computed = filled_MxRxT.any(axis=(1, 2)).sum() * filled_MxRxT[0].size
+    return 1.0 - float(filled_MxRxT.sum()) / float(computed)
+
+
+def _fill_row(batch: Batch, row: tuple[int, int], samples: Sequence[Sample]) -> None:
+    start = done = 0
+    for segment, sample in enumerate(samples, 1):
+        size, count, stop = len(sample.prompt), len(sample.completion), start + sample.inputs
+        here, there = (*row, slice(start, stop)), (*row, slice(done, done + count))
+        batch.tokens[here] = [*sample.prompt, *sample.completion][:-1]
+        batch.positions[here] = np.arange(sample.inputs)
+        batch.segments[here] = segment
+        batch.index[there] = start + size - 1 + np.arange(count)
+        batch.targets[there] = sample.completion
+        batch.owners[there] = segment
+        batch.lengths[there] = count
+        batch.advantages[there] = sample.advantage
+        batch.sampler_logprobs[there] = sample.sampler_logprobs
+        start, done = stop, done + count
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << (count - 1).bit_length()
+
+
+def _check(samples: Sequence[Sample], used: Sequence[Sample], row_tokens: int) -> None:
+    if not samples:
+        raise ValueError("samples: none given; a step needs at least one")
+    if not used:
+        raise ValueError(f"samples: all {len(samples)} completions are empty; a step needs at least one token to train")
+    for number, sample in enumerate(samples):
+        name = f"samples[{number}]"
+        if not len(sample.prompt):
+            raise ValueError(f"{name}.prompt is empty; it needs at least one token to predict the first one from")
+        if len(sample.sampler_logprobs) != len(sample.completion):
+            raise ValueError(
+                f"{name}.sampler_logprobs: {len(sample.sampler_logprobs)} for {len(sample.completion)} completion "
+                "tokens; should be one each"
+            )
+        if len(sample.completion) and sample.inputs > row_tokens:
+            raise ValueError(
+                f"{name}: {len(sample.prompt)} prompt and {len(sample.completion)} completion tokens do not fit a row "
+                f"of row_tokens={row_tokens}; it should be at least {sample.inputs}"
+            )
+        if not math.isfinite(sample.advantage):
+            raise ValueError(f"{name}.advantage={sample.advantage}: should be finite")
+        if not np.isfinite(np.asarray(sample.sampler_logprobs, np.float64)).all():
+            raise ValueError(f"{name}.sampler_logprobs: should all be finite")
