@@ -1,0 +1,253 @@
+"""The growing stores of tasks, one per kind: append, evict, sample, and a journal on disk to come back from.
+
+What happens in an iteration costs what is new in it, however many tasks are kept. Every task ever kept, and every
+solve rate measured, is one line of <folder>/<kind>.jsonl; `cursor()` goes into the checkpoint, and `load(cursor)`
+brings back exactly the state of that moment. All draws come from a random.Random the caller hands in.
+
+Left out on purpose: files of evicted tasks are not rewritten (500 iterations of the paper are about 100 MB).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from azr_jax.tasks.journal import Damaged, Journal, Position
+from azr_jax.tasks.programs import fingerprint
+from azr_jax.tasks.seedfile import read_seed_file, write_seed_file
+from azr_jax.tasks.types import InductionTask, Kind, Task, Triplet
+
+__all__ = ["Buffer", "BufferSettings", "Buffers", "Damaged", "Entry", "read_seed_file", "write_seed_file"]
+
+RECENT = 256  # how many of the newest tasks `recent` draws from
+UNMEASURED = 0.5  # chance of a task without a solve rate under `learnability`; one of rate 1/2 has 1
+LEAST = 0.05  # and one that all or none solved has this much, so that drawing always ends
+
+
+@dataclass(slots=True)
+class Entry:
+    """One kept task. Only `solve_rate` ever changes, and only through Buffer.set_solve_rate."""
+
+    id: int  # unique over all kinds
+    kind: Kind
+    task: Task
+    iteration: int  # when it was kept
+    references: tuple[int, ...]  # ids of the entries its proposer was shown
+    solve_rate: float | None = None
+    seed: bool = False  # kept before training; never evicted
+
+
+@dataclass(frozen=True)
+class BufferSettings:
+    capacity: int = 16384  # tasks per kind
+    evict: str = "oldest_first"  # oldest_first | keep_oldest (a full buffer refuses what is new)
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1:
+            raise ValueError(f"buffer.capacity={self.capacity}: should be at least 1")
+        if self.evict not in ("oldest_first", "keep_oldest"):
+            raise ValueError(f"buffer.evict={self.evict!r}: should be oldest_first or keep_oldest")
+
+
+class Buffer:
+    """The tasks of one kind. Made by Buffers, which numbers the entries of all kinds."""
+
+    def __init__(self, kind: Kind, settings: BufferSettings, next_id: Callable[[], int], journal: Journal | None):
+        self.kind, self.settings = kind, settings
+        self._next_id, self._journal = next_id, journal
+        self._clear()
+
+    def _clear(self) -> None:
+        self._slots: list[Entry] = []  # all kept entries; a new one takes the slot of the one it evicts
+        self._evictable: deque[int] = deque()  # slots of entries that are not seeds, oldest first
+        self._newest: deque[Entry] = deque(maxlen=RECENT)
+        self._by_id: dict[int, Entry] = {}
+        self._fingerprints: set[bytes] = set()
+        self._iteration_sum = 0
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._slots)
+
+    def append(self, task: Task, *, iteration: int, references: Sequence[int] = (), seed: bool = False) -> Entry | None:
+        """The new entry; None for a duplicate of a kept task, or when the buffer is full and does not evict."""
+        mark = _mark(task)
+        if mark in self._fingerprints or self._is_closed():
+            return None
+        entry = Entry(self._next_id(), self.kind, task, iteration, tuple(references), None, seed)
+        self._keep(entry, mark)
+        if self._journal is not None:
+            self._journal.append({"entry": _to_record(entry)})
+        return entry
+
+    def set_solve_rate(self, entry_id: int, solve_rate: float) -> None:
+        """Notes how often the task was solved. An entry evicted meanwhile is left alone."""
+        if not 0.0 <= solve_rate <= 1.0:
+            raise ValueError(f"solve_rate={solve_rate!r} of entry {entry_id}: should be from 0 to 1")
+        entry = self._by_id.get(entry_id)
+        if entry is None:
+            return
+        entry.solve_rate = solve_rate
+        if self._journal is not None:
+            self._journal.append({"solve_rate": solve_rate, "id": entry_id})
+
+    def sample_references(self, how_many: int, rng: random.Random, how: str = "uniform") -> list[Entry]:
+        """Distinct entries to show a proposer; fewer than asked for only where there are fewer."""
+        if how == "uniform":
+            return self._distinct(self._slots, how_many, rng)
+        if how == "recent":
+            return self._distinct([e for e in self._newest if e.id in self._by_id], how_many, rng)
+        if how == "learnability":
+            return self._learnable(how_many, rng)
+        raise ValueError(f"buffer.reference_sampling={how!r}: should be uniform, recent or learnability")
+
+    def sample_solve(
+        self, how_many: int, new: Sequence[Entry], rng: random.Random, how: str = "max_new"
+    ) -> list[Entry]:
+        """A batch to solve: a share of this iteration's `new` entries, then uniform draws from the whole buffer.
+
+        Each task once while there are enough; a buffer smaller than the batch gives some twice, an empty one nothing.
+        """
+        shares = {"max_new": how_many, "half_new": (how_many + 1) // 2, "uniform": 0}
+        if how not in shares:
+            raise ValueError(f"buffer.solve_sampling={how!r}: should be max_new, half_new or uniform")
+        chosen = self._distinct(new, shares[how], rng) if len(new) > shares[how] else list(new)
+        taken = {entry.id for entry in chosen}
+        # Enough even if every entry taken already is among the draws: at most len(chosen) of how_many fall away.
+        extra = self._distinct(self._slots, how_many, rng)
+        chosen += [entry for entry in extra if entry.id not in taken][: how_many - len(chosen)]
+        while self._slots and len(chosen) < how_many:
+            chosen.append(rng.choice(self._slots))
+        return chosen
+
+    def mean_age(self, iteration: int) -> float:
+        """Iterations since the kept tasks were kept, on average; 0 when there are none."""
+        return iteration - self._iteration_sum / len(self._slots) if self._slots else 0.0
+
+    def replay(self, records: Iterator[dict[str, Any]]) -> Iterator[Entry]:
+        """Becomes what the journal says, and gives back every entry that ever was, evicted ones too."""
+        self._clear()
+        for record in records:
+            if "entry" in record:
+                entry = _from_record(self.kind, record["entry"])
+                self._keep(entry, _mark(entry.task))
+                yield entry
+            elif record["id"] in self._by_id:
+                self._by_id[record["id"]].solve_rate = record["solve_rate"]
+
+    def _is_closed(self) -> bool:
+        full = len(self._slots) >= self.settings.capacity
+        return full and (self.settings.evict == "keep_oldest" or not self._evictable)
+
+    def _keep(self, entry: Entry, mark: bytes) -> None:
+        if len(self._slots) < self.settings.capacity:
+            slot = len(self._slots)
+            self._slots.append(entry)
+        else:
+            slot = self._evictable.popleft()
+            evicted = self._slots[slot]
+            self._slots[slot] = entry
+            del self._by_id[evicted.id]
+            self._fingerprints.discard(_mark(evicted.task))
+            self._iteration_sum -= evicted.iteration
+        if not entry.seed:
+            self._evictable.append(slot)
+        self._newest.append(entry)
+        self._by_id[entry.id] = entry
+        self._fingerprints.add(mark)
+        self._iteration_sum += entry.iteration
+
+    @staticmethod
+    def _distinct(entries: Sequence[Entry], how_many: int, rng: random.Random) -> list[Entry]:
+        return [entries[i] for i in rng.sample(range(len(entries)), min(how_many, len(entries)))]
+
+    def _learnable(self, how_many: int, rng: random.Random) -> list[Entry]:
+        """Draws uniformly and keeps a draw the likelier the nearer its solve rate is to one half."""
+        chosen: dict[int, Entry] = {}
+        while len(chosen) < min(how_many, len(self._slots)):
+            entry = rng.choice(self._slots)
+            rate = entry.solve_rate
+            chance = UNMEASURED if rate is None else max(4.0 * rate * (1.0 - rate), LEAST)
+            if rng.random() < chance:
+                chosen[entry.id] = entry
+        return list(chosen.values())
+
+
+class Buffers(Mapping[Kind, Buffer]):
+    """The buffers of all played kinds. With a folder they live on disk too; without one, in memory only."""
+
+    def __init__(self, kinds: Sequence[Kind], settings: BufferSettings | None = None, folder: Path | None = None):
+        self.settings, self.folder = settings or BufferSettings(), folder
+        self._ids = count()
+        self._journals = {kind: Journal(folder / f"{kind}.jsonl") for kind in kinds} if folder is not None else {}
+        self._buffers = {
+            kind: Buffer(kind, self.settings, lambda: next(self._ids), self._journals.get(kind)) for kind in kinds
+        }
+
+    def __getitem__(self, kind: Kind) -> Buffer:
+        return self._buffers[kind]
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(self._buffers)
+
+    def __len__(self) -> int:
+        return len(self._buffers)
+
+    def sample_program(self, rng: random.Random) -> Entry:
+        """An entry whose program an induction proposal is built on: any triplet; an induction task if there is none."""
+        sources = [buffer for kind, buffer in self._buffers.items() if kind != Kind.INDUCTION and len(buffer)]
+        sources = sources or [buffer for buffer in self._buffers.values() if len(buffer)]
+        if not sources:
+            raise ValueError("no buffer holds a program yet: seed deduction or abduction first, or import tasks")
+        return rng.choice(rng.choices(sources, weights=[len(buffer) for buffer in sources])[0]._slots)
+
+    def cursor(self) -> dict[str, Any]:
+        """Puts everything on disk and names that state; plain JSON, for the checkpoint."""
+        return {str(kind): asdict(journal.flush()) for kind, journal in self._journals.items()}
+
+    def load(self, cursor: Mapping[str, Any] | None = None, each: Callable[[Entry], None] = lambda entry: None) -> None:
+        """Back to the state the cursor names, cutting off what was written after it; without one, all there is.
+
+        `each` sees every entry ever kept, the evicted too, in order (novelty against the whole history starts there).
+        """
+        highest = -1
+        for kind, journal in self._journals.items():
+            until = None if cursor is None else Position(**cursor[kind]) if kind in cursor else Position()
+            for entry in self._buffers[kind].replay(journal.read(until)):
+                highest = max(highest, entry.id)
+                each(entry)
+        self._ids = count(highest + 1)
+
+    def close(self) -> None:
+        for journal in self._journals.values():
+            journal.flush()
+            journal.close()
+
+
+def _mark(task: Task) -> bytes:
+    return fingerprint(task.program, (task.input,) if isinstance(task, Triplet) else task.inputs)
+
+
+def _to_record(entry: Entry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "iteration": entry.iteration,
+        "references": entry.references,
+        "seed": entry.seed,
+        "task": asdict(entry.task),
+    }
+
+
+def _from_record(kind: Kind, record: dict[str, Any]) -> Entry:
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record["task"].items()
+    }
+    task = InductionTask(**fields) if kind == Kind.INDUCTION else Triplet(**fields)
+    return Entry(record["id"], kind, task, record["iteration"], tuple(record["references"]), None, record["seed"])

@@ -1,0 +1,206 @@
+"""How intricate a program is and how far it is from others: metrics, and optional reward terms.
+
+All of it is read off the syntax tree with one walk each, and a tree is looked at up to LARGEST nodes only, so the
+cost of a program is bounded whatever a model writes. The distance between trees is that of their pq-grams (each node
+with its parent and each run of three children): it follows tree edit distance, in linear time where that takes cubic.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import zlib
+from array import array
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from azr_jax.tasks.programs import parse
+
+LARGEST = 4000  # nodes of a tree that are looked at
+HASHES = 32  # of a sketch; 16 bands of 2
+BAND = 2
+NEAR = 64  # how many programs of a bucket are compared with
+PRIME = (1 << 61) - 1
+BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.comprehension, ast.match_case)
+
+
+@dataclass(frozen=True, slots=True)
+class Halstead:
+    """Halstead's counts; operators are what the tree does, operands the names and constants it does it to."""
+
+    operators: int
+    operands: int
+    distinct_operators: int
+    distinct_operands: int
+
+    @property
+    def volume(self) -> float:
+        words = self.distinct_operators + self.distinct_operands
+        return (self.operators + self.operands) * math.log2(words) if words else 0.0
+
+    @property
+    def difficulty(self) -> float:
+        if not self.distinct_operands:
+            return 0.0
+        return self.distinct_operators / 2 * self.operands / self.distinct_operands
+
+    @property
+    def effort(self) -> float:
+        return self.volume * self.difficulty
+
+
+def complexity(program: str) -> int:
+    """Branches, each counted once more for every branch or nested function around it; `and`/`or` chains count one."""
+    total = 0
+    waiting = deque((node, 0) for node in _roots(program))
+    for _ in range(LARGEST):
+        if not waiting:
+            break
+        node, depth = waiting.popleft()
+        if isinstance(node, BRANCHES):
+            total += 1 + depth
+            depth += 1
+        elif isinstance(node, ast.BoolOp):
+            total += 1
+        elif isinstance(node, (ast.FunctionDef, ast.Lambda)) and depth:
+            depth += 1
+        waiting.extend((child, depth) for child in ast.iter_child_nodes(node))
+    return total
+
+
+def halstead(program: str) -> Halstead:
+    operators: Counter[str] = Counter()
+    operands: Counter[str] = Counter()
+    for node in _nodes(program):
+        if isinstance(node, ast.Name):
+            operands[node.id] += 1
+        elif isinstance(node, ast.arg):
+            operands[node.arg] += 1
+        elif isinstance(node, ast.Constant):
+            operands[f"{type(node.value).__name__}:{node.value!r:.200}"] += 1
+        elif isinstance(node, ast.Attribute):
+            operators[f".{node.attr}"] += 1
+        elif isinstance(node, (ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.stmt, ast.Call, ast.Subscript)):
+            operators[type(node).__name__] += 1
+    return Halstead(operators.total(), operands.total(), len(operators), len(operands))
+
+
+def ast_distance(a: str, b: str) -> float:
+    """0 for trees of the same shape and names, 1 for trees with nothing in common."""
+    return _profile_distance(_profile(a), _profile(b))
+
+
+def distance_to(program: str, others: Sequence[str]) -> float:
+    """Mean distance to the references a program was proposed with; 1 where there were none."""
+    if not others:
+        return 1.0
+    own = _profile(program)
+    return sum(_profile_distance(own, _profile(other)) for other in others) / len(others)
+
+
+def answer_diversity(answers: Sequence[str]) -> float:
+    """The chance that two different attempts gave different answers; 0 with fewer than two."""
+    n = len(answers)
+    if n < 2:
+        return 0.0
+    return 1.0 - sum(c * (c - 1) for c in Counter(answers).values()) / (n * (n - 1))
+
+
+def squash(value: float, half: float) -> float:
+    """A count as a number in [0, 1): 0 at 0, one half at `half`. For terms of a reward."""
+    return value / (value + half)
+
+
+class History:
+    """Nearest program among all ever added, at a cost that does not grow with them.
+
+    Programs are kept as sketches (MinHash). Those that share a band of the sketch are compared, the newest NEAR of each
+    band: near copies are found almost surely, and what is far from everything is told as 1.
+    """
+
+    def __init__(self) -> None:
+        self._sketches: list[array] = []
+        self._bands: dict[tuple[int, int, int], deque[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._sketches)
+
+    def add(self, program: str) -> None:
+        sketch = _sketch(_profile(program))
+        for band in _bands(sketch):
+            self._bands.setdefault(band, deque(maxlen=NEAR)).append(len(self._sketches))
+        self._sketches.append(sketch)
+
+    def nearest(self, program: str) -> float:
+        """Estimated distance to the nearest program kept, in steps of 1/HASHES; 1 when none is near."""
+        sketch = _sketch(_profile(program))
+        near = {index for band in _bands(sketch) for index in self._bands.get(band, ())}
+        agreements = (sum(a == b for a, b in zip(sketch, self._sketches[i], strict=True)) for i in near)
+        return 1.0 - max(agreements, default=0) / HASHES
+
+
+def _roots(program: str) -> list[ast.AST]:
+    tree = parse(program)
+    return [tree] if tree else []
+
+
+def _nodes(program: str) -> list[ast.AST]:
+    """Breadth first, so that a cut leaves out the deepest."""
+    nodes = _roots(program)
+    for node in nodes:
+        if len(nodes) >= LARGEST:
+            break
+        nodes.extend(ast.iter_child_nodes(node))
+    return nodes[:LARGEST]
+
+
+def _label(node: ast.AST) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Constant):
+        return f"{node.value!r:.40}"
+    if isinstance(node, ast.Attribute):
+        return f".{node.attr}"
+    return type(node).__name__
+
+
+def _profile(program: str) -> Counter[str]:
+    """The pq-grams of the tree, p = 2 and q = 3, counted."""
+    grams: Counter[str] = Counter()
+    waiting = deque(("*", node) for node in _roots(program))
+    for _ in range(LARGEST):
+        if not waiting:
+            break
+        parent, node = waiting.popleft()
+        own = _label(node)
+        children = [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr_context)]
+        labels = ["*", "*", *map(_label, children), "*", "*"] if children else ["*", "*", "*"]
+        for i in range(len(labels) - 2):
+            grams["\t".join((parent, own, *labels[i : i + 3]))] += 1
+        waiting.extend((own, child) for child in children)
+    return grams
+
+
+def _profile_distance(a: Counter[str], b: Counter[str]) -> float:
+    total = a.total() + b.total()
+    return 1.0 - 2.0 * (a & b).total() / total if total else 0.0
+
+
+def _sketch(profile: Counter[str]) -> array:
+    """The least of the grams under each of HASHES hash functions; two sketches agree as often as the sets overlap."""
+    marks = [
+        zlib.crc32(f"{gram}\t{n}".encode("utf-8", "surrogatepass")) for gram, c in profile.items() for n in range(c)
+    ]
+    marks = marks or [0]
+    return array("Q", (min((a * mark + b) % PRIME for mark in marks) for a, b in _HASH_PARAMETERS))
+
+
+def _bands(sketch: array) -> list[tuple[int, int, int]]:
+    return [(i, sketch[i], sketch[i + 1]) for i in range(0, HASHES, BAND)]
+
+
+# Fixed odd multipliers and offsets: a sketch must mean the same in every run.
+_HASH_PARAMETERS = [
+    ((0x9E3779B97F4A7C15 * (2 * i + 1)) % PRIME, (0xC2B2AE3D27D4EB4F * (i + 1)) % PRIME) for i in range(HASHES)
+]

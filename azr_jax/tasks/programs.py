@@ -1,0 +1,130 @@
+"""Program text as a syntax tree: the normal form that finds duplicates, and the rewrites of the paper's ablations.
+
+Nothing here runs a program. Text that does not parse is handed back unchanged where a rewrite is asked for: whether it
+is a program at all is for the executor to say. Formatting is not kept by a rewrite, because ast.unparse writes its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import warnings
+from collections.abc import Sequence
+
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+# What the parser raises on hostile text, besides SyntaxError: null bytes, deep nesting, huge expressions.
+UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+
+
+def parse(program: str) -> ast.Module | None:
+    """The tree, or None for text that is no program."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "\d" in a string, `x is 1`: the author's business, not our console's
+        try:
+            return ast.parse(program)
+        except UNPARSABLE:
+            return None
+
+
+def arguments(text: str) -> ast.Call | None:
+    """The call f(text) as a tree, or None where text is no argument list."""
+    tree = parse(f"f({text}\n)")
+    if tree is None or len(tree.body) != 1:
+        return None
+    statement = tree.body[0]
+    if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
+        return None
+    call = statement.value
+    # "1)(2" would parse too, as a call of a call: that is not an argument list.
+    return call if isinstance(call.func, ast.Name) and call.func.id == "f" else None
+
+
+def fingerprint(program: str, inputs: Sequence[str]) -> bytes:
+    """16 bytes that agree for two tasks differing only in comments, docstrings, spacing or quotes."""
+    parts = [_normal(program)]
+    for text in sorted(inputs):
+        call = arguments(text)
+        parts.append(text if call is None else _dump(call) or text)
+    return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def without_comments(program: str) -> str:
+    """The same program without comments and docstrings."""
+    tree = parse(program)
+    return program if tree is None else _unparse(_drop_docstrings(tree), program)
+
+
+def without_globals(program: str) -> str:
+    """The same program without top-level statements other than imports, functions and classes."""
+    tree = parse(program)
+    if tree is None:
+        return program
+    kept = (*DEFINITIONS, ast.Import, ast.ImportFrom)
+    tree.body = [node for node in tree.body if isinstance(node, kept)]
+    return _unparse(tree, program) if tree.body else program
+
+
+def compose(program: str, parts: Sequence[str]) -> str:
+    """One program: the parts with their entry points renamed to g1, g2, ..., then the program whose `f` calls them.
+
+    Raises ValueError where a part cannot be renamed safely; the caller then proposes without it.
+    """
+    return "\n\n".join([*(rename_part(part, number) for number, part in enumerate(parts, start=1)), program])
+
+
+def rename_part(program: str, number: int) -> str:
+    """The program with `f` called g<number> and its other top-level names ending in _<number>."""
+    tree = parse(program)
+    if tree is None:
+        raise ValueError(f"part {number} is not a program")
+    own = _top_level_names(tree)
+    if "f" not in own:
+        raise ValueError(f"part {number} does not define f")
+    names = {name: f"g{number}" if name == "f" else f"{name}_{number}" for name in own}
+    for node in ast.walk(tree):
+        if isinstance(node, DEFINITIONS) and node.name in names:
+            node.name = names[node.name]
+        elif isinstance(node, ast.Name) and node.id in names:
+            node.id = names[node.id]
+        elif isinstance(node, ast.Global):
+            node.names = [names.get(name, name) for name in node.names]
+        elif isinstance(node, (ast.arg, ast.keyword)) and node.arg in names:
+            # A parameter of the same name would have to be renamed in every call: rare, so refused.
+            raise ValueError(f"part {number} uses the top-level name {node.arg} as a parameter too")
+    return ast.unparse(tree)
+
+
+def _top_level_names(tree: ast.Module) -> set[str]:
+    names = set()
+    for node in tree.body:
+        if isinstance(node, DEFINITIONS):
+            names.add(node.name)
+        elif not isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return names
+
+
+def _drop_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, *DEFINITIONS)) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
+    return tree
+
+
+def _normal(program: str) -> str:
+    tree = parse(program)
+    return program if tree is None else _dump(_drop_docstrings(tree)) or program
+
+
+def _dump(tree: ast.AST) -> str | None:
+    try:
+        return ast.dump(tree)
+    except RecursionError:
+        return None
+
+
+def _unparse(tree: ast.Module, otherwise: str) -> str:
+    try:
+        return ast.unparse(tree)
+    except RecursionError:
+        return otherwise

@@ -1,0 +1,287 @@
+"""(role, kind, material) -> Prompt, in three styles.
+
+    think       a conversation: reasoning in <think>, the answer in <answer>, long requests (the paper's form)
+    chat        short requests as messages for the model's own chat template; references are earlier turns
+    completion  headings over fenced blocks, for small base models that only continue text
+
+chat and completion open the first block for the model (`prefix`), so it starts inside it. What is parsed is
+prefix + completion. The words are in wording.py; nothing here counts or knows tokens, the caller's `count_tokens` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from string import Formatter
+
+from azr_jax.tasks import wording
+from azr_jax.tasks.types import Answer, InductionTask, Kind, Proposal, Task, Triplet
+
+STYLES = ("think", "chat", "completion")
+ANSWER_NAME = {Kind.DEDUCTION: "output", Kind.ABDUCTION: "input", Kind.INDUCTION: "python", Kind.ERROR: "output"}
+OPENED_PROGRAM = "```python\ndef f("  # what a small model is given of its program
+
+# One worked example of our own for small models, where no reference can show the form.
+EXAMPLE_PROGRAM = "def f(text, times):\n    return (text + '-') * times"
+EXAMPLE_INPUTS = (
+    "'ab', 2",
+    "'x', 3",
+    "'', 1",
+    "'hey', 0",
+    "'a b', 2",
+    "'1', 4",
+    "'-', 2",
+    "'zz', 1",
+    "'ok', 5",
+    "'Q', 2",
+)
+EXAMPLE_OUTPUTS = (
+    "'ab-ab-'", "'x-x-x-'", "'-'", "''", "'a b-a b-'", "'1-1-1-1-'", "'----'", "'zz-'", "'ok-ok-ok-ok-ok-'", "'Q-Q-'",
+)  # fmt: skip
+EXAMPLE_MESSAGE = "The function repeats a text with a dash after it."
+
+
+class PromptTooLong(ValueError):
+    """Over the token limit with nothing left to leave out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    text: str = ""  # styles think and completion
+    messages: tuple[dict[str, str], ...] = ()  # style chat: {"role": ..., "content": ...}, the last one the user's
+    prefix: str = ""  # begins the completion; parse prefix + completion
+    stop: tuple[str, ...] = ()  # sampling may end where one of these appears
+    references: int = 0  # shown
+    dropped: int = 0  # left out because the prompt would have been too long
+
+    def render(self, template: Callable[[list[dict[str, str]]], str] | None = None) -> str:
+        """The whole prompt as text; `template` turns messages into text, up to where the assistant begins."""
+        if not self.messages:
+            return self.text + self.prefix
+        if template is None:
+            raise ValueError("a chat prompt needs the model's chat template")
+        return template([dict(message) for message in self.messages]) + self.prefix
+
+
+def propose(
+    kind: Kind,
+    references: Sequence[Task],
+    *,
+    style: str,
+    inputs: int = 10,
+    functions: Sequence[str] = (),
+    max_tokens: int | None = None,
+    count_tokens: Callable[[Prompt], int] | None = None,
+) -> Prompt:
+    """Asks for a proposal.
+
+    `references` are shown as what exists already, and left out from the last one on while the prompt has more than
+    `max_tokens` tokens. For induction there is exactly one and it is not left out: its program is what the `inputs`
+    inputs are for. `functions` are programs (g1, g2, ...) that `f` must call: the ablation with composite functions.
+    """
+    build = _STYLES[_known(style)]
+    if kind == Kind.INDUCTION:
+        if len(references) != 1:
+            raise ValueError(
+                f"references: {len(references)} given, an induction proposal is made of exactly one program"
+            )
+        return _checked(build.induction(references[0].program, inputs), max_tokens, count_tokens)
+    triplets = [task for task in references if isinstance(task, Triplet)]
+    shown = len(triplets)
+    prompt = build.propose(kind, triplets, functions)
+    while shown and max_tokens is not None and count_tokens is not None and count_tokens(prompt) > max_tokens:
+        shown -= 1
+        prompt = build.propose(kind, triplets[:shown], functions)
+    prompt = replace(prompt, references=shown, dropped=len(triplets) - shown)
+    return prompt if shown else _checked(prompt, max_tokens, count_tokens)
+
+
+def solve(
+    kind: Kind,
+    task: Task,
+    *,
+    style: str,
+    max_tokens: int | None = None,
+    count_tokens: Callable[[Prompt], int] | None = None,
+) -> Prompt:
+    """Asks for an answer. What the solver has to find is not in the prompt."""
+    return _checked(_STYLES[_known(style)].solve(kind, task), max_tokens, count_tokens)
+
+
+def block(name: str, text: str) -> str:
+    """A fenced block. The fence is longer than any run of backticks inside, so that it can be read back."""
+    longest = run = 0
+    for character in text:
+        run = run + 1 if character == "`" else 0
+        longest = max(longest, run)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{name}\n{text}\n{fence}"
+
+
+def render_proposal(proposal: Proposal) -> str:
+    """The blocks a proposer is asked for; parsing.parse_proposal reads them back."""
+    inputs = [block("input", text) for text in proposal.inputs]
+    if proposal.kind == Kind.INDUCTION:
+        return "\n".join([block("message", proposal.message), *inputs])
+    return "\n".join([block("python", proposal.program), *inputs])
+
+
+def render_answer(answer: Answer) -> str:
+    """The block a solver is asked for; parsing.parse_answer reads it back."""
+    return block(ANSWER_NAME[answer.kind], answer.text)
+
+
+def shown_task(kind: Kind, task: Task) -> str:
+    """The part of a task that its solver sees."""
+    if isinstance(task, InductionTask):
+        pairs = zip(task.inputs[: task.shown], task.outputs[: task.shown], strict=True)
+        parts = [block("input", given) + "\n" + block("output", result) for given, result in pairs]
+        return "\n".join([*parts, block("message", task.message)])
+    seen = ("output", task.output) if kind == Kind.ABDUCTION else ("input", task.input)
+    return block("python", task.program) + "\n" + block(*seen)
+
+
+class _Think:
+    def propose(self, kind: Kind, references: Sequence[Triplet], functions: Sequence[str]) -> Prompt:
+        tasks = "\n\n".join(
+            fill(wording.EXAMPLE, number=str(number), blocks=_whole(task)) for number, task in enumerate(references, 1)
+        )
+        return self._ask(
+            fill(
+                wording.PROPOSE,
+                puzzle=wording.PUZZLE[kind],
+                returns="" if kind == Kind.ERROR else wording.RETURNS,
+                given=fill(wording.GIVEN, functions=_programs(functions)) if functions else "",
+                examples=fill(wording.EXAMPLES, tasks=tasks) if references else "",
+            )
+        )
+
+    def induction(self, program: str, count: int) -> Prompt:
+        return self._ask(fill(wording.PROPOSE_INDUCTION, program=block("python", program), count=str(count)))
+
+    def solve(self, kind: Kind, task: Task) -> Prompt:
+        return self._ask(fill(wording.SOLVE[kind], task=shown_task(kind, task)))
+
+    def _ask(self, request: str) -> Prompt:
+        return Prompt(text=fill(wording.CONVERSATION, request=request), prefix="<think>", stop=("</answer>",))
+
+
+class _Chat:
+    def propose(self, kind: Kind, references: Sequence[Triplet], functions: Sequence[str]) -> Prompt:
+        first = wording.CHAT_PROPOSE[kind]
+        if functions:
+            first += fill(wording.CHAT_GIVEN, functions=_programs(functions))
+        turns = [(first if not number else wording.CHAT_AGAIN, _asked(kind, t)) for number, t in enumerate(references)]
+        last = wording.CHAT_AGAIN if references else first
+        return _conversation(turns, last, OPENED_PROGRAM, ("```output",))
+
+    def induction(self, program: str, count: int) -> Prompt:
+        def ask(text: str) -> str:
+            return fill(wording.CHAT_INDUCTION, program=block("python", text), count=str(count))
+
+        return _conversation([(ask(EXAMPLE_PROGRAM), _example_inputs(count))], ask(program), "```message\n", ())
+
+    def solve(self, kind: Kind, task: Task) -> Prompt:
+        def ask(text: str) -> str:
+            return fill(wording.CHAT_SOLVE[kind], task=text)
+
+        example, answer = _solved_example(kind)
+        return _conversation([(ask(example), answer)], ask(shown_task(kind, task)), *_opened_answer(kind))
+
+
+class _Completion:
+    def propose(self, kind: Kind, references: Sequence[Triplet], functions: Sequence[str]) -> Prompt:
+        title = wording.TITLE[kind]
+        parts = [fill(wording.COMPLETION_GIVEN, functions=_programs(functions))] if functions else []
+        for number, task in enumerate(references, start=1):
+            parts.append(fill(wording.HEADING, title=title, number=str(number)) + _asked(kind, task) + "\n\n")
+        parts.append(fill(wording.HEADING, title=title, number=str(len(references) + 1)))
+        return Prompt(text="".join(parts), prefix=OPENED_PROGRAM, stop=("\n###", "```output"))
+
+    def induction(self, program: str, count: int) -> Prompt:
+        title = fill(wording.TITLE[Kind.INDUCTION], count=str(count))
+        parts = [
+            fill(wording.HEADING, title=title, number="1"),
+            block("python", EXAMPLE_PROGRAM) + "\n" + _example_inputs(count) + "\n\n",
+            fill(wording.HEADING, title=title, number="2"),
+            block("python", program) + "\n",
+        ]
+        return Prompt(text="".join(parts), prefix="```message\n", stop=("\n###", "```python"))
+
+    def solve(self, kind: Kind, task: Task) -> Prompt:
+        example, answer = _solved_example(kind)
+        text = fill(wording.COMPLETION_SOLVE[kind], number="1", task=example) + answer + "\n\n"
+        text += fill(wording.COMPLETION_SOLVE[kind], number="2", task=shown_task(kind, task))
+        prefix, stop = _opened_answer(kind)
+        return Prompt(text=text, prefix=prefix, stop=stop)
+
+
+_STYLES = {"think": _Think(), "chat": _Chat(), "completion": _Completion()}
+
+
+def fill(template: str, **values: str) -> str:
+    """The template with exactly its placeholders filled: one too many or too few is a mistake of ours."""
+    wanted = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    if wanted != set(values):
+        raise KeyError(f"template wants {sorted(wanted)}, was given {sorted(values)}: {template[:60]!r}")
+    return template.format(**values)
+
+
+def _known(style: str) -> str:
+    if style not in STYLES:
+        raise ValueError(f"tasks.prompt_style={style!r}: should be {', '.join(STYLES)}")
+    return style
+
+
+def _checked(prompt: Prompt, max_tokens: int | None, count_tokens: Callable[[Prompt], int] | None) -> Prompt:
+    if max_tokens is not None and count_tokens is not None:
+        tokens = count_tokens(prompt)
+        if tokens > max_tokens:
+            raise PromptTooLong(
+                f"the prompt has {tokens} tokens with nothing left to leave out; at most {max_tokens} fit"
+            )
+    return prompt
+
+
+def _conversation(turns: Sequence[tuple[str, str]], last: str, prefix: str, stop: tuple[str, ...]) -> Prompt:
+    messages = []
+    for asked, answered in turns:
+        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+    return Prompt(messages=(*messages, {"role": "user", "content": last}), prefix=prefix, stop=stop)
+
+
+def _asked(kind: Kind, task: Triplet) -> str:
+    """A reference in the form the proposer is asked for: no output, or small models go on to write one."""
+    return render_proposal(Proposal(kind, task.program, (task.input,)))
+
+
+def _whole(task: Triplet) -> str:
+    return "\n".join([block("python", task.program), block("input", task.input), block("output", task.output)])
+
+
+def _programs(functions: Sequence[str]) -> str:
+    return "\n".join(block("python", program) for program in functions)
+
+
+def _example_inputs(count: int) -> str:
+    inputs = tuple(EXAMPLE_INPUTS[i % len(EXAMPLE_INPUTS)] for i in range(count))
+    return render_proposal(Proposal(Kind.INDUCTION, EXAMPLE_PROGRAM, inputs, EXAMPLE_MESSAGE))
+
+
+def _solved_example(kind: Kind) -> tuple[str, str]:
+    """The worked example as the solver sees it, and its answer."""
+    if kind == Kind.INDUCTION:
+        task = InductionTask(EXAMPLE_PROGRAM, EXAMPLE_INPUTS, EXAMPLE_OUTPUTS, (), EXAMPLE_MESSAGE, shown=2)
+        return shown_task(kind, task), render_answer(Answer(kind, EXAMPLE_PROGRAM))
+    given, result = EXAMPLE_INPUTS[0], EXAMPLE_OUTPUTS[0]
+    if kind == Kind.ERROR:
+        given, result = "'ab', 'cd'", "TypeError"
+    answer = given if kind == Kind.ABDUCTION else result
+    return shown_task(kind, Triplet(EXAMPLE_PROGRAM, given, result, "")), render_answer(Answer(kind, answer))
+
+
+def _opened_answer(kind: Kind) -> tuple[str, tuple[str, ...]]:
+    """An answer is one block: it ends where the fence closes."""
+    if kind == Kind.INDUCTION:
+        return OPENED_PROGRAM, ("\n```",)
+    return f"```{ANSWER_NAME[kind]}\n", ("\n```",)

@@ -1,0 +1,86 @@
+"""What a completion is worth: learnability for proposals, correctness for answers, and fixed prices for failure.
+
+    format error                               settings.format_error   (-1)
+    well-formed, but refused or wrong          settings.wrong          (-0.5)
+    valid proposal, nothing to learn from it   settings.zero_learnability   (paper 0, reference -0.5)
+    valid proposal                             learnability(solve rate)
+    answer                                     its score
+
+Intrinsic terms (novelty.py measures them) are off by default and only ever touch valid proposals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+INTRINSIC = ("complexity", "halstead", "ast_distance", "answer_diversity")
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    learnability: str = "paper"  # paper: 1 - r | peak: [4 r (1 - r)]^peak_power; both are 0 at r = 0 and r = 1
+    peak_power: float = 1.0
+    zero_learnability: float = 0.0  # a valid proposal that every attempt, or none, solved
+    wrong: float = -0.5
+    format_error: float = -1.0
+    intrinsic: Mapping[str, float] = field(default_factory=dict)  # term -> weight; terms are in [0, 1]
+    combine: str = "add"  # add: reward + sum of weighted terms | multiply: reward x (1 + that sum)
+
+    def __post_init__(self) -> None:
+        if self.learnability not in ("paper", "peak"):
+            raise ValueError(f"rewards.learnability={self.learnability!r}: should be paper or peak")
+        if self.peak_power <= 0:
+            raise ValueError(f"rewards.peak_power={self.peak_power!r}: should be above 0")
+        if self.combine not in ("add", "multiply"):
+            raise ValueError(f"rewards.combine={self.combine!r}: should be add or multiply")
+        unknown = set(self.intrinsic) - set(INTRINSIC)
+        if unknown:
+            raise ValueError(f"rewards.intrinsic={sorted(unknown)}: should be of {', '.join(INTRINSIC)}")
+
+
+PRESETS = {
+    "paper": RewardSettings(),
+    "reference": RewardSettings(zero_learnability=-0.5),
+}
+
+
+def learnability(solve_rate: float, name: str = "paper", peak_power: float = 1.0) -> float:
+    """How much a task of this solve rate can teach: nothing when all attempts agree."""
+    if not 0.0 <= solve_rate <= 1.0:
+        raise ValueError(f"solve_rate={solve_rate!r}: should be from 0 to 1")
+    if solve_rate in (0.0, 1.0):
+        return 0.0
+    if name == "peak":
+        return (4.0 * solve_rate * (1.0 - solve_rate)) ** peak_power
+    return 1.0 - solve_rate
+
+
+def proposer_reward(
+    formatted: bool,
+    valid: bool,
+    solve_rate: float | None,
+    settings: RewardSettings,
+    measured: Mapping[str, float] | None = None,
+) -> float:
+    """`solve_rate` is None for a valid task whose difficulty nobody measured: it counts as nothing learned.
+
+    `measured` are the intrinsic terms of this proposal; one that has a weight and is not measured is a KeyError.
+    """
+    if not formatted:
+        return settings.format_error
+    if not valid:
+        return settings.wrong
+    gain = 0.0 if solve_rate is None else learnability(solve_rate, settings.learnability, settings.peak_power)
+    reward = gain if gain > 0.0 else settings.zero_learnability
+    bonus = sum(weight * (measured or {})[term] for term, weight in settings.intrinsic.items() if weight)
+    return reward + bonus if settings.combine == "add" else reward * (1.0 + bonus)
+
+
+def solver_reward(formatted: bool, score: float, settings: RewardSettings) -> float:
+    """`score` is the verdict's: 1 right, 0 wrong, between them the share of hidden cases where that is asked for."""
+    if not formatted:
+        return settings.format_error
+    if not 0.0 <= score <= 1.0:
+        raise ValueError(f"score={score!r}: should be from 0 to 1")
+    return score if score > 0.0 else settings.wrong
