@@ -1,0 +1,166 @@
+"""Requests to children and what comes back, as values; and the one way to run a program on several inputs.
+
+Jobs are written as generators: they yield requests and are sent the results, so that the pool's thread can carry
+thousands of them without a thread each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from azr_jax.executor.child import REQUEST_BYTES
+
+SEEDS = (1, 2)  # hash seeds of the two kinds of zygote; verdicts always come from the first
+MAX_PROGRAM_CHARS = 32_768
+MAX_INPUT_CHARS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One child's work. Equal requests have equal results, which is what the cache relies on."""
+
+    body: bytes
+    seed: int = SEEDS[0]
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a child ended and the lines it wrote, none of them trusted beyond being lists of plain JSON."""
+
+    end: str  # done | timeout | crashed
+    lines: tuple[list[Any], ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One call: status is value, raised, bad input, unplain, timeout or crashed."""
+
+    status: str
+    value: str | None = None
+    name: str = ""  # the exception's class
+    ordinary: bool = True  # the exception is an Exception: not an exit, not an interrupt
+    detail: str = ""
+    given: str | None = None  # the arguments' values in the codec, where they are plain
+
+
+@dataclass(slots=True)
+class Cases:
+    """A program's outcomes by input number; `reason` says why there are none, or why they stop."""
+
+    program: str
+    cases: dict[int, Case] = field(default_factory=dict)
+    reason: str = ""
+    detail: str = ""
+
+
+Steps = Generator[Request, Result, Any]
+
+
+def request(mode: str, seed: int = SEEDS[0], timeout_s: float | None = None, **fields: Any) -> Request:
+    return Request(json.dumps({"mode": mode, **fields}, separators=(",", ":")).encode(), seed, timeout_s)
+
+
+def run_cases(
+    program: str,
+    calls: Sequence[dict[str, Any]],
+    *,
+    seed: int = SEEDS[0],
+    banned: Sequence[str] | None = None,
+    timeout_s: float | None = None,
+    numbers: Sequence[int] | None = None,
+    alone: bool = False,
+    all_of_them: bool = True,
+) -> Generator[Request, Result, Cases]:
+    """Runs the numbered calls, in one child where that goes well.
+
+    A call that ends the child while others ran before it gets a fresh one, so that every call has the whole time
+    limit. `alone` gives each its own child from the start; without `all_of_them` the first failure is the last.
+    """
+    found = Cases(program)
+    todo = list(range(len(calls)) if numbers is None else numbers)
+    while todo:
+        batch = todo[:1] if alone else todo
+        fields = {"program": program, "banned": banned, "numbers": batch, "calls": [calls[n] for n in batch]}
+        asked = request("program", seed, timeout_s, **fields)
+        if len(asked.body) > REQUEST_BYTES:
+            found.reason = "too long"
+            return found
+        result = yield asked
+        loaded = _read(result, batch, found)
+        if found.reason:
+            return found
+        missing = [n for n in batch if n not in found.cases]
+        if missing and missing[0] == batch[0]:
+            end = "crashed" if result.end == "done" else result.end
+            found.cases[missing[0]] = Case(end, detail=result.detail)
+            if not loaded:
+                found.reason, found.detail = end, result.detail
+                return found
+        if not all_of_them and any(found.cases[n].status != "value" for n in batch if n in found.cases):
+            return found
+        todo = [n for n in todo if n not in found.cases]
+    return found
+
+
+def _read(result: Result, batch: Sequence[int], found: Cases) -> bool:
+    """Takes a child's lines into `found`. The first word on a call counts; later ones are the program's own."""
+    loaded = False
+    for place, line in enumerate(result.lines):
+        kind, number, *rest = line
+        if kind == "program" and place == 0:
+            found.program = rest[0]
+        elif kind == "loaded":
+            loaded = True
+        elif kind == "unfit" and not loaded:
+            found.reason, found.detail = rest[0], rest[1]
+        elif kind == "broken" and not loaded:
+            found.reason, found.detail = "raised", f"{rest[0]}: {rest[1]}"
+        elif number in batch and number not in found.cases:
+            found.cases[number] = _case(kind, rest)
+    return loaded
+
+
+def _case(kind: str, rest: list[Any]) -> Case:
+    if kind == "value":
+        return Case("value", value=rest[0], given=rest[1])
+    if kind in ("raised", "bad input"):
+        given = rest[3] if kind == "raised" else None
+        return Case(kind, name=rest[0], detail=f"{rest[0]}: {rest[1]}", ordinary=rest[2], given=given)
+    return Case("unplain", detail=rest[0], given=rest[1] if len(rest) > 1 else None)
+
+
+# The shapes of the lines: any other ends the reading, and the child counts as crashed.
+_SHAPES: dict[str, tuple[tuple[type, ...], ...]] = {
+    "program": ((str,),),
+    "loaded": (),
+    "unfit": ((str,), (str,)),
+    "broken": ((str,), (str,), (bool,)),
+    "bad input": ((str,), (str,), (bool,)),
+    "raised": ((str,), (str,), (bool,), (str, type(None))),
+    "value": ((str,), (str, type(None))),
+    "unplain": ((str,), (str, type(None))),
+}
+
+
+def read_lines(data: bytes) -> tuple[tuple[list[Any], ...], bool]:
+    """The well-formed lines, and whether the end mark closes them."""
+    lines: list[list[Any]] = []
+    for raw in data.split(b"\n"):
+        try:
+            line = json.loads(raw)
+        except (ValueError, RecursionError):
+            return tuple(lines), False
+        if line == ["end"]:
+            return tuple(lines), True
+        if not (type(line) is list and len(line) >= 2 and type(line[0]) is str and type(line[1]) is int):
+            return tuple(lines), False
+        shape = _SHAPES.get(line[0])
+        if shape is None or len(shape) != len(line) - 2 or any(type(v) not in t for v, t in zip(line[2:], shape)):
+            return tuple(lines), False
+        lines.append(line)
+    return tuple(lines), False

@@ -1,0 +1,183 @@
+"""What a forked child does: put on the jail, read one request, run it, write the outcomes, vanish.
+
+Outcomes are JSON lines in a pipe that the child writes and only the trusted parent reads. What a line says about a
+program can be forged by that program, and gains it nothing: it is the program's own outcome, the gold is elsewhere,
+and the parent decodes and compares. Lines written before the program first runs cannot be changed by it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+import types
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from azr_jax.executor import arguments, hygiene
+from azr_jax.executor.jail import ChildJail
+from azr_jax.executor.values import Refused, decode, encode
+
+REQUEST_BYTES = 180_000  # one message of the socket
+PIPE_BYTES = 1 << 19
+_RESERVE = 4_096  # of the pipe, for the short lines that replace results for which there is no room
+_MODULE = "program"
+
+
+class Pipe:
+    """Writes outcome lines; never more than the pipe holds, because nobody reads before the child has ended."""
+
+    def __init__(self, descriptor: int, room: int) -> None:
+        self._descriptor, self._room = descriptor, room - _RESERVE
+
+    def send(self, *line: Any) -> None:
+        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        if len(data) > self._room:
+            data = b'["unplain",%d,"results too large together",null]\n' % (line[1] if len(line) > 1 else -1)
+        self._room -= len(data)
+        os.write(self._descriptor, data)
+
+
+def main(
+    jail: ChildJail, sock: int, reader: int, writer: int, room: int, seconds: float, names: dict[str, Any]
+) -> NoReturn:
+    """Never returns, whatever happens: no exit handler, finaliser or buffer of the program gets a turn."""
+    try:
+        os.close(reader)
+        jail.enter(seconds)
+        pipe = Pipe(writer, room)
+        message = os.read(sock, REQUEST_BYTES + 1024)
+        os.close(sock)
+        request = json.loads(message[message.index(b"{") :])
+        del message
+        try:
+            _MODES[request["mode"]](pipe, request, names)
+        except hygiene.Unfit as unfit:
+            pipe.send("unfit", -1, unfit.reason, unfit.detail)
+        except Refused as refused:
+            pipe.send("unfit", -1, "value refused", str(refused)[:100])
+        pipe.send("end")
+    except BaseException:  # noqa: BLE001 - fail closed: without an end line the parent calls it a crash
+        os._exit(1)
+    os._exit(0)
+
+
+# ---------------------------------------------------------------------------------------------- the three modes
+def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
+    """A program and its calls. With `banned` it is a proposal: checked, renamed and sent back first."""
+    text = request["program"]
+    if request["banned"] is not None:
+        text = hygiene.normalise(text, request["banned"])
+        pipe.send("program", -1, text)
+    calls = [_prepare(call, request, names) for call in request["calls"]]
+    space = _space(names)
+    try:
+        exec(compile(hygiene.parse(text), "program", "exec"), space)
+    except BaseException as error:  # noqa: BLE001 - SystemExit and the like are the program's failure too
+        pipe.send("broken", -1, *_name_of(error))
+        return
+    function = space.get("f")
+    if not callable(function):
+        raise hygiene.Unfit("no function f")
+    pipe.send("loaded", -1)
+    for number, build in zip(request["numbers"], calls):
+        _call(pipe, number, function, build, space)
+
+
+def _expression(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
+    """A deduction answer that is no literal: its value, with no task in sight."""
+    code = compile(arguments.parse_value(request["text"]), "answer", "eval")
+    space = _space(names) | names
+    _call(pipe, 0, lambda: eval(code, space), lambda _: ((), {}), {}, keep=False)
+
+
+def _arguments(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
+    """An abduction answer outside the inert part of the language: its values, with no program in sight."""
+    build = _builder(arguments.parse_call(request["text"]))
+    space = _space(names) | names
+    _call(pipe, 0, lambda: build(space), lambda _: ((), {}), {}, keep=False)
+
+
+_MODES: dict[str, Callable[[Pipe, dict[str, Any], dict[str, Any]], None]] = {
+    "program": _program,
+    "expression": _expression,
+    "arguments": _arguments,
+}
+
+
+# ---------------------------------------------------------------------------------------------- calls
+Build = Callable[[dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+def _prepare(call: dict[str, Any], request: dict[str, Any], names: dict[str, Any]) -> Build:
+    """How to make the arguments of one call, decided before the program has run."""
+    if "values" in call:
+        positional, named = decode(call["values"])
+        return lambda space: (positional, named)
+    tree = arguments.parse_call(call["text"])
+    if request["banned"] is not None:
+        hygiene.check(tree, request["banned"])
+    gold = call.get("gold")
+    if gold is None or arguments.same_text(tree, gold):
+        return _builder(tree)  # the proposer's own input may use the program's names
+    if not arguments.is_inert(tree):
+        raise hygiene.Unfit("not inert")
+    build, apart = _builder(tree), names | {"__builtins__": dict(vars(__builtins_module))}
+    return lambda space: build(apart)
+
+
+def _builder(tree: ast.Call) -> Build:
+    code = compile(ast.fix_missing_locations(ast.Expression(tree)), "input", "eval")
+
+    def build(space: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return eval(code, {**space, arguments.CAPTURE: lambda *a, **k: (a, k)})
+
+    return build
+
+
+def _call(pipe: Pipe, number: int, function: Any, build: Build, space: dict[str, Any], *, keep: bool = True) -> None:
+    """One call, its outcome as one line: the value and the arguments' values, an exception, or a refusal."""
+    try:
+        positional, named = build(space)
+    except BaseException as error:  # noqa: BLE001
+        pipe.send("bad input", number, *_name_of(error))
+        return
+    given = _encoded_or_none((positional, named)) if keep else None  # before the call may change them
+    try:
+        result = function(*positional, **named)
+    except BaseException as error:  # noqa: BLE001
+        pipe.send("raised", number, *_name_of(error), given)
+        return
+    sys.setrecursionlimit(2_000)  # the program may have lowered it
+    try:
+        pipe.send("value", number, encode(result), given)
+    except Refused as refused:
+        pipe.send("unplain", number, str(refused)[:100], given)
+
+
+def _encoded_or_none(value: Any) -> str | None:
+    try:
+        return encode(value)
+    except Refused:
+        return None
+
+
+def _name_of(error: BaseException) -> tuple[str, str, bool]:
+    """The class's name, the message, and whether it is an ordinary exception (not exit, not interrupt)."""
+    name = type.__dict__["__name__"].__get__(type(error))
+    try:
+        message = str(error)[:200]
+    except BaseException:  # noqa: BLE001 - a message is only for people
+        message = ""
+    return name[:100], message, isinstance(error, Exception)
+
+
+def _space(names: dict[str, Any]) -> dict[str, Any]:
+    """The globals of a fresh module; a real module, because dataclasses and typing look it up by name."""
+    module = types.ModuleType(_MODULE)
+    sys.modules[_MODULE] = module
+    return vars(module)
+
+
+__builtins_module = sys.modules["builtins"]

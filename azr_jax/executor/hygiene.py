@@ -1,0 +1,141 @@
+"""What a proposed program must look like before it is run: syntax, an entry point, imports and names.
+
+The jail is the wall; this list only keeps out programs that cannot be good tasks (clocks, processes, the
+interpreter's insides). It runs in a jailed child, because Python's parser is itself something model text can upset.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+
+# The paper's list: modules, and names inside modules.
+BANNED = (
+    "logging", "random", "multiprocessing", "pebble", "subprocess", "threading", "datetime", "time", "hashlib",
+    "hmac", "bcrypt", "os.sys", "os.path", "sys.exit", "os.environ", "calendar",
+)  # fmt: skip
+# Ours, whatever the list says: ways to a module or into the interpreter that are not an import statement.
+_HIDDEN_IMPORTS = frozenset({"importlib", "imp", "pkgutil", "runpy", "zipimport", "ctypes", "_ctypes", "gc", "inspect"})
+_HIDDEN_NAMES = frozenset({"__import__", "__builtins__", "__loader__", "__spec__"})
+_HIDDEN_ATTRIBUTES = frozenset(
+    "__subclasses__ __globals__ __builtins__ __code__ __bases__ __base__ __mro__ __loader__ __spec__ __closure__ "
+    "__getattribute__ __reduce__ __reduce_ex__ __import__ __self__ f_back f_globals f_locals f_builtins f_code "
+    "gi_frame cr_frame ag_frame tb_frame _getframe modules".split()
+)
+
+
+class Unfit(ValueError):
+    """The program cannot be a task: a short phrase that can be counted, and a detail for people."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.detail = reason, detail[:200]
+
+
+def parse(text: str, mode: str = "exec") -> ast.Module | ast.Expression:
+    """`ast.parse`, with every way it fails on odd text named the same."""
+    try:
+        return ast.parse(text, mode=mode)  # type: ignore[return-value]
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+        raise Unfit("syntax error", f"{type(error).__name__}: {error}") from None
+
+
+def normalise(text: str, banned: Iterable[str]) -> str:
+    """The program with its entry point named `f`; Unfit where it has none or breaks the rules above."""
+    tree = parse(text)
+    check(tree, banned)
+    assert isinstance(tree, ast.Module)
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef)]
+    if any(n.name == "f" for n in functions) or _assigns_f(tree):
+        return text
+    if len(functions) != 1:
+        raise Unfit("no function f")
+    return _rename(text, tree, functions[0].name)
+
+
+def check(tree: ast.AST, banned: Iterable[str]) -> None:
+    """Unfit at the first banned import or name."""
+    listed = frozenset(banned)
+    dotted = frozenset(b for b in listed if "." in b)
+    for node in ast.walk(tree):
+        for module in _imported(node):
+            top = module.partition(".")[0]
+            if top in listed or module in listed or top in _HIDDEN_IMPORTS:
+                raise Unfit("banned import", module)
+        if isinstance(node, ast.Attribute):
+            owner = node.value.id if isinstance(node.value, ast.Name) else ""
+            if node.attr in _HIDDEN_ATTRIBUTES or f"{owner}.{node.attr}" in dotted:
+                raise Unfit("banned name", f"{owner}.{node.attr}")
+        if isinstance(node, ast.Name) and node.id in _HIDDEN_NAMES:
+            raise Unfit("banned name", node.id)
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        module = node.module or ""
+        yield module
+        yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _assigns_f(tree: ast.Module) -> bool:
+    """`f = lambda ...`, `f = other`, or a class or import named f: any way a module comes to hold a name f."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(t, ast.Name) and t.id == "f" for t in targets):
+                return True
+        if isinstance(node, ast.ClassDef | ast.AsyncFunctionDef) and node.name == "f":
+            return True
+        if isinstance(node, ast.Import | ast.ImportFrom) and any((a.asname or a.name) == "f" for a in node.names):
+            return True
+    return False
+
+
+def _rename(text: str, tree: ast.Module, name: str) -> str:
+    """The function called `f` in definition and in every use. Where `f` already means something, an alias at the end."""
+    words = set(re.findall(r"\w+", text))
+    strings = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    bound_elsewhere = any(
+        (isinstance(n, ast.arg) and n.arg == name)
+        or (isinstance(n, ast.keyword | ast.alias) and name in (getattr(n, "arg", None), getattr(n, "asname", None)))
+        or (isinstance(n, ast.Global | ast.Nonlocal) and name in n.names)
+        or (isinstance(n, ast.JoinedStr))
+        for n in ast.walk(tree)
+    )
+    if "f" in words or bound_elsewhere or any(name in s for s in strings):
+        return f"{text.rstrip()}\n\nf = {name}\n"
+    lines = text.encode().split(b"\n")  # column offsets of `ast` count bytes
+    places = [(n.lineno, n.col_offset) for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id == name]
+    for n in ast.walk(tree):
+        if isinstance(n, ast.FunctionDef) and n.name == name:
+            head = lines[n.lineno - 1]
+            found = re.compile(rb"def[ \t]+" + re.escape(name.encode()) + rb"\b").search(head, n.col_offset)
+            if found is None:  # the name stands on a later line, or is spelled with other characters
+                return f"{text.rstrip()}\n\nf = {name}\n"
+            places.append((n.lineno, found.end() - len(name.encode())))
+    for line, column in sorted(places, reverse=True):
+        row = lines[line - 1]
+        lines[line - 1] = row[:column] + b"f" + row[column + len(name.encode()) :]
+    renamed = b"\n".join(lines).decode()
+    expected = _Renamer(name).visit(ast.parse(text))
+    same_tree = ast.dump(parse(renamed)) == ast.dump(expected)
+    return renamed if same_tree else f"{text.rstrip()}\n\nf = {name}\n"
+
+
+class _Renamer(ast.NodeTransformer):
+    """The rename on the tree, against which the rename on the text is checked."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        node.id = "f" if node.id == self._name else node.id
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.name = "f" if node.name == self._name else node.name
+        self.generic_visit(node)
+        return node

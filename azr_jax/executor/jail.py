@@ -1,0 +1,231 @@
+"""The walls around model-written code, made of what the kernel offers: two entries, `enter_zygote`, `enter_child`.
+
+Once per zygote: user, pid, mount, net, ipc and uts namespaces, a root that holds nothing but the interpreter's
+library, Landlock with the same list, no capabilities, no new privileges, not dumpable. Once per child: resource
+limits, the parent-death signal, the system call filter. Each layer is tried and reported, and `probe` then tests
+from inside a child what really holds, so that a missing layer is noticed and not assumed. No cgroups: they need a
+delegated tree that few machines give.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import resource
+import signal
+import socket
+import struct
+import sys
+import sysconfig
+from pathlib import Path
+
+from azr_jax.executor import seccomp
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP = 1, 4, 22, 24
+_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
+_NAMESPACES = {"mount": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "net": 0x40000000}
+_NEWUSER, _NEWPID = 0x10000000, 0x20000000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+_ARM = platform.machine() == "aarch64"
+_SYS_CAPSET, _SYS_PIVOT_ROOT = (91, 41) if _ARM else (126, 155)
+_SYS_LANDLOCK = 444  # create_ruleset; add_rule and restrict_self follow
+_LANDLOCK_ACCESS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many file rights each version of Landlock knows
+_LANDLOCK_READ = 1 << 2 | 1 << 3  # read file, read directory
+
+
+def _prctl(option: int, *arguments: int) -> None:
+    values = [ctypes.c_ulong(a) for a in (*arguments, 0, 0, 0, 0)[:4]]
+    if _libc.prctl(option, *values) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), what)
+    return result
+
+
+def die_with_parent() -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def readable_paths() -> list[str]:
+    """What a child may read: the standard library and the folders of the shared objects the interpreter uses."""
+    names = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), sysconfig.get_config_var("DESTSHARED")}
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        file = line.split(maxsplit=5)[5] if line.count("/") else ""
+        if ".so" in file:
+            names.add(os.path.dirname(file))  # noqa: PTH120 - text in, text out
+    found = sorted({str(Path(n).resolve()) for n in names if n and Path(n).is_dir()})
+    return [p for p in found if p != "/" and not any(p != o and Path(p).is_relative_to(o) for o in found)]
+
+
+# ---------------------------------------------------------------------------------------------- once per zygote
+def enter_namespaces() -> list[str]:
+    """New namespaces for this process and, for pids, its next child. Returns the names of those that were given."""
+    uid, gid = os.getuid(), os.getgid()
+    entered: list[str] = []
+    if _libc.unshare(_NEWUSER) == 0:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/gid_map").write_text(f"1000 {gid} 1")
+            Path("/proc/self/uid_map").write_text(f"1000 {uid} 1")
+            entered.append("user")
+    if _libc.unshare(_NEWPID) == 0:
+        entered.append("pid")
+    entered += [name for name, flag in _NAMESPACES.items() if _libc.unshare(flag) == 0]
+    return entered
+
+
+def enter_zygote(paths: list[str], namespaces: list[str]) -> list[str]:
+    """Everything that is done once and inherited by every child. Returns the layers now in force."""
+    layers = list(namespaces)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    steps = (
+        ("root", lambda: _own_root(paths) if "mount" in namespaces else _missing()),
+        ("capabilities", _drop_capabilities),
+        ("no_new_privs", lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1)),
+        ("landlock", lambda: _landlock(paths)),
+        ("undumpable", lambda: _prctl(_PR_SET_DUMPABLE, 0)),
+    )
+    for name, step in steps:
+        with contextlib.suppress(OSError):
+            step()
+            layers.append(name)
+    return layers
+
+
+def _missing() -> None:
+    raise OSError("not available")
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
+    fs = kind.encode() if kind else None
+    _check(_libc.mount(source.encode(), target.encode(), fs, ctypes.c_ulong(flags), None), f"mount {target}")
+
+
+def _own_root(paths: list[str]) -> None:
+    """A root file system with the readable paths at their own names, read-only, and nothing else."""
+    _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    base = "/tmp" if Path("/tmp").is_dir() else "/mnt"
+    _mount("tmpfs", base, "tmpfs", _MS_NOSUID | _MS_NODEV)
+    for path in paths:
+        Path(base + path).mkdir(parents=True, exist_ok=True)
+        _mount(path, base + path, None, _MS_BIND)
+        # a remount from a user namespace may only add flags, so the ones already set are kept
+        flags = os.statvfs(path).f_flag & (_MS_NOSUID | _MS_NODEV | 8 | 1024 | 2048)
+        _mount("none", base + path, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | flags)
+    os.chdir(base)
+    _check(_libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), "pivot_root")
+    _check(_libc.umount2(b".", 2), "umount")  # the old root lies on top of the new one; MNT_DETACH
+    os.chdir("/")
+    _mount("none", "/", None, _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+
+
+def _drop_capabilities() -> None:
+    for number in range(64):
+        with contextlib.suppress(OSError):
+            _prctl(_PR_CAPBSET_DROP, number)
+    header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
+    _check(_libc.syscall(_SYS_CAPSET, header, ctypes.create_string_buffer(24)), "capset")
+
+
+def _landlock(paths: list[str]) -> None:
+    version = _check(_libc.syscall(_SYS_LANDLOCK, None, ctypes.c_size_t(0), 1), "landlock")
+    files = (1 << _LANDLOCK_ACCESS.get(version, 16)) - 1
+    net = 3 if version >= 4 else 0  # bind and connect, none of which is granted below
+    scope = 3 if version >= 6 else 0  # abstract sockets and signals of the world outside
+    attribute = struct.pack("=QQQ", files, net, scope)[: 8 if version < 4 else 16 if version < 6 else 24]
+    ruleset = _check(_libc.syscall(_SYS_LANDLOCK, attribute, ctypes.c_size_t(len(attribute)), 0), "landlock ruleset")
+    try:
+        for path in paths:
+            folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            rule = struct.pack("=Qi", _LANDLOCK_READ, folder)
+            _check(_libc.syscall(_SYS_LANDLOCK + 1, ruleset, 1, rule, 0), f"landlock rule {path}")
+            os.close(folder)
+        _check(_libc.syscall(_SYS_LANDLOCK + 2, ruleset, 0), "landlock restrict")
+    finally:
+        os.close(ruleset)
+
+
+# ---------------------------------------------------------------------------------------------- once per child
+class ChildJail:
+    """What every child puts on before it reads its program. Built once per zygote to keep the fork cheap."""
+
+    def __init__(self, memory_mb: int) -> None:
+        self._filter = seccomp.Filter() if seccomp.supported() else None
+        with Path("/proc/self/statm").open() as sizes:
+            own = int(sizes.read().split()[0]) * resource.getpagesize()
+        self._memory = own + memory_mb * 2**20  # the interpreter's own map is not the program's fault
+
+    def enter(self, seconds: float) -> None:
+        limits = (
+            (resource.RLIMIT_CPU, int(seconds) + 2),
+            (resource.RLIMIT_AS, self._memory),
+            (resource.RLIMIT_FSIZE, 0),
+            (resource.RLIMIT_NPROC, 0),
+            (resource.RLIMIT_NOFILE, 32),
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_MEMLOCK, 0),
+        )
+        for name, limit in limits:
+            resource.setrlimit(name, (limit, limit))
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if self._filter is not None:
+            with contextlib.suppress(OSError):  # a missing filter is found by the probe, not here
+                _prctl(_PR_SET_SECCOMP, 2, self._filter.address)
+
+
+# ---------------------------------------------------------------------------------------------- the probe
+_PROBED = ("read", "write", "socket", "fork", "exec", "signal", "memory")
+
+
+def probe(jail: ChildJail, outside: str) -> list[str]:
+    """What a jailed child still manages to do out of the list that it must not; best: nothing.
+
+    `outside` is a file that exists, readable for this user and not in the interpreter's library.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            jail.enter(5.0)
+            for name, attempt in _attempts(outside):
+                with contextlib.suppress(BaseException):
+                    attempt()
+                    os.write(writer, name.encode() + b"\n")
+            os.write(writer, b"done")
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        *held, end = pipe.read().split("\n")
+    os.waitpid(child, 0)
+    return held if end == "done" else list(_PROBED)
+
+
+def _attempts(outside: str):
+    def fork() -> None:
+        if os.fork() == 0:
+            os._exit(0)
+
+    def execute() -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.execv("/nonexistent/program", ["x"])
+
+    return (
+        ("read", lambda: os.close(os.open(outside, os.O_RDONLY))),
+        ("write", lambda: os.close(os.open("/tmp/azr_jax_probe", os.O_WRONLY | os.O_CREAT))),
+        ("socket", lambda: socket.socket().close()),
+        ("fork", fork),
+        ("exec", execute),
+        ("signal", lambda: os.kill(os.getppid(), 0)),
+        ("memory", lambda: os.close(os.open("/proc/1/mem", os.O_RDONLY))),
+    )
+
+
+def interpreter() -> list[str]:
+    """The command of a bare interpreter: no site, no user site, no script folder; the hash seed still counts."""
+    return [sys.executable, "-s", "-S", "-P", "-B"]

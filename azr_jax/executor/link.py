@@ -1,0 +1,154 @@
+"""The trainer's end of one zygote: start it, send it a request, take a result, kill it."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from azr_jax.executor import zygote
+from azr_jax.executor.cases import Request, Result, read_lines
+from azr_jax.executor.child import PIPE_BYTES, REQUEST_BYTES
+from azr_jax.executor.jail import interpreter
+
+_BOOT = "import sys; sys.path.insert(0, {root!r}); from azr_jax.executor.zygote import main; main()"
+_ROOT = str(Path(__file__).resolve().parents[2])
+_GRACE_S = 5.0  # beyond the time limit, before a zygote that does not answer counts as dead
+_START_S = 60.0
+
+
+class Lost(Exception):
+    """The zygote is gone or does not speak as it should; it has to be replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A result, and what it cost."""
+
+    result: Result
+    run_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+class Link:
+    """One zygote process. Not thread-safe: the pool's thread owns it."""
+
+    def __init__(self, seed: int, memory_mb: int, namespaces: bool = True) -> None:
+        self.seed = seed
+        self.layers: list[str] = []
+        self.held: list[str] = []  # what the probe still managed to do
+        self.ready = False
+        self._number = 0
+        self._due = time.monotonic() + _START_S
+        self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * REQUEST_BYTES)
+        outside = next((p for p in ("/etc/passwd", "/etc/hosts", "/etc/group") if Path(p).is_file()), __file__)
+        settings = json.dumps({"memory_mb": memory_mb, "outside": outside, "namespaces": namespaces})
+        command = [*interpreter(), "-c", _BOOT.format(root=_ROOT), str(theirs.fileno()), settings]
+        environment = {"PYTHONHASHSEED": str(seed), "PYTHONUTF8": "1"}
+        with theirs:
+            self.process = subprocess.Popen(
+                command,
+                env=environment,
+                cwd="/",
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def send(self, request: Request, timeout_s: float) -> None:
+        self._number += 1
+        self._due = time.monotonic() + timeout_s + _GRACE_S
+        head = zygote.HEADER.pack(self._number, int(timeout_s * 1000))
+        try:
+            self.sock.send(head + request.body, socket.MSG_DONTWAIT)
+        except OSError as error:
+            raise Lost(str(error)) from None
+
+    def receive(self) -> Reply | None:
+        """The result that has arrived; None when it was the zygote's word that it is ready."""
+        if not self.ready:
+            self._greet()
+            return None
+        space = socket.CMSG_SPACE(array.array("i").itemsize)
+        try:
+            data, ancillary, _, _ = self.sock.recvmsg(zygote.REPLY.size, space)
+        except OSError as error:
+            raise Lost(str(error)) from None
+        descriptors = array.array("i")
+        for _, _, sent in ancillary:
+            descriptors.frombytes(sent[: len(sent) - len(sent) % descriptors.itemsize])
+        try:
+            return self._reply(data, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _greet(self) -> None:
+        try:
+            word = json.loads(self.sock.recv(65_536))
+            if "failed" in word:
+                raise Lost(f"the zygote did not start: {word['failed']}")
+            self.layers, self.held = word["layers"], word["held"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Lost(f"the zygote did not start: {error}") from None
+        self.ready = True
+
+    def _reply(self, data: bytes, descriptors: array.array[int]) -> Reply:
+        try:
+            number, ended, status, wall_us, cpu_us, peak_kb = zygote.REPLY.unpack(data)
+        except struct.error:
+            raise Lost("the zygote ended") from None
+        if number != self._number or len(descriptors) != 1:
+            raise Lost("the zygote answered out of turn")
+        lines, closed = read_lines(_drain(descriptors[0]))
+        cost = (wall_us / 1e6, cpu_us / 1e6, peak_kb / 1024)
+        if ended == zygote.TIMED_OUT or status == -signal.SIGXCPU:
+            return Reply(Result("timeout", lines), *cost)
+        if ended == zygote.LOST or status != 0 or not closed:
+            how = f"signal {-status}" if status < 0 else f"exit status {status}"
+            return Reply(Result("crashed", lines, how), *cost)
+        return Reply(Result("done", lines), *cost)
+
+    @property
+    def overdue(self) -> bool:
+        return time.monotonic() > self._due
+
+    def rest(self) -> None:
+        """Nothing is asked of it now, so nothing is due."""
+        self._due = float("inf")
+
+    def kill(self) -> None:
+        """The zygote and, by its pid namespace or the parent-death signal, everything below it."""
+        self.sock.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def _drain(descriptor: int) -> bytes:
+    """What the child left in its pipe. Never waits: a writer that still lives is none of ours."""
+    os.set_blocking(descriptor, False)
+    parts: list[bytes] = []
+    left = PIPE_BYTES
+    while left > 0:
+        try:
+            part = os.read(descriptor, left)
+        except BlockingIOError:
+            break
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)

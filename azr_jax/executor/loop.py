@@ -1,0 +1,308 @@
+"""The executor's thread: steps jobs, feeds zygotes, keeps deadlines, replaces the dead, remembers equal work."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import selectors
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from azr_jax.executor.cases import SEEDS, Request, Result, Steps
+from azr_jax.executor.jobs import Job
+from azr_jax.executor.link import Link, Lost, Reply
+from azr_jax.executor.stats import Stats
+
+_TICK_S = 0.5  # how often deadlines are looked at when nothing happens
+_CACHED = 8_192  # results remembered
+_CACHED_BYTES = 32 * 2**20  # and their requests' size together
+_TRIES = 2  # of a request whose zygote died
+_FAILED_STARTS = 5  # in a row, after which there is no executor
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """A job in progress."""
+
+    number: int
+    what: str
+    steps: Steps
+    future: Future[Any]
+    since: float
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A request in progress, for one job or for several that ask the same."""
+
+    request: Request
+    timeout_s: float
+    since: float
+    waiting: list[_Task] = field(default_factory=list)
+    tries: int = 0
+
+
+class Loop:
+    """Owns the thread and the zygotes. `add`, `pending`, `snapshot` and `close` may be called from other threads."""
+
+    def __init__(
+        self, workers: int, timeout_s: float, memory_mb: int, namespaces: bool, done: Callable[[], None]
+    ) -> None:
+        self._workers, self._timeout_s, self._memory_mb, self._namespaces = workers, timeout_s, memory_mb, namespaces
+        self._done = done
+        self.layers: list[str] = []
+        self.held: list[str] = []
+        self._stats = Stats()
+        self._numbers = itertools.count(1)
+        self._tasks: dict[int, _Task] = {}
+        self._added: deque[_Task] = deque()
+        self._works: dict[Request, _Work] = {}
+        self._queues: dict[int, deque[_Work]] = {seed: deque() for seed in SEEDS}
+        self._links: dict[Link, _Work | None] = {}
+        self._cache: OrderedDict[Request, Result] = OrderedDict()
+        self._cache_bytes = 0
+        self._failed_starts = 0
+        self._closing = False
+        self._broken: BaseException | None = None
+        self._sleeping = False
+        self._ready = threading.Event()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_fd, selectors.EVENT_READ, None)
+        self._thread = threading.Thread(target=self._run, name="executor", daemon=True)
+        self._thread.start()
+
+    # ------------------------------------------------------------------------------------ from other threads
+    def add(self, job: Job, steps: Steps, future: Future[Any]) -> None:
+        self.check_open()
+        kind = getattr(job, "kind", None) or getattr(getattr(job, "proposal", None), "kind", "")
+        task = _Task(
+            next(self._numbers), f"{type(job).__name__.lower()} {kind}".strip(), steps, future, time.monotonic()
+        )
+        self._tasks[task.number] = task
+        self._added.append(task)
+        if self._sleeping:
+            self._wake()
+
+    def check_open(self) -> None:
+        if self._closing or self._broken is not None:
+            raise RuntimeError("the executor is closed") from self._broken
+
+    def wait_ready(self) -> None:
+        self._ready.wait()
+        if self._broken is not None:
+            raise RuntimeError(f"the executor did not start: {self._broken}") from self._broken
+
+    def waited(self, seconds: float) -> None:
+        self._stats.count("submit_waits")
+
+    def snapshot(self) -> dict[str, float]:
+        return self._stats.snapshot() | {"jobs_pending": float(len(self._tasks)), "zygotes": float(len(self._links))}
+
+    def pending(self) -> list[str]:
+        now = time.monotonic()
+        running = {t.number for w in list(self._links.values()) if w is not None for t in list(w.waiting)}
+        return [
+            f"#{t.number} {t.what}: {'running' if t.number in running else 'queued'}, {now - t.since:.1f} s old"
+            for t in list(self._tasks.values())
+        ]
+
+    def close(self) -> None:
+        self._closing = True
+        if self._thread.is_alive():
+            self._wake()
+            self._thread.join()
+
+    def _wake(self) -> None:
+        try:
+            os.eventfd_write(self._wake_fd, 1)
+        except (BlockingIOError, OSError):  # full, hence awake; or closed
+            pass
+
+    # ------------------------------------------------------------------------------------ the thread
+    def _run(self) -> None:
+        try:
+            for seed in SEEDS:
+                for _ in range(self._workers):
+                    self._start(seed)
+            while not self._closing:
+                self._turn()
+        except BaseException as error:
+            self._broken = error
+        finally:
+            self._end()
+
+    def _turn(self) -> None:
+        while self._added:
+            task = self._added.popleft()
+            if task.future.set_running_or_notify_cancel():
+                self._step(task, None)
+            else:
+                self._forget(task)
+        self._dispatch()
+        self._sleeping = True
+        events = self._selector.select(0 if self._added else _TICK_S)
+        self._sleeping = False
+        for key, _ in events:
+            if key.data is None:
+                os.eventfd_read(self._wake_fd)
+            elif key.data in self._links:
+                self._hear(key.data)
+        for link in [x for x in self._links if x.overdue]:
+            self._replace(link)
+
+    def _end(self) -> None:
+        for link in list(self._links):
+            link.kill()
+        self._links.clear()
+        self._selector.close()
+        os.close(self._wake_fd)
+        self._closing = True
+        error = RuntimeError("the executor was closed before this job was done")
+        error.__cause__ = self._broken
+        for task in list(self._tasks.values()):
+            self._forget(task)
+            if not task.future.done() and (task.future.running() or task.future.set_running_or_notify_cancel()):
+                task.future.set_exception(error)
+        self._ready.set()
+
+    # ------------------------------------------------------------------------------------ jobs
+    def _step(self, task: _Task, result: Result | None) -> None:
+        """Advances a job until it has to wait for a child, or is done."""
+        while True:
+            try:
+                request = task.steps.send(result)  # type: ignore[arg-type] - None starts a generator
+            except StopIteration as stop:
+                self._finish(task, stop.value, None)
+                return
+            except Exception as error:
+                self._finish(task, None, error)
+                return
+            result = self._cache.get(request)
+            if result is None:
+                self._want(task, request)
+                return
+            self._cache.move_to_end(request)
+            self._stats.count("cache_hits")
+
+    def _want(self, task: _Task, request: Request) -> None:
+        work = self._works.get(request)
+        if work is None:
+            work = _Work(request, request.timeout_s or self._timeout_s, time.monotonic())
+            self._works[request] = work
+            self._queues[request.seed].append(work)
+        else:
+            self._stats.count("cache_hits")
+        work.waiting.append(task)
+
+    def _finish(self, task: _Task, value: Any, error: Exception | None) -> None:
+        self._forget(task)
+        reason = getattr(value, "reason", "") or ("accepted" if task.what.startswith("validate") else "ran")
+        self._stats.count(f"{task.what.split()[0]}/{'error' if error else reason}")
+        if error is not None:
+            task.future.set_exception(error)
+        else:
+            task.future.set_result(value)
+
+    def _forget(self, task: _Task) -> None:
+        if self._tasks.pop(task.number, None) is not None:
+            self._done()
+
+    # ------------------------------------------------------------------------------------ zygotes
+    def _start(self, seed: int) -> None:
+        link = Link(seed, self._memory_mb, self._namespaces)
+        self._links[link] = None
+        self._selector.register(link.sock, selectors.EVENT_READ, link)
+
+    def _dispatch(self) -> None:
+        """Hands out waiting requests, never more at once than there are workers; both seeds get their turn."""
+        free = self._workers - sum(work is not None for work in self._links.values())
+        for link in [x for x, work in self._links.items() if x.ready and work is None]:
+            queue = self._queues[link.seed]
+            if free <= 0:
+                return
+            if queue:
+                self._give(link, queue.popleft())
+                free -= 1
+
+    def _give(self, link: Link, work: _Work) -> None:
+        self._links[link] = work
+        work.tries += 1
+        self._stats.time("queue", time.monotonic() - work.since)
+        try:
+            link.send(work.request, work.timeout_s)
+        except Lost:
+            self._replace(link)
+
+    def _hear(self, link: Link) -> None:
+        try:
+            reply = link.receive()
+        except Lost as lost:
+            self._replace(link, str(lost))
+            return
+        work = self._links[link]
+        link.rest()
+        if reply is None:
+            self._welcome(link)
+        elif work is None:
+            self._replace(link)  # it spoke without having been asked
+        else:
+            self._links[link] = None
+            self._settle(work, reply)
+
+    def _welcome(self, link: Link) -> None:
+        """A zygote is up. The report is of the weakest: layers all of them have, holes any of them has."""
+        self._failed_starts = 0
+        self.layers = (
+            [x for x in self.layers if x in link.layers] if self._ready.is_set() or self.layers else link.layers
+        )
+        self.held = sorted({*self.held, *link.held})
+        if all(other.ready for other in self._links):
+            self._ready.set()
+
+    def _settle(self, work: _Work, reply: Reply) -> None:
+        self._stats.count("runs")
+        self._stats.time("run", reply.run_s)
+        self._stats.time("cpu", reply.cpu_s)
+        if reply.result.end != "done":
+            self._stats.count(f"kills/{reply.result.end}")
+        else:
+            self._remember(work.request, reply.result)
+        self._deliver(work, reply.result)
+
+    def _deliver(self, work: _Work, result: Result) -> None:
+        del self._works[work.request]
+        for task in work.waiting:
+            self._step(task, result)
+
+    def _remember(self, request: Request, result: Result) -> None:
+        """Only what a child finished in good order: a timeout or a crash may be the machine's fault."""
+        self._cache[request] = result
+        self._cache_bytes += len(request.body)
+        while len(self._cache) > _CACHED or self._cache_bytes > _CACHED_BYTES:
+            dropped, _ = self._cache.popitem(last=False)
+            self._cache_bytes -= len(dropped.body)
+
+    def _replace(self, link: Link, why: str = "") -> None:
+        """A dead or silent zygote: its request is tried once more, then judged crashed."""
+        work = self._links.pop(link)
+        self._selector.unregister(link.sock)
+        was_ready = link.ready
+        link.kill()
+        self._stats.count("zygotes_replaced")
+        if not was_ready:
+            self._failed_starts += 1
+            if self._failed_starts >= _FAILED_STARTS:
+                raise RuntimeError(f"{_FAILED_STARTS} zygotes in a row did not start: {why}")
+        self._start(link.seed)
+        if work is None:
+            return
+        if work.tries < _TRIES:
+            self._queues[work.request.seed].appendleft(work)
+        else:
+            self._deliver(work, Result("crashed", detail="its zygote died twice"))

@@ -1,0 +1,136 @@
+"""The executor as the trainer sees it: submit a job, get a future; a thread of its own does the rest.
+
+Start it before JAX starts its threads. `submit` only puts the job in a queue and wakes the thread (and waits only
+when the queue is full). The thread steps the jobs, hands their requests to idle zygotes, kills and replaces zygotes
+that stop answering, and completes the futures; a future's callbacks run in that thread and must be short.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+from azr_jax.executor.hygiene import BANNED
+from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify
+from azr_jax.executor.loop import Loop
+from azr_jax.executor.validate import validate
+from azr_jax.executor.verify import run, verify
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from azr_jax.executor.cases import Steps
+    from azr_jax.tasks.types import Validation, Verdict
+
+# What must hold for model-written code to be run at all without `allow_weak`: the names are those of jail.probe.
+MINIMUM = ("read", "write", "socket", "fork", "exec", "signal", "memory")
+
+
+class WeakIsolation(RuntimeError):
+    """This machine cannot hold what the executor has to hold."""
+
+
+@dataclass(frozen=True)
+class ExecutorSettings:
+    timeout_s: float = 10.0  # wall-clock limit of one call
+    memory_mb: int = 512  # of one program, beyond the interpreter's own
+    workers: int = 0  # programs run side by side; 0: one per core
+    queue: int = 4096  # jobs accepted and not finished, beyond which submit waits
+    allow_weak: bool = False  # run even where the probe finds a hole
+    max_output_chars: int = 4096  # of a task's output as Python text
+    banned_modules: tuple[str, ...] = BANNED
+    namespaces: bool = True  # False: leave the namespaces out, as inside a container that forbids them
+
+    def __post_init__(self) -> None:
+        for name in ("timeout_s", "memory_mb", "queue", "max_output_chars"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: {getattr(self, name)}, a number above 0 would be right")
+        if self.workers < 0:
+            raise ValueError(f"workers: {self.workers}, 0 (one per core) or more would be right")
+
+
+class Executor:
+    """Runs and judges programs nobody trusts. A context manager; `submit` may be called from any thread."""
+
+    def __init__(self, settings: ExecutorSettings | None = None) -> None:
+        self.settings = settings or ExecutorSettings()
+        workers = self.settings.workers or len(os.sched_getaffinity(0))
+        self._room = threading.Semaphore(self.settings.queue)
+        self._loop = Loop(
+            workers, self.settings.timeout_s, self.settings.memory_mb, self.settings.namespaces, self._room.release
+        )
+        try:
+            self._loop.wait_ready()
+            self._check_walls()
+        except BaseException:
+            self._loop.close()
+            raise
+
+    @property
+    def layers(self) -> str:
+        """One line: the layers in force, and what the probe found open."""
+        held = ", ".join(self._loop.held) or "nothing"
+        return f"executor: layers {', '.join(self._loop.layers)}; open to programs: {held}"
+
+    @overload
+    def submit(self, job: Validate) -> Future[Validation]: ...
+    @overload
+    def submit(self, job: Verify) -> Future[Verdict]: ...
+    @overload
+    def submit(self, job: Run) -> Future[tuple[Outcome, ...]]: ...
+    def submit(self, job: Job) -> Future[Any]:
+        """The job's future. Waits only while `settings.queue` jobs are unfinished."""
+        if not self._room.acquire(blocking=False):
+            self._wait_for_room()
+        future: Future[Any] = Future()
+        try:
+            self._loop.add(job, self._steps(job), future)
+        except BaseException:
+            self._room.release()
+            raise
+        return future
+
+    def stats(self) -> dict[str, float]:
+        """Counts since the start and latency percentiles; see the table in docs/EXECUTOR.md."""
+        return self._loop.snapshot()
+
+    def pending(self) -> list[str]:
+        """One line for each job not finished, the oldest first: what a watchdog prints when nothing moves."""
+        return self._loop.pending()
+
+    def close(self) -> None:
+        """Ends every process; jobs not finished get a RuntimeError."""
+        self._loop.close()
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _steps(self, job: Job) -> Steps:
+        if isinstance(job, Validate):
+            return validate(job, self.settings.banned_modules, self.settings.max_output_chars)
+        if isinstance(job, Verify):
+            return verify(job)
+        if isinstance(job, Run):
+            return run(job)
+        raise TypeError(f"submit: {type(job).__name__}, one of Validate, Verify, Run would be right")
+
+    def _wait_for_room(self) -> None:
+        begun = time.monotonic()
+        while not self._room.acquire(timeout=1.0):
+            self._loop.check_open()
+        self._loop.waited(time.monotonic() - begun)
+
+    def _check_walls(self) -> None:
+        holes = [name for name in MINIMUM if name in self._loop.held]
+        if holes and not self.settings.allow_weak:
+            raise WeakIsolation(
+                f"programs could still do: {', '.join(holes)} (layers in force: {', '.join(self._loop.layers)}); "
+                "executor.allow_weak=true runs them all the same"
+            )

@@ -1,0 +1,143 @@
+"""A proposal -> a task, or the reason there is none: integrity, safety, determinism, a plain output within limits."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from azr_jax.executor.cases import MAX_INPUT_CHARS, MAX_PROGRAM_CHARS, SEEDS, Case, Cases, Request, Result, run_cases
+from azr_jax.executor.jobs import Validate
+from azr_jax.executor.values import Refused, decode, encode, same, show
+from azr_jax.tasks.types import InductionTask, Kind, Proposal, Triplet, Validation
+
+NO_ERROR = "NoError"
+
+
+def validate(job: Validate, banned: tuple[str, ...], max_output_chars: int) -> Generator[Request, Result, Validation]:
+    """Runs the proposal under two hash seeds and builds the task from what both agree on."""
+    proposal = job.proposal
+    refusal = _misshapen(proposal)
+    if refusal is not None:
+        return refusal
+    calls = [{"text": text} for text in proposal.inputs]
+    several = proposal.kind is Kind.INDUCTION
+    first = yield from run_cases(proposal.program, calls, seed=SEEDS[0], banned=banned, all_of_them=several)
+    if first.reason:
+        return Validation(None, first.reason, first.detail)
+    usable = [n for n in sorted(first.cases) if not _unusable(first.cases[n], proposal.kind)]
+    if not usable:
+        return _why_unusable(first, proposal.kind)
+    # The other way round, so that what a program remembers between calls shows as a difference too.
+    other = usable[::-1]
+    second = yield from run_cases(proposal.program, calls, seed=SEEDS[1], banned=banned, numbers=other)
+    if several and any(not _agree(first, second, n, proposal.kind) for n in usable):
+        first = yield from run_cases(proposal.program, calls, banned=banned, numbers=usable, alone=True)
+        second = yield from run_cases(proposal.program, calls, seed=SEEDS[1], banned=banned, numbers=usable, alone=True)
+    if first.reason or second.reason:
+        return Validation(None, "not deterministic", first.reason or second.reason)
+    if any(not _agree(first, second, n, proposal.kind) for n in usable):
+        return Validation(None, "not deterministic")
+    if several:
+        return _induction(job, first, usable, max_output_chars)
+    return _triplet(proposal, first, max_output_chars)
+
+
+def _misshapen(proposal: Proposal) -> Validation | None:
+    if len(proposal.program) > MAX_PROGRAM_CHARS or any(len(i) > MAX_INPUT_CHARS for i in proposal.inputs):
+        return Validation(None, "too long")
+    if not proposal.inputs or (proposal.kind is not Kind.INDUCTION and len(proposal.inputs) != 1):
+        return Validation(None, "wrong number of inputs", str(len(proposal.inputs)))
+    return None
+
+
+def _unusable(case: Case, kind: Kind) -> str:
+    """Why a case cannot be one of this kind; empty if it can."""
+    if kind is Kind.ERROR and case.status in ("raised", "unplain"):
+        return "" if case.ordinary else "exits"
+    return {"value": "", "unplain": "output not plain", "raised": "raised"}.get(case.status, case.status)
+
+
+def _why_unusable(cases: Cases, kind: Kind) -> Validation:
+    if not cases.cases:
+        return Validation(None, "crashed")
+    case = cases.cases[min(cases.cases)]
+    return Validation(None, _unusable(case, kind), case.detail)
+
+
+def _agree(first: Cases, second: Cases, number: int, kind: Kind) -> bool:
+    a, b = first.cases.get(number), second.cases.get(number)
+    if a is None or b is None:
+        return False
+    if kind is Kind.ERROR:
+        return _error_name(a) == _error_name(b)
+    try:
+        return a.status == b.status == "value" and (a.value == b.value or same(_value(a), _value(b)))
+    except Refused:
+        return False
+
+
+def _error_name(case: Case) -> str:
+    return case.name if case.status == "raised" else NO_ERROR if case.status in ("value", "unplain") else case.status
+
+
+def _value(case: Case) -> Any:
+    return decode(case.value or "")
+
+
+def _triplet(proposal: Proposal, found: Cases, max_output_chars: int) -> Validation:
+    case = found.cases[0]
+    given = proposal.inputs[0].strip()
+    if proposal.kind is Kind.ERROR:
+        name = _error_name(case)
+        if not name.isidentifier():
+            return Validation(None, "raised", f"an exception called {name!r}")
+        return Validation(Triplet(found.program, given, name, encode(name)))
+    shown, reason = _shown(case, max_output_chars)
+    if reason:
+        return Validation(None, reason)
+    return Validation(Triplet(found.program, given, shown, case.value or ""))
+
+
+def _shown(case: Case, max_output_chars: int) -> tuple[str, str]:
+    """The output as Python text, or the reason it cannot be a task's output."""
+    try:
+        shown = show(_value(case))
+    except Refused as refused:
+        return "", str(refused)
+    return (shown, "") if len(shown) <= max_output_chars else ("", "output too long")
+
+
+def _induction(job: Validate, found: Cases, usable: list[int], max_output_chars: int) -> Validation:
+    """Drops inputs that failed or repeat another by value, then asks that something is left to induce."""
+    proposal, cases = job.proposal, found.cases
+    kept: list[int] = []
+    outputs: list[str] = []
+    for number in usable:
+        shown, reason = _shown(cases[number], max_output_chars)
+        if not reason and not any(_same_input(proposal, cases, number, other) for other in kept):
+            kept.append(number)
+            outputs.append(shown)
+    if len(kept) < job.fewest:
+        return Validation(None, "too few inputs", f"{len(kept)} of {len(proposal.inputs)} left")
+    values = [_value(cases[n]) for n in kept]
+    if all(same(values[0], v) for v in values[1:]):
+        return Validation(None, "all outputs equal")
+    task = InductionTask(
+        program=found.program,
+        inputs=tuple(proposal.inputs[n].strip() for n in kept),
+        outputs=tuple(outputs),
+        values=tuple(cases[n].value or "" for n in kept),
+        message=proposal.message,
+        shown=min(job.shown, max(1, len(kept) // 2)),
+    )
+    return Validation(task)
+
+
+def _same_input(proposal: Proposal, cases: dict[int, Case], a: int, b: int) -> bool:
+    given, other = cases[a].given, cases[b].given
+    if given is None or other is None:
+        return proposal.inputs[a].strip() == proposal.inputs[b].strip()
+    try:
+        return given == other or same(decode(given), decode(other))
+    except Refused:
+        return False

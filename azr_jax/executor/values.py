@@ -1,0 +1,362 @@
+"""The one codec for Python values that cross the wall: exact plain types as JSON text, or a refusal.
+
+A child encodes, the trusted parent decodes; neither side uses pickle, repr or eval. Only exact types pass, so the
+decoded value has nothing of the program in it: no subclass, no __eq__, no cycle. Text length bounds everything
+else (nodes, digits, colliding keys), because every element costs characters. Left out on purpose: shared
+references (a list that is reached twice comes back as two lists) and every type not in the tables below.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+MAX_CHARS = 16_384  # of the encoded text
+MAX_DEPTH = 60
+MAX_INT_BITS = 14_000  # what Python still prints in decimal: 4,300 digits
+_SMALL = 1 << 53
+_FACTORIES = {c.__name__: c for c in (int, float, str, bool, list, tuple, dict, set, frozenset, bytes)}
+
+
+class Refused(ValueError):
+    """The value, or the text, is not something that may cross the wall. The message is the reason."""
+
+
+def encode(value: Any) -> str:
+    """The value as JSON text. Equal sets give equal text, whatever order they are held in."""
+    text = _dumps(_Packer().pack(value, 0))
+    if len(text) > MAX_CHARS:
+        raise Refused("value too large")
+    return text
+
+
+def decode(text: str) -> Any:
+    """The value of an encoded text; anything that `encode` would not have written is refused."""
+    if len(text) > MAX_CHARS:
+        raise Refused("value too large")
+    try:
+        return _unpack(json.loads(text, parse_float=_no_float, parse_constant=_no_float), 0)
+    except Refused:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise Refused(f"not an encoded value: {type(error).__name__}") from None
+
+
+def same(a: Any, b: Any) -> bool:
+    """Python's ==, except that a NaN equals a NaN in the same place. For decoded values only."""
+    try:
+        return bool(a == b) or (type(a) is type(b) and _has_nan(a) and _same_with_nan(a, b))
+    except (ArithmeticError, TypeError, ValueError, RecursionError):
+        return False
+
+
+def show(value: Any) -> str:
+    """The value as Python text for prompts: its repr where that can be read back, else a call that can."""
+    shower = _SHOW.get(type(value))
+    return repr(value) if shower is None else shower(value)
+
+
+# ---------------------------------------------------------------------------------------------- value -> JSON
+def _dumps(tree: Any) -> str:
+    return json.dumps(tree, separators=(",", ":"))
+
+
+def _no_float(text: str) -> Any:
+    raise Refused(f"not an encoded value: {text[:20]}")
+
+
+class _Packer:
+    """One walk over a value, with a budget so that a huge or self-containing value stops early."""
+
+    def __init__(self) -> None:
+        self.left = MAX_CHARS
+
+    def pack(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if depth > MAX_DEPTH:
+            raise Refused("value nested too deep")
+        self.spend(1)
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            self.spend(len(value))
+            return value
+        if kind is int:
+            return self.integer(value)
+        if kind is list:
+            return self.each(value, depth)
+        pack = _PACK.get(kind)
+        if pack is None:
+            raise Refused(f"not a plain value: {kind.__name__[:60]}")
+        tag, parts = pack
+        return {tag: parts(self, value, depth + 1)}
+
+    def spend(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise Refused("value too large")
+
+    def integer(self, value: int) -> Any:
+        if -_SMALL < value < _SMALL:
+            return value
+        if value.bit_length() > MAX_INT_BITS:
+            raise Refused("integer too large")
+        self.spend(value.bit_length() // 4)
+        return {"i": format(value, "x")}
+
+    def each(self, values: Iterable[Any], depth: int) -> list[Any]:
+        return [self.pack(v, depth + 1) for v in values]
+
+    def pairs(self, value: dict[Any, Any], depth: int) -> list[Any]:
+        return [[self.pack(k, depth), self.pack(v, depth)] for k, v in value.items()]
+
+    def members(self, value: Iterable[Any], depth: int) -> list[Any]:
+        return sorted(self.each(value, depth), key=_dumps)
+
+    def factory(self, value: defaultdict[Any, Any], depth: int) -> list[Any]:
+        name = None
+        if value.default_factory is not None:
+            name = next((n for n, c in _FACTORIES.items() if c is value.default_factory), None)
+            if name is None:
+                raise Refused("not a plain value: defaultdict with a factory of its own")
+        return [name, self.pairs(value, depth)]
+
+    def decimal(self, value: Decimal, depth: int) -> str:
+        if value.is_snan():
+            raise Refused("not a plain value: signalling NaN")
+        digits = str(value)
+        self.spend(len(digits))
+        return digits
+
+    def blob(self, value: bytes, depth: int) -> str:
+        self.spend(2 * len(value))
+        return value.hex()
+
+    def moment(self, value: datetime.datetime, depth: int) -> list[Any]:
+        offset = None
+        if value.tzinfo is not None:
+            if type(value.tzinfo) is not datetime.timezone:
+                raise Refused("not a plain value: time zone")
+            offset = _delta(datetime.timezone.utcoffset(value.tzinfo, None))
+        clock = [value.hour, value.minute, value.second, value.microsecond, value.fold]
+        return [value.year, value.month, value.day, *clock, offset]
+
+    def clock(self, value: datetime.time, depth: int) -> list[int]:
+        if value.tzinfo is not None:
+            raise Refused("not a plain value: time zone")
+        return [value.hour, value.minute, value.second, value.microsecond, value.fold]
+
+
+def _delta(value: datetime.timedelta) -> list[int]:
+    return [value.days, value.seconds, value.microseconds]
+
+
+_PACK: dict[type, tuple[str, Callable[[_Packer, Any, int], Any]]] = {
+    float: ("f", lambda p, v, d: repr(v)),
+    complex: ("c", lambda p, v, d: [repr(v.real), repr(v.imag)]),
+    bytes: ("b", _Packer.blob),
+    tuple: ("t", _Packer.each),
+    dict: ("d", _Packer.pairs),
+    set: ("s", _Packer.members),
+    frozenset: ("z", _Packer.members),
+    range: ("r", lambda p, v, d: [p.integer(v.start), p.integer(v.stop), p.integer(v.step)]),
+    Counter: ("C", _Packer.pairs),
+    OrderedDict: ("O", _Packer.pairs),
+    defaultdict: ("D", _Packer.factory),
+    deque: ("q", lambda p, v, d: [v.maxlen, p.each(v, d)]),
+    Fraction: ("F", lambda p, v, d: [p.integer(v.numerator), p.integer(v.denominator)]),
+    Decimal: ("m", _Packer.decimal),
+    datetime.date: ("date", lambda p, v, d: [v.year, v.month, v.day]),
+    datetime.time: ("time", _Packer.clock),
+    datetime.datetime: ("datetime", _Packer.moment),
+    datetime.timedelta: ("delta", lambda p, v, d: _delta(v)),
+}
+
+
+# ---------------------------------------------------------------------------------------------- JSON -> value
+def _unpack(tree: Any, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise Refused("value nested too deep")
+    if type(tree) is list:
+        return [_unpack(v, depth + 1) for v in tree]
+    if type(tree) is not dict:
+        return tree
+    ((tag, body),) = tree.items()
+    return _UNPACK[tag](body, depth + 1)
+
+
+def _each(body: Any, depth: int) -> list[Any]:
+    if type(body) is not list:
+        raise Refused("not an encoded value: a list was due")
+    return [_unpack(v, depth + 1) for v in body]
+
+
+def _pairs(body: Any, depth: int) -> list[tuple[Any, Any]]:
+    return [(_unpack(k, depth), _unpack(v, depth)) for k, v in body]
+
+
+def _integer(body: Any) -> int:
+    value = _unpack(body, MAX_DEPTH - 1)
+    if type(value) is not int:
+        raise Refused("not an encoded value: an integer was due")
+    return value
+
+
+def _hex(body: Any) -> int:
+    value = int(body, 16)
+    if value.bit_length() > MAX_INT_BITS:
+        raise Refused("integer too large")
+    return value
+
+
+def _float(text: Any) -> float:
+    if type(text) is not str:
+        raise Refused("not an encoded value: the text of a float was due")
+    return float(text)
+
+
+def _decimal(text: Any) -> Decimal:
+    value = Decimal(text)
+    if type(text) is not str or value.is_snan():
+        raise Refused("not an encoded value: the text of a decimal was due")
+    return value
+
+
+def _factory(body: Any, depth: int) -> defaultdict[Any, Any]:
+    name, pairs = body
+    return defaultdict(None if name is None else _FACTORIES[name], _pairs(pairs, depth))
+
+
+def _deque(body: Any, depth: int) -> deque[Any]:
+    maxlen, values = body
+    return deque(_each(values, depth), maxlen=None if maxlen is None else _integer(maxlen))
+
+
+def _counter(body: Any, depth: int) -> Counter[Any]:
+    counts: Counter[Any] = Counter()
+    counts.update(dict(_pairs(body, depth)))
+    return counts
+
+
+def _moment(body: Any, depth: int) -> datetime.datetime:
+    *whole, fold, offset = body
+    zone = None if offset is None else datetime.timezone(datetime.timedelta(*offset))
+    return datetime.datetime(*whole, fold=fold, tzinfo=zone)
+
+
+_UNPACK: dict[str, Callable[[Any, int], Any]] = {
+    "i": lambda b, d: _hex(b),
+    "f": lambda b, d: _float(b),
+    "c": lambda b, d: complex(_float(b[0]), _float(b[1])),
+    "b": lambda b, d: bytes.fromhex(b),
+    "t": lambda b, d: tuple(_each(b, d)),
+    "d": lambda b, d: dict(_pairs(b, d)),
+    "s": lambda b, d: set(_each(b, d)),
+    "z": lambda b, d: frozenset(_each(b, d)),
+    "r": lambda b, d: range(*map(_integer, b)),
+    "C": _counter,
+    "O": lambda b, d: OrderedDict(_pairs(b, d)),
+    "D": _factory,
+    "q": _deque,
+    "F": lambda b, d: Fraction(*map(_integer, b)),
+    "m": lambda b, d: _decimal(b),
+    "date": lambda b, d: datetime.date(*b),
+    "time": lambda b, d: datetime.time(*b[:4], fold=b[4]),
+    "datetime": _moment,
+    "delta": lambda b, d: datetime.timedelta(*b),
+}
+
+
+# ---------------------------------------------------------------------------------------------- comparing
+def _has_nan(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_nan(k) or _has_nan(v) for k, v in value.items())
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return any(_has_nan(v) for v in value)
+    return isinstance(value, float | complex | Decimal) and value != value
+
+
+def _same_with_nan(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        ordered = type(a) is OrderedDict
+        return _same_members(list(a.items()), list(b.items()), ordered)
+    if isinstance(a, set | frozenset):
+        return _same_members(list(a), list(b), False)
+    if isinstance(a, list | tuple | deque):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
+    if isinstance(a, complex):
+        return same(a.real, b.real) and same(a.imag, b.imag)
+    return a != a and b != b
+
+
+def _same_members(a: list[Any], b: list[Any], ordered: bool) -> bool:
+    """Whether the members pair up; without NaN keys Python's own == has already said yes to equal ones."""
+    if len(a) != len(b):
+        return False
+    if ordered:
+        return all(same(x, y) for x, y in zip(a, b))
+    rest = list(b)
+    for x in a:
+        place = next((n for n, y in enumerate(rest) if same(x, y)), None)
+        if place is None:
+            return False
+        del rest[place]
+    return True
+
+
+# ---------------------------------------------------------------------------------------------- showing
+def _show_float(value: float) -> str:
+    return repr(value) if value - value == 0 else f"float('{value!r}')"
+
+
+def _show_complex(value: complex) -> str:
+    whole = value - value == 0 and "-0" not in repr(value)
+    return repr(value) if whole else f"complex({_show_float(value.real)}, {_show_float(value.imag)})"
+
+
+def _show_tuple(value: tuple[Any, ...]) -> str:
+    return f"({show(value[0])},)" if len(value) == 1 else f"({', '.join(map(show, value))})"
+
+
+def _show_dict(value: dict[Any, Any]) -> str:
+    return "{" + ", ".join(f"{show(k)}: {show(v)}" for k, v in value.items()) + "}"
+
+
+def _show_members(value: Iterable[Any]) -> str:
+    """Sorted, so that the prompt does not depend on this process's hash seed."""
+    try:
+        members: Iterable[Any] = sorted(value)  # type: ignore[type-var]
+    except TypeError:
+        members = sorted(value, key=show)
+    shown = [show(v) for v in members]
+    return "{" + ", ".join(shown) + "}"
+
+
+def _show_deque(value: deque[Any]) -> str:
+    bound = "" if value.maxlen is None else f", maxlen={value.maxlen}"
+    return f"deque({show(list(value))}{bound})"
+
+
+def _show_default(value: defaultdict[Any, Any]) -> str:
+    factory = getattr(value.default_factory, "__name__", "None")
+    return f"defaultdict({factory}, {_show_dict(value)})"
+
+
+_SHOW: dict[type, Callable[[Any], str]] = {
+    float: _show_float,
+    complex: _show_complex,
+    list: lambda v: f"[{', '.join(map(show, v))}]",
+    tuple: _show_tuple,
+    dict: _show_dict,
+    set: lambda v: _show_members(v) if v else "set()",
+    frozenset: lambda v: f"frozenset({_show_members(v)})" if v else "frozenset()",
+    Counter: lambda v: f"Counter({_show_dict(v)})" if v else "Counter()",
+    OrderedDict: lambda v: f"OrderedDict([{', '.join(map(_show_tuple, v.items()))}])" if v else "OrderedDict()",
+    defaultdict: _show_default,
+    deque: _show_deque,
+}

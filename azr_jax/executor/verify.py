@@ -1,0 +1,128 @@
+"""An answer -> a verdict, one function per kind. The gold stays in this process; children return values, we compare."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from azr_jax.executor import literals
+from azr_jax.executor.cases import MAX_INPUT_CHARS, MAX_PROGRAM_CHARS, Case, Request, Result, request, run_cases
+from azr_jax.executor.jobs import Outcome, Run, Verify
+from azr_jax.executor.values import Refused, decode, same
+from azr_jax.tasks.types import InductionTask, Kind, Triplet, Verdict
+
+Judging = Generator[Request, Result, Verdict]
+_CORRECT, _WRONG = Verdict(1.0, "correct"), Verdict(0.0, "wrong value")
+_TOO_LONG = Verdict(0.0, "too long")
+
+
+def verify(job: Verify) -> Judging:
+    """The verdict on one answer; Refused if the task itself holds no readable gold."""
+    task, text = job.task, job.answer.text
+    if job.kind is Kind.INDUCTION:
+        if not isinstance(task, InductionTask):
+            raise TypeError(f"Verify.task: {type(task).__name__} for kind induction, InductionTask would be right")
+        return (yield from _induction(task, text, job.induction_reward))
+    if not isinstance(task, Triplet):
+        raise TypeError(f"Verify.task: {type(task).__name__} for kind {job.kind}, Triplet would be right")
+    if job.kind is Kind.ERROR:
+        return _error(task, text)
+    judge = _deduction if job.kind is Kind.DEDUCTION else _abduction
+    return (yield from judge(task, text))
+
+
+def _deduction(task: Triplet, text: str) -> Judging:
+    gold = decode(task.value)
+    if len(text) > MAX_INPUT_CHARS:
+        return _TOO_LONG
+    try:
+        return _CORRECT if same(literals.read(text), gold) else _WRONG
+    except literals.NotLiteral:
+        case = _only_case((yield request("expression", text=text)))
+    return _compared(case, gold)
+
+
+def _abduction(task: Triplet, text: str) -> Judging:
+    gold = decode(task.value)
+    if len(text) > MAX_INPUT_CHARS:
+        return _TOO_LONG
+    found = yield from run_cases(task.program, [{"text": text, "gold": task.input}])
+    if found.reason == "not inert":
+        case = _only_case((yield request("arguments", text=text)))
+        if case.status != "value" or case.value is None:
+            return _failed(case)
+        found = yield from run_cases(task.program, [{"values": case.value}])
+    return Verdict(0.0, found.reason, found.detail) if found.reason else _compared(found.cases[0], gold)
+
+
+def _induction(task: InductionTask, text: str, reward: str) -> Judging:
+    """Runs the answer on every hidden input; what a shared child got wrong is run again in one of its own."""
+    if reward not in ("binary", "fraction"):
+        raise ValueError(f"induction_reward: {reward!r}, binary or fraction would be right")
+    hidden = range(task.shown, len(task.inputs)) if task.shown < len(task.inputs) else range(len(task.inputs))
+    golds = [decode(task.values[n]) for n in hidden]
+    if len(text) > MAX_PROGRAM_CHARS:
+        return _TOO_LONG
+    calls = [{"text": task.inputs[n]} for n in hidden]
+    binary = reward == "binary"
+    found = yield from run_cases(text, calls, banned=(), all_of_them=not binary)
+    if found.reason:
+        return Verdict(0.0, found.reason, found.detail)
+    right = 0
+    for number, gold in enumerate(golds):
+        verdict = _compared(found.cases[number], gold) if number in found.cases else None
+        if (verdict is None or not verdict.correct) and len(calls) > 1:
+            again = yield from run_cases(text, calls, banned=(), numbers=[number])
+            verdict = Verdict(0.0, again.reason, again.detail) if again.reason else _compared(again.cases[number], gold)
+        assert verdict is not None
+        if binary and not verdict.correct:
+            return verdict
+        right += verdict.correct
+    return (
+        _CORRECT if right == len(golds) else Verdict(right / len(golds), "partly correct" if right else "wrong value")
+    )
+
+
+def _error(task: Triplet, text: str) -> Verdict:
+    return _CORRECT if text.strip().strip("`'\"").strip() == task.output else _WRONG
+
+
+def _only_case(result: Result) -> Case:
+    """The one case of a request that is not a program."""
+    for kind, _, *rest in result.lines:
+        if kind == "value":
+            return Case("value", value=rest[0])
+        if kind in ("raised", "bad input"):
+            return Case("raised", name=rest[0], detail=f"{rest[0]}: {rest[1]}")
+        if kind == "unplain":
+            return Case("unplain", detail=rest[0])
+        if kind == "unfit":
+            return Case(rest[0], detail=rest[1])
+    return Case("crashed" if result.end == "done" else result.end, detail=result.detail)
+
+
+def _compared(case: Case, gold: Any) -> Verdict:
+    if case.status != "value" or case.value is None:
+        return _failed(case)
+    try:
+        return _CORRECT if same(decode(case.value), gold) else _WRONG
+    except Refused as refused:
+        return Verdict(0.0, "not plain", str(refused))
+
+
+def _failed(case: Case) -> Verdict:
+    return Verdict(0.0, {"unplain": "not plain"}.get(case.status, case.status), case.detail)
+
+
+def run(job: Run) -> Generator[Request, Result, tuple[Outcome, ...]]:
+    """Every call's outcome, for tools and evaluations; no list of banned modules applies."""
+    calls = [{"text": text} for text in job.inputs]
+    found = yield from run_cases(job.program, calls, timeout_s=job.timeout_s)
+    none = Outcome(found.reason or "crashed", detail=found.detail)
+    return tuple(_outcome(found.cases[n]) if n in found.cases else none for n in range(len(calls)))
+
+
+def _outcome(case: Case) -> Outcome:
+    if case.status == "value":
+        return Outcome("ok", value=case.value)
+    return Outcome({"unplain": "not plain"}.get(case.status, case.status), error=case.name or None, detail=case.detail)

@@ -1,0 +1,177 @@
+"""The clean process that forks one child per program, and nothing else: it never reads a request or a result.
+
+The parent sends one message per program over a socket pair that keeps message borders. The zygote looks at the
+first bytes only (a number and a time limit), forks, and the child takes the whole message. When the child has ended
+or its time is up and it was killed, the zygote hands the reading end of the child's pipe to the parent. So neither an
+input nor an output of one program is ever in the memory that later children are copies of.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+import warnings
+from typing import Any, NoReturn
+
+from azr_jax.executor import child, jail
+
+HEADER = struct.Struct("=QI")  # request number, milliseconds
+REPLY = struct.Struct("=QBiQQQ")  # request number, how it ended, exit status, wall us, cpu us, peak kilobytes
+ENDED, TIMED_OUT, LOST = 0, 1, 2
+_SET_PIPE_SIZE, _GET_PIPE_SIZE = 1031, 1032
+
+# What programs use and what answers may name; more modules make every fork dearer.
+_PRELOADED = (
+    "math", "cmath", "collections", "collections.abc", "itertools", "functools", "operator", "heapq", "bisect", "re",
+    "string", "json", "typing", "dataclasses", "enum", "copy", "fractions", "decimal", "statistics", "textwrap",
+    "datetime", "abc", "contextlib", "random", "types", "numbers",
+)  # fmt: skip
+
+
+def _preload() -> dict[str, Any]:
+    """Imports what programs use, warms the compiler, and gives the names that answers may use."""
+    modules = {name: __import__(name) for name in _PRELOADED}
+    names: dict[str, Any] = {n: m for n, m in modules.items() if "." not in n}
+    for source, wanted in (
+        ("collections", "Counter OrderedDict defaultdict deque"),
+        ("fractions", "Fraction"),
+        ("decimal", "Decimal"),
+        ("datetime", "date timedelta"),
+    ):
+        names |= {n: getattr(modules[source], n) for n in wanted.split()}
+    space: dict[str, Any] = {}
+    exec(compile("def f(x: int = 1):\n    return [str(y) for y in range(x)]\nf(3)\n", "warm", "exec"), space)
+    return names | {"inf": float("inf"), "nan": float("nan")}
+
+
+def main() -> NoReturn:
+    """Set up by arguments: socket descriptor, settings as JSON."""
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        wall, names, alone = _set_up(sock, json.loads(sys.argv[2]))
+    except BaseException as error:
+        sock.send(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode())
+        os._exit(1)
+    _serve(sock, wall, names, alone=alone)
+
+
+def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJail, dict[str, Any], bool]:
+    """Jails this process, tests the jail, and says to the parent what holds."""
+    jail.die_with_parent()
+    paths = jail.readable_paths()
+    namespaces = jail.enter_namespaces() if settings["namespaces"] else []
+    if "pid" in namespaces:
+        _become_init(sock)
+    warnings.simplefilter("ignore")
+    names = _preload()
+    wall = jail.ChildJail(settings["memory_mb"])  # reads /proc, which is gone after the next line
+    layers = jail.enter_zygote(paths, namespaces)
+    held = jail.probe(wall, settings["outside"])
+    _forget_ourselves()
+    sock.send(json.dumps({"layers": layers, "held": held}).encode())
+    return wall, names, "pid" in namespaces
+
+
+def _become_init(sock: socket.socket) -> None:
+    """A pid namespace begins with the next child: go on as that child; the one before only waits for it."""
+    inner = os.fork()
+    if inner == 0:
+        jail.die_with_parent()
+        return
+    sock.close()
+    _, status = os.waitpid(inner, 0)
+    os._exit(0 if status == 0 else 1)
+
+
+def _forget_ourselves() -> None:
+    """Programs find neither these modules by name nor a path to them."""
+    for name in [n for n in sys.modules if n.partition(".")[0] == "azr_jax"]:
+        del sys.modules[name]
+    sys.path[:] = [p for p in sys.path if p.startswith((sys.base_prefix, sys.base_exec_prefix))]
+    sys.argv[:] = ["program"]
+    os.environ.clear()
+
+
+def _serve(sock: socket.socket, wall: jail.ChildJail, names: dict[str, Any], *, alone: bool) -> NoReturn:
+    while True:
+        try:
+            head = sock.recv(HEADER.size, socket.MSG_PEEK)
+        except OSError:
+            os._exit(0)
+        if len(head) < HEADER.size:
+            os._exit(0)  # the trainer is gone
+        number, milliseconds = HEADER.unpack(head)
+        reader, writer = os.pipe()
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(writer, _SET_PIPE_SIZE, child.PIPE_BYTES)
+        room = fcntl.fcntl(writer, _GET_PIPE_SIZE)
+        started = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            child.main(wall, sock.fileno(), reader, writer, room, milliseconds / 1000, names)
+        os.close(writer)
+        ended = _await(sock, pid, started + milliseconds / 1000)
+        _, status, usage = os.wait4(pid, 0)
+        _sweep(alone)
+        wall_us = int((time.monotonic() - started) * 1e6)
+        if _unread(sock, number):
+            ended = LOST  # it died before it took its message: drop that
+            sock.recv(1)
+        cpu_us = int((usage.ru_utime + usage.ru_stime) * 1e6)
+        reply = REPLY.pack(number, ended, os.waitstatus_to_exitcode(status), wall_us, cpu_us, usage.ru_maxrss)
+        try:
+            sock.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [reader]))])
+        except OSError:
+            os._exit(0)
+        os.close(reader)
+
+
+def _await(sock: socket.socket, pid: int, deadline: float) -> int:
+    """Waits for the child's end; kills it at the deadline, and everything if the trainer has gone."""
+    watched = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(watched, select.POLLIN)
+    poll.register(sock, 0)  # only that the other side hung up
+    try:
+        while True:
+            events = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            if not events:
+                os.kill(pid, signal.SIGKILL)
+                return TIMED_OUT
+            if any(descriptor == watched for descriptor, _ in events):
+                return ENDED
+            os.kill(pid, signal.SIGKILL)
+            os._exit(0)
+    finally:
+        os.close(watched)
+
+
+def _sweep(alone: bool) -> None:
+    """Whatever the child left behind (nothing, while the call filter holds) dies too."""
+    if alone:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)  # the first process of a pid namespace reaches all others, and only them
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, 0 if alone else os.WNOHANG)[0]:
+            pass
+
+
+def _unread(sock: socket.socket, number: int) -> bool:
+    try:
+        head = sock.recv(HEADER.size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    return len(head) == HEADER.size and HEADER.unpack(head)[0] == number
+
+
+if __name__ == "__main__":
+    main()
