@@ -169,12 +169,12 @@ def _profile(program: str) -> Counter[str]:
     """The pq-grams of the tree, p = 2 and q = 3, counted."""
     grams: Counter[str] = Counter()
     waiting = deque(("*", node) for node in _roots(program))
-    for _ in range(LARGEST):
-        if not waiting:
-            break
+    left = LARGEST
+    while waiting:
         parent, node = waiting.popleft()
         own = _label(node)
-        children = [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr_context)]
+        children = [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr_context)][:left]
+        left -= len(children)
         labels = ["*", "*", *map(_label, children), "*", "*"] if children else ["*", "*", "*"]
         for i in range(len(labels) - 2):
             grams["\t".join((parent, own, *labels[i : i + 3]))] += 1

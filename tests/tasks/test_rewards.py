@@ -1,0 +1,96 @@
+"""Every boundary of the rewards, in both presets, against numbers worked out by hand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from azr_jax.tasks.rewards import PRESETS, RewardSettings, learnability, proposer_reward, solver_reward
+
+PAPER, REFERENCE = PRESETS["paper"], PRESETS["reference"]
+
+
+def test_learnability_of_the_paper_at_every_rate_of_eight_attempts():
+    rates = [k / 8 for k in range(9)]
+    assert [learnability(r) for r in rates] == [0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0]
+
+
+def test_learnability_with_its_peak_at_one_half():
+    assert [learnability(r, "peak") for r in (0.0, 0.25, 0.5, 0.75, 1.0)] == [0, 0.75, 1, 0.75, 0]
+    assert learnability(0.25, "peak", 2.0) == 0.5625
+    assert learnability(0.125, "peak", 1.0) == 4 * 0.125 * 0.875
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
+def test_a_rate_that_is_none_is_an_error(rate):
+    with pytest.raises(ValueError, match="solve_rate="):
+        learnability(rate)
+
+
+@pytest.mark.parametrize(
+    ("formatted", "valid", "rate", "paper", "reference"),
+    [
+        (False, False, None, -1.0, -1.0),  # no blocks
+        (True, False, None, -0.5, -0.5),  # blocks, refused by the executor
+        (True, True, 0.0, 0.0, -0.5),  # nobody solves it
+        (True, True, 0.125, 0.875, 0.875),  # the hardest that still teaches
+        (True, True, 0.5, 0.5, 0.5),
+        (True, True, 0.875, 0.125, 0.125),
+        (True, True, 1.0, 0.0, -0.5),  # everybody does
+        (True, True, None, 0.0, -0.5),  # not measured
+    ],
+)
+def test_what_a_proposal_is_worth(formatted, valid, rate, paper, reference):
+    assert proposer_reward(formatted, valid, rate, PAPER) == paper
+    assert proposer_reward(formatted, valid, rate, REFERENCE) == reference
+
+
+@pytest.mark.parametrize("preset", [PAPER, REFERENCE])
+@pytest.mark.parametrize(
+    ("formatted", "score", "worth"),
+    [(False, 0.0, -1.0), (True, 0.0, -0.5), (True, 1.0, 1.0), (True, 0.4, 0.4)],
+)
+def test_what_an_answer_is_worth(preset, formatted, score, worth):
+    assert solver_reward(formatted, score, preset) == worth
+
+
+def test_prices_of_failure_are_settings():
+    settings = RewardSettings(wrong=-0.25, format_error=-2.0, zero_learnability=0.1)
+    assert solver_reward(False, 0.0, settings) == -2.0
+    assert solver_reward(True, 0.0, settings) == proposer_reward(True, False, None, settings) == -0.25
+    assert proposer_reward(True, True, 1.0, settings) == 0.1
+
+
+def test_intrinsic_terms_are_added_to_valid_proposals_only():
+    settings = RewardSettings(intrinsic={"complexity": 0.5, "answer_diversity": 0.25, "halstead": 0.0})
+    measured = {"complexity": 0.4, "answer_diversity": 0.8}
+    assert proposer_reward(True, True, 0.5, settings, measured) == pytest.approx(0.5 + 0.2 + 0.2)
+    assert proposer_reward(True, True, 1.0, settings, measured) == pytest.approx(0.0 + 0.2 + 0.2)
+    assert proposer_reward(True, False, None, settings, measured) == -0.5
+    assert proposer_reward(False, False, None, settings, measured) == -1.0
+    with pytest.raises(KeyError, match="complexity"):
+        proposer_reward(True, True, 0.5, settings, {"answer_diversity": 0.8})
+
+
+def test_intrinsic_terms_may_multiply():
+    settings = RewardSettings(intrinsic={"ast_distance": 1.0}, combine="multiply")
+    assert proposer_reward(True, True, 0.25, settings, {"ast_distance": 0.5}) == 0.75 * 1.5
+    assert proposer_reward(True, True, 0.0, settings, {"ast_distance": 0.5}) == 0.0
+
+
+def test_terms_that_are_off_change_nothing():
+    assert PAPER.intrinsic == REFERENCE.intrinsic == {}
+    assert proposer_reward(True, True, 0.5, PAPER, {"complexity": 1.0}) == 0.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"learnability": "best"}, {"peak_power": 0.0}, {"combine": "max"}, {"intrinsic": {"beauty": 1.0}}],
+)
+def test_wrong_settings_are_named(wrong):
+    with pytest.raises(ValueError, match=f"rewards.{next(iter(wrong))}="):
+        RewardSettings(**wrong)
+
+
+@given(st.floats(0, 1), st.sampled_from(["paper", "peak"]), st.floats(0.1, 10))
+def test_learnability_stays_between_nothing_and_one(rate, name, power):
+    assert 0.0 <= learnability(rate, name, power) <= 1.0
