@@ -1,0 +1,119 @@
+"""What a person sees while it runs: bars with rates and time left, tables, one task with its verdicts, alarms.
+
+On a terminal the bars are live; elsewhere (a log file, CI) every line is plain, and a long stage says now and then how
+far it is. Text of the model is escaped: no markup, no control characters, no endless lines. Quiet where asked to be:
+of several processes only the first one speaks; `log_to_file` gives each of them a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+PROGRAM_LINES = 16
+LINE_CHARS = 200  # longer lines of the model are cut: a megabyte on one line is nothing to look at
+PLAIN_EVERY_S = 30.0  # how often a stage reports where there are no live bars
+
+
+class Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        elapsed = task.finished_time if task.finished else task.elapsed
+        return Text(f"{task.completed / elapsed:6.1f}/s" if elapsed else "", style="cyan")
+
+
+class Console:
+    def __init__(self, rich: RichConsole | None = None, *, quiet: bool = False):
+        self._rich = RichConsole(file=io.StringIO()) if quiet else rich or RichConsole(highlight=False, soft_wrap=True)
+
+    def message(self, text: str) -> None:
+        self._rich.print(clean(text), markup=False)
+
+    def alarm(self, name: str, text: str) -> None:
+        """Something is going wrong: what was seen and what to do about it (health.py makes these)."""
+        self._rich.print(Text(f"ALARM {clean(name)}: ", style="bold red") + Text(clean(text)))
+
+    @contextlib.contextmanager
+    def stages(self, title: str) -> Iterator[Callable[[str, int, int], None]]:
+        """Bars that appear as their stages begin: call it with (stage, done, total)."""
+        live = self._rich.is_terminal
+        columns = (
+            TextColumn("{task.description:<24}"),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeRemainingColumn(),
+        )
+        progress = Progress(*columns, console=self._rich, transient=True, disable=not live)
+        bars: dict[str, Any] = {}
+        state: dict[str, tuple[int, int]] = {}
+        started = told = time.perf_counter()
+
+        def update(stage: str, done: int, total: int) -> None:
+            nonlocal told
+            state[stage] = (done, total)
+            if stage not in bars:
+                bars[stage] = progress.add_task(escape(clean(stage)), total=total)
+            progress.update(bars[stage], completed=done, total=total)
+            if not live and time.perf_counter() - told > PLAIN_EVERY_S:
+                told = time.perf_counter()
+                self.message(f"{title}: {_so_far(state)} after {told - started:.0f} s")
+
+        with progress:
+            yield update
+        if not live and state:
+            self.message(f"{title}: {_so_far(state)} in {time.perf_counter() - started:.1f} s")
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        table = Table(title=escape(clean(title)), title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for number, column in enumerate(columns):
+            table.add_column(escape(clean(column)), justify="left" if not number else "right")
+        for row in rows:
+            table.add_row(*(escape(clean(cell)) for cell in row))
+        self._rich.print(table)
+
+    def task(self, title: str, facts: Sequence[tuple[str, str]], program: str) -> None:
+        """One proposed task: its program, cut at a few lines, and what there is to know about it."""
+        # Cut before cleaning: only what is shown is worth looking at.
+        lines = program[: 4 * PROGRAM_LINES * LINE_CHARS].split("\n")
+        more = [f"... {program.count(chr(10)) + 1 - PROGRAM_LINES} more lines"] if len(lines) > PROGRAM_LINES else []
+        text = Text("\n".join([_one_line(line) for line in lines[:PROGRAM_LINES]] + more))
+        for name, value in facts:
+            text.append(f"\n{clean(name):<10}", style="bold")
+            text.append(_one_line(value))
+        self._rich.print(Panel(text, title=escape(clean(title)), title_align="left", expand=False))
+
+
+def clean(text: str) -> str:
+    """Without control characters (escape codes, bells, right-to-left marks), which could paint over the terminal."""
+    return "".join(c if c == "\n" or c.isprintable() else " " if c == "\t" else "?" for c in text)
+
+
+def log_to_file(workdir: Path, process: int = 0) -> Path:
+    """Sends everything that is logged, by any package, to this process's own file as well."""
+    path = workdir / "logs" / f"process_{process}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    return path
+
+
+def _one_line(text: str) -> str:
+    shown = clean(text[:LINE_CHARS]).replace("\n", "?")
+    return shown if len(text) <= LINE_CHARS else f"{shown} ... ({len(text)} characters)"
+
+
+def _so_far(state: dict[str, tuple[int, int]]) -> str:
+    return ", ".join(f"{stage} {done}/{total}" for stage, (done, total) in state.items())
