@@ -16,17 +16,22 @@ CAPTURE = "_capture_arguments_"
 _STATEFUL = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 
 # Names an inert answer may read; none of them leads to a module's, a class's or a frame's state.
-_BUILTINS = frozenset(
-    "abs all any ascii bin bool bytes chr complex dict divmod enumerate filter float frozenset hash hex int iter len "
-    "list map max min next oct ord pow range repr reversed round set slice sorted str sum tuple zip".split()
-)
-_TYPES = frozenset("Counter OrderedDict defaultdict deque Fraction Decimal".split())
-_METHODS = frozenset(
-    "append add capitalize casefold center copy count decode difference encode endswith expandtabs extend find "
-    "fromkeys get hex index insert intersection isalnum isalpha isdigit islower isspace isupper items join keys ljust "
-    "lower lstrip pop removeprefix removesuffix replace reverse rfind rindex rjust rotate rsplit rstrip setdefault sort "
-    "split splitlines startswith strip swapcase title union update upper values zfill".split()
-)
+_BUILTINS = frozenset({
+    "abs", "all", "any", "ascii", "bin", "bool", "bytes", "chr", "complex", "dict", "divmod", "enumerate", "filter",
+    "float", "frozenset", "hash", "hex", "int", "iter", "len", "list", "map", "max", "min", "next", "oct", "ord",
+    "pow", "range", "repr", "reversed", "round", "set", "slice", "sorted", "str", "sum", "tuple", "zip",
+})  # fmt: skip
+_TYPES = frozenset({
+    "Counter", "OrderedDict", "defaultdict", "deque", "Fraction", "Decimal",
+})  # fmt: skip
+_METHODS = frozenset({
+    "append", "add", "capitalize", "casefold", "center", "copy", "count", "decode", "difference", "encode",
+    "endswith", "expandtabs", "extend", "find", "fromkeys", "get", "hex", "index", "insert", "intersection",
+    "isalnum", "isalpha", "isdigit", "islower", "isspace", "isupper", "items", "join", "keys", "ljust", "lower",
+    "lstrip", "pop", "removeprefix", "removesuffix", "replace", "reverse", "rfind", "rindex", "rjust", "rotate",
+    "rsplit", "rstrip", "setdefault", "sort", "split", "splitlines", "startswith", "strip", "swapcase", "title",
+    "union", "update", "upper", "values", "zfill",
+})  # fmt: skip
 _PLAIN = (
     ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp,
     ast.Subscript, ast.Slice, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.comprehension, ast.Starred,

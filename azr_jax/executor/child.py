@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import struct
 import sys
 import types
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from azr_jax.executor import arguments, hygiene
 from azr_jax.executor.jail import ChildJail
 from azr_jax.executor.values import Refused, decode, encode
 
+HEADER = struct.Struct("=QI")  # before a request: its number, the time limit in milliseconds
 REQUEST_BYTES = 180_000  # one message of the socket
 PIPE_BYTES = 1 << 19
 _RESERVE = 4_096  # of the pipe, for the short lines that replace results for which there is no room
@@ -49,7 +51,7 @@ def main(
         pipe = Pipe(writer, room)
         message = os.read(sock, REQUEST_BYTES + 1024)
         os.close(sock)
-        request = json.loads(message[message.index(b"{") :])
+        request = json.loads(message[HEADER.size :].decode())
         del message
         try:
             _MODES[request["mode"]](pipe, request, names)
@@ -58,7 +60,7 @@ def main(
         except Refused as refused:
             pipe.send("unfit", -1, "value refused", str(refused)[:100])
         pipe.send("end")
-    except BaseException:  # noqa: BLE001 - fail closed: without an end line the parent calls it a crash
+    except BaseException:  # fail closed: without an end line the parent calls it a crash
         os._exit(1)
     os._exit(0)
 
@@ -68,13 +70,15 @@ def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None
     """A program and its calls. With `banned` it is a proposal: checked, renamed and sent back first."""
     text = request["program"]
     if request["banned"] is not None:
-        text = hygiene.normalise(text, request["banned"])
-        pipe.send("program", -1, text)
+        text, by_hash = hygiene.normalise(text, request["banned"])
+        by_hash = by_hash or any(hygiene.by_hash(arguments.parse_call(c["text"])) for c in request["calls"])
+        pipe.send("program", -1, text, by_hash)
+        _guard_imports(request["banned"])
     calls = [_prepare(call, request, names) for call in request["calls"]]
     space = _space(names)
     try:
         exec(compile(hygiene.parse(text), "program", "exec"), space)
-    except BaseException as error:  # noqa: BLE001 - SystemExit and the like are the program's failure too
+    except BaseException as error:  # SystemExit and the like are the program's failure too
         pipe.send("broken", -1, *_name_of(error))
         return
     function = space.get("f")
@@ -140,13 +144,13 @@ def _call(pipe: Pipe, number: int, function: Any, build: Build, space: dict[str,
     """One call, its outcome as one line: the value and the arguments' values, an exception, or a refusal."""
     try:
         positional, named = build(space)
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:
         pipe.send("bad input", number, *_name_of(error))
         return
     given = _encoded_or_none((positional, named)) if keep else None  # before the call may change them
     try:
         result = function(*positional, **named)
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:
         pipe.send("raised", number, *_name_of(error), given)
         return
     sys.setrecursionlimit(2_000)  # the program may have lowered it
@@ -168,9 +172,21 @@ def _name_of(error: BaseException) -> tuple[str, str, bool]:
     name = type.__dict__["__name__"].__get__(type(error))
     try:
         message = str(error)[:200]
-    except BaseException:  # noqa: BLE001 - a message is only for people
+    except BaseException:  # a message is only for people
         message = ""
     return name[:100], message, isinstance(error, Exception)
+
+
+def _guard_imports(banned: list[str]) -> None:
+    """Imports of a banned module by the program itself fail also where no import statement shows it."""
+    real = __builtins_module.__import__
+
+    def guarded(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+        if globals is not None and globals.get("__name__") == _MODULE and name.partition(".")[0] in banned:
+            raise ImportError(f"banned import: {name}")
+        return real(name, globals, locals, fromlist, level)
+
+    vars(__builtins_module)["__import__"] = guarded
 
 
 def _space(names: dict[str, Any]) -> dict[str, Any]:

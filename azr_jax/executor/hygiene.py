@@ -18,11 +18,13 @@ BANNED = (
 # Ours, whatever the list says: ways to a module or into the interpreter that are not an import statement.
 _HIDDEN_IMPORTS = frozenset({"importlib", "imp", "pkgutil", "runpy", "zipimport", "ctypes", "_ctypes", "gc", "inspect"})
 _HIDDEN_NAMES = frozenset({"__import__", "__builtins__", "__loader__", "__spec__"})
-_HIDDEN_ATTRIBUTES = frozenset(
-    "__subclasses__ __globals__ __builtins__ __code__ __bases__ __base__ __mro__ __loader__ __spec__ __closure__ "
-    "__getattribute__ __reduce__ __reduce_ex__ __import__ __self__ f_back f_globals f_locals f_builtins f_code "
-    "gi_frame cr_frame ag_frame tb_frame _getframe modules".split()
-)
+_HIDDEN_ATTRIBUTES = frozenset({
+    "__subclasses__", "__globals__", "__builtins__", "__code__", "__bases__", "__base__", "__mro__", "__loader__",
+    "__spec__", "__closure__", "__getattribute__", "__reduce__", "__reduce_ex__", "__import__", "__self__", "f_back",
+    "f_globals", "f_locals", "f_builtins", "f_code", "gi_frame", "cr_frame", "ag_frame", "tb_frame", "_getframe",
+    "modules", "_current_frames", "tb_next", "__traceback__",
+})  # fmt: skip
+_BY_HASH = frozenset({"set", "frozenset", "hash", "id", "__hash__"})
 
 
 class Unfit(ValueError):
@@ -41,34 +43,52 @@ def parse(text: str, mode: str = "exec") -> ast.Module | ast.Expression:
         raise Unfit("syntax error", f"{type(error).__name__}: {error}") from None
 
 
-def normalise(text: str, banned: Iterable[str]) -> str:
-    """The program with its entry point named `f`; Unfit where it has none or breaks the rules above."""
+def normalise(text: str, banned: Iterable[str]) -> tuple[str, bool]:
+    """The program with its entry point named `f`, and `by_hash`. Unfit where it has none or breaks the rules above."""
     tree = parse(text)
     check(tree, banned)
     assert isinstance(tree, ast.Module)
     functions = [n for n in tree.body if isinstance(n, ast.FunctionDef)]
     if any(n.name == "f" for n in functions) or _assigns_f(tree):
-        return text
+        return text, by_hash(tree)
     if len(functions) != 1:
         raise Unfit("no function f")
-    return _rename(text, tree, functions[0].name)
+    return _rename(text, tree, functions[0].name), by_hash(tree)
 
 
 def check(tree: ast.AST, banned: Iterable[str]) -> None:
     """Unfit at the first banned import or name."""
     listed = frozenset(banned)
     dotted = frozenset(b for b in listed if "." in b)
+    called = {a.asname or a.name: a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     for node in ast.walk(tree):
         for module in _imported(node):
             top = module.partition(".")[0]
             if top in listed or module in listed or top in _HIDDEN_IMPORTS:
                 raise Unfit("banned import", module)
         if isinstance(node, ast.Attribute):
-            owner = node.value.id if isinstance(node.value, ast.Name) else ""
+            owner = called.get(node.value.id, node.value.id) if isinstance(node.value, ast.Name) else ""
             if node.attr in _HIDDEN_ATTRIBUTES or f"{owner}.{node.attr}" in dotted:
                 raise Unfit("banned name", f"{owner}.{node.attr}")
         if isinstance(node, ast.Name) and node.id in _HIDDEN_NAMES:
             raise Unfit("banned name", node.id)
+
+
+def by_hash(tree: ast.AST) -> bool:
+    """Whether the text mentions what depends on the hash seed or on addresses; such programs are run more often."""
+    return any(
+        isinstance(n, ast.Set | ast.SetComp)
+        or (isinstance(n, ast.Name) and n.id in _BY_HASH)
+        or (isinstance(n, ast.Attribute) and n.attr in _BY_HASH)
+        or (isinstance(n, ast.BinOp) and (_is_view(n.left) or _is_view(n.right)))
+        for n in ast.walk(tree)
+    )
+
+
+def _is_view(node: ast.AST) -> bool:
+    """`d.keys()` or `d.items()`, whose `&`, `|`, `-` and `^` make sets."""
+    called = node.func if isinstance(node, ast.Call) else None
+    return isinstance(called, ast.Attribute) and called.attr in ("keys", "items")
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
@@ -95,7 +115,7 @@ def _assigns_f(tree: ast.Module) -> bool:
 
 
 def _rename(text: str, tree: ast.Module, name: str) -> str:
-    """The function called `f` in definition and in every use. Where `f` already means something, an alias at the end."""
+    """The function called `f` wherever it is named. Where `f` already means something: an alias at the end."""
     words = set(re.findall(r"\w+", text))
     strings = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
     bound_elsewhere = any(

@@ -159,6 +159,7 @@ class ChildJail:
         self._filter = seccomp.Filter() if seccomp.supported() else None
         with Path("/proc/self/statm").open() as sizes:
             own = int(sizes.read().split()[0]) * resource.getpagesize()
+        self.filtered = False  # once the filter has been seen to work, a child without it does not run
         self._memory = own + memory_mb * 2**20  # the interpreter's own map is not the program's fault
 
     def enter(self, seconds: float) -> None:
@@ -175,8 +176,11 @@ class ChildJail:
             resource.setrlimit(name, (limit, limit))
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if self._filter is not None:
-            with contextlib.suppress(OSError):  # a missing filter is found by the probe, not here
+            try:
                 _prctl(_PR_SET_SECCOMP, 2, self._filter.address)
+            except OSError:
+                if self.filtered:
+                    raise
 
 
 # ---------------------------------------------------------------------------------------------- the probe
@@ -203,6 +207,7 @@ def probe(jail: ChildJail, outside: str) -> list[str]:
     with os.fdopen(reader) as pipe:
         *held, end = pipe.read().split("\n")
     os.waitpid(child, 0)
+    jail.filtered = end == "done" and "socket" not in held and "fork" not in held
     return held if end == "done" else list(_PROBED)
 
 

@@ -16,10 +16,14 @@ from pathlib import Path
 
 from azr_jax.executor import zygote
 from azr_jax.executor.cases import Request, Result, read_lines
-from azr_jax.executor.child import PIPE_BYTES, REQUEST_BYTES
+from azr_jax.executor.child import HEADER, PIPE_BYTES, REQUEST_BYTES
 from azr_jax.executor.jail import interpreter
 
-_BOOT = "import sys; sys.path.insert(0, {root!r}); from azr_jax.executor.zygote import main; main()"
+# Without the C module, `datetime` is plain Python and goes by the zygote's shifted clock.
+_BOOT = (
+    "import sys; sys.path.insert(0, {root!r}); sys.modules['_datetime'] = None; "
+    "from azr_jax.executor.zygote import main; main()"
+)
 _ROOT = str(Path(__file__).resolve().parents[2])
 _GRACE_S = 5.0  # beyond the time limit, before a zygote that does not answer counts as dead
 _START_S = 60.0
@@ -34,7 +38,6 @@ class Reply:
     """A result, and what it cost."""
 
     result: Result
-    run_s: float
     cpu_s: float
     peak_mb: float
 
@@ -48,11 +51,12 @@ class Link:
         self.held: list[str] = []  # what the probe still managed to do
         self.ready = False
         self._number = 0
+        self._most_lines = 0
         self._due = time.monotonic() + _START_S
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * REQUEST_BYTES)
         outside = next((p for p in ("/etc/passwd", "/etc/hosts", "/etc/group") if Path(p).is_file()), __file__)
-        settings = json.dumps({"memory_mb": memory_mb, "outside": outside, "namespaces": namespaces})
+        settings = json.dumps({"seed": seed, "memory_mb": memory_mb, "outside": outside, "namespaces": namespaces})
         command = [*interpreter(), "-c", _BOOT.format(root=_ROOT), str(theirs.fileno()), settings]
         environment = {"PYTHONHASHSEED": str(seed), "PYTHONUTF8": "1"}
         with theirs:
@@ -67,10 +71,11 @@ class Link:
                 start_new_session=True,
             )
 
-    def send(self, request: Request, timeout_s: float) -> None:
+    def send(self, request: Request) -> None:
         self._number += 1
-        self._due = time.monotonic() + timeout_s + _GRACE_S
-        head = zygote.HEADER.pack(self._number, int(timeout_s * 1000))
+        self._due = time.monotonic() + request.timeout_s + _GRACE_S
+        self._most_lines = 8 + len(request.body) // 10  # a call takes more of a request than that
+        head = HEADER.pack(self._number, int(request.timeout_s * 1000))
         try:
             self.sock.send(head + request.body, socket.MSG_DONTWAIT)
         except OSError as error:
@@ -112,14 +117,15 @@ class Link:
             raise Lost("the zygote ended") from None
         if number != self._number or len(descriptors) != 1:
             raise Lost("the zygote answered out of turn")
-        lines, closed = read_lines(_drain(descriptors[0]))
-        cost = (wall_us / 1e6, cpu_us / 1e6, peak_kb / 1024)
+        data = _drain(descriptors[0])
+        lines, closed = read_lines(data, self._most_lines)
+        end, detail = "done", ""
         if ended == zygote.TIMED_OUT or status == -signal.SIGXCPU:
-            return Reply(Result("timeout", lines), *cost)
-        if ended == zygote.LOST or status != 0 or not closed:
-            how = f"signal {-status}" if status < 0 else f"exit status {status}"
-            return Reply(Result("crashed", lines, how), *cost)
-        return Reply(Result("done", lines), *cost)
+            end = "timeout"
+        elif ended == zygote.LOST or status != 0 or not closed:
+            end, detail = "crashed", f"signal {-status}" if status < 0 else f"exit status {status}"
+        result = Result(end, lines, detail, wall_us / 1e6, len(data))
+        return Reply(result, cpu_us / 1e6, peak_kb / 1024)
 
     @property
     def overdue(self) -> bool:

@@ -37,7 +37,7 @@ _MAX_DIGITS = 4_300  # as Python's own limit, without asking what this process h
 def read(text: str) -> Any:
     """The value of a literal; a bare `1, 2` is a tuple, as it is for Python."""
     text = text.strip(" \t\n")
-    if len(text) > MAX_CHARS or not text.isprintable() and re.search(r"[\ud800-\udfff]", text):
+    if len(text) > MAX_CHARS or (not text.isprintable() and re.search(r"[\ud800-\udfff]", text)):
         raise NotLiteral(text[:40])
     if re.sub(r"[\s]", "", text) == "set()":
         return set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import selectors
@@ -9,18 +10,18 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any
 
-from azr_jax.executor.cases import SEEDS, Request, Result, Steps
+from azr_jax.executor.cases import MORE_SEEDS, SEEDS, Request, Result, Steps
 from azr_jax.executor.jobs import Job
 from azr_jax.executor.link import Link, Lost, Reply
 from azr_jax.executor.stats import Stats
 
 _TICK_S = 0.5  # how often deadlines are looked at when nothing happens
-_CACHED = 8_192  # results remembered
-_CACHED_BYTES = 32 * 2**20  # and their requests' size together
+_CACHED = 4_096  # results remembered
+_CACHED_BYTES = 8 * 2**20  # and the size of requests and results together
 _TRIES = 2  # of a request whose zygote died
 _FAILED_STARTS = 5  # in a row, after which there is no executor
 
@@ -41,7 +42,6 @@ class _Work:
     """A request in progress, for one job or for several that ask the same."""
 
     request: Request
-    timeout_s: float
     since: float
     waiting: list[_Task] = field(default_factory=list)
     tries: int = 0
@@ -50,10 +50,8 @@ class _Work:
 class Loop:
     """Owns the thread and the zygotes. `add`, `pending`, `snapshot` and `close` may be called from other threads."""
 
-    def __init__(
-        self, workers: int, timeout_s: float, memory_mb: int, namespaces: bool, done: Callable[[], None]
-    ) -> None:
-        self._workers, self._timeout_s, self._memory_mb, self._namespaces = workers, timeout_s, memory_mb, namespaces
+    def __init__(self, workers: int, memory_mb: int, namespaces: bool, done: Callable[[], None]) -> None:
+        self._workers, self._memory_mb, self._namespaces = workers, memory_mb, namespaces
         self._done = done
         self.layers: list[str] = []
         self.held: list[str] = []
@@ -62,12 +60,13 @@ class Loop:
         self._tasks: dict[int, _Task] = {}
         self._added: deque[_Task] = deque()
         self._works: dict[Request, _Work] = {}
-        self._queues: dict[int, deque[_Work]] = {seed: deque() for seed in SEEDS}
+        self._queues: dict[int, deque[_Work]] = {seed: deque() for seed in SEEDS + MORE_SEEDS}
         self._links: dict[Link, _Work | None] = {}
         self._cache: OrderedDict[Request, Result] = OrderedDict()
         self._cache_bytes = 0
         self._failed_starts = 0
         self._closing = False
+        self._ended = False
         self._broken: BaseException | None = None
         self._sleeping = False
         self._ready = threading.Event()
@@ -86,6 +85,8 @@ class Loop:
         )
         self._tasks[task.number] = task
         self._added.append(task)
+        if self._ended:  # between the check above and here
+            self._abandon(task)
         if self._sleeping:
             self._wake()
 
@@ -114,15 +115,13 @@ class Loop:
 
     def close(self) -> None:
         self._closing = True
-        if self._thread.is_alive():
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._wake()
             self._thread.join()
 
     def _wake(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # full, hence awake; or closed, hence ended
             os.eventfd_write(self._wake_fd, 1)
-        except (BlockingIOError, OSError):  # full, hence awake; or closed
-            pass
 
     # ------------------------------------------------------------------------------------ the thread
     def _run(self) -> None:
@@ -162,14 +161,18 @@ class Loop:
         self._links.clear()
         self._selector.close()
         os.close(self._wake_fd)
-        self._closing = True
+        self._closing = self._ended = True
+        for task in list(self._tasks.values()):
+            self._abandon(task)
+        self._ready.set()
+
+    def _abandon(self, task: _Task) -> None:
         error = RuntimeError("the executor was closed before this job was done")
         error.__cause__ = self._broken
-        for task in list(self._tasks.values()):
-            self._forget(task)
-            if not task.future.done() and (task.future.running() or task.future.set_running_or_notify_cancel()):
+        self._forget(task)
+        with contextlib.suppress(InvalidStateError):
+            if task.future.running() or task.future.set_running_or_notify_cancel():
                 task.future.set_exception(error)
-        self._ready.set()
 
     # ------------------------------------------------------------------------------------ jobs
     def _step(self, task: _Task, result: Result | None) -> None:
@@ -193,9 +196,11 @@ class Loop:
     def _want(self, task: _Task, request: Request) -> None:
         work = self._works.get(request)
         if work is None:
-            work = _Work(request, request.timeout_s or self._timeout_s, time.monotonic())
+            work = _Work(request, time.monotonic())
             self._works[request] = work
             self._queues[request.seed].append(work)
+            if all(link.seed != request.seed for link in self._links):
+                self._start(request.seed)  # one of MORE_SEEDS, the first time it is wanted
         else:
             self._stats.count("cache_hits")
         work.waiting.append(task)
@@ -235,7 +240,7 @@ class Loop:
         work.tries += 1
         self._stats.time("queue", time.monotonic() - work.since)
         try:
-            link.send(work.request, work.timeout_s)
+            link.send(work.request)
         except Lost:
             self._replace(link)
 
@@ -257,17 +262,18 @@ class Loop:
 
     def _welcome(self, link: Link) -> None:
         """A zygote is up. The report is of the weakest: layers all of them have, holes any of them has."""
+        if self._ready.is_set() and not set(link.held) <= set(self.held):
+            self._replace(link, f"a later zygote is weaker than the first ones: {', '.join(link.held)}")
+            return
         self._failed_starts = 0
-        self.layers = (
-            [x for x in self.layers if x in link.layers] if self._ready.is_set() or self.layers else link.layers
-        )
+        self.layers = [x for x in self.layers or link.layers if x in link.layers]
         self.held = sorted({*self.held, *link.held})
         if all(other.ready for other in self._links):
             self._ready.set()
 
     def _settle(self, work: _Work, reply: Reply) -> None:
         self._stats.count("runs")
-        self._stats.time("run", reply.run_s)
+        self._stats.time("run", reply.result.run_s)
         self._stats.time("cpu", reply.cpu_s)
         if reply.result.end != "done":
             self._stats.count(f"kills/{reply.result.end}")
@@ -283,10 +289,10 @@ class Loop:
     def _remember(self, request: Request, result: Result) -> None:
         """Only what a child finished in good order: a timeout or a crash may be the machine's fault."""
         self._cache[request] = result
-        self._cache_bytes += len(request.body)
+        self._cache_bytes += len(request.body) + result.size
         while len(self._cache) > _CACHED or self._cache_bytes > _CACHED_BYTES:
-            dropped, _ = self._cache.popitem(last=False)
-            self._cache_bytes -= len(dropped.body)
+            dropped, forgotten = self._cache.popitem(last=False)
+            self._cache_bytes -= len(dropped.body) + forgotten.size
 
     def _replace(self, link: Link, why: str = "") -> None:
         """A dead or silent zygote: its request is tried once more, then judged crashed."""

@@ -60,9 +60,7 @@ class Executor:
         self.settings = settings or ExecutorSettings()
         workers = self.settings.workers or len(os.sched_getaffinity(0))
         self._room = threading.Semaphore(self.settings.queue)
-        self._loop = Loop(
-            workers, self.settings.timeout_s, self.settings.memory_mb, self.settings.namespaces, self._room.release
-        )
+        self._loop = Loop(workers, self.settings.memory_mb, self.settings.namespaces, self._room.release)
         try:
             self._loop.wait_ready()
             self._check_walls()
@@ -113,12 +111,13 @@ class Executor:
         self.close()
 
     def _steps(self, job: Job) -> Steps:
+        timeout_s = self.settings.timeout_s
         if isinstance(job, Validate):
-            return validate(job, self.settings.banned_modules, self.settings.max_output_chars)
+            return validate(job, self.settings.banned_modules, self.settings.max_output_chars, timeout_s)
         if isinstance(job, Verify):
-            return verify(job)
+            return verify(job, timeout_s)
         if isinstance(job, Run):
-            return run(job)
+            return run(job, timeout_s)
         raise TypeError(f"submit: {type(job).__name__}, one of Validate, Verify, Run would be right")
 
     def _wait_for_room(self) -> None:

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
-from azr_jax.executor.cases import MAX_INPUT_CHARS, MAX_PROGRAM_CHARS, SEEDS, Case, Cases, Request, Result, run_cases
+from azr_jax.executor.cases import (
+    MAX_INPUT_CHARS,
+    MAX_PROGRAM_CHARS,
+    MORE_SEEDS,
+    SEEDS,
+    Case,
+    Cases,
+    Request,
+    Result,
+    run_cases,
+)
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.values import Refused, decode, encode, same, show
 from azr_jax.tasks.types import InductionTask, Kind, Proposal, Triplet, Validation
@@ -13,7 +24,9 @@ from azr_jax.tasks.types import InductionTask, Kind, Proposal, Triplet, Validati
 NO_ERROR = "NoError"
 
 
-def validate(job: Validate, banned: tuple[str, ...], max_output_chars: int) -> Generator[Request, Result, Validation]:
+def validate(
+    job: Validate, banned: tuple[str, ...], max_output_chars: int, timeout_s: float
+) -> Generator[Request, Result, Validation]:
     """Runs the proposal under two hash seeds and builds the task from what both agree on."""
     proposal = job.proposal
     refusal = _misshapen(proposal)
@@ -21,22 +34,23 @@ def validate(job: Validate, banned: tuple[str, ...], max_output_chars: int) -> G
         return refusal
     calls = [{"text": text} for text in proposal.inputs]
     several = proposal.kind is Kind.INDUCTION
-    first = yield from run_cases(proposal.program, calls, seed=SEEDS[0], banned=banned, all_of_them=several)
+    run = partial(run_cases, proposal.program, calls, banned=banned, timeout_s=timeout_s)
+    first = yield from run(all_of_them=several)
     if first.reason:
         return Validation(None, first.reason, first.detail)
     usable = [n for n in sorted(first.cases) if not _unusable(first.cases[n], proposal.kind)]
     if not usable:
         return _why_unusable(first, proposal.kind)
-    # The other way round, so that what a program remembers between calls shows as a difference too.
-    other = usable[::-1]
-    second = yield from run_cases(proposal.program, calls, seed=SEEDS[1], banned=banned, numbers=other)
-    if several and any(not _agree(first, second, n, proposal.kind) for n in usable):
-        first = yield from run_cases(proposal.program, calls, banned=banned, numbers=usable, alone=True)
-        second = yield from run_cases(proposal.program, calls, seed=SEEDS[1], banned=banned, numbers=usable, alone=True)
-    if first.reason or second.reason:
-        return Validation(None, "not deterministic", first.reason or second.reason)
-    if any(not _agree(first, second, n, proposal.kind) for n in usable):
-        return Validation(None, "not deterministic")
+    alone = False
+    for seed in SEEDS[1:] + (MORE_SEEDS if first.by_hash else ()):
+        # The other way round, so that what a program remembers between calls shows as a difference too.
+        second = yield from run(seed=seed, numbers=usable[::-1], alone=alone)
+        if several and not alone and not _agree_on(first, second, usable, proposal.kind):
+            alone = True
+            first = yield from run(numbers=usable, alone=True)
+            second = yield from run(seed=seed, numbers=usable, alone=True)
+        if not _agree_on(first, second, usable, proposal.kind):
+            return Validation(None, "not deterministic", first.reason or second.reason)
     if several:
         return _induction(job, first, usable, max_output_chars)
     return _triplet(proposal, first, max_output_chars)
@@ -62,6 +76,10 @@ def _why_unusable(cases: Cases, kind: Kind) -> Validation:
         return Validation(None, "crashed")
     case = cases.cases[min(cases.cases)]
     return Validation(None, _unusable(case, kind), case.detail)
+
+
+def _agree_on(first: Cases, second: Cases, numbers: list[int], kind: Kind) -> bool:
+    return not (first.reason or second.reason) and all(_agree(first, second, n, kind) for n in numbers)
 
 
 def _agree(first: Cases, second: Cases, number: int, kind: Kind) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -20,6 +21,7 @@ MAX_CHARS = 16_384  # of the encoded text
 MAX_DEPTH = 60
 MAX_INT_BITS = 14_000  # what Python still prints in decimal: 4,300 digits
 _SMALL = 1 << 53
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _FACTORIES = {c.__name__: c for c in (int, float, str, bool, list, tuple, dict, set, frozenset, bytes)}
 
 
@@ -40,7 +42,7 @@ def decode(text: str) -> Any:
     if len(text) > MAX_CHARS:
         raise Refused("value too large")
     try:
-        return _unpack(json.loads(text, parse_float=_no_float, parse_constant=_no_float), 0)
+        return _unpack(parse_json(text), 0)
     except Refused:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -66,8 +68,26 @@ def _dumps(tree: Any) -> str:
     return json.dumps(tree, separators=(",", ":"))
 
 
-def _no_float(text: str) -> Any:
+def parse_json(text: str) -> Any:
+    """`json.loads` for text from a child: no floats, no long numbers, and no depth that could exhaust the C stack.
+
+    Neither the recursion limit nor the digit limit of this process is relied on: a trainer may have raised both.
+    """
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        depth = 0
+        for match in _BRACKET.finditer(text):
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match.group(), 0)
+            if depth > 4 * MAX_DEPTH:
+                raise Refused("value nested too deep")
+    return json.loads(text, parse_float=_no_number, parse_constant=_no_number, parse_int=_short_integer)
+
+
+def _no_number(text: str) -> Any:
     raise Refused(f"not an encoded value: {text[:20]}")
+
+
+def _short_integer(text: str) -> int:
+    return int(text) if len(text) <= 17 else _no_number(text)
 
 
 class _Packer:

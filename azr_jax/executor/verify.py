@@ -16,46 +16,46 @@ _CORRECT, _WRONG = Verdict(1.0, "correct"), Verdict(0.0, "wrong value")
 _TOO_LONG = Verdict(0.0, "too long")
 
 
-def verify(job: Verify) -> Judging:
+def verify(job: Verify, timeout_s: float) -> Judging:
     """The verdict on one answer; Refused if the task itself holds no readable gold."""
     task, text = job.task, job.answer.text
     if job.kind is Kind.INDUCTION:
         if not isinstance(task, InductionTask):
             raise TypeError(f"Verify.task: {type(task).__name__} for kind induction, InductionTask would be right")
-        return (yield from _induction(task, text, job.induction_reward))
+        return (yield from _induction(task, text, job.induction_reward, timeout_s))
     if not isinstance(task, Triplet):
         raise TypeError(f"Verify.task: {type(task).__name__} for kind {job.kind}, Triplet would be right")
     if job.kind is Kind.ERROR:
         return _error(task, text)
     judge = _deduction if job.kind is Kind.DEDUCTION else _abduction
-    return (yield from judge(task, text))
+    return (yield from judge(task, text, timeout_s))
 
 
-def _deduction(task: Triplet, text: str) -> Judging:
+def _deduction(task: Triplet, text: str, timeout_s: float) -> Judging:
     gold = decode(task.value)
     if len(text) > MAX_INPUT_CHARS:
         return _TOO_LONG
     try:
         return _CORRECT if same(literals.read(text), gold) else _WRONG
     except literals.NotLiteral:
-        case = _only_case((yield request("expression", text=text)))
+        case = _only_case((yield request("expression", timeout_s, text=text)))
     return _compared(case, gold)
 
 
-def _abduction(task: Triplet, text: str) -> Judging:
+def _abduction(task: Triplet, text: str, timeout_s: float) -> Judging:
     gold = decode(task.value)
     if len(text) > MAX_INPUT_CHARS:
         return _TOO_LONG
-    found = yield from run_cases(task.program, [{"text": text, "gold": task.input}])
+    found = yield from run_cases(task.program, [{"text": text, "gold": task.input}], timeout_s=timeout_s)
     if found.reason == "not inert":
-        case = _only_case((yield request("arguments", text=text)))
+        case = _only_case((yield request("arguments", timeout_s, text=text)))
         if case.status != "value" or case.value is None:
             return _failed(case)
-        found = yield from run_cases(task.program, [{"values": case.value}])
+        found = yield from run_cases(task.program, [{"values": case.value}], timeout_s=timeout_s)
     return Verdict(0.0, found.reason, found.detail) if found.reason else _compared(found.cases[0], gold)
 
 
-def _induction(task: InductionTask, text: str, reward: str) -> Judging:
+def _induction(task: InductionTask, text: str, reward: str, timeout_s: float) -> Judging:
     """Runs the answer on every hidden input; what a shared child got wrong is run again in one of its own."""
     if reward not in ("binary", "fraction"):
         raise ValueError(f"induction_reward: {reward!r}, binary or fraction would be right")
@@ -65,14 +65,14 @@ def _induction(task: InductionTask, text: str, reward: str) -> Judging:
         return _TOO_LONG
     calls = [{"text": task.inputs[n]} for n in hidden]
     binary = reward == "binary"
-    found = yield from run_cases(text, calls, banned=(), all_of_them=not binary)
+    found = yield from run_cases(text, calls, timeout_s=timeout_s, banned=(), all_of_them=not binary)
     if found.reason:
         return Verdict(0.0, found.reason, found.detail)
     right = 0
     for number, gold in enumerate(golds):
         verdict = _compared(found.cases[number], gold) if number in found.cases else None
         if (verdict is None or not verdict.correct) and len(calls) > 1:
-            again = yield from run_cases(text, calls, banned=(), numbers=[number])
+            again = yield from run_cases(text, calls, timeout_s=timeout_s, banned=(), numbers=[number])
             verdict = Verdict(0.0, again.reason, again.detail) if again.reason else _compared(again.cases[number], gold)
         assert verdict is not None
         if binary and not verdict.correct:
@@ -114,10 +114,10 @@ def _failed(case: Case) -> Verdict:
     return Verdict(0.0, {"unplain": "not plain"}.get(case.status, case.status), case.detail)
 
 
-def run(job: Run) -> Generator[Request, Result, tuple[Outcome, ...]]:
+def run(job: Run, timeout_s: float) -> Generator[Request, Result, tuple[Outcome, ...]]:
     """Every call's outcome, for tools and evaluations; no list of banned modules applies."""
     calls = [{"text": text} for text in job.inputs]
-    found = yield from run_cases(job.program, calls, timeout_s=job.timeout_s)
+    found = yield from run_cases(job.program, calls, timeout_s=job.timeout_s or timeout_s)
     none = Outcome(found.reason or "crashed", detail=found.detail)
     return tuple(_outcome(found.cases[n]) if n in found.cases else none for n in range(len(calls)))
 

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import select
 import signal
 import socket
@@ -22,9 +23,8 @@ import time
 import warnings
 from typing import Any, NoReturn
 
-from azr_jax.executor import child, jail
+from azr_jax.executor import child, clock, jail
 
-HEADER = struct.Struct("=QI")  # request number, milliseconds
 REPLY = struct.Struct("=QBiQQQ")  # request number, how it ended, exit status, wall us, cpu us, peak kilobytes
 ENDED, TIMED_OUT, LOST = 0, 1, 2
 _SET_PIPE_SIZE, _GET_PIPE_SIZE = 1031, 1032
@@ -72,10 +72,13 @@ def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJa
     if "pid" in namespaces:
         _become_init(sock)
     warnings.simplefilter("ignore")
+    clock.shift(settings["seed"])
     names = _preload()
+    random.seed(settings["seed"])  # two zygotes differ, one and the same repeats itself after a restart
     wall = jail.ChildJail(settings["memory_mb"])  # reads /proc, which is gone after the next line
     layers = jail.enter_zygote(paths, namespaces)
     held = jail.probe(wall, settings["outside"])
+    layers += ["rlimits", "seccomp"] if wall.filtered else ["rlimits"]
     _forget_ourselves()
     sock.send(json.dumps({"layers": layers, "held": held}).encode())
     return wall, names, "pid" in namespaces
@@ -104,12 +107,12 @@ def _forget_ourselves() -> None:
 def _serve(sock: socket.socket, wall: jail.ChildJail, names: dict[str, Any], *, alone: bool) -> NoReturn:
     while True:
         try:
-            head = sock.recv(HEADER.size, socket.MSG_PEEK)
+            head = sock.recv(child.HEADER.size, socket.MSG_PEEK)
         except OSError:
             os._exit(0)
-        if len(head) < HEADER.size:
+        if len(head) < child.HEADER.size:
             os._exit(0)  # the trainer is gone
-        number, milliseconds = HEADER.unpack(head)
+        number, milliseconds = child.HEADER.unpack(head)
         reader, writer = os.pipe()
         with contextlib.suppress(OSError):
             fcntl.fcntl(writer, _SET_PIPE_SIZE, child.PIPE_BYTES)
@@ -167,10 +170,10 @@ def _sweep(alone: bool) -> None:
 
 def _unread(sock: socket.socket, number: int) -> bool:
     try:
-        head = sock.recv(HEADER.size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        head = sock.recv(child.HEADER.size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return False
-    return len(head) == HEADER.size and HEADER.unpack(head)[0] == number
+    return len(head) == child.HEADER.size and child.HEADER.unpack(head)[0] == number
 
 
 if __name__ == "__main__":
