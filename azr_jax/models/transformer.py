@@ -1,0 +1,183 @@
+"""The policy network: one decoder for every family in models/spec.py, and one forward for training, prefill and decode.
+
+Layers are stacked on a leading axis and run by one `lax.scan`, so the program does not grow with depth. The forward
+knows nothing of packing or paging: `attend` does what the caller needs, with the caller's cache as the scan's carry.
+Rope, RMSNorm and softmax are float32; everything else runs in `dtype`, to which each weight is cast where it is used.
+
+How arrays lie on devices is read off the arrays (`jax.typeof(x).sharding`), never told: a weight sharded over `embed`
+is gathered where it is used, one sharded over heads or mlp stays where it is. Without a mesh these lines do nothing.
+
+Letters in names: B rows, T tokens, D width, H query heads, G key/value heads, K numbers per head, F mlp, V vocabulary,
+L layers. Weights keep Hugging Face's orientation (out, in), so that reading and writing them is slicing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+
+from azr_jax.models.spec import Llama3Rope, ModelSpec
+
+Attend = Callable[[jax.Array, jax.Array, jax.Array, Any, jax.Array], tuple[jax.Array, Any]]
+
+# What the backward pass keeps; what it does not keep it computes again.
+REMAT: dict[str, Callable[..., bool] | None] = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+class Layers(nnx.Module):
+    """The weights of all layers, each with a leading axis over layers. Names and shapes: `ModelSpec.weights`."""
+
+
+class Transformer(nnx.Module):
+    """Embedding, layers, final norm and (unless tied) unembedding; `spec` says how large."""
+
+    def __init__(self, spec: ModelSpec, *, rngs: nnx.Rngs, param_dtype: jnp.dtype = jnp.float32):
+        self.spec = spec
+        self.layers = Layers()
+        for weight in spec.weights():
+            shape = (spec.depth, *weight.shape) if weight.per_layer else weight.shape
+            if weight.init == "normal":
+                value = 0.02 * jax.random.normal(rngs.params(), shape, param_dtype)
+            else:
+                value = jnp.full(shape, weight.init == "ones", param_dtype)
+            owner = self.layers if weight.per_layer else self
+            setattr(owner, weight.path[-1], nnx.Param(value))
+
+    def hidden(
+        self,
+        tokens_BxT: jax.Array,
+        positions_BxT: jax.Array,
+        attend: Attend,
+        cache: Any = None,
+        *,
+        dtype: jnp.dtype = jnp.bfloat16,
+        remat: str = "none",
+    ) -> tuple[jax.Array, Any]:
+        """x_BxTxD after the final norm, and the cache as the last layer left it."""
+        if remat not in REMAT:
+            raise ValueError(f"remat={remat!r}: should be one of {', '.join(REMAT)}")
+        spec = self.spec
+        rope = rope_tables(positions_BxT, spec)
+
+        def layer(carry: tuple[jax.Array, Any], step: tuple[dict[str, jax.Array], jax.Array]):
+            x_BxTxD, cache = carry
+            weights, index = step
+            return _layer(x_BxTxD, weights, rope, attend, cache, index, spec), None
+
+        if remat != "none":
+            layer = jax.checkpoint(layer, policy=REMAT[remat], prevent_cse=False)
+        x_BxTxD = lookup(self.embed[...], tokens_BxT, dtype)
+        stacked = {w.path[-1]: getattr(self.layers, w.path[-1])[...] for w in spec.weights() if w.per_layer}
+        (x_BxTxD, cache), _ = jax.lax.scan(layer, (x_BxTxD, cache), (stacked, jnp.arange(spec.depth, dtype=jnp.int32)))
+        return rms_norm(x_BxTxD, self.final_norm[...], spec.norm_eps), cache
+
+    def unembedding(self, dtype: jnp.dtype = jnp.bfloat16) -> jax.Array:
+        """w_DxV in `dtype`: the embedding when tied."""
+        w_VxD = self.embed[...] if self.spec.tied else self.unembed[...]
+        return gathered(w_VxD, dtype, embed=1).T
+
+    def logits(self, x: jax.Array) -> jax.Array:
+        """x_...xD to float32 logits_...xV. For few tokens: a learner takes `unembedding` and goes in chunks."""
+        w_DxV = self.unembedding(x.dtype)
+        out = None if (layout := layout_of(x)) is None else P(*layout[:-1], jax.typeof(w_DxV).sharding.spec[1])
+        return jnp.einsum("...d,dv->...v", x, w_DxV, preferred_element_type=jnp.float32, out_sharding=out)
+
+
+def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec) -> tuple[jax.Array, Any]:
+    """One decoder layer: attention, then the gated mlp, each added to the residual stream."""
+    dtype, layout = x_BxTxD.dtype, layout_of(x_BxTxD)
+
+    def heads(name: str) -> jax.Array:
+        y = jnp.einsum("btd,hkd->bthk", h_BxTxD, gathered(weights[name], dtype, embed=2))
+        if spec.qkv_bias:
+            y += weights[f"{name}_bias"].astype(dtype)
+        if spec.qk_norm and name != "v":
+            y = rms_norm(y, weights[f"{name}_norm"], spec.norm_eps)
+        return y
+
+    h_BxTxD = rms_norm(x_BxTxD, weights["attn_norm"], spec.norm_eps)
+    q_BxTxHxK, k_BxTxGxK, v_BxTxGxK = rotate(heads("q"), rope), rotate(heads("k"), rope), heads("v")
+    o_BxTxHxK, cache = attend(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, cache, index)
+    w_DxHxK = gathered(weights["o"], dtype, embed=0)
+    x_BxTxD += jnp.einsum("bthk,dhk->btd", o_BxTxHxK, w_DxHxK, out_sharding=layout)
+
+    h_BxTxD = rms_norm(x_BxTxD, weights["mlp_norm"], spec.norm_eps)
+    gate_BxTxF = jnp.einsum("btd,fd->btf", h_BxTxD, gathered(weights["gate"], dtype, embed=1))
+    up_BxTxF = jnp.einsum("btd,fd->btf", h_BxTxD, gathered(weights["up"], dtype, embed=1))
+    w_DxF = gathered(weights["down"], dtype, embed=0)
+    x_BxTxD += jnp.einsum("btf,df->btd", jax.nn.silu(gate_BxTxF) * up_BxTxF, w_DxF, out_sharding=layout)
+    return x_BxTxD, cache
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
+    """X over its root mean square along the last axis, times `scale`; float32 inside, x's dtype outside."""
+    x32 = x.astype(jnp.float32)
+    x32 *= jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
+    return (x32 * scale.astype(jnp.float32)).astype(x.dtype)
+
+
+def rope_tables(positions_BxT: jax.Array, spec: ModelSpec) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of each position's angles, [B, T, 1, K/2] float32."""
+    frequencies = spec.rope_theta ** -(jnp.arange(0, spec.head_dim, 2, dtype=jnp.float32) / spec.head_dim)
+    if spec.rope_scaling is not None:
+        frequencies = _stretch(frequencies, spec.rope_scaling)
+    angles = positions_BxT[..., None, None].astype(jnp.float32) * frequencies
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def _stretch(frequencies: jax.Array, rope: Llama3Rope) -> jax.Array:
+    """Llama 3.1: keep what turns often within the original context, slow what turns rarely, blend in between."""
+    turns = rope.original_max_positions * frequencies / (2 * math.pi)
+    keep = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+    keep = jnp.clip(keep, 0.0, 1.0)
+    return frequencies * (keep + (1 - keep) / rope.factor)
+
+
+def rotate(x_BxTxHxK: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Turn the pairs (i, i + K/2) of each head by the position's angles."""
+    cos, sin = rope
+    left, right = jnp.split(x_BxTxHxK.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
+    return turned.astype(x_BxTxHxK.dtype)
+
+
+def lookup(w_VxD: jax.Array, tokens_BxT: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Rows of the embedding, laid out as the tokens are.
+
+    A table sharded over D is never gathered: every device looks all tokens up in its columns, and one exchange turns
+    columns of all rows into all columns of its rows. The tokens are far fewer than the vocabulary.
+    """
+    layout = layout_of(tokens_BxT)
+    if layout is None:
+        return w_VxD.at[tokens_BxT].get().astype(dtype)
+    columns = jax.typeof(w_VxD).sharding.spec[1]
+    if columns is None:
+        return w_VxD.at[tokens_BxT].get(out_sharding=P(*layout, None)).astype(dtype)
+    everywhere = jax.reshard(tokens_BxT, P(None, None))
+    x_BxTxD = w_VxD.at[everywhere].get(out_sharding=P(None, None, columns)).astype(dtype)
+    return jax.reshard(x_BxTxD, P(*layout, None))
+
+
+def gathered(weight: jax.Array, dtype: jnp.dtype, *, embed: int) -> jax.Array:
+    """The weight in `dtype`, whole along its axis number `embed`: cast first, so that the half-sized copy travels."""
+    weight = weight.astype(dtype)
+    layout = layout_of(weight)
+    if layout is None or layout[embed] is None:
+        return weight
+    return jax.reshard(weight, P(*(None if axis == embed else name for axis, name in enumerate(layout))))
+
+
+def layout_of(x: jax.Array) -> P | None:
+    """How x lies on an explicit mesh; None where there is none."""
+    sharding = jax.typeof(x).sharding
+    return sharding.spec if sharding.mesh.are_all_axes_explicit else None

@@ -1,0 +1,143 @@
+"""The device mesh, and which axis of a weight lies on which axis of the mesh.
+
+A mesh has two axes: `fsdp` (rows of a batch, and shards of the weights while learning) and `tensor` (parts of a layer).
+`Rules` says what each logical axis of models/spec.py does on them. There are two layouts of one parameter tree: the
+learner's (everything sharded) and the rollout's (tensor parallel only, so that weights stay where they are while tokens
+are sampled). `reshard` goes from one to the other on the devices.
+
+Axes are explicit: a sharding that does not add up is an error when tracing, not a silent copy. Enter the mesh with
+`jax.set_mesh(mesh)`. Left out on purpose: pipeline and expert parallelism.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from azr_jax.models.spec import ModelSpec, Weight
+from azr_jax.models.transformer import Transformer
+
+Axes = str | tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Logical axis -> mesh axis (or several, or None: not split). `batch` is for activations, the rest for weights."""
+
+    batch: Axes = "fsdp"
+    vocab: Axes = "tensor"
+    embed: Axes = "fsdp"
+    heads: Axes = "tensor"
+    kv_heads: Axes = "tensor"
+    mlp: Axes = "tensor"
+    head: Axes = None
+    norm: Axes = None
+
+    def layout(self, *axes: str) -> P:
+        """The PartitionSpec of an array with these logical axes."""
+        return P(*(getattr(self, axis) for axis in axes))
+
+    def layout_of(self, weight: Weight) -> P:
+        """The PartitionSpec of a parameter as the Transformer holds it."""
+        return P(None, *self.layout(*weight.axes)) if weight.per_layer else self.layout(*weight.axes)
+
+
+@dataclass(frozen=True)
+class LearnerRules(Rules):
+    """Weights and optimizer fully sharded over `fsdp`, layers split over `tensor`."""
+
+
+@dataclass(frozen=True)
+class RolloutRules(Rules):
+    """Weights split over `tensor` only: no gathering while tokens are sampled."""
+
+    embed: Axes = None
+
+
+def make_mesh(fsdp: int = -1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of fsdp x tensor devices; fsdp=-1 takes all that `tensor` leaves."""
+    count = len(devices) if devices is not None else jax.device_count()
+    divisors = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
+    if tensor < 1 or count % tensor:
+        raise ValueError(f"mesh.tensor={tensor} does not divide {count} devices: it should be one of {divisors}")
+    if fsdp == -1:
+        fsdp = count // tensor
+    if fsdp * tensor != count:
+        raise ValueError(
+            f"mesh.fsdp={fsdp} x mesh.tensor={tensor} is not {count} devices: "
+            f"mesh.fsdp should be -1 or {count // tensor}"
+        )
+    return jax.make_mesh((fsdp, tensor), ("fsdp", "tensor"), axis_types=(AxisType.Explicit,) * 2, devices=devices)
+
+
+def check_divides(spec: ModelSpec, mesh: Mesh, rules: Rules) -> None:
+    """Refuse a mesh that does not divide the model, naming the sizes that would."""
+    for weight in spec.weights():
+        for axis, size in zip(weight.axes, weight.shape):
+            over = getattr(rules, axis)
+            names = (over,) if isinstance(over, str) else over or ()
+            parts = math.prod(mesh.shape[name] for name in names)
+            if size % parts:
+                good = ", ".join(str(n) for n in range(1, size + 1) if size % n == 0 and n <= 4096)
+                raise ValueError(
+                    f"mesh.{'*'.join(names)}={parts} does not divide {axis}={size} of {weight.name}: "
+                    f"it should be one of {good}"
+                )
+
+
+def shardings(spec: ModelSpec, mesh: Mesh, rules: Rules) -> nnx.State:
+    """The NamedSharding of every parameter, as a tree like that of `nnx.split(model)`."""
+    check_divides(spec, mesh, rules)
+    by_path = {weight.path: NamedSharding(mesh, rules.layout_of(weight)) for weight in spec.weights()}
+    return nnx.map_state(lambda path, leaf: leaf.replace(by_path[path]), abstract_params(spec))
+
+
+def abstract_params(spec: ModelSpec, dtype: jnp.dtype = jnp.float32) -> nnx.State:
+    """Shapes and dtypes of the parameters, nothing allocated."""
+    return nnx.state(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0), param_dtype=dtype)))
+
+
+def reshard(params: Any, layout: Any, dtype: jnp.dtype | None = None) -> Any:
+    """`params` laid out as `layout` (a tree of shardings) and cast to `dtype`: one program, devices to devices.
+
+    What already lies so is passed on, not copied: whoever donates it afterwards takes it from both.
+    """
+    leaves, tree = jax.tree.flatten(params)
+    wanted = [(sharding, dtype or leaf.dtype) for leaf, sharding in zip(leaves, jax.tree.leaves(layout), strict=True)]
+    moving = [i for i, leaf in enumerate(leaves) if (leaf.sharding, leaf.dtype) != wanted[i]]
+    moved = _mover(tuple(wanted[i] for i in moving))([leaves[i] for i in moving])
+    for i, leaf in zip(moving, moved):
+        leaves[i] = leaf
+    return jax.tree.unflatten(tree, leaves)
+
+
+@functools.cache
+def _mover(wanted: tuple[tuple[NamedSharding, jnp.dtype], ...]) -> Callable[[list[jax.Array]], list[jax.Array]]:
+    def move(leaves: list[jax.Array]) -> list[jax.Array]:
+        return [leaf.astype(dtype) for leaf, (_, dtype) in zip(leaves, wanted)]
+
+    return jax.jit(move, out_shardings=[sharding for sharding, _ in wanted])
+
+
+def random_model(
+    spec: ModelSpec, seed: int, *, mesh: Mesh | None = None, rules: Rules | None = None, dtype: jnp.dtype = jnp.float32
+) -> Transformer:
+    """A Transformer with random weights; with a mesh, each device makes only its own part."""
+
+    def init() -> tuple[nnx.GraphDef, nnx.State]:
+        return nnx.split(Transformer(spec, rngs=nnx.Rngs(seed), param_dtype=dtype))
+
+    if mesh is None:
+        return nnx.merge(*jax.jit(init)())
+    layout = shardings(spec, mesh, rules or LearnerRules())
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(seed), param_dtype=dtype)))
+    return nnx.merge(graphdef, jax.jit(lambda: init()[1], out_shardings=layout)())
