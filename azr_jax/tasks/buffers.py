@@ -68,6 +68,7 @@ class Buffer:
         self._newest: deque[Entry] = deque(maxlen=RECENT)
         self._by_id: dict[int, Entry] = {}
         self._fingerprints: set[bytes] = set()
+        self._slot_fingerprints: list[bytes] = []
         self._iteration_sum = 0
 
     def __len__(self) -> int:
@@ -150,12 +151,14 @@ class Buffer:
         if len(self._slots) < self.settings.capacity:
             slot = len(self._slots)
             self._slots.append(entry)
+            self._slot_fingerprints.append(mark)
         else:
             slot = self._evictable.popleft()
             evicted = self._slots[slot]
             self._slots[slot] = entry
             del self._by_id[evicted.id]
-            self._fingerprints.discard(_mark(evicted.task))
+            self._fingerprints.discard(self._slot_fingerprints[slot])
+            self._slot_fingerprints[slot] = mark
             self._iteration_sum -= evicted.iteration
         if not entry.seed:
             self._evictable.append(slot)

@@ -27,7 +27,7 @@ PROPOSALS = {
         "3",
     ),
     "last answer wins": (
-        "<answer>```python\n{G}\n```\n```input\n1\n```</answer> no: <answer>```python\n{F}\n```\n```input\n3\n```</answer>",
+        "<answer>```python\n{G}\n```\n```input\n1\n```</answer> <answer>```python\n{F}\n```\n```input\n3\n```</answer>",
         F,
         "3",
     ),
@@ -72,7 +72,7 @@ PROPOSALS = {
         "3",
     ),
     "blank lines inside": ("```python\n\n\n{F}\n\n\n```\n```input\n\n3\n\n```", F, "3"),
-    "unicode": ("```python\ndef f(x):\n    return 'é' + x\n```\n```input\n'日本'\n```", "def f(x):\n    return 'é' + x", "'日本'"),
+    "unicode": ("```python\n{F}  # é\n```\n```input\n'日本'\n```", F + "  # é", "'日本'"),
     "lambda": ("```python\nf = lambda x: x\n```\n```input\n3\n```", "f = lambda x: x", "3"),
     "prefix forced": (OPENED_PROGRAM + "x):\n    return x + 1\n```\n```input\n3\n```", F, "3"),
     "prefix forced, rambles on": (
@@ -273,9 +273,9 @@ def test_twice_the_text_takes_about_twice_the_time(piece):
 
 # Bits of what models write, in any order: far likelier to reach the corners than random letters.
 SCRAPS = st.sampled_from(
-    ["```", "````", "~~~", "python", "input", "output", "message", "\n", "\n\n", " ", "    ", "\t", "<think>", "</think>",
-     "<answer>", "</answer>", "def f(x):", "return x", "f(", ")", "(", "1", "'a'", ",", ":", "#", "**Input:**", "\r\n",
-     "lambda", "\0", "\x0b", "\u2028", "é", "\ud800"]
+    ["```", "````", "~~~", "python", "input", "output", "message", "\n", "\n\n", " ", "    ", "\t", "<think>",
+     "</think>", "<answer>", "</answer>", "def f(x):", "return x", "f(", ")", "(", "1", "'a'", ",", ":", "#",
+     "**Input:**", "\r\n", "lambda", "\0", "\x0b", "\u2028", "é", "\ud800"]
 )  # fmt: skip
 
 

@@ -100,7 +100,7 @@ def test_what_the_kinds_ask_for_differs(kind):
 
 
 def test_an_unknown_style_is_named():
-    with pytest.raises(ValueError, match="tasks.prompt_style='verse': should be think, chat, completion"):
+    with pytest.raises(ValueError, match=r"tasks\.prompt_style='verse': should be think, chat, completion"):
         propose(Kind.DEDUCTION, [], style="verse")
 
 
@@ -232,7 +232,7 @@ def test_every_template_can_be_filled_and_is_tidy(name):
     template = templates()[name]
     fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
     assert "" not in fields
-    filled = fill(template, **{field: "X" for field in fields})
+    filled = fill(template, **dict.fromkeys(fields, "X"))
     assert "{" not in filled and "  " not in filled.replace("\n", "")
 
 
