@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+Init = Literal["normal", "ones", "zeros"]
+
 
 class UnsupportedModel(ValueError):
     """A config.json that describes something the Transformer would compute wrongly, or not at all."""
@@ -59,7 +61,7 @@ class Weight:
     name: str
     shape: tuple[int, ...]
     axes: tuple[str, ...]
-    init: Literal["normal", "ones", "zeros"] = "normal"
+    init: Init = "normal"
     per_layer: bool = True
 
 
@@ -107,7 +109,7 @@ class ModelSpec:
         """Every parameter, in the order of a Hugging Face file."""
         heads, groups, k, d, f = self.heads, self.kv_heads, self.head_dim, self.width, self.mlp
 
-        def layer(path: str, name: str, shape: tuple[int, ...], axes: tuple[str, ...], init="normal") -> Weight:
+        def layer(path: str, name: str, shape: tuple[int, ...], axes: tuple[str, ...], init: Init = "normal") -> Weight:
             return Weight(("layers", path), f"model.layers.{{}}.{name}", shape, axes, init)
 
         table = [
