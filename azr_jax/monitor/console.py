@@ -111,7 +111,7 @@ def log_to_file(workdir: Path, process: int = 0) -> Path:
 
 
 def _one_line(text: str) -> str:
-    shown = clean(text[:LINE_CHARS]).replace("\n", "?")
+    shown = clean(text[:LINE_CHARS]).replace("\n", "\\n")
     return shown if len(text) <= LINE_CHARS else f"{shown} ... ({len(text)} characters)"
 
 

@@ -1,0 +1,93 @@
+"""One HTML file that shows a run, or several beside each other: curves, difficulty, refusals, time, tasks, config.
+
+Self-contained: opens from disk, loads nothing. Everything the model wrote travels as JSON with `<` escaped and enters
+the page as text nodes; the page's security policy allows its one script and no other. Charts: page/charts.js, what is
+shown: page/sections.js and page/main.js, the task viewer: page/viewer.js. No server and no live updates: it is written
+again every few iterations instead, by a process of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from azr_jax.monitor import rundata
+
+PAGE = Path(__file__).parent / "page"
+SCRIPTS = ("charts.js", "sections.js", "viewer.js", "main.js")
+MAX_TASKS = 2_000  # proposals in one report, over all its runs
+MAX_TASK_BYTES = 11_000_000  # of JSON; series and ancestors come on top, 20 MB is the promise
+
+
+class NothingToReport(ValueError):
+    """A workdir holds no run."""
+
+
+def build(workdirs: Sequence[Path], out: Path) -> Path:
+    """Writes the report of these runs to `out`, whole or not at all."""
+    for workdir in workdirs:
+        if not (workdir / "metrics.jsonl").exists() and not (workdir / "config.json").exists():
+            raise NothingToReport(f"--workdir={workdir}: holds no run: neither metrics.jsonl nor config.json is there")
+    share = len(workdirs)
+    runs = [rundata.read_run(w, tasks=MAX_TASKS // share, max_bytes=MAX_TASK_BYTES // share) for w in workdirs]
+    _name_apart(runs)
+    data = {
+        "runs": runs,
+        "paired": [rundata.paired(runs[0], other) for other in runs[1:]],
+        "differing": rundata.differing([run["config"] for run in runs]),
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".tmp")
+    # Folder names may hold bytes that are no text.
+    temporary.write_text(_page(data), encoding="utf-8", errors="replace")
+    temporary.replace(out)
+    return out
+
+
+def build_in_background(workdir: Path) -> subprocess.Popen[bytes]:
+    """Writes <workdir>/report.html from another process at low priority: the run does not wait for it."""
+    command = [sys.executable, "-m", "azr_jax.report", f"--workdir={workdir}", f"--out={workdir / 'report.html'}"]
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(
+        ["nice", "-n", "15", *command], cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def _name_apart(runs: list[dict[str, Any]]) -> None:
+    """Runs of the same folder name are told apart by their paths."""
+    names = [run["name"] for run in runs]
+    for run in runs:
+        if names.count(run["name"]) > 1:
+            run["name"] = run["path"]
+
+
+def _page(data: dict[str, Any]) -> str:
+    # One scope for all files; "use strict" holds for the whole of it.
+    script = "(() => {\n" + "\n".join((PAGE / name).read_text() for name in SCRIPTS) + "\n})();"
+    template = Environment(autoescape=True).from_string((PAGE / "page.html").read_text())
+    names = [run["name"] for run in data["runs"]]
+    return template.render(
+        title="azr_jax: " + " and ".join(names),
+        runs=data["runs"],
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        style=Markup((PAGE / "style.css").read_text()),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        data=Markup(_json_for_html(data)),
+    )
+
+
+def _json_for_html(data: Any) -> str:
+    """JSON that can stand inside a script element: no text in it can end that element or begin a comment."""
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

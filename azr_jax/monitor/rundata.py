@@ -1,0 +1,142 @@
+"""A workdir as the report needs it: series over iterations, config, alarms, sampled tasks; and runs beside each other.
+
+Reads files only, and is content with those that are there: a run may be young, killed, or still going on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from azr_jax.monitor import health, jsonl, samples
+
+MAX_POINTS = 1_000  # longer runs are averaged over neighbouring iterations
+BLOCKS = 10  # paired differences: neighbouring iterations are not independent, blocks of them nearly are
+COMPARED = (
+    "propose/valid_rate",
+    "propose/*/valid_rate",
+    "propose/*/reward/mean",
+    "solve/*/reward/mean",
+    "solve/*/accuracy",
+    "estimate/*/solve_rate/mean",
+    "learner/entropy",
+    "engine/tokens_per_s",
+    "eval/*/*",
+)
+
+
+def read_run(workdir: Path, *, tasks: int, max_bytes: int) -> dict[str, Any]:
+    rows = read_rows(workdir)
+    alarms = health.replay(rows, health.settings_from(_config(workdir)))
+    iterations, series = _columns(_thinned(rows))
+    return {
+        "name": workdir.name or str(workdir),
+        "path": str(workdir),
+        "config": _flat(_config(workdir)),
+        "diff": _text(workdir / "config_diff.txt"),
+        "iterations": iterations,
+        "series": series,
+        "alarms": [vars(alarm) for alarm in alarms],
+        **samples.sample(workdir, tasks=tasks, max_bytes=max_bytes),
+    }
+
+
+def read_rows(workdir: Path) -> list[dict[str, float]]:
+    """One row per iteration, metrics and timings together."""
+    rows: dict[int, dict[str, float]] = {}
+    for name in ("metrics.jsonl", "timings.jsonl"):
+        for row in jsonl.read(workdir / name):
+            rows.setdefault(int(row["iteration"]), {}).update(row)
+    return [rows[iteration] for iteration in sorted(rows)]
+
+
+def _thinned(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    width = math.ceil(len(rows) / MAX_POINTS) if rows else 1
+    if width == 1:
+        return rows
+    thinned = []
+    for start in range(0, len(rows), width):
+        together = rows[start : start + width]
+        names = {name for row in together for name in row}
+        thinned.append({name: _mean(row[name] for row in together if name in row) for name in names})
+        thinned[-1]["iteration"] = together[-1]["iteration"]
+    return thinned
+
+
+def _columns(rows: Sequence[Mapping[str, float]]) -> tuple[list[int], dict[str, list[float | None]]]:
+    names = sorted({name for row in rows for name in row} - {"iteration"})
+    return [int(row["iteration"]) for row in rows], {name: [_rounded(row.get(name)) for row in rows] for name in names}
+
+
+def _rounded(value: Any) -> float | None:
+    return float(f"{value:.5g}") if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
+    """The fields in which runs differ: (field, the value in each run)."""
+    fields = sorted({field for config in configs for field in config})
+    rows = [(field, [config.get(field, "-") for config in configs]) for field in fields]
+    return [row for row in rows if any(value != row[1][0] for value in row[1])]
+
+
+def paired(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """`other` minus `first`, iteration by iteration, over the later half of the iterations that both have."""
+    place = [dict(zip(run["iterations"], range(len(run["iterations"])))) for run in (first, other)]
+    shared = [i for i in first["iterations"] if i in place[1]]
+    shared = shared[len(shared) // 2 :]
+    rows = []
+    for name in sorted(set(first["series"]) & set(other["series"])):
+        if not any(_like(name, pattern) for pattern in COMPARED):
+            continue
+        a = [first["series"][name][place[0][i]] for i in shared]
+        b = [other["series"][name][place[1][i]] for i in shared]
+        both = [(x, y) for x, y in zip(a, b) if x is not None and y is not None]
+        if both:
+            difference, error = blocked([y - x for x, y in both])
+            means = {"first": _mean(x for x, _ in both), "other": _mean(y for _, y in both)}
+            rows.append({"name": name, "n": len(both), "difference": difference, "error": error, **means})
+    return rows
+
+
+def blocked(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean, and its standard error from the means of up to ten blocks; none where there are fewer than 2."""
+    count = min(BLOCKS, len(values) // 2)
+    if count < 2:
+        return _mean(values), None
+    edges = [round(k * len(values) / count) for k in range(count + 1)]
+    means = [_mean(values[a:b]) for a, b in pairwise(edges)]
+    centre = _mean(means)
+    return _mean(values), math.sqrt(sum((m - centre) ** 2 for m in means) / (count - 1) / count)
+
+
+def _like(name: str, pattern: str) -> bool:
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(w in ("*", p) for p, w in zip(parts, wanted))
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def _config(workdir: Path) -> dict[str, Any]:
+    path = workdir / "config.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
