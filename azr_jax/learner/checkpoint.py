@@ -1,10 +1,10 @@
 """Checkpoints by Orbax: written beside the training, whole or not at all, restored exactly or onto other devices.
 
-One checkpoint is a folder named by its iteration, with four items: `params` (what is trained), `learner` (the rest of
-the TrainState), `extra` (a JSON dict of the caller: buffers' cursors and checksums, metrics cursor, config, versions)
-and `digests`. Orbax writes under a temporary name and renames at the end, so a folder with a plain number is complete;
-but it does not notice a byte that changed on disk, so every array has a digest that is compared when it is restored.
-Arrays are stored under their path in the tree, and a mismatch of names or shapes is named before anything is read.
+One checkpoint is a folder named by its iteration. Its items are `params` (what is trained), `base` (what is not, if
+anything), `learner` (the rest of the TrainState), `extra` (a JSON dict of the caller: buffers' cursors and checksums,
+metrics cursor, config, versions) and `digests`. Orbax writes under a temporary name and renames at the end, so a folder
+with a plain number is complete; but it does not notice a byte that changed on disk, so every array has a digest that is
+compared when it is restored. Names and shapes are compared before anything is read.
 
 Left out on purpose: what stands in `extra` is checked by those who wrote it. Paths may be local or `gs://`.
 """
@@ -18,11 +18,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import NamedSharding, SingleDeviceSharding
+from jax.sharding import PartitionSpec as P
 
+from azr_jax.learner.lora import merged
 from azr_jax.learner.step import TrainState
 
 log = logging.getLogger(__name__)
@@ -63,16 +64,14 @@ class Checkpointer:
         for later in self.iterations():
             if later >= iteration:
                 self._manager.delete(later)
-        params, rest = _named(state.params), _named(replace(state, params=None))
-        digests = {name: int(digest) for name, digest in jax.device_get(_digests(params | rest)).items()}
-        save = ocp.args
+        items = _items(state)
+        digests = {item: jax.tree.map(int, jax.device_get(_digests(arrays))) for item, arrays in items.items()}
         self._manager.save(
             iteration,
-            args=save.Composite(
-                params=save.StandardSave(params),
-                learner=save.StandardSave(rest),
-                extra=save.JsonSave(extra),
-                digests=save.JsonSave(digests),
+            args=ocp.args.Composite(
+                **{item: ocp.args.StandardSave(arrays) for item, arrays in items.items()},
+                extra=ocp.args.JsonSave(extra),
+                digests=ocp.args.JsonSave(digests),
             ),
             force=True,
         )
@@ -88,20 +87,35 @@ class Checkpointer:
         """
 
         def read(iteration: int) -> Restored:
-            params, rest = _named(like.params), _named(replace(like, params=None))
-            read = self._read(iteration, {"params": params, "learner": rest})
-            extra = self._json(iteration, "extra")
-            return Restored(iteration, _rebuilt(like, read), extra)
+            arrays = self._read(iteration, _items(like))
+            rest = _rebuilt(replace(like, params=None, base=None), arrays["learner"])
+            base = None if like.base is None else _rebuilt(like.base, arrays["base"])
+            state = replace(rest, params=_rebuilt(like.params, arrays["params"]), base=base)
+            return Restored(iteration, state, self._json(iteration, "extra"))
 
         return self._latest_whole(read, iteration)
 
-    def restore_params(self, like: Any = None, iteration: int | None = None) -> Any:
-        """The trained weights alone, as the tree `like`; without it, {path: array} in the host's memory."""
+    def restore_params(self, like: Any, iteration: int | None = None) -> Any:
+        """The policy's weights alone, as `like` (the model's parameters, arrays or shapes); corrections are merged.
+
+        Shapes without a sharding are restored to the host's memory.
+        """
 
         def read(iteration: int) -> Any:
-            wanted = _named(like) if like is not None else self._stored(iteration, "params")
-            read = self._read(iteration, {"params": wanted})
-            return _rebuilt(like, read) if like is not None else {n: np.asarray(a) for n, a in read.items()}
+            wanted, live = _named(like), self._stored(iteration, "params")
+            if not live.keys() & wanted.keys():  # low-rank corrections: all weights are in the base
+                everywhere = _replicated(wanted)
+                shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere) for name, a in live.items()}
+                arrays = self._read(iteration, {"params": shapes, "base": wanted})
+                pairs: dict[str, dict[str, Any]] = {}
+                for name, array in arrays["params"].items():
+                    target, factor = name.split(".")
+                    pairs.setdefault(target, {})[factor] = array
+                return merged(pairs, _rebuilt(like, arrays["base"]))
+            frozen = {name: a for name, a in wanted.items() if name not in live}
+            items = {"params": {name: a for name, a in wanted.items() if name in live}}
+            arrays = self._read(iteration, items | ({"base": frozen} if frozen else {}))
+            return _rebuilt(like, {name: array for item in arrays.values() for name, array in item.items()})
 
         return self._latest_whole(read, iteration)
 
@@ -130,30 +144,28 @@ class Checkpointer:
             raise CheckpointError(f"{self.folder}: every checkpoint asked for is damaged: {'; '.join(damaged)}")
         raise CheckpointError(f"{self.folder}: there is no checkpoint")
 
-    def _read(self, iteration: int, wanted: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """Arrays by name, after comparing names and shapes beforehand and digests afterwards."""
+    def _read(self, iteration: int, wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Arrays by item and name; names and shapes are compared beforehand, digests afterwards."""
         for item, arrays in wanted.items():
             _compare(iteration, item, arrays, self._stored(iteration, item))
-        targets = {item: {n: _target(a) for n, a in arrays.items()} for item, arrays in wanted.items()}
+        targets = {item: {name: _target(a) for name, a in arrays.items()} for item, arrays in wanted.items()}
         read = self._manager.restore(
             iteration,
             args=ocp.args.Composite(**{item: ocp.args.StandardRestore(arrays) for item, arrays in targets.items()}),
         )
-        arrays = {name: array for item in wanted for name, array in read[item].items()}
         noted = self._json(iteration, "digests")
-        for name, digest in jax.device_get(_digests(arrays)).items():
-            if int(digest) != noted[name]:
-                raise CheckpointError(f"{name} is not what was saved")
-        return arrays
+        for item in wanted:
+            for name, digest in jax.device_get(_digests(read[item])).items():
+                if int(digest) != noted[item][name]:
+                    raise CheckpointError(f"{item} {name} is not what was saved")
+        return {item: read[item] for item in wanted}
 
     def _json(self, iteration: int, item: str) -> dict[str, Any]:
         return self._manager.restore(iteration, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))[item]
 
     def _stored(self, iteration: int, item: str) -> dict[str, Any]:
-        metadata = self._manager.item_metadata(iteration)[item]
-        if metadata is None:
-            raise CheckpointError(f"the item {item} is missing")
-        return dict(metadata.tree)
+        metadata = self._manager.item_metadata(iteration).get(item)
+        return {} if metadata is None else dict(metadata.tree)
 
 
 def _named(tree: Any) -> dict[str, Any]:
@@ -164,15 +176,19 @@ def _named(tree: Any) -> dict[str, Any]:
     }
 
 
+def _items(state: TrainState) -> dict[str, dict[str, Any]]:
+    base = {} if state.base is None else {"base": _named(state.base)}
+    return {"params": _named(state.params), "learner": _named(replace(state, params=None, base=None))} | base
+
+
 def _rebuilt(like: Any, arrays: dict[str, Any]) -> Any:
-    if isinstance(like, TrainState):
-        params = _rebuilt(like.params, arrays)
-        return replace(_rebuilt_tree(replace(like, params=None), arrays), params=params)
-    return _rebuilt_tree(like, arrays)
-
-
-def _rebuilt_tree(like: Any, arrays: dict[str, Any]) -> Any:
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)])
+
+
+def _replicated(arrays: dict[str, Any]) -> Any:
+    """On all devices that hold these arrays; None for the host's memory."""
+    sharding = getattr(next(iter(arrays.values())), "sharding", None)
+    return NamedSharding(sharding.mesh, P()) if isinstance(sharding, NamedSharding) else sharding
 
 
 def _compare(iteration: int, item: str, wanted: dict[str, Any], stored: dict[str, Any]) -> None:

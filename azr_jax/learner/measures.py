@@ -58,8 +58,11 @@ def of_update(gradient: Any, updates: Any, params: Any) -> Metrics:
 
 
 def _norms(tree: Any) -> Metrics:
-    """Norms by the first part of the parameters' path."""
+    """Norms by the first part of the parameters' path, and of each layer."""
     blocks: dict[str, list[jax.Array]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         blocks.setdefault(jax.tree_util.keystr(path[:1], simple=True), []).append(leaf)
-    return {name: optax.tree.norm(leaves) for name, leaves in blocks.items()}
+    norms = {name: optax.tree.norm(leaves) for name, leaves in blocks.items()}
+    for number in range(blocks["layers"][0].shape[0] if "layers" in blocks else 0):
+        norms[f"layers/{number:02d}"] = optax.tree.norm([leaf[number] for leaf in blocks["layers"]])
+    return norms

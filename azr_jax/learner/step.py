@@ -20,6 +20,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.learner import measures
+from azr_jax.learner.lora import Trained, join, split
 from azr_jax.learner.objective import policy_loss, token_logprobs_and_entropy
 from azr_jax.learner.optimizer import OptimizerSettings, make_optimizer
 from azr_jax.learner.packing import Batch
@@ -33,6 +34,8 @@ LOSSES = ("token_mean", "sequence_mean")
 class LearnerSettings:
     objective: Objective = field(default_factory=Objective)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    trained: Trained = field(default_factory=Trained)
+    epochs: int = 1  # passes over an iteration's minibatches
     loss: str = "token_mean"  # token_mean: every token counts the same | sequence_mean: every completion does
     grad_clip: float = 1.0  # global norm
     temperature: float = 1.0  # of the sampling: log-probabilities are taken of the same distribution
@@ -51,6 +54,7 @@ class LearnerSettings:
 @dataclass(frozen=True)
 class TrainState:
     params: Any  # what is trained, float32
+    base: Any  # what is not: frozen weights, or those under low-rank corrections; None where all are trained
     optimizer: Any
     step: jax.Array  # optimizer steps taken
     bad_in_row: jax.Array  # steps skipped since the last one taken
@@ -58,88 +62,96 @@ class TrainState:
 
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
-Score = Callable[[Any, Batch], jax.Array]
+Score = Callable[[Any, Any, Batch], jax.Array]
 
 
-def init_state(params: Any, settings: LearnerSettings) -> TrainState:
-    optimizer = jax.jit(make_optimizer(settings.optimizer).init)(params)
+def init_state(params: Any, settings: LearnerSettings, *, seed: int = 0) -> TrainState:
+    """The state that training starts from. It holds `params` themselves, not a copy: the first step consumes them."""
+    live, base = split(params, settings.trained, seed)
+    optimizer = jax.jit(make_optimizer(settings.optimizer).init)(live)
     zero = lambda: jnp.zeros((), jnp.int32)  # noqa: E731 - each its own buffer, or donation would meet it thrice
-    return TrainState(params, optimizer, zero(), zero(), zero())
+    return TrainState(live, base, optimizer, zero(), zero(), zero())
 
 
 def make_step(graphdef: Any, settings: LearnerSettings) -> Step:
     """`step(state, batch) -> (state, metrics)`; `state` is consumed. Call under the mesh the parameters live on."""
     optimizer = make_optimizer(settings.optimizer)
-    forward = _make_forward(graphdef, settings)
-
-    def loss_of(params: Any, batch: Batch, weights_RxT: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        hidden_RxTxD, w_VxD = forward(params, batch)
-        return policy_loss(
-            settings.objective, settings.temperature, settings.chunk, hidden_RxTxD, w_VxD, _tokens(batch, weights_RxT)
-        )
+    summed = _make_gradient(graphdef, settings)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         weights_MxRxT = token_weights(settings.loss, batch.lengths)
-
-        def compute(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
-            (loss, aux), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params, *part)
-            return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, (loss, gradient)), aux
-
-        def skip(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
-            shapes = jax.eval_shape(lambda: compute(total, part)[1])
-            return total, jax.tree.map(lambda s: jnp.zeros_like(part[1], s.dtype), shapes)
-
-        zero = (jnp.float32(0.0), jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), state.params))
-        (loss, gradient), aux = lax.scan(
-            lambda total, part: lax.cond((part[1] > 0).any(), compute, skip, total, part),
-            zero,
-            (batch, weights_MxRxT),
-        )
+        loss, gradient, aux = summed(state.params, state.base, batch, weights_MxRxT)
         norm = optax.tree.norm(gradient)
         good = jnp.isfinite(norm) & jnp.isfinite(loss)
         scale = jnp.minimum(1.0, settings.grad_clip / norm)
         updates, moments = optimizer.update(jax.tree.map(lambda g: g * scale, gradient), state.optimizer, state.params)
-        keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)  # noqa: E731
+
+        def if_good(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
+
         after = TrainState(
-            keep(optax.apply_updates(state.params, updates), state.params),
-            keep(moments, state.optimizer),
-            state.step + good,
-            jnp.where(good, 0, state.bad_in_row + 1),
-            state.bad_steps + ~good,
+            params=if_good(optax.apply_updates(state.params, updates), state.params),
+            base=state.base,
+            optimizer=if_good(moments, state.optimizer),
+            step=state.step + good,
+            bad_in_row=jnp.where(good, 0, state.bad_in_row + 1),
+            bad_steps=state.bad_steps + ~good,
         )
         metrics = measures.of_tokens(settings.objective, _tokens(batch, weights_MxRxT), aux, batch.segments)
         metrics |= measures.of_update(gradient, updates, state.params)
-        metrics |= {
-            "loss": loss,
-            "gradient/norm": norm,
-            "steps/bad_in_row": after.bad_in_row,
-            "steps/bad": after.bad_steps,
-            "steps/taken": after.step,
-        }
+        metrics |= {"loss": loss, "gradient/norm": norm}
+        metrics |= {"steps/taken": after.step, "steps/bad": after.bad_steps, "steps/bad_in_row": after.bad_in_row}
         return after, metrics
 
     jitted = jax.jit(step, donate_argnums=0)
     return lambda state, batch: jitted(state, place(batch))
 
 
-def make_score(graphdef: Any, settings: LearnerSettings) -> Score:
-    """`score(params, batch)`: log-probabilities [M, R, T] of the completion tokens, for old_ and reference_logprobs."""
+def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tuple[jax.Array, Any, Any]]:
+    """(params, base, batch, weights) -> (loss, gradient, aux [M, R, T]), summed over the microbatches."""
     forward = _make_forward(graphdef, settings)
 
-    def score(params: Any, batch: Batch) -> jax.Array:
-        def one(_: None, part: Batch) -> tuple[None, jax.Array]:
-            def compute(part: Batch) -> jax.Array:
-                tokens = _tokens(part, (part.lengths > 0).astype(jnp.float32))
-                return token_logprobs_and_entropy(*forward(params, part), tokens, settings.temperature, settings.chunk)[
-                    0
-                ]
+    def loss_of(params: Any, base: Any, batch: Batch, weights_RxT: jax.Array) -> tuple[jax.Array, Any]:
+        hidden_RxTxD, w_VxD = forward(params, base, batch)
+        o, tokens = settings.objective, _tokens(batch, weights_RxT)
+        return policy_loss(o, settings.temperature, settings.chunk, hidden_RxTxD, w_VxD, tokens)
 
+    def summed(params: Any, base: Any, batch: Batch, weights_MxRxT: jax.Array) -> tuple[jax.Array, Any, Any]:
+        def compute(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+            (loss, aux), gradient = jax.value_and_grad(loss_of, has_aux=True)(params, base, *part)
+            return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, (loss, gradient)), aux
+
+        def skip(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+            shapes = jax.eval_shape(lambda: compute(total, part)[1])
+            return total, jax.tree.map(lambda shape: jnp.zeros_like(part[1], shape.dtype), shapes)
+
+        def microbatch(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+            return lax.cond((part[1] > 0).any(), compute, skip, total, part)
+
+        zero = (jnp.float32(0.0), jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), params))
+        (loss, gradient), aux = lax.scan(microbatch, zero, (batch, weights_MxRxT))
+        return loss, gradient, aux
+
+    return summed
+
+
+def make_score(graphdef: Any, settings: LearnerSettings) -> Score:
+    """`score(params, base, batch)`: the completion tokens' log-probabilities [M, R, T], as old or reference ones."""
+    forward = _make_forward(graphdef, settings)
+
+    def score(params: Any, base: Any, batch: Batch) -> jax.Array:
+        def compute(part: Batch) -> jax.Array:
+            hidden_RxTxD, w_VxD = forward(params, base, part)
+            tokens = _tokens(part, (part.lengths > 0).astype(jnp.float32))
+            return token_logprobs_and_entropy(hidden_RxTxD, w_VxD, tokens, settings.temperature, settings.chunk)[0]
+
+        def microbatch(_: None, part: Batch) -> tuple[None, jax.Array]:
             return None, lax.cond((part.lengths > 0).any(), compute, lambda p: jnp.zeros_like(p.advantages), part)
 
-        return lax.scan(one, None, batch)[1]
+        return lax.scan(microbatch, None, batch)[1]
 
     jitted = jax.jit(score)
-    return lambda params, batch: jitted(params, place(batch))
+    return lambda params, base, batch: jitted(params, base, place(batch))
 
 
 def place(batch: Batch) -> Batch:
@@ -174,14 +186,15 @@ def _tokens(batch: Batch, weights: jax.Array) -> Tokens:
     )
 
 
-def _make_forward(graphdef: Any, settings: LearnerSettings) -> Callable[[Any, Batch], tuple[jax.Array, jax.Array]]:
+def _make_forward(graphdef: Any, settings: LearnerSettings) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """(params, base, batch) -> (hidden states, unembedding) of one microbatch."""
     dtype = jnp.dtype(settings.dtype)
 
-    def forward(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        model = nnx.merge(graphdef, params)
+    def forward(params: Any, base: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        model = nnx.merge(graphdef, join(params, base))
         attend = segment_attention(settings.attention, batch.positions, batch.segments)
         hidden_RxTxD, _ = model.hidden(batch.tokens, batch.positions, attend, dtype=dtype, remat=settings.remat)
-        # The master weights as they lie: the loss casts and gathers them itself, and its gradient stays float32.
+        # The master weights as they lie: the loss casts and gathers them itself, and their gradient stays float32.
         return hidden_RxTxD, (model.embed if model.spec.tied else model.unembed)[...]
 
     return forward

@@ -1,0 +1,45 @@
+"""How much arithmetic a step needs, by the model's formula, and how much the devices could do.
+
+Model FLOPs count each product of weights once forward and twice backward, attention causally inside each sample, and
+the unembedding for completion tokens only: recomputation and padding are not counted, so the share of the peak they
+give is the useful one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from azr_jax.learner.packing import Sample
+from azr_jax.models.spec import ModelSpec
+
+# Dense products per second in bfloat16 of one device, as the makers state them.
+PEAKS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+}
+
+
+def step_flops(spec: ModelSpec, samples: Sequence[Sample]) -> float:
+    """Of one forward and backward pass over the samples."""
+    table = spec.vocab * spec.width
+    body = spec.parameters() - table * (1 if spec.tied else 2)
+    read = sum(sample.inputs for sample in samples)
+    trained = sum(len(sample.completion) for sample in samples)
+    # Scores and weighted sums: 2 products of 2 FLOPs per pair of tokens, half the pairs, forward and twice backward.
+    pairs = sum(sample.inputs**2 for sample in samples) / 2
+    return 6.0 * (body * read + table * trained) + 12.0 * spec.depth * spec.heads * spec.head_dim * pairs
+
+
+def peak_flops(device: Any) -> float | None:
+    """Of one device, or None where it is not in the table (CPUs, unknown kinds)."""
+    names = [name for name in PEAKS if device.device_kind.startswith(name)]
+    return PEAKS[max(names, key=len)] if names else None

@@ -1,0 +1,148 @@
+"""Which weights are trained: all, all but the frozen ones, or low-rank corrections beside frozen ones (LoRA).
+
+`split` takes the model's parameters apart into what is trained and the base that is not; `join` puts them together for
+the learner's forward, where a corrected weight is made layer by layer as it is used; `merged` makes ordinary weights,
+for the rollout layout and for export. There is no `alpha`: with Adam it only scales the learning rate.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+
+# How many of a layer weight's dimensions are outputs; the others are inputs. Weights are (out..., in...).
+OUTPUTS = {"q": 2, "k": 2, "v": 2, "o": 1, "gate": 1, "up": 1, "down": 1}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The default trains everything."""
+
+    rank: int = 0  # of the corrections; 0: the weights themselves are trained
+    targets: tuple[str, ...] = ("q", "k", "v", "o", "gate", "up", "down")  # with rank: the weights that are corrected
+    freeze: tuple[str, ...] = ()  # without rank: parameters whose path starts so are not trained ("embed", "layers.q")
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.targets) - OUTPUTS.keys())
+        if self.rank < 0 or unknown or (self.rank and not self.targets):
+            raise ValueError(
+                f"lora rank={self.rank}, targets={self.targets}: the rank should be from 0 up, the targets at least "
+                f"one of {', '.join(OUTPUTS)}"
+            )
+        if self.rank and self.freeze:
+            raise ValueError(f"freeze={self.freeze}: with a lora rank of {self.rank} every weight is frozen already")
+
+    def trains(self, name: str) -> bool:
+        """Whether the parameter of this path is itself trained."""
+        return not self.rank and not (self.freeze and name.startswith(self.freeze))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Corrected:
+    """w + b a, made when the type it is used in is known. Stands where the model expects an array."""
+
+    w: Any  # [(L,) out..., in...]
+    a: Any  # [(L,) r, in...]
+    b: Any  # [(L,) out..., r]
+
+    def __getitem__(self, index: Any) -> Corrected:
+        assert index is Ellipsis
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.w.shape
+
+    def astype(self, dtype: Any) -> jax.Array:
+        """One layer's weight: called inside the model's scan over layers, where the leading axis is gone."""
+        w = jax.lax.stop_gradient(self.w).astype(dtype)
+        return w + correction(self.a, self.b, self.w).astype(dtype)
+
+
+def correction(a: jax.Array, b: jax.Array, w: jax.Array) -> jax.Array:
+    """The product b a, laid out like w; over all layers at once where there is a leading axis."""
+    inputs, outputs = a.ndim - 1, b.ndim - 1
+    stacked = w.ndim < inputs + outputs
+    inputs, outputs = inputs - stacked, outputs - stacked
+    layer, out, ins = "l" * stacked, "opq"[:outputs], "ijk"[:inputs]
+    layout = jax.typeof(w).sharding
+    place = layout.spec if layout.mesh.are_all_axes_explicit else None
+    return jnp.einsum(f"{layer}{out}r,{layer}r{ins}->{layer}{out}{ins}", b, a, out_sharding=place)
+
+
+def split(params: Any, trained: Trained, seed: int = 0) -> tuple[Any, Any]:
+    """(what is trained, the rest or None)."""
+    if trained.rank:
+        return _corrections(params, trained, seed), params
+    if not trained.freeze:
+        return params, None
+    names = {".".join(map(str, path)) for path, _ in nnx.to_flat_state(params)}
+    for prefix in trained.freeze:
+        if not any(name.startswith(prefix) for name in names):
+            raise ValueError(f"freeze={prefix!r}: no parameter starts so; there are {', '.join(sorted(names))}")
+
+    def frozen(path: tuple[Any, ...], _: Any) -> bool:
+        return not trained.trains(".".join(map(str, path)))
+
+    base, live = nnx.split_state(params, frozen, ...)
+    if not jax.tree.leaves(live):
+        raise ValueError(f"freeze={trained.freeze}: nothing is left to train")
+    return live, base
+
+
+def join(live: Any, base: Any) -> Any:
+    """Parameters for the forward pass; gradients reach what is in `live` and nothing else."""
+    if base is None:
+        return live
+    if not is_low_rank(live):
+        return nnx.merge_state(live, base)
+
+    def correct(path: tuple[Any, ...], leaf: Any) -> Any:
+        pair = live.get(path[-1]) if path[0] == "layers" else None
+        return leaf if pair is None else leaf.replace(Corrected(leaf[...], pair["a"], pair["b"]))
+
+    return nnx.map_state(correct, base)
+
+
+def merged(live: Any, base: Any) -> Any:
+    """Ordinary parameters: those of the base with the corrections added. Without corrections, nothing is copied."""
+    if base is None or not is_low_rank(live):
+        return join(live, base)
+
+    def merge(path: tuple[Any, ...], leaf: Any) -> Any:
+        pair = live.get(path[-1]) if path[0] == "layers" else None
+        if pair is None:
+            return leaf
+        w = leaf[...]
+        return leaf.replace(w + correction(pair["a"], pair["b"], w).astype(w.dtype))
+
+    return nnx.map_state(merge, base)
+
+
+def is_low_rank(live: Any) -> bool:
+    return not isinstance(live, nnx.State)
+
+
+def _corrections(params: Any, trained: Trained, seed: int) -> dict[str, dict[str, jax.Array]]:
+    """A is random and b is zero, so that training starts from the model as it is. Laid out like their weight."""
+    pairs = {}
+    for number, name in enumerate(sorted(trained.targets)):
+        w = params["layers"][name][...]
+        outs = 1 + OUTPUTS[name]
+        spec, mesh = [*jax.typeof(w).sharding.spec, *(None,) * w.ndim][: w.ndim], jax.typeof(w).sharding.mesh
+        a_shape, b_shape = (w.shape[0], trained.rank, *w.shape[outs:]), (*w.shape[:outs], trained.rank)
+        a = jax.random.normal(jax.random.fold_in(jax.random.key(seed), number), a_shape) / math.sqrt(
+            math.prod(w.shape[outs:])
+        )
+        b = jnp.zeros(b_shape)
+        if not mesh.empty:
+            a, b = jax.reshard(a, P(None, None, *spec[outs:])), jax.reshard(b, P(*spec[:outs], None))
+        pairs[name] = {"a": a, "b": b}
+    return pairs

@@ -1,0 +1,103 @@
+"""The chunked loss against the loss on all logits at once, value and gradients."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from azr_jax.learner.objective import policy_loss, token_logprobs_and_entropy
+from azr_jax.learner.terms import Objective, Tokens, sequence_importance, token_loss
+from azr_jax.parallel.mesh import make_mesh
+
+R, T, D, V = 8, 37, 16, 64
+
+
+def problem():
+    random = np.random.default_rng(0)
+    hidden, w = random.normal(size=(R, T, D)), random.normal(size=(V, D))
+    index, targets, owners = (np.zeros((R, T), np.int32) for _ in range(3))
+    weights = np.zeros((R, T), np.float32)
+    for row, count in enumerate([20, 9, 0, 37, 1, 5, 12, 30]):
+        index[row, :count] = np.sort(random.permutation(T)[:count])
+        targets[row, :count] = random.integers(0, V, count)
+        owners[row, :count] = 1 + (np.arange(count) > 5)
+        weights[row, :count] = 1 / 114
+    advantages, sampler = random.normal(size=(R, T)), random.normal(size=(R, T)) - 4
+    arrays = (index, targets, owners, weights, advantages.astype(np.float32), sampler.astype(np.float32))
+    return jnp.float32(hidden), jnp.float32(w), Tokens(*map(jnp.asarray, arrays))
+
+
+def on_all_logits(objective, temperature, hidden, w, tokens):
+    logits = jnp.take_along_axis(hidden, tokens.index[..., None], axis=1) @ w.T / temperature
+    log_p = jax.nn.log_softmax(logits)
+    logprob = jnp.take_along_axis(log_p, tokens.targets[..., None], -1)[..., 0]
+    if objective.importance == "sequence":
+        weight = sequence_importance(objective, jax.lax.stop_gradient(logprob), tokens)
+        tokens = replace(tokens, importance=weight)
+    return token_loss(objective, logprob, -(jnp.exp(log_p) * log_p).sum(-1), tokens).sum()
+
+
+def chunked(objective, temperature, chunk, hidden, w, tokens):
+    return policy_loss(objective, temperature, chunk, hidden, w, tokens)[0]
+
+
+@pytest.mark.parametrize(("chunk", "importance"), [(8, "none"), (80, "token"), (0, "sequence")])
+def test_chunks_give_the_loss_and_gradients_of_all_logits(chunk, importance):
+    hidden, w, tokens = problem()
+    objective = Objective(entropy=0.3, importance=importance)
+    full = jax.value_and_grad(partial(on_all_logits, objective, 0.7), (0, 1))(hidden, w, tokens)
+    ours = jax.jit(jax.value_and_grad(partial(chunked, objective, 0.7, chunk), (0, 1)))(hidden, w, tokens)
+    np.testing.assert_allclose(ours[0], full[0], rtol=1e-6, atol=1e-6)
+    for mine, theirs in zip(ours[1], full[1]):
+        np.testing.assert_allclose(mine, theirs, atol=3e-6 * float(jnp.abs(theirs).max()))
+
+
+def test_scores_are_those_of_the_softmax():
+    hidden, w, tokens = problem()
+    logprobs, entropies = token_logprobs_and_entropy(hidden, w, tokens, 0.7, 16)
+    log_p = jax.nn.log_softmax(hidden[3] @ w.T / 0.7)[tokens.index[3]]
+    np.testing.assert_allclose(logprobs[3], log_p[jnp.arange(T), tokens.targets[3]], atol=1e-5)
+    np.testing.assert_allclose(entropies[3], -(jnp.exp(log_p) * log_p).sum(-1), atol=1e-5)
+    assert not logprobs[2].any()  # a row without completion tokens
+
+
+def test_large_logits_stay_finite():
+    hidden, w, tokens = problem()
+    loss, gradients = jax.value_and_grad(partial(chunked, Objective(), 1.0, 16), (0, 1))(1e4 * hidden, w, tokens)
+    assert np.isfinite(loss) and all(np.isfinite(g).all() for g in gradients)
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (4, 2)])
+def test_a_mesh_gives_what_one_device_gives(eight_devices, shape):
+    hidden, w, tokens = problem()
+    objective = Objective(entropy=0.3, importance="sequence")
+    run = jax.jit(jax.value_and_grad(partial(chunked, objective, 0.7, 40), (0, 1)))
+    alone = run(hidden, w, tokens)
+    mesh = make_mesh(*shape, devices=eight_devices)
+    with jax.set_mesh(mesh):
+        rows = jax.reshard(tokens, P("fsdp", None))
+        spread = run(jax.reshard(hidden, P("fsdp", None, None)), jax.reshard(w, P("tensor", "fsdp")), rows)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), spread, alone)
+    assert spread[1][1].sharding.spec == P("tensor", "fsdp")
+
+
+def test_no_array_has_time_and_vocabulary():
+    """Every array the program makes, forward and backward, is smaller than the logits of all tokens."""
+    hidden, w, tokens = problem()
+    run = jax.jit(jax.grad(partial(chunked, Objective(), 1.0, 16), (0, 1)))
+    text = run.lower(hidden, w, tokens).as_text()
+    assert f"x{V}xf32" in text and f"{R}x{T}x{V}" not in text and f"{R * T}x{V}" not in text
+
+
+def test_a_frozen_unembedding_costs_no_gradient():
+    hidden, w, tokens = problem()
+
+    def products(*by):
+        run = jax.jit(jax.grad(partial(chunked, Objective(), 1.0, 16), by))
+        return run.lower(hidden, w, tokens).as_text().count("dot_general")
+
+    assert (products(0, 1), products(0)) == (3, 2)
