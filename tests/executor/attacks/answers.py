@@ -14,7 +14,7 @@ DEDUCTION = {
     "precedence_not": "not 0 or 1",
     "precedence_lambda": "lambda: 0",
     "precedence_tuple": "1, 1",
-    "precedence_starred": "*[1], 2",
+    "precedence_and": "1 and 2 or 0",
     "precedence_comment": "1 #",
     "precedence_chain": "0 != 1 != 5 or 1",
     "precedence_in": "1 in [1] or 0",

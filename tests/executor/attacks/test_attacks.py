@@ -42,7 +42,10 @@ FAMILIES = {
     "poison": programs.POISONS, "nondeterministic": unfit.NONDETERMINISTIC, "clock": unfit.CLOCK,
     "round_the_list": unfit.ROUND_THE_LIST,
 }  # fmt: skip
+# How a parser suffers differs from version to version: it is only asked that ours is not the one to suffer.
+_UNSHOWN = "parser"
 ALL = [(family, name) for family, attacks in FAMILIES.items() for name in attacks]
+_SHOWN = [attack for attack in ALL if attack[0] != _UNSHOWN]
 
 
 def planted(code: str, folder: Path) -> str:
@@ -76,13 +79,6 @@ for text, gold in {cases!r}:
 else:
     print("HIT")
 """
-_CARELESS_PARSER = """
-import ast, sys
-try:
-    ast.literal_eval({text})
-except (SyntaxError, ValueError):
-    print("refused")
-"""
 
 
 def shows(family: str, name: str, folder: Path) -> bool:
@@ -97,7 +93,7 @@ def shows(family: str, name: str, folder: Path) -> bool:
         question = f"{attack} == {gold}" if family == "deduction" else f"f({attack}) == {gold}"
         return "HIT" in plain_python.run(_CARELESS.format(gold=gold, program=program, question=question)).stdout
     if family == "induction":
-        cases = [(x, str(y)) for x, y in zip(answers.INDUCTION_INPUTS, _SQUARES)]
+        cases = list(zip(answers.INDUCTION_INPUTS, _SQUARES))
         return "HIT" in plain_python.run(_CARELESS_INDUCTION.format(program=attack, cases=cases)).stdout
     if family == "poison":
         poison, victim, expected = attack
@@ -113,7 +109,7 @@ def _shows_program(family: str, code: str, folder: Path) -> bool:
     if family == "hit":
         (folder / "planted").write_text("x")
         os.environ["SECRET"] = "token"
-        return "HIT" in repr(plain_python.run(called)).replace("'HIT'\" * 10", "")
+        return "HIT" in plain_python.run(called).stdout
     if family == "death":
         done = plain_python.run(called + "\nprint('survived')")
         return "survived" not in done.stdout
@@ -129,7 +125,7 @@ def _shows_program(family: str, code: str, folder: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "name"), [a for a in ALL if a[0] != "parser"], ids="-".join)
+@pytest.mark.parametrize(("family", "name"), _SHOWN, ids=["-".join(a) for a in _SHOWN])
 def test_attack_is_real(family, name, tmp_path):
     assert shows(family, name, tmp_path)
 
@@ -170,7 +166,8 @@ def timed_out(outcomes):
 
 
 def no_value(outcomes):
-    return outcomes[0].value is None
+    """Some deaths do not even happen: the signal they raise is refused, and the program returns None."""
+    return outcomes[0].value in (None, "null")
 
 
 def harmless(outcomes):
@@ -221,6 +218,11 @@ def test_an_endless_program_ends_at_the_limit(open_executor, name):
     assert LIMIT_S <= time.monotonic() - began < LIMIT_S + 0.2 + 0.3  # 0.3 s for a busy machine
 
 
+def test_a_process_number_says_nothing(open_executor):
+    """It would differ from run to run, so the answer is 0 for everybody and the program is as good as `return 0`."""
+    program = "import os\ndef f():\n    return os.getpid()\n"
+    assert open_executor.submit(Validate(Proposal(Kind.DEDUCTION, program, ("",)))).result().task.output == "0"
+
+
 def test_there_are_enough_attacks():
-    assert len(ALL) >= 100
-    assert len({name for name in ALL}) == len(ALL)
+    assert len(_SHOWN) >= 100
