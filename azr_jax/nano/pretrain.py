@@ -1,0 +1,195 @@
+"""Makes the base model: text about generated programs, one pass of next-token training, a Hugging Face folder.
+
+    python -m azr_jax.nano.pretrain --out=azr_jax/nano/base --workdir=<scratch>
+
+The learner's own packing and step do the work: with advantage 1 on every token, no entropy bonus and one step per
+batch, the gradient of the policy loss is that of the next-token loss. Only completions are trained on; the programs
+that solvers read are learned as what proposers write.
+
+It stops early on purpose: what it leaves unlearned is what self-play has to find. A run that was stopped goes on from
+its last checkpoint under `--workdir`. Which batch comes at which step follows from the seed and the step alone.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags, logging
+from flax import nnx
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+
+from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.learner.checkpoint import Checkpointer
+from azr_jax.learner.optimizer import OptimizerSettings
+from azr_jax.learner.packing import Sample, pack
+from azr_jax.learner.step import LearnerSettings, TrainState, init_state, make_step
+from azr_jax.learner.terms import Objective
+from azr_jax.models.hf import their_tensors
+from azr_jax.models.spec import ModelSpec, spec_from_config
+from azr_jax.models.transformer import Transformer
+from azr_jax.nano import tokenizer as tokens
+from azr_jax.nano.texts import KINDS, Text, draw
+from azr_jax.nano.world import LEVELS, Known, execute, held_out, write
+from azr_jax.tasks.types import Kind, Role
+
+FLAGS = flags.FLAGS
+INPUTS = 10  # drawn for a program; FEWEST of them must work
+FEWEST = 6
+LEVEL_SHARE = {1: 2, 2: 2, 3: 1}
+# How often each text is drawn. Answers are short, and understanding programs is what they teach.
+TEXT_SHARE = {
+    (Role.PROPOSE, Kind.DEDUCTION): 1,
+    (Role.PROPOSE, Kind.ABDUCTION): 1,
+    (Role.PROPOSE, Kind.INDUCTION): 1,
+    (Role.SOLVE, Kind.DEDUCTION): 6,
+    (Role.SOLVE, Kind.ABDUCTION): 4,
+    (Role.SOLVE, Kind.INDUCTION): 3,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the base follows from, besides the code."""
+
+    seed: int = 0
+    programs: int = 20_000
+    steps: int = 1_000
+    texts: int = 64  # of a step
+    row_tokens: int = 256
+    rows: int = 4  # of a microbatch
+    lr: float = 2e-3
+    warmup: int = 50
+    width: int = 160
+    depth: int = 4
+    heads: int = 5
+    mlp: int = 448
+
+
+def corpus(seed: int, programs: int, executor: Executor) -> list[Known]:
+    """Programs to learn from; none is a held-out one."""
+    rng = random.Random(f"{seed}/pretrain")
+    levels = rng.choices(list(LEVELS), [LEVEL_SHARE[level] for level in LEVELS], k=programs)
+    written = [write(rng, level, INPUTS) for level in levels]
+    return list(execute(executor, [little for little in written if not held_out(little.program)], FEWEST))
+
+
+def batch_texts(recipe: Recipe, known: Sequence[Known], step: int) -> list[Text]:
+    rng = random.Random(f"{recipe.seed}/{step}")
+    chosen = rng.choices(list(TEXT_SHARE), list(TEXT_SHARE.values()), k=recipe.texts)
+    return [draw(rng, known, role, kind) for role, kind in chosen]
+
+
+def sample_of(tokenizer: Tokenizer, text: Text) -> Sample:
+    """Prompt and completion are encoded apart, as they will be when the completion is sampled."""
+    prompt = tokenizer.encode(text.prompt).ids
+    completion = [*tokenizer.encode(text.completion).ids, tokenizer.token_to_id(tokens.END)]
+    return Sample(prompt, completion, [0.0] * len(completion), 1.0)
+
+
+def config_of(recipe: Recipe, tokenizer: Tokenizer) -> dict:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": recipe.width,
+        "intermediate_size": recipe.mlp,
+        "num_hidden_layers": recipe.depth,
+        "num_attention_heads": recipe.heads,
+        "num_key_value_heads": recipe.heads,
+        "head_dim": recipe.width // recipe.heads,
+        "max_position_embeddings": 1024,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10_000.0,
+        "tie_word_embeddings": True,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "eos_token_id": tokenizer.token_to_id(tokens.END),
+        "pad_token_id": tokenizer.token_to_id(tokens.PAD),
+        "torch_dtype": "bfloat16",
+    }
+
+
+def settings_of(recipe: Recipe) -> LearnerSettings:
+    optimizer = OptimizerSettings(
+        lr=recipe.lr, schedule="cosine", warmup=recipe.warmup, steps=recipe.steps, b2=0.98, weight_decay=0.01
+    )
+    return LearnerSettings(objective=Objective(entropy=0.0), optimizer=optimizer, dtype="float32")
+
+
+def train(recipe: Recipe, spec: ModelSpec, known: Sequence[Known], tokenizer: Tokenizer, workdir: Path) -> Transformer:
+    """The trained model; goes on from the newest checkpoint of `workdir`."""
+    settings = settings_of(recipe)
+    graphdef, params = nnx.split(Transformer(spec, rngs=nnx.Rngs(recipe.seed)))
+    state = init_state(params, settings)
+    checkpointer = Checkpointer(workdir, keep=1, keep_every=0)
+    begun = 0
+    if checkpointer.iterations():
+        restored = checkpointer.restore(state)
+        state, begun = restored.state, restored.iteration
+    step = make_step(graphdef, settings)
+    started = time.perf_counter()
+    for number in range(begun, recipe.steps):
+        samples = [sample_of(tokenizer, text) for text in batch_texts(recipe, known, number)]
+        samples = [s if s.inputs <= recipe.row_tokens else Sample(s.prompt, (), (), 0.0) for s in samples]
+        state, metrics = step(state, pack(samples, recipe.row_tokens, rows=recipe.rows))
+        done = number + 1
+        if done % 20 == 0:
+            pace = (time.perf_counter() - started) / (done - begun)
+            print(f"step {done}/{recipe.steps}  logprob {float(metrics['logprob']):.3f}  {pace:.2f} s/step", flush=True)
+        if done % 100 == 0 or done == recipe.steps:
+            checkpointer.save(done, state, {})
+    checkpointer.close()
+    return _merged(graphdef, state)
+
+
+def write_folder(model: Transformer, config: dict, tokenizer: Tokenizer, out: Path) -> None:
+    """An ordinary Hugging Face folder; weights in bfloat16."""
+    out.mkdir(parents=True, exist_ok=True)
+    tensors = {name: np.ascontiguousarray(tensor.astype(jnp.bfloat16)) for name, tensor in their_tensors(model)}
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    ends = {name: config[name] for name in ("eos_token_id", "pad_token_id")}
+    (out / "generation_config.json").write_text(json.dumps(ends, indent=2) + "\n")
+    tokens.save(tokenizer, out)
+
+
+def _merged(graphdef: nnx.GraphDef, state: TrainState) -> Transformer:
+    return nnx.merge(graphdef, state.params)
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"arguments are flags, found {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)  # Orbax tells every file it touches
+    recipe = Recipe(seed=FLAGS.seed, steps=FLAGS.steps)
+    workdir = Path(FLAGS.workdir)
+    started = time.perf_counter()
+    with Executor(ExecutorSettings(workers=FLAGS.workers)) as executor:
+        known = corpus(recipe.seed, recipe.programs, executor)
+    generated = time.perf_counter() - started
+    print(f"{len(known)} programs in {generated:.0f} s", flush=True)
+    tokenizer = tokens.build(text for step in range(100) for text in batch_texts(recipe, known, step))
+    config = config_of(recipe, tokenizer)
+    model = train(recipe, spec_from_config(config), known, tokenizer, workdir)
+    write_folder(model, config, tokenizer, Path(FLAGS.out))
+    size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model)))
+    print(json.dumps(asdict(recipe) | {"parameters": size, "seconds": round(time.perf_counter() - started)}))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("out", "azr_jax/nano/base", "folder the model is written to")
+    flags.DEFINE_string("workdir", None, "scratch folder for checkpoints; a stopped run goes on from it", required=True)
+    flags.DEFINE_integer("seed", Recipe.seed, "everything follows from it")
+    flags.DEFINE_integer("steps", Recipe.steps, "optimizer steps")
+    flags.DEFINE_integer("workers", 1, "programs run side by side while the text is generated")
+    app.run(main)
