@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from textwrap import dedent
 
 from azr_jax.tasks.programs import arguments, parse
@@ -202,13 +203,14 @@ def _last_pair(parts: Sequence[Block]) -> tuple[str, str] | FormatError:
 
 
 def _induction_proposal(parts: Sequence[Block], program: str) -> Proposal | FormatError:
-    inputs = [text for block in parts if block.name == "input" and block.text for text in _inputs(block.text)]
+    given = (text for block in parts if block.name == "input" and block.text for text in _inputs(block.text))
+    inputs = tuple(islice(given, MOST_INPUTS))
     messages = [block.text for block in parts if block.name == "message" and block.text]
     if not inputs:
         return FormatError("no input block")
     if not messages:
         return FormatError("no message block")
-    return Proposal(Kind.INDUCTION, program, tuple(inputs[:MOST_INPUTS]), messages[-1])
+    return Proposal(Kind.INDUCTION, program, inputs, messages[-1])
 
 
 def _inputs(text: str) -> list[str]:

@@ -356,7 +356,7 @@ STEP = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(STEP, max_size=30), st.integers(0, 30), st.integers(1, 6), st.sampled_from(["oldest_first", "keep_oldest"])
 )

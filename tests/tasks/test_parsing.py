@@ -248,12 +248,12 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_read_in_bounded_time(name):
-    started = time.perf_counter()
+    started = time.process_time()
     for kind in Kind:
         assert isinstance(parse_proposal(kind, HOSTILE[name]), (Proposal, FormatError))
         assert isinstance(parse_answer(kind, HOSTILE[name]), (Answer, FormatError))
     # Eight readings; each takes milliseconds, the limit only has to tell linear from quadratic (minutes).
-    assert time.perf_counter() - started < 5.0
+    assert time.process_time() - started < 5.0
 
 
 @pytest.mark.parametrize("piece", ["```input\nf(1)\n```\n", "```\n", "x```\n", "<answer>", "Input:\n```\n1\n"])
@@ -261,12 +261,12 @@ def test_twice_the_text_takes_about_twice_the_time(piece):
     def seconds(text: str) -> float:
         best = 1e9
         for _ in range(3):
-            started = time.perf_counter()
+            started = time.process_time()
             parse_proposal(I, text)
-            best = min(best, time.perf_counter() - started)
+            best = min(best, time.process_time() - started)
         return best
 
-    small, large = piece * (40_000 // len(piece)), piece * (320_000 // len(piece))
+    small, large = piece * (20_000 // len(piece)), piece * (160_000 // len(piece))
     # Eight times the text: quadratic would be 64 times, linear is 8; the margin is for a busy machine.
     assert seconds(large) < 30 * max(seconds(small), 1e-4)
 
