@@ -8,6 +8,7 @@ Exit codes: 0 finished or stopped by request, 2 something in the request is wron
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -24,7 +25,7 @@ PREFIX = "--config."
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl parses its own flags; the `--config.<field>=<value>` ones are left in argv for main()."""
+    """Absl parses its own flags; the `--config.<field>=<value>` ones are left in argv for main()."""
     try:
         rest = flags.FLAGS([word for word in argv if not word.startswith(PREFIX)])
     except flags.Error as error:
@@ -63,7 +64,8 @@ def main(argv: list[str]) -> None:
         from azr_jax.selfplay.train import train
 
         workdir = WORKDIR.value or f"runs/{Path(CONFIG.value).stem}"
-        train(config, workdir, recipe=CONFIG.value, fork_from=FORK_FROM.value)
+        again = shlex.join(["python", "-m", "azr_jax.main", *sys.argv[1:]])
+        train(config, workdir, recipe=CONFIG.value, again=again, fork_from=FORK_FROM.value)
     except ConfigError as error:
         fail(error.problems)
 

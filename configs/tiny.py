@@ -1,4 +1,4 @@
-"""Random weights of a few thousand parameters: the whole loop in seconds, for tests. It learns nothing.
+"""Random weights of 100,000 parameters: the whole loop in seconds, for tests. It learns nothing.
 
     python -m azr_jax.main --config=configs/tiny.py --workdir=/tmp/tiny
 
@@ -21,8 +21,10 @@ def get_config() -> ConfigDict:
     c.tasks.prompt_style = "completion"
     c.tasks.references = 1
     c.tasks.estimate_attempts = 2
+    c.tasks.induction_inputs = 6
+    c.tasks.induction_shown = 3
     c.seeding.factor = 1
-    c.rollout.max_prompt_tokens = 256
+    c.rollout.max_prompt_tokens = 2048
     c.rollout.max_new_tokens = 16
     c.rollout.slots = 4
     c.rollout.page_size = 16

@@ -1,0 +1,124 @@
+"""From a task or references to what the engine samples, and from what it sampled back to text.
+
+The only place where prompts meet the tokenizer: token limits, the model's chat template, the tokens that end a
+completion, and the opened block that a prompt puts before it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from azr_jax.rollout.engine import Request, Rollout
+from azr_jax.tasks import prompts
+from azr_jax.tasks.programs import without_comments
+from azr_jax.tasks.prompts import Prompt, PromptTooLong
+from azr_jax.tasks.types import Kind, Task
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    style: str
+    max_prompt_tokens: int
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    induction_inputs: int
+    strip_comments: bool
+
+
+@dataclass(frozen=True)
+class Question:
+    tokens: tuple[int, ...]
+    prompt: Prompt
+
+
+class Asker:
+    def __init__(self, tokenizer: Any, folder: Path, settings: SamplingSettings):
+        self.tokenizer, self.settings = tokenizer, settings
+        self.stop_ids = stop_ids(tokenizer, folder)
+
+    def propose(self, kind: Kind, references: Sequence[Task]) -> Question:
+        """Raises PromptTooLong only when it does not fit without any reference, or with an induction's one program."""
+        s = self.settings
+        return self._question(
+            prompts.propose(
+                kind,
+                [self._shown(task) for task in references],
+                style=s.style,
+                inputs=s.induction_inputs,
+                max_tokens=s.max_prompt_tokens,
+                count_tokens=lambda prompt: len(self._tokens(prompt)),
+            )
+        )
+
+    def solve(self, kind: Kind, task: Task) -> Question:
+        s = self.settings
+        return self._question(
+            prompts.solve(
+                kind,
+                self._shown(task),
+                style=s.style,
+                max_tokens=s.max_prompt_tokens,
+                count_tokens=lambda prompt: len(self._tokens(prompt)),
+            )
+        )
+
+    def can_ask(self, kind: Kind, task: Task) -> bool:
+        """A task too long for a prompt is no task: nobody could be asked to solve it."""
+        try:
+            self.solve(kind, task)
+        except PromptTooLong:
+            return False
+        return True
+
+    def request(self, request_id: int, question: Question, n: int) -> Request:
+        s = self.settings
+        return Request(
+            id=request_id,
+            prompt=question.tokens,
+            n=n,
+            max_new_tokens=s.max_new_tokens,
+            temperature=s.temperature,
+            top_k=s.top_k,
+            top_p=s.top_p,
+            min_p=s.min_p,
+            stop_ids=self.stop_ids,
+            stop_strings=question.prompt.stop,
+        )
+
+    def text(self, question: Question, rollout: Rollout) -> str:
+        """What the parser reads: the opened block of the prompt, and the completion without its end-of-text token."""
+        tokens = list(rollout.tokens)
+        if tokens and tokens[-1] in self.stop_ids:
+            tokens.pop()
+        return question.prompt.prefix + self.tokenizer.decode(tokens)
+
+    def _shown(self, task: Task) -> Task:
+        return replace(task, program=without_comments(task.program)) if self.settings.strip_comments else task
+
+    def _question(self, prompt: Prompt) -> Question:
+        return Question(self._tokens(prompt), prompt)
+
+    def _tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        if prompt.messages:  # the template writes the special tokens itself
+            return tuple(self.tokenizer.encode(prompt.render(self._template), add_special_tokens=False))
+        return tuple(self.tokenizer.encode(prompt.render()))
+
+    def _template(self, messages: list[dict[str, str]]) -> str:
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def stop_ids(tokenizer: Any, folder: Path) -> tuple[int, ...]:
+    """Every token the model ends a text with: the tokenizer's, and those its generation_config.json names."""
+    ids = {tokenizer.eos_token_id}
+    file = folder / "generation_config.json"
+    if file.exists():
+        named = json.loads(file.read_text()).get("eos_token_id")
+        ids |= set(named) if isinstance(named, list) else {named}
+    return tuple(sorted(ids - {None}))

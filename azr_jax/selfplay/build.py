@@ -1,0 +1,222 @@
+"""From a checked config to the parts of a run, each made from its own small settings."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+from ml_collections import ConfigDict
+from transformers import AutoTokenizer
+
+from azr_jax.config import ConfigError
+from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
+from azr_jax.learner.optimizer import OptimizerSettings
+from azr_jax.learner.step import LearnerSettings, Step, TrainState, init_state, make_step
+from azr_jax.learner.terms import Objective
+from azr_jax.models import hf
+from azr_jax.models.source import ModelNotFound, resolve
+from azr_jax.models.spec import ModelSpec, UnsupportedModel, load_spec
+from azr_jax.parallel.mesh import LearnerRules, RolloutRules, check_divides, make_mesh
+from azr_jax.rollout.engine import Engine, EngineSettings
+from azr_jax.selfplay.asking import Asker, SamplingSettings
+from azr_jax.selfplay.iteration import PlaySettings
+from azr_jax.selfplay.proposing import Proposer
+from azr_jax.selfplay.seeding import SeedSettings
+from azr_jax.selfplay.streams import Streams
+from azr_jax.selfplay.workdir import check_space
+from azr_jax.tasks.buffers import Buffers, BufferSettings
+from azr_jax.tasks.rewards import RewardSettings
+from azr_jax.tasks.types import Kind
+
+
+@dataclass
+class Run:
+    """Everything a run is made of."""
+
+    config: ConfigDict
+    workdir: Path
+    folder: Path
+    spec: ModelSpec
+    executor: Executor
+    engine: Engine
+    start_state: TrainState
+    step: Step
+    for_sampling: Callable[[Any], Any]  # the learner's weights -> the sampler's: layout and type
+    row_tokens: int
+    rows: int
+    checkpointer: Checkpointer
+    buffers: Buffers
+    proposer: Proposer
+    play: PlaySettings
+    seeding: SeedSettings
+    rewards: RewardSettings
+
+    def fork(self, source: Path, like: TrainState) -> TrainState:
+        """The latest state of another run, and a copy of the tasks it had then."""
+        other = Checkpointer(source)
+        try:
+            restored = other.restore(like)
+        except CheckpointError as error:
+            raise ConfigError([f"--fork_from={source}: {error}"]) from error
+        finally:
+            other.close()
+        for file in (source / "buffers").glob("*.jsonl"):
+            shutil.copy(file, self.workdir / "buffers" / file.name)
+        self.buffers.load(restored.extra["buffers"])
+        return restored.state
+
+    def close(self) -> None:
+        self.checkpointer.close()
+        self.engine.close()
+        self.executor.close()
+
+
+def find_model(config: ConfigDict) -> tuple[Path, ModelSpec]:
+    """The model's folder and shape, before any weight is read."""
+    try:
+        folder = resolve(config.model.name, cache_dir=config.model.cache_dir or None)
+        return folder, load_spec(folder)
+    except (ModelNotFound, UnsupportedModel) as error:
+        raise ConfigError([f"model.name={config.model.name}: {error}"]) from error
+
+
+def check_fits(config: ConfigDict, spec: ModelSpec) -> None:
+    """What the model's shape and the devices say about the config."""
+    c, problems, mesh = config, [], None
+    try:
+        mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
+        for rules in (LearnerRules(), RolloutRules()):
+            check_divides(spec, mesh, rules)
+    except ValueError as error:
+        problems.append(str(error))
+    longest = c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
+    if longest > spec.max_positions:
+        problems.append(
+            f"rollout.max_prompt_tokens + rollout.max_new_tokens = {longest}: should be at most {spec.max_positions}, "
+            "the model's context"
+        )
+    if mesh is not None and mesh.size > 1:
+        problems.append(f"{mesh.size} devices: sampling runs on one device so far; make one visible")
+    if problems:
+        raise ConfigError(problems)
+
+
+def build(config: ConfigDict, workdir: Path) -> Run:
+    c = config
+    folder, spec = find_model(c)
+    check_fits(c, spec)
+    check_space(workdir, spec.parameters(), c.checkpoint.keep)
+    try:
+        executor = Executor(
+            ExecutorSettings(
+                timeout_s=c.executor.timeout_s,
+                memory_mb=c.executor.memory_mb,
+                workers=c.executor.workers,
+                allow_weak=c.executor.allow_weak,
+            )
+        )
+    except RuntimeError as error:  # too little isolation on this machine
+        raise ConfigError([f"executor: {error}"]) from error
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    graphdef, params = nnx.split(hf.load(folder))
+    engine = Engine(graphdef, spec, engine_settings(c), seed=c.seed, decode_text=tokenizer.decode)
+    kinds = tuple(Kind(kind) for kind in c.tasks.kinds)
+    asker = Asker(tokenizer, folder, sampling_settings(c))
+    buffers = Buffers(kinds, BufferSettings(capacity=c.buffer.capacity, evict=c.buffer.evict), workdir / "buffers")
+    learner = learner_settings(c)
+    return Run(
+        config=c,
+        workdir=workdir,
+        folder=folder,
+        spec=spec,
+        executor=executor,
+        engine=engine,
+        start_state=init_state(params, learner),
+        step=make_step(graphdef, learner),
+        for_sampling=jax.jit(lambda params: jax.tree.map(lambda p: p.astype(c.model.dtype), params)),
+        row_tokens=c.learner.row_tokens or c.rollout.max_prompt_tokens + c.rollout.max_new_tokens,
+        rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
+        checkpointer=Checkpointer(workdir, keep=c.checkpoint.keep),
+        buffers=buffers,
+        proposer=Proposer(
+            asker,
+            Streams(engine, executor),
+            buffers,
+            references=c.tasks.references,
+            reference_sampling=c.buffer.reference_sampling,
+            shown=c.tasks.induction_shown,
+        ),
+        play=PlaySettings(
+            seed=c.seed,
+            kinds=kinds,
+            batch=c.batch_size,
+            estimate_attempts=c.tasks.estimate_attempts if c.tasks.train_proposer or c.tasks.train_on_estimates else 0,
+            induction_reward=c.tasks.induction_reward,
+            solve_sampling=c.buffer.solve_sampling,
+        ),
+        seeding=SeedSettings(
+            seed=c.seed,
+            kinds=kinds,
+            batch=c.batch_size,
+            target=c.seeding.factor * c.batch_size,
+            max_rounds=c.seeding.max_rounds,
+            import_from=c.seeding.import_from,
+        ),
+        rewards=RewardSettings(
+            learnability=c.rewards.learnability,
+            peak_power=c.rewards.peak_power,
+            zero_learnability=c.rewards.zero_learnability,
+            wrong=c.rewards.wrong,
+            format_error=c.rewards.format_error,
+        ),
+    )
+
+
+def engine_settings(c: ConfigDict) -> EngineSettings:
+    return EngineSettings(
+        slots=c.rollout.slots,
+        max_prompt_tokens=c.rollout.max_prompt_tokens,
+        max_new_tokens=c.rollout.max_new_tokens,
+        decode_steps=c.rollout.decode_steps,
+        dtype=c.model.dtype,
+    )
+
+
+def sampling_settings(c: ConfigDict) -> SamplingSettings:
+    return SamplingSettings(
+        style=c.tasks.prompt_style,
+        max_prompt_tokens=c.rollout.max_prompt_tokens,
+        max_new_tokens=c.rollout.max_new_tokens,
+        temperature=c.rollout.temperature,
+        top_k=c.rollout.top_k,
+        top_p=c.rollout.top_p,
+        min_p=c.rollout.min_p,
+        induction_inputs=c.tasks.induction_inputs,
+        strip_comments=c.tasks.strip_comments,
+    )
+
+
+def learner_settings(c: ConfigDict) -> LearnerSettings:
+    return LearnerSettings(
+        objective=Objective(
+            entropy=c.learner.entropy,
+            clip_low=c.learner.clip_low,
+            clip_high=c.learner.clip_high,
+            importance=c.learner.importance,
+            importance_cap=c.learner.importance_cap,
+        ),
+        optimizer=OptimizerSettings(lr=c.learner.lr, warmup=c.learner.warmup),
+        loss=c.learner.loss,
+        grad_clip=c.learner.grad_clip,
+        temperature=c.rollout.temperature,
+        dtype=c.model.dtype,
+        remat=c.model.remat,
+        attention=c.model.attention,
+        max_bad_steps=c.learner.max_bad_steps,
+    )

@@ -1,0 +1,67 @@
+"""From what was played to what each completion is worth: rewards, then TRR++ advantages, then the learner's samples."""
+
+from __future__ import annotations
+
+from azr_jax.learner.advantages import advantages
+from azr_jax.learner.packing import Sample
+from azr_jax.selfplay.played import Played, Proposed, Solved
+from azr_jax.tasks.rewards import RewardSettings, proposer_reward, solver_reward
+from azr_jax.tasks.types import FormatError, Role
+
+
+def reward(played: Played, settings: RewardSettings) -> None:
+    """Writes the reward of every proposal, estimate attempt and solution into `played`."""
+    for proposals in played.proposed.values():
+        for proposed in proposals:
+            formatted = not isinstance(proposed.proposal, FormatError)
+            proposed.reward = proposer_reward(formatted, proposed.task is not None, proposed.solve_rate, settings)
+            for attempt in proposed.attempts:
+                attempt.reward = _solved_reward(attempt, settings)
+    for solutions in played.solved.values():
+        for solved in solutions:
+            solved.reward = _solved_reward(solved, settings)
+
+
+def _solved_reward(solved: Solved, settings: RewardSettings) -> float:
+    score = solved.verdict.score if solved.verdict else 0.0
+    return solver_reward(not isinstance(solved.answer, FormatError), score, settings)
+
+
+def trained_on(played: Played, *, proposer: bool, estimates: bool) -> list[tuple[Role, Proposed | Solved]]:
+    """The completions the update learns from, in an order that does not depend on when they arrived."""
+    chosen: list[tuple[Role, Proposed | Solved]] = []
+    for kind in played.proposed:
+        proposals = played.proposed[kind]
+        if proposer:
+            chosen += [(Role.PROPOSE, proposed) for proposed in proposals]
+        if estimates:
+            chosen += [(Role.SOLVE, attempt) for proposed in proposals for attempt in proposed.attempts]
+        chosen += [(Role.SOLVE, solved) for solved in played.solved[kind]]
+    return chosen
+
+
+def advise(chosen: list[tuple[Role, Proposed | Solved]], method: str, weighting: str) -> int:
+    """Writes the advantage of every chosen completion; returns how many groups had no variance and so teach nothing."""
+    result = advantages(
+        method,
+        rewards=[item.reward for _, item in chosen],
+        groups=[(role, item.kind) for role, item in chosen],
+        tasks=[-1 if isinstance(item, Proposed) else item.task_id for _, item in chosen],
+        lengths=[len(item.completion.rollout.tokens) for _, item in chosen],
+        weighting=weighting,
+    )
+    for (_, item), value in zip(chosen, result.values, strict=True):
+        item.advantage = float(value)
+    return result.flat_groups
+
+
+def samples(chosen: list[tuple[Role, Proposed | Solved]]) -> list[Sample]:
+    return [
+        Sample(
+            prompt=item.completion.prompt,
+            completion=item.completion.rollout.tokens,
+            sampler_logprobs=item.completion.rollout.sampled_logprobs,
+            advantage=item.advantage,
+        )
+        for _, item in chosen
+    ]

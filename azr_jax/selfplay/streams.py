@@ -1,0 +1,65 @@
+"""Sampling and judging side by side: each finished completion, and each finished verdict, goes to a callback at once.
+
+Everything runs on one thread, the caller's: the executor's own thread only drops finished futures into a queue. So
+callbacks need no locks, and what they submit (a new task's estimate attempts, say) joins the work already under way.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from azr_jax.executor.pool import Executor
+from azr_jax.rollout.engine import Engine, Request, Rollout
+
+
+class Streams:
+    def __init__(self, engine: Engine, executor: Executor):
+        self.engine, self.executor = engine, executor
+        self._on_rollout: dict[int, Callable[[Rollout], None]] = {}
+        self._to_come: dict[int, int] = {}  # completions still to come, by request id
+        self._judged: queue.SimpleQueue[tuple[Future, Callable[[Any], None]]] = queue.SimpleQueue()
+        self._judging = 0
+        self.waited_s = 0.0  # time the device had nothing to do because a verdict was awaited
+
+    def sample(self, request: Request, then: Callable[[Rollout], None]) -> None:
+        self._on_rollout[request.id] = then
+        self._to_come[request.id] = request.n
+        self.engine.submit(request)
+
+    def judge(self, job: Any, then: Callable[[Any], None]) -> None:
+        self._judging += 1
+        self.executor.submit(job).add_done_callback(lambda future: self._judged.put((future, then)))
+
+    def run(self, on_progress: Callable[[], None] = lambda: None) -> None:
+        """Until nothing is being sampled and nothing is being judged."""
+        while self._to_come or self._judging:
+            for rollout in self.engine.step() if self._to_come else ():
+                self._hand_over(rollout)
+            self._deliver(wait=not self._to_come)
+            on_progress()
+
+    def _hand_over(self, rollout: Rollout) -> None:
+        request = rollout.request.id
+        self._to_come[request] -= 1
+        then = self._on_rollout[request]
+        if not self._to_come[request]:
+            del self._to_come[request], self._on_rollout[request]
+        then(rollout)
+
+    def _deliver(self, *, wait: bool) -> None:
+        """Hands over the verdicts that are in; with `wait`, at least one of those still out."""
+        started = time.perf_counter()
+        while self._judging:
+            try:
+                future, then = self._judged.get(block=wait)
+            except queue.Empty:
+                return
+            if wait:
+                self.waited_s += time.perf_counter() - started
+                wait = False
+            self._judging -= 1
+            then(future.result())

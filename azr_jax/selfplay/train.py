@@ -1,0 +1,171 @@
+"""The loop: open the workdir, restore or seed, then iteration after iteration: play, learn, write down.
+
+A run is stopped by Ctrl-C or SIGTERM at the end of an iteration, and goes on by the same command from its last
+checkpoint: weights, optimizer and the cursors of every file, which are cut back to that moment. What is drawn and
+sampled depends on seed and iteration alone, so the run that goes on is the run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from azr_jax import config as configs
+from azr_jax.config import ConfigError
+from azr_jax.learner.packing import pack, padding_share
+from azr_jax.monitor.console import Console, log_to_file
+from azr_jax.monitor.metrics import MetricsWriter
+from azr_jax.monitor.records import RecordWriter
+from azr_jax.selfplay import scoring, telling
+from azr_jax.selfplay.build import Run, build
+from azr_jax.selfplay.iteration import Iteration
+from azr_jax.selfplay.measures import measure
+from azr_jax.selfplay.played import Played
+from azr_jax.selfplay.seeding import Seeding, SeedingFailed
+from azr_jax.selfplay.stopping import Stop
+from azr_jax.selfplay.workdir import open_workdir
+
+BASE = Path(__file__).parents[2] / "configs" / "base.py"
+
+
+def train(config: ConfigDict, workdir: str, *, recipe: str, again: str, fork_from: str | None = None) -> None:
+    """Runs to the last iteration, or to the end of the one in which it was asked to stop.
+
+    `recipe` and `again`, the command that resumes this run, are told to the user.
+    """
+    base, _ = configs.load(str(BASE), {})
+    folder = open_workdir(workdir, config, base)
+    log_to_file(folder)
+    console = Console()
+    console.message(telling.opening(config, base, recipe, folder))
+    run = build(config, folder)
+    try:
+        with Stop() as stop:
+            Training(run, console, stop, fork_from).go(again)
+    finally:
+        run.close()
+
+
+class Training:
+    def __init__(self, run: Run, console: Console, stop: Stop, fork_from: str | None):
+        self.run, self.console, self.stop = run, console, stop
+        self.iteration = 0  # the last one finished
+        self.state = run.start_state
+        extra = self._restore(Path(fork_from) if fork_from else None)
+        self.metrics = MetricsWriter(run.workdir, run.config.monitor.sinks, extra.get("metrics"))
+        self.records = RecordWriter(run.workdir, extra.get("records", 0))
+
+    def go(self, again: str) -> None:
+        self._hand_weights_over()
+        if not self.iteration and not self._seed():
+            self.console.message(f"stopped while seeding; go on with\n  {again}")
+            return
+        last = self.run.config.iterations
+        while self.iteration < last and not self.stop.asked:
+            self._one(self.iteration + 1)
+        self.run.checkpointer.wait()
+        self.metrics.close()
+        self.console.message(telling.closing(self.run.workdir, self.iteration, last, again))
+
+    # --- one iteration
+
+    def _one(self, number: int) -> None:
+        clock = [time.perf_counter()]
+        played = self._play(number)
+        scoring.reward(played, self.run.rewards)
+        clock.append(time.perf_counter())
+        learned = self._learn(played)
+        clock.append(time.perf_counter())
+        self.iteration = number
+        self._hand_weights_over()
+        self._write_down(played, learned, {"play": clock[1] - clock[0], "update": clock[2] - clock[1]})
+        every, last = self.run.config.checkpoint.every, self.run.config.iterations
+        if number % every == 0 or number == last or self.stop.asked:
+            self._save()
+
+    def _play(self, number: int) -> Played:
+        with self.console.stages(f"iteration {number}") as show:
+            return Iteration(
+                number,
+                self.run.play,
+                self.run.proposer,
+                lambda stage, done, total: show(stage.name.lower(), done, total),
+            ).play()
+
+    def _learn(self, played: Played) -> dict[str, float]:
+        """One optimizer step on everything the iteration produced."""
+        c = self.run.config
+        chosen = scoring.trained_on(played, proposer=c.tasks.train_proposer, estimates=c.tasks.train_on_estimates)
+        flat_groups = scoring.advise(chosen, c.learner.advantage, c.learner.weighting)
+        batch = pack(scoring.samples(chosen), self.run.row_tokens, rows=self.run.rows)
+        self.state, metrics = self.run.step(self.state, batch)
+        numbers = {f"learner/{name}": float(value) for name, value in jax.device_get(metrics).items()}
+        if numbers["learner/steps/bad_in_row"] >= c.learner.max_bad_steps:
+            raise RuntimeError(
+                f"iteration {played.iteration}: the gradients of {c.learner.max_bad_steps} updates in a row were not "
+                "finite (learner.max_bad_steps); the last checkpoint is from before them"
+            )
+        return numbers | {"advantage/flat_groups": float(flat_groups), "learner/padding_share": padding_share(batch)}
+
+    def _hand_weights_over(self) -> None:
+        """The sampler's weights are the learner's, laid out and typed for sampling: devices to devices."""
+        self.run.engine.begin(self.run.for_sampling(self.state.params), self.iteration + 1)
+
+    def _write_down(self, played: Played, learned: Mapping[str, float], seconds: Mapping[str, float]) -> None:
+        numbers = measure(played, self.run.buffers) | learned
+        timings: dict[str, Any] = {f"time/{name}": value for name, value in seconds.items()}
+        timings["time/waiting_for_executor"] = played.waited_s
+        timings |= {f"engine/{name}": value for name, value in self.run.engine.metrics().items()}
+        timings |= {f"executor/{name}": value for name, value in self.run.executor.stats().items()}
+        self.metrics.write(played.iteration, numbers, timings)
+        self.records.write(played.iteration, telling.records(played))
+        self.console.table(*telling.iteration_table(played, self.run.config.iterations, numbers, timings))
+        example = telling.example(played)
+        if example:
+            self.console.task(*example)
+
+    # --- before and after
+
+    def _seed(self) -> bool:
+        self.console.message(f"executor: {self.run.executor.layers}")
+        with self.console.stages("seeding") as show:
+            seeding = Seeding(
+                self.run.seeding,
+                self.run.proposer,
+                self.run.workdir / "seeding.json",
+                on_progress=show,
+                stop_asked=lambda: self.stop.asked,
+            )
+            try:
+                full = seeding.fill()
+            except SeedingFailed as error:
+                raise ConfigError([str(error)]) from error
+        for reason, count in seeding.refused_reasons().items():
+            self.console.message(f"seed file: {count} rows refused: {reason}")
+        return full
+
+    def _restore(self, fork_from: Path | None) -> dict[str, Any]:
+        """Brings weights, optimizer and buffers back, and returns where the other files stood."""
+        if self.run.checkpointer.iterations():
+            restored = self.run.checkpointer.restore(self.state)
+            self.state, self.iteration = restored.state, restored.iteration
+            self.run.buffers.load(restored.extra["buffers"])
+            self.console.message(f"resumed after iteration {self.iteration}")
+            return restored.extra
+        if fork_from is not None:
+            self.state = self.run.fork(fork_from, self.state)
+            self.console.message(f"forked from {fork_from}: its latest weights and tasks")
+        return {}
+
+    def _save(self) -> None:
+        extra = {
+            "buffers": self.run.buffers.cursor(),
+            "metrics": self.metrics.cursor(),
+            "records": self.records.cursor(),
+        }
+        self.run.checkpointer.save(self.iteration, self.state, extra)

@@ -1,0 +1,92 @@
+"""The folder a run lives in: opened once, checked before anything is computed.
+
+config.json        the resolved config; a run only goes on with the same one
+config_diff.txt    what differs from configs/base.py
+buffers/           the tasks, one append-only file per kind
+seeding.json       how far seeding got
+checkpoints/       weights, optimizer, cursors (learner/checkpoint.py)
+metrics.jsonl, timings.jsonl, tensorboard/, records.jsonl, report.html   (monitor/)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from azr_jax import config as configs
+from azr_jax.config import ConfigError
+
+# What may change between two starts of one run, because it changes nothing that is learned.
+MAY_CHANGE = (
+    "iterations", "checkpoint.every", "checkpoint.keep", "monitor.sinks", "monitor.report_every", "executor.workers",
+    "model.cache_dir", "seeding.max_rounds",
+)  # fmt: skip
+
+
+def open_workdir(path: str, config: ConfigDict, base: ConfigDict) -> Path:
+    """Makes the folder, or checks that what is there is the same run. Raises ConfigError, having written nothing."""
+    workdir = Path(path)
+    written = workdir / "config.json"
+    if written.exists():
+        _same_run(workdir, configs.from_json(written.read_text()), config)
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise ConfigError([f"--workdir={path}: not empty and not a run of this program; give another folder"])
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir) as probe:
+            probe.write(b"writable")
+    except OSError as error:
+        raise ConfigError(
+            [f"--workdir={path}: cannot write there: {error.strerror}; give a folder that can be written"]
+        ) from error
+    _write(written, configs.to_json(config))
+    _write(workdir / "config_diff.txt", diff_text(config, base))
+    return workdir
+
+
+def check_space(workdir: Path, parameters: int, keep: int) -> None:
+    """Float32 weights and two moments, `keep` times plus the one being written."""
+    needed = 12 * parameters * (keep + 1)
+    free = shutil.disk_usage(workdir).free
+    if free < needed:
+        raise ConfigError(
+            [
+                f"--workdir={workdir}: {free / 1e9:.1f} GB free, but checkpoint.keep={keep} + 1 checkpoints of this "
+                f"model take {needed / 1e9:.1f} GB; free some space or give another folder"
+            ]
+        )
+
+
+def diff_text(config: ConfigDict, base: ConfigDict) -> str:
+    """What this run changes, one field a line."""
+    rows = configs.diff(config, base)
+    width = max((len(field) for field, _, _ in rows), default=0)
+    return "".join(f"{field:{width}}  {_show(old)} -> {_show(new)}\n" for field, old, new in rows)
+
+
+def _same_run(workdir: Path, old: ConfigDict, new: ConfigDict) -> None:
+    changed = [row for row in configs.diff(new, old) if row[0] not in MAY_CHANGE]
+    if changed:
+        raise ConfigError(
+            [
+                f"--workdir={workdir}: holds a run with another config; these fields differ (there -> asked for):",
+                *(f"    {field}: {_show(before)} -> {_show(now)}" for field, before, now in changed),
+                f"start anew with another --workdir, or carry its weights and buffers over with --fork_from={workdir} "
+                "--workdir=<a new folder>",
+            ]
+        )
+
+
+def _show(value: Any) -> str:
+    return json.dumps(value)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -1,0 +1,97 @@
+"""The house rules that a machine can check: who may import whom, how large things get, and that the README is true."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "azr_jax").rglob("*.py"))
+ARRAYS = {"jax", "jaxlib", "flax", "optax", "orbax", "numpy"}
+# Room -> what it must not import.
+FORBIDDEN = {
+    "tasks": ARRAYS | {"azr_jax.executor", "azr_jax.models", "azr_jax.rollout", "azr_jax.learner", "azr_jax.selfplay"},
+    "executor": ARRAYS
+    | {"azr_jax.models", "azr_jax.rollout", "azr_jax.learner", "azr_jax.selfplay", "azr_jax.monitor"},
+    "models": {"azr_jax.tasks", "azr_jax.executor", "azr_jax.selfplay", "azr_jax.rollout", "azr_jax.learner"},
+    "rollout": {"azr_jax.tasks", "azr_jax.executor", "azr_jax.selfplay", "azr_jax.learner"},
+    "learner": {"azr_jax.tasks", "azr_jax.executor", "azr_jax.selfplay", "azr_jax.rollout"},
+    "monitor": {
+        "jax",
+        "azr_jax.tasks",
+        "azr_jax.executor",
+        "azr_jax.models",
+        "azr_jax.rollout",
+        "azr_jax.learner",
+        "azr_jax.selfplay",
+    },
+}
+NEVER = {"tensorflow", "torch", "ray", "vllm"}
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def breaks(names: set[str], forbidden: set[str]) -> set[str]:
+    return {name for name in names for ban in forbidden if name == ban or name.startswith(ban + ".")}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_rooms_import_only_what_they_may(path):
+    room = path.relative_to(ROOT / "azr_jax").parts[0]
+    assert not breaks(imports(path), FORBIDDEN.get(room, set()) | NEVER)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_small_and_say_what_they_are(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "a file opens with what it does"
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= 70, f"{node.name} has {length} lines"
+
+
+def test_no_import_cycles():
+    graph = {}
+    for path in SOURCES:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        graph[module] = {name for name in imports(path) if name.startswith("azr_jax")}
+    graph = {module: {name for name in names if name in graph and name != module} for module, names in graph.items()}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path, module))
+        if module not in done:
+            for name in graph[module]:
+                visit(name, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_every_path_and_module_the_readme_names_exists():
+    readme = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"(?:configs|docs|tests|benchmarks|tpu)/[\w/]+\.(?:py|md|svg|png|html|sh)", readme))
+    missing = {path for path in named if not (ROOT / path).exists()}
+    modules = set(re.findall(r"python3? -m (azr_jax[\w.]*)", readme))
+    missing |= {module for module in modules if not (ROOT / (module.replace(".", "/") + ".py")).exists()}
+    assert not missing
+
+
+def test_nothing_tracked_is_large_or_called_utils():
+    for path in SOURCES + sorted((ROOT / "tests").rglob("*")):
+        if path.is_file():
+            assert path.stat().st_size <= 2_000_000, path
+            assert path.stem not in {"utils", "util", "helpers", "misc"}, path
