@@ -92,7 +92,8 @@ class Console:
         for name, value in facts:
             text.append(f"\n{clean(name):<10}", style="bold")
             text.append(_one_line(value))
-        self._rich.print(Panel(text, title=escape(clean(title)), title_align="left", expand=False))
+        panel = Panel(text, title=escape(clean(title)), title_align="left", expand=False)
+        self._rich.print(panel, soft_wrap=False)  # its lines are folded inside its border
 
 
 def clean(text: str) -> str:

@@ -53,9 +53,7 @@ class Hosted:
         try:
             self._service: Any = importlib.import_module(package)
         except ImportError as error:
-            raise ValueError(
-                f"monitor.sinks={package}: not installed here; `pip install {package}`, or drop it"
-            ) from error
+            raise ValueError(f"monitor.sinks={package}: not installed; `pip install {package}` or drop it") from error
         path = str(workdir.resolve())
         name = f"{workdir.name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
         # wandb finds a run by its id, trackio by its name.

@@ -18,7 +18,7 @@ Found = Iterator[tuple[str, str]]
 KEPT = 1_000  # iterations the rules can look back on
 WINDOW = 10  # iterations a rule takes the mean of
 KILLS = ("timeout", "memory", "crashed", "killed", "too much cpu", "too many processes")
-SIGMAS = 4.0  # a fall or growth must stand this many standard errors out of the scatter
+SIGMAS = 4.5  # a fall or growth must stand this many standard errors out of the scatter
 
 
 class History:
@@ -90,7 +90,8 @@ def _fell(history: History, name: str, share: float) -> str:
     if not earlier:
         return ""
     best, now = max(earlier, key=fmean), values[-WINDOW:]
-    error = math.hypot(pstdev(best), pstdev(now)) / math.sqrt(WINDOW)
+    # Of all windows: the best one was picked for being high, its own scatter says too little.
+    error = fmean(pstdev(window) for window in [*earlier, now]) * math.sqrt(2 / WINDOW)
     drop = fmean(best) - fmean(now)
     clear = fmean(best) > 0 and drop > share * fmean(best) and drop > SIGMAS * error
     return f"fell from {fmean(best):.3g} to {fmean(now):.3g}, means of {WINDOW} iterations" if clear else ""

@@ -48,7 +48,11 @@ def numbers(iteration: int, rng: random.Random, total: int = 500) -> tuple[dict[
     if iteration % 50 == 0:
         out |= {"eval/humaneval/pass_1": 0.3 + 0.1 * part, "eval/humaneval/pass_10": 0.5 + 0.1 * part}
     clock = {"time/play": 60 + 4 * rng.random(), "time/update": 20 + rng.random(), "time/waiting_for_executor": 1.0}
-    clock |= {"engine/tokens_per_s": 900 + 50 * rng.random(), "engine/occupancy": 0.8, "system/rss_mb": 2_000 + rng.random()}
+    clock |= {
+        "engine/tokens_per_s": 900 + 50 * rng.random(),
+        "engine/occupancy": 0.8,
+        "system/rss_mb": 2_000 + rng.random(),
+    }
     return out, clock
 
 
@@ -56,7 +60,9 @@ def proposal(iteration: int, kind: str, index: int, task_id: int, rng: random.Ra
     """A record as selfplay writes it; `text` is put wherever the model has a say."""
     ok = rng.random() < 0.6
     rights = [rng.random() < 0.5 for _ in range(4)]
-    program = f"def f(x):\n    # step {index}\n    y = [v * {index} for v in range(x)]\n    return sum(y) + {task_id}{text}"
+    program = (
+        f"def f(x):\n    # step {index}\n    y = [v * {index} for v in range(x)]\n    return sum(y) + {task_id}{text}"
+    )
     task: dict[str, Any] = {"program": program, "input": f"{index}{text}", "output": f"{index + task_id}{text}"}
     if kind == "induction":
         cases = {"inputs": ["1", "2", "3" + text], "outputs": ["4", "5", "6"], "message": "adds" + text, "shown": 2}

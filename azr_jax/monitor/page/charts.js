@@ -61,11 +61,11 @@ function frame(width, height, xs, low, high) {
   const first = xs[0], last = xs[xs.length - 1];
   const x = (v) => (last === first ? (PAD.left + width - PAD.right) / 2 : PAD.left + ((v - first) / (last - first)) * (width - PAD.left - PAD.right));
   const y = (v) => height - PAD.bottom - ((v - low) / (high - low)) * (height - PAD.top - PAD.bottom);
-  for (const t of ticks(low, high, 4)) {
+  for (const t of ticks(low, high, 6)) {
     root.append(svg("line", { class: "axis", x1: PAD.left, x2: width - PAD.right, y1: y(t), y2: y(t) }));
     root.append(svg("text", { x: PAD.left - 6, y: y(t) + 4, "text-anchor": "end" }, short(t)));
   }
-  const marks = last === first ? [first] : ticks(first, last, Math.max(2, Math.floor(width / 90))).filter(Number.isInteger);
+  const marks = last === first ? [first] : ticks(first, last, Math.max(2, Math.floor(width / 60))).filter(Number.isInteger);
   for (const t of marks) {
     const anchor = x(t) > width - 24 ? "end" : "middle";
     root.append(svg("text", { x: x(t), y: height - 6, "text-anchor": anchor }, t));
@@ -150,10 +150,9 @@ function lineChart({ title, note, xs, series, smooth = 1, zero = false, sparse =
       if (area) root.append(svg("path", { d: area, fill: s.color, "fill-opacity": 0.16 }));
     }
     for (const s of shown) {
-      const known = s.values.filter((v) => v !== null).length;
-      if (sparse || known < 3 || known < s.values.length / 2) {
-        s.values.forEach((v, i) => { if (v !== null) root.append(svg("circle", { cx: x(xs[i]), cy: y(v), r: 2.5, fill: s.color })); });
-      }
+      // A point without neighbours makes no line: it gets a dot.
+      const alone = (i) => (s.values[i - 1] ?? null) === null && (s.values[i + 1] ?? null) === null;
+      s.values.forEach((v, i) => { if (v !== null && (sparse || alone(i))) root.append(svg("circle", { cx: x(xs[i]), cy: y(v), r: 2.5, fill: s.color })); });
       const joined = sparse ? s.values.map((v, i) => [v, i]).filter(([v]) => v !== null) : null;
       const d = joined ? path(joined.map(([, i]) => xs[i]), joined.map(([v]) => v), x, y) : path(xs, s.values, x, y);
       root.append(svg("path", { d, fill: "none", stroke: s.color, "stroke-width": 1.7, "stroke-linejoin": "round" }));

@@ -10,12 +10,14 @@ function halves(values) {
   return n < 2 ? null : { n, first: stats(known.slice(0, n)), last: stats(known.slice(-n)) };
 }
 
+const two = (value) => (value ? String(Number(value.toPrecision(2))) : "0");
+
 function tile(run, label, name) {
   const values = run.series[name];
   if (!values) return null;
   const h = halves(values), latest = values.filter((v) => v !== null).pop();
   if (!h) return el("div", { class: "card" }, el("b", {}, short(latest)), el("span", {}, label));
-  return el("div", { class: "card" }, el("b", {}, short(h.last[0])), el("span", {}, `${label}: last ${h.n} iterations, ± ${short(1.96 * h.last[1])}; first ${h.n}: ${short(h.first[0])} ± ${short(1.96 * h.first[1])}`));
+  return el("div", { class: "card" }, el("b", {}, short(h.last[0])), el("span", {}, label, el("br"), `± ${two(1.96 * h.last[1])}, at first ${short(h.first[0])} ± ${two(1.96 * h.first[1])}`));
 }
 
 function overview(run) {
@@ -27,7 +29,7 @@ function overview(run) {
     tile(run, "tokens per second", "engine/tokens_per_s"), tile(run, "seconds playing", "time/play"), tile(run, "seconds learning", "time/update"),
   ].filter(Boolean);
   const alarms = run.alarms.map((a) => el("div", { class: "card alarm" }, el("h3", {}, `Iteration ${a.iteration}: ${a.rule.replaceAll("_", " ")}`), `${a.subject}: ${a.seen}. ${a.advice}`));
-  return el("div", {}, el("div", { class: "tiles" }, ...tiles), ...(alarms.length ? alarms : [el("p", { class: "note" }, "No alarm was raised.")]));
+  return el("div", {}, el("div", { class: "tiles" }, ...tiles), el("p", { class: "note" }, "Large: the mean of the last ten iterations (of half of them, where there are fewer than twenty); at first: of the first ten; ± is 95 %."), ...(alarms.length ? alarms : [el("p", { class: "note" }, "No alarm was raised.")]));
 }
 
 function comparison() {
@@ -47,7 +49,7 @@ function comparison() {
     el("h3", {}, `${run.name} minus ${first.name}`), el("p", { class: "note" }, "paired by iteration over the later half of the shared iterations; ± is 95 %, from up to ten blocks"),
     el("div", { class: "scroll" }, table(["metric", first.name, run.name, "difference", "±"], data.paired[i].map((d) => [d.name, short(d.first), short(d.other), signed(d.difference), d.error === null ? "–" : short(1.96 * d.error)])))));
   const fields = el("div", { class: "card" }, el("h3", {}, "Fields that differ"), el("div", { class: "scroll" }, table(["field", ...data.runs.map((r) => r.name)], data.differing.map(([field, values]) => [field, ...values.map((v) => JSON.stringify(v))]))));
-  return el("div", {}, fields, ...differences, el("div", { class: "grid" }, ...boxes));
+  return el("div", { class: "rows" }, fields, ...differences, el("div", { class: "grid" }, ...boxes));
 }
 
 function table(head, rows) {

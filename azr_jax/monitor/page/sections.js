@@ -54,7 +54,10 @@ function shares(run, smooth, title, start, note) {
   const total = (name) => run.series[name].reduce((sum, v) => sum + (v ?? 0), 0);
   const names = Object.keys(run.series).filter((name) => name.startsWith(start)).sort((a, b) => total(b) - total(a));
   if (!names.length) return null;
-  const series = names.slice(0, COLORS - 1).map((name, i) => ({ label: name.slice(start.length), color: color(i), values: run.series[name] }));
+  // A reason has the same colour for every kind.
+  const reason = (name) => name.slice(start.length), part = start.split("/")[2];
+  const all = [...new Set(namesLike(run, new RegExp(`/${part}/`)).map((name) => name.split(`/${part}/`)[1]))].sort();
+  const series = names.slice(0, COLORS - 1).map((name) => ({ label: reason(name), color: color(all.indexOf(reason(name)) % (COLORS - 1)), values: run.series[name] }));
   const rest = names.slice(COLORS - 1);
   if (rest.length) series.push({ label: `${rest.length} others`, color: color(COLORS - 1), values: run.iterations.map((_, i) => rest.reduce((sum, name) => sum + (run.series[name][i] ?? 0), 0)) });
   return stackedChart({ title, note, xs: run.iterations, series, smooth });

@@ -32,7 +32,7 @@ function summary(task) {
 }
 
 function viewer(run) {
-  const tasks = run.tasks;
+  const tasks = run.tasks.toReversed();
   const kinds = [...new Set(tasks.map((t) => t.kind))], reasons = [...new Set(tasks.map((t) => t.refused).filter(Boolean))].sort();
   const last = tasks.reduce((most, t) => Math.max(most, t.iteration), 0);
   const f = {

@@ -1,0 +1,171 @@
+"""Each alarm: a made-up run that must raise it, and one, worse than usual but not wrong, that must not."""
+
+import random
+
+import made_up_run
+import pytest
+
+from azr_jax.monitor.health import Health, HealthSettings, replay, settings_from
+from azr_jax.monitor.rules import RULES, repeats
+
+LENGTH = 60
+
+
+def steady(value, scatter=0.0, seed=0):
+    rng = random.Random(seed)
+    return [value + rng.gauss(0, scatter) for _ in range(LENGTH)]
+
+
+def then(before, after, at=30, scatter=0.0, seed=0):
+    """`before` for some iterations, `after` from then on."""
+    return [(before if i < at else after) + noise for i, noise in enumerate(steady(0.0, scatter, seed))]
+
+
+def ramp(first, last):
+    return [first + (last - first) * i / (LENGTH - 1) for i in range(LENGTH)]
+
+
+GROUPS = {"propose/deduction/reward/mean": steady(0.1), "solve/deduction/reward/mean": steady(0.1)}
+PLAY = {"time/play": steady(60.0)}
+# rule -> (must raise it, must not): columns of metrics.
+RUNS = {
+    "valid_falling": (
+        {"propose/deduction/valid_rate": then(0.5, 0.1, scatter=0.05)},
+        {"propose/deduction/valid_rate": then(0.5, 0.35, scatter=0.05)},
+    ),
+    "solve_rates_agree": (
+        {"estimate/deduction/agree_rate": then(0.5, 1.0)},
+        {"estimate/deduction/agree_rate": then(0.5, 0.95)},
+    ),
+    "flat_groups": (
+        {"advantage/flat_groups": then(0.0, 2.0), **GROUPS},
+        {"advantage/flat_groups": then(0.0, 1.0), **GROUPS},
+    ),
+    "entropy_collapse": ({"learner/entropy": ramp(1.0, 0.02)}, {"learner/entropy": ramp(1.0, 0.4)}),
+    "entropy_explosion": ({"learner/entropy": ramp(1.0, 6.0)}, {"learner/entropy": ramp(1.0, 2.0)}),
+    "length_collapse": (
+        {"propose/induction/length/mean": then(100.0, 5.0)},
+        {"propose/induction/length/mean": then(100.0, 40.0)},
+    ),
+    "length_explosion": (
+        {"solve/abduction/length/clipped": then(0.05, 0.9)},
+        {"solve/abduction/length/clipped": steady(0.6, 0.02)},  # short limit, but always so
+    ),
+    "novelty_falling": (
+        {"novelty/deduction/nearest": then(0.6, 0.2, scatter=0.03)},
+        {"novelty/deduction/nearest": then(0.6, 0.5, scatter=0.03)},
+    ),
+    "repeated_text": ({"solve/deduction/repeats": then(0.0, 0.5)}, {"solve/deduction/repeats": then(0.0, 0.1)}),
+    "format_plateau": (
+        {"propose/deduction/format_error_rate": steady(0.99, 0.003)},
+        {"propose/deduction/format_error_rate": ramp(0.99, 0.5)[:20]},  # learning, from the same beginning
+    ),
+    "sampler_gap": ({"learner/gap/mean": then(0.01, 0.3)}, {"learner/gap/mean": then(0.01, 0.05)}),
+    "kills_rising": (
+        {"propose/deduction/refused/timeout": then(0.02, 0.5)},
+        {"propose/deduction/refused/no program block": then(0.02, 0.5)},  # not a kill
+    ),
+    "device_waits": (
+        {"time/waiting_for_executor": then(1.0, 30.0), **PLAY},
+        {"time/waiting_for_executor": then(1.0, 6.0), **PLAY},
+    ),
+    "memory_creep": ({"system/rss_mb": ramp(2_000, 4_000)}, {"system/rss_mb": then(2_000, 2_900, at=8)}),
+    "throughput_drop": (
+        {"engine/tokens_per_s": then(900.0, 200.0, at=45)},
+        {"engine/tokens_per_s": then(900.0, 600.0, at=45)},
+    ),
+    "bad_updates": ({"learner/steps/bad_in_row": then(0.0, 1.0)}, {"learner/steps/bad_in_row": steady(0.0)}),
+}
+
+
+def rows(columns):
+    length = min(len(values) for values in columns.values())
+    return [{"iteration": i + 1} | {name: values[i] for name, values in columns.items()} for i in range(length)]
+
+
+def test_every_rule_has_its_two_runs_and_advice_in_a_sentence():
+    assert set(RUNS) == {rule.name for rule in RULES}
+    assert all(rule.advice.endswith(".") for rule in RULES)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_alarm_is_raised_once_and_only_where_something_is_wrong(name):
+    wrong, fine = RUNS[name]
+    raised = replay(rows(wrong), HealthSettings())
+    assert [alarm.rule for alarm in raised] == [name]
+    assert raised[0].subject in wrong
+    assert replay(rows(fine), HealthSettings()) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_healthy_run_raises_nothing(seed):
+    rng = random.Random(seed)
+    run = [{"iteration": i} | a | b for i in range(1, 121) for a, b in [made_up_run.numbers(i, rng)]]
+    assert replay(run, HealthSettings()) == []
+
+
+def test_small_batches_scatter_without_alarm():
+    """B = 8: a valid rate of 0.3 is anything from 0 to 0.8 in one iteration."""
+    for seed in range(60):
+        rng = random.Random(seed)
+        valid = [sum(rng.random() < 0.3 for _ in range(8)) / 8 for _ in range(LENGTH)]
+        assert replay(rows({"propose/deduction/valid_rate": valid}), HealthSettings()) == []
+
+
+def test_small_batches_still_raise_when_everything_is_lost():
+    raised = 0
+    for seed in range(20):
+        rng = random.Random(seed)
+        valid = [sum(rng.random() < (0.3 if i < 30 else 0.0) for _ in range(8)) / 8 for i in range(LENGTH)]
+        raised += bool(replay(rows({"propose/deduction/valid_rate": valid}), HealthSettings()))
+    assert raised == 20
+
+
+def test_an_alarm_speaks_again_only_after_it_cleared():
+    gap = [0.01] * 20 + [1.0] * 20 + [0.01] * 20 + [1.0] * 20
+    raised = replay([{"iteration": i, "learner/gap/mean": value} for i, value in enumerate(gap)], HealthSettings())
+    assert [alarm.rule for alarm in raised] == ["sampler_gap"] * 2
+    assert 20 <= raised[0].iteration < 30
+    assert 60 <= raised[1].iteration < 70
+
+
+def test_thresholds_and_the_rules_that_end_a_run_come_from_the_settings():
+    wrong = rows(RUNS["sampler_gap"][0])
+    assert replay(wrong, HealthSettings(thresholds={"sampler_gap": 0.5})) == []
+    for stop_on, stops in (
+        ((), ""),
+        (("bad_updates",), ""),
+        (("sampler_gap",), "sampler_gap"),
+        (("any",), "sampler_gap"),
+    ):
+        health = Health(HealthSettings(stop_on=stop_on))
+        for row in wrong:
+            health.check(row["iteration"], row)
+        assert health.stop == stops
+    assert health.metrics() == {"health/active": 1.0, "health/sampler_gap": 1.0}
+
+
+def test_after_a_resume_known_alarms_are_not_given_again_and_do_not_stop_it_again():
+    wrong = rows(RUNS["sampler_gap"][0])
+    health = Health(HealthSettings(stop_on=("any",)), past=wrong[:50])
+    assert health.check(51, wrong[50]) == []
+    assert not health.stop
+    assert ("sampler_gap", "learner/gap/mean") in health.active
+
+
+def test_an_unknown_rule_is_named():
+    with pytest.raises(ValueError, match="no rule is called 'entropy'; should be one of valid_falling"):
+        settings_from({"monitor": {"health": {"stop_on": ["entropy"]}}})
+    assert settings_from({"monitor": {}}) == HealthSettings()
+
+
+def test_repeated_characters_are_told_from_code():
+    program = (
+        "def f(x):\n    total = 0\n    for v in range(x):\n        if v % 3 == 1:\n            total += v * v - 7\n"
+    )
+    assert repeats("sure!" + "!" * 500)
+    assert repeats(program + "and so on " * 60)
+    assert not repeats(
+        program * 2 + "    return [total, str(x), {'a': total // 2}, (x, 17), 'nothing', 3.5, b'u', None]"
+    )
+    assert not repeats("!!!!")
