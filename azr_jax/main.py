@@ -8,6 +8,7 @@ Exit codes: 0 finished or stopped by request, 2 something in the request is wron
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -61,6 +62,7 @@ def main(argv: list[str]) -> None:
         if problems:
             raise ConfigError(problems)
         # Only now: importing the loop starts JAX, and wrong flags should not have to wait for that.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would advise to install torch
         from azr_jax.selfplay.train import train
 
         workdir = WORKDIR.value or f"runs/{Path(CONFIG.value).stem}"

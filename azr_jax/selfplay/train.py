@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import absl.logging
 import jax
 from ml_collections import ConfigDict
 
@@ -40,6 +41,7 @@ def train(config: ConfigDict, workdir: str, *, recipe: str, again: str, fork_fro
     """
     base, _ = configs.load(str(BASE), {})
     folder = open_workdir(workdir, config, base)
+    absl.logging.set_stderrthreshold("warning")  # the console is for people; the rest goes to logs/
     log_to_file(folder)
     console = Console()
     console.message(telling.opening(config, base, recipe, folder))
