@@ -37,20 +37,19 @@ from azr_jax.models.hf import their_tensors
 from azr_jax.models.spec import ModelSpec, spec_from_config
 from azr_jax.models.transformer import Transformer
 from azr_jax.nano import tokenizer as tokens
-from azr_jax.nano.texts import KINDS, Text, draw
-from azr_jax.nano.world import LEVELS, Known, execute, held_out, write
+from azr_jax.nano.texts import Text, draw
+from azr_jax.nano.world import LEVEL_SHARE, Known, execute, held_out, write
 from azr_jax.tasks.types import Kind, Role
 
 FLAGS = flags.FLAGS
 INPUTS = 10  # drawn for a program; FEWEST of them must work
 FEWEST = 6
-LEVEL_SHARE = {1: 2, 2: 2, 3: 1}
 # How often each text is drawn. Answers are short, and understanding programs is what they teach.
 TEXT_SHARE = {
     (Role.PROPOSE, Kind.DEDUCTION): 1,
     (Role.PROPOSE, Kind.ABDUCTION): 1,
     (Role.PROPOSE, Kind.INDUCTION): 1,
-    (Role.SOLVE, Kind.DEDUCTION): 6,
+    (Role.SOLVE, Kind.DEDUCTION): 8,
     (Role.SOLVE, Kind.ABDUCTION): 4,
     (Role.SOLVE, Kind.INDUCTION): 3,
 }
@@ -61,9 +60,9 @@ class Recipe:
     """What the base follows from, besides the code."""
 
     seed: int = 0
-    programs: int = 20_000
-    steps: int = 1_000
-    texts: int = 64  # of a step
+    programs: int = 16_000
+    steps: int = 1_200
+    texts: int = 32  # of a step
     row_tokens: int = 256
     rows: int = 4  # of a microbatch
     lr: float = 2e-3
@@ -77,7 +76,7 @@ class Recipe:
 def corpus(seed: int, programs: int, executor: Executor) -> list[Known]:
     """Programs to learn from; none is a held-out one."""
     rng = random.Random(f"{seed}/pretrain")
-    levels = rng.choices(list(LEVELS), [LEVEL_SHARE[level] for level in LEVELS], k=programs)
+    levels = rng.choices(list(LEVEL_SHARE), list(LEVEL_SHARE.values()), k=programs)
     written = [write(rng, level, INPUTS) for level in levels]
     return list(execute(executor, [little for little in written if not held_out(little.program)], FEWEST))
 

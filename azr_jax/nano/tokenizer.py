@@ -30,7 +30,10 @@ def build(texts: Iterable[Text]) -> Tokenizer:
     """A tokenizer for texts like these."""
     pieces = fixed_pieces()
     splitter = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     counts: Counter[str] = Counter()
     for text in texts:

@@ -23,12 +23,16 @@ from azr_jax.nano.steps import CHARACTER_IS, NUMBER_IS, OF_CHARACTER, OF_NUMBER,
 from azr_jax.tasks.programs import rename_part, without_comments
 
 LEVELS = {1: (2, 2), 2: (3, 4), 3: (5, 6)}  # statements
+LEVEL_SHARE = {1: 3, 2: 2, 3: 1}  # how often each level is drawn
 NAMES = {"i": "nkm", "s": ("text", "s"), "l": ("nums", "items"), "w": ("words", "parts"), "d": ("counts", "d")}
 RESULTS = ("y", "z", "out", "res", "t")
 LETTERS = "abcdexyz"
 HELD_OUT_SHARE = 16
 LONGEST_VALUE = 32  # characters of an output
 MOST_PARAMETERS = 2
+# What a message says in place of the numbers, letters and conditions, where it does not tell them.
+_VAGUE = {"k": "a number", "m": "a number", "c": "a letter", "e": "a letter"}
+_VAGUE |= {"E": "something", "S": "something", "C": "some hold", "D": "some hold"}
 PER_RUN = 20  # programs that are run together
 
 
@@ -172,8 +176,7 @@ class _Draft:
         parts["c"], parts["e"] = rng.sample(LETTERS, 2)
         for letter, table in zip("ECSD", (OF_NUMBER, NUMBER_IS, OF_CHARACTER, CHARACTER_IS), strict=True):
             parts[letter] = rng.choice(table).format(**parts)
-        named = parts if self.exact else parts | dict.fromkeys("km", "a number") | dict.fromkeys("ce", "a letter")
-        named = named if self.exact else named | {"E": "something", "S": "something", "C": "some hold", "D": "some hold"}
+        named = parts if self.exact else _VAGUE
         self.words.append(step.words.format(**named))
         expression = step.expression.format(a=self.at, b=second, r="", **parts)
         if last and expression and rng.random() < 0.5:

@@ -1,0 +1,72 @@
+"""The held-out tasks: programs that pre-training never sees, frozen in a file beside this one.
+
+`make` draws them from the world and gives the same tasks for the same seed; the file is what counts, so that curves of
+different days are about the same tasks. No two programs of it have the same normal form. How the levels are mixed is
+that of pre-training.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from azr_jax.executor.pool import Executor
+from azr_jax.nano.texts import INDUCTION_INPUTS, KINDS, task_of
+from azr_jax.nano.world import LEVEL_SHARE, Little, execute, held_out, normal_form, write
+from azr_jax.tasks.types import InductionTask, Kind, Task, Triplet
+
+FILE = Path(__file__).with_name("heldout.jsonl")
+SEED = 0
+PER_KIND = 200
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    kind: Kind
+    level: int
+    task: Task
+
+
+def make(executor: Executor, *, seed: int = SEED, per_kind: int = PER_KIND) -> list[HeldOut]:
+    """Tasks of every kind, each about a program of its own."""
+    rng = random.Random(f"{seed}/heldout")
+    wanted = per_kind * len(KINDS)
+    # Half as many again as wanted, for those that execution leaves out.
+    drawn = _drawn(rng, wanted + wanted // 2)
+    known = list(execute(executor, drawn, INDUCTION_INPUTS))[:wanted]
+    if len(known) < wanted:
+        raise RuntimeError(f"{len(known)} held-out programs of {wanted} wanted ran well on their inputs")
+    chosen = []
+    for number, one in enumerate(known):
+        kind = KINDS[number % len(KINDS)]
+        chosen.append(HeldOut(kind, one.level, task_of(kind, one, rng.randrange(len(one.inputs)))))
+    return chosen
+
+
+def _drawn(rng: random.Random, count: int) -> list[Little]:
+    drawn: dict[str, Little] = {}
+    while len(drawn) < count:
+        level = rng.choices(list(LEVEL_SHARE), list(LEVEL_SHARE.values()))[0]
+        little = write(rng, level, INDUCTION_INPUTS + 2)
+        if held_out(little.program):
+            drawn.setdefault(normal_form(little.program), little)
+    return list(drawn.values())
+
+
+def save(tasks: Sequence[HeldOut], file: Path = FILE) -> None:
+    rows = [{"kind": held.kind, "level": held.level, **asdict(held.task)} for held in tasks]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def load(file: Path = FILE) -> Iterator[HeldOut]:
+    for line in file.read_text().splitlines():
+        row = json.loads(line)
+        kind, level = Kind(row.pop("kind")), row.pop("level")
+        if kind == Kind.INDUCTION:
+            row |= {name: tuple(row[name]) for name in ("inputs", "outputs", "values")}
+            yield HeldOut(kind, level, InductionTask(**row))
+        else:
+            yield HeldOut(kind, level, Triplet(**row))

@@ -1,0 +1,169 @@
+"""How good a model is in the small world: its answers to the held-out tasks, and how many of its proposals are valid.
+
+    python -m azr_jax.nano.measure --model=azr_jax/nano/base
+
+Asked and judged the way self-play does it: the same prompts, engine and executor. Standard errors are over tasks, the
+attempts at one task being averaged first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import app, flags
+from flax import nnx
+from transformers import AutoTokenizer
+
+from azr_jax.executor.jobs import Validate, Verify
+from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.models import hf
+from azr_jax.models.spec import load_spec
+from azr_jax.nano.heldout import HeldOut, load
+from azr_jax.nano.texts import INDUCTION_INPUTS, INDUCTION_SHOWN, KINDS, REFERENCES, STYLE
+from azr_jax.rollout.engine import Engine, EngineSettings, Rollout
+from azr_jax.selfplay.asking import Asker, Question, SamplingSettings
+from azr_jax.selfplay.streams import Streams
+from azr_jax.tasks.parsing import parse_answer, parse_proposal
+from azr_jax.tasks.types import FormatError, Kind, Validation, Verdict
+
+FLAGS = flags.FLAGS
+MAX_PROMPT_TOKENS = 256
+MAX_NEW_TOKENS = 160
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean with its standard error."""
+
+    value: float
+    error: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Mean:
+        n = len(values)
+        mean = sum(values) / n
+        spread = sum((value - mean) ** 2 for value in values) / max(1, n - 1)
+        return cls(mean, math.sqrt(spread / n), n)
+
+
+def solving(asker: Asker, streams: Streams, tasks: Sequence[HeldOut], attempts: int) -> list[list[float]]:
+    """Scores of every attempt, a list for each task."""
+    scores: list[list[float]] = [[] for _ in tasks]
+
+    def ask(number: int, held: HeldOut) -> None:
+        question = asker.solve(held.kind, held.task)
+
+        def finished(rollout: Rollout) -> None:
+            answer = parse_answer(held.kind, asker.text(question, rollout))
+            if isinstance(answer, FormatError):
+                scores[number].append(0.0)
+            else:
+                streams.judge(Verify(held.kind, held.task, answer), judged)
+
+        def judged(verdict: Verdict) -> None:
+            scores[number].append(verdict.score)
+
+        streams.sample(asker.request(number, question, attempts), finished)
+
+    for number, held in enumerate(tasks):
+        ask(number, held)
+    streams.run()
+    return scores
+
+
+def proposing(asker: Asker, streams: Streams, tasks: Sequence[HeldOut], kind: Kind, count: int) -> list[str]:
+    """What became of `count` proposals: empty where valid, else why not. The references are held-out tasks."""
+    rng = random.Random(f"proposals/{kind}")
+    triplets = [held.task for held in tasks if held.kind == Kind.DEDUCTION]
+    reasons: list[str] = []
+
+    def finished(rollout: Rollout, question: Question, program: str) -> None:
+        proposal = parse_proposal(kind, asker.text(question, rollout), program=program)
+        if isinstance(proposal, FormatError):
+            reasons.append(proposal.reason)
+        else:
+            streams.judge(Validate(proposal, shown=INDUCTION_SHOWN), judged)
+
+    def judged(validation: Validation) -> None:
+        reasons.append(validation.reason)
+
+    for number in range(count):
+        references = rng.sample(triplets, 1 if kind == Kind.INDUCTION else REFERENCES)
+        question = asker.propose(kind, references)
+        program = references[0].program if kind == Kind.INDUCTION else ""
+        request = asker.request(number, question, 1)
+        streams.sample(request, lambda rollout, q=question, p=program: finished(rollout, q, p))
+    streams.run()
+    return reasons
+
+
+def measure(
+    folder: Path, executor: Executor, *, attempts: int, proposals: int, tasks: Sequence[HeldOut]
+) -> dict[str, Mean]:
+    """Accuracies greedy and at temperature 1, by kind and for deduction by level, and the share of valid proposals."""
+    spec, tokenizer = load_spec(folder), AutoTokenizer.from_pretrained(folder)
+    graphdef, params = nnx.split(hf.load(folder))
+    settings = EngineSettings(
+        slots=64, max_prompt_tokens=MAX_PROMPT_TOKENS, max_new_tokens=MAX_NEW_TOKENS, decode_steps=8
+    )
+    engine = Engine(graphdef, spec, settings, seed=0, decode_text=tokenizer.decode)
+    streams = Streams(engine, executor)
+    sampled = Asker(tokenizer, folder, sampling(temperature=1.0))
+    greedy = Asker(tokenizer, folder, sampling(temperature=0.0))
+    found: dict[str, Mean] = {}
+    engine.begin(params, 0)
+    for kind in KINDS:
+        of_kind = [held for held in tasks if held.kind == kind]
+        scores = solving(sampled, streams, of_kind, attempts)
+        each = [sum(one) / len(one) for one in scores]
+        found[f"{kind}/sampled"] = Mean.of(each)
+        found[f"{kind}/best_of_{attempts}"] = Mean.of([max(one) for one in scores])
+        found[f"{kind}/greedy"] = Mean.of([one[0] for one in solving(greedy, streams, of_kind, 1)])
+        for level in sorted({held.level for held in of_kind}):
+            here = [mean for held, mean in zip(of_kind, each, strict=True) if held.level == level]
+            found[f"{kind}/sampled/level_{level}"] = Mean.of(here)
+    for kind in KINDS:
+        reasons = proposing(sampled, streams, tasks, kind, proposals)
+        found[f"valid/{kind}"] = Mean.of([float(not reason) for reason in reasons])
+    engine.close()
+    return found
+
+
+def sampling(temperature: float) -> SamplingSettings:
+    return SamplingSettings(
+        style=STYLE,
+        max_prompt_tokens=MAX_PROMPT_TOKENS,
+        max_new_tokens=MAX_NEW_TOKENS,
+        temperature=temperature,
+        top_k=0,
+        top_p=1.0,
+        min_p=0.0,
+        induction_inputs=INDUCTION_INPUTS,
+        strip_comments=True,
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"arguments are flags, found {argv[1:]}")
+    with Executor(ExecutorSettings(timeout_s=2.0, workers=FLAGS.workers)) as executor:
+        tasks = [held for number, held in enumerate(load()) if number < FLAGS.tasks * len(KINDS)]
+        found = measure(Path(FLAGS.model), executor, attempts=FLAGS.attempts, proposals=FLAGS.proposals, tasks=tasks)
+    for name, mean in found.items():
+        print(f"{name:32} {100 * mean.value:5.1f} % +- {100 * mean.error:.1f}  (n = {mean.count})")
+    print(json.dumps({name: [round(mean.value, 4), round(mean.error, 4)] for name, mean in found.items()}))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("model", "azr_jax/nano/base", "folder of the model")
+    flags.DEFINE_integer("tasks", 200, "held-out tasks of each kind")
+    flags.DEFINE_integer("attempts", 4, "at each task, at temperature 1")
+    flags.DEFINE_integer("proposals", 100, "of each kind, at temperature 1")
+    flags.DEFINE_integer("workers", 1, "programs run side by side")
+    app.run(main)
