@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 Kernel = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 QUERY_BLOCK = 128  # xla: queries whose scores exist at one time
+SPLASH_TILES = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute")
+SPLASH_TILES += ("block_q_dq", "block_kv_dq")
 SPLASH_BLOCKS = (512, 256, 128)  # splash: rows and columns of a tile, the largest that divides the row
 FAR_BELOW = -1e30  # a masked score: finite, so that no row of scores can turn to NaN
 
@@ -135,7 +137,7 @@ def _splash(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT) -> jax
     kernel = splash.make_splash_mha(
         splash.MultiHeadMask([splash.CausalMask((length, length))] * heads),
         # Two backward kernels: the fused one writes a partial dq per block of keys, three times the memory in all.
-        block_sizes=splash.BlockSizes(*[block] * 8),
+        block_sizes=splash.BlockSizes(**dict.fromkeys(SPLASH_TILES, block)),
         head_shards=1,
         q_seq_shards=1,
         interpret=_platform(q_BxTxHxK) == "cpu",
@@ -143,7 +145,8 @@ def _splash(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT) -> jax
 
     def row(q_TxHxK, k_TxGxK, v_TxGxK, segments_T) -> jax.Array:
         heads_first = (x.transpose(1, 0, 2) for x in (q_TxHxK * k**-0.5, k_TxGxK, v_TxGxK))
-        return kernel(*heads_first, segment_ids=splash.SegmentIds(segments_T, segments_T)).transpose(1, 0, 2)
+        o_HxTxK = kernel(*heads_first, segment_ids=splash.SegmentIds(segments_T, segments_T))
+        return jnp.transpose(o_HxTxK, (1, 0, 2))
 
     return jax.vmap(row)(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, segments_BxT)
 

@@ -1,13 +1,20 @@
-"""Hugging Face folders to the decoder's weights, and back, exactly.
+"""A Hugging Face folder to the Transformer's weights, and back, exactly.
 
-Our arrays hold the numbers in the order of the files, so loading is a reshape and a stack. Each shard reads only the
-slices it needs: with a mesh no process holds the whole model. Writing makes a complete folder under a temporary name
-and renames it: there is never half a folder.
+Reading takes each shard's slice of each tensor straight to its device: no process ever holds the whole model. All is
+checked before the first number is read (names, shapes, types, lengths of files, the tokenizer's vocabulary), so a bad
+folder is one clear error and nothing half loaded. Writing makes a complete folder under a temporary name and renames
+it: there is never half a folder. Types, tied embeddings and every other file are those of the source.
+
+With several processes each reads its own slices; all must call `save`, the first one writes.
+
+Left out on purpose: GGUF, pickled weights, and repairing folders that do not match their config.json.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,179 +24,259 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
-from safetensors import safe_open
-from safetensors.numpy import save_file
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
-from azr_jax.models.spec import ModelSpec, Weight, load_spec
+from azr_jax.models.spec import ModelSpec, Weight, config_from_spec, load_spec
+from azr_jax.models.tensors import TYPES, BadWeights, Planned, Tensor, find_tensors, write_tensors
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import LearnerRules, Rules, shardings
 
-SHARD_BYTES = 5_000_000_000
-TYPES = {"F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
+log = logging.getLogger(__name__)
 
-
-class BadWeights(ValueError):
-    """The folder's weights are not those of its config.json; the message names the tensor and the file."""
-
-
-class Tensors:
-    """The tensors of a folder by name, from one file or an indexed set of shards."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self._opened: dict[str, Any] = {}
-        index = folder / "model.safetensors.index.json"
-        if index.exists():
-            self.files: dict[str, str] = json.loads(index.read_text())["weight_map"]
-            missing = sorted({file for file in self.files.values() if not (folder / file).exists()})
-            if missing:
-                raise BadWeights(f"{index}: names {missing[0]}, which is not there")
-        elif (folder / "model.safetensors").exists():
-            self.files = dict.fromkeys(self._open("model.safetensors").keys(), "model.safetensors")
-        else:
-            raise BadWeights(f"{folder}: holds neither model.safetensors nor model.safetensors.index.json")
-
-    def __getitem__(self, name: str) -> Any:
-        """A lazy slice: get_shape(), get_dtype(), and indexing, which reads."""
-        return self._open(self.files[name]).get_slice(name)
-
-    def _open(self, file: str) -> Any:
-        if file not in self._opened:
-            try:
-                self._opened[file] = safe_open(self.folder / file, framework="np")
-            except Exception as error:  # safetensors raises its own type, and OSError
-                raise BadWeights(f"{self.folder / file}: cannot be read: {error}") from error
-        return self._opened[file]
+LM_HEAD, EMBED = "lm_head.weight", "model.embed_tokens.weight"
+WEIGHT_FILES = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".index.json")
 
 
 def load(
     folder: str | Path, *, mesh: Mesh | None = None, rules: Rules | None = None, dtype: Any = jnp.float32
 ) -> Transformer:
-    """The folder's model, each shard read straight to its device."""
+    """The model in `folder`; with a mesh, laid out as `rules` say (the learner's unless given)."""
     folder = Path(folder)
     spec = load_spec(folder)
-    tensors = Tensors(folder)
-    _check(tensors, spec)
-    graph, abstract = nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0), param_dtype=dtype)))
-    default = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    layout = dict(nnx.to_flat_state(shardings(spec, mesh, rules or LearnerRules()))) if mesh is not None else {}
-    loaded = {}
-    for weight in spec.weights():
-        shape = (spec.depth, *weight.shape) if weight.per_layer else weight.shape
-        sharding = layout[weight.path].get_value() if layout else default
-        array = jax.make_array_from_callback(shape, sharding, _reader(tensors, weight, spec.depth, np.dtype(dtype)))
-        loaded[weight.path] = nnx.Param(array)
-    state = nnx.from_flat_state([(path, loaded[path]) for path, _ in nnx.to_flat_state(abstract)])
-    return nnx.merge(graph, state)
+    tensors = find_tensors(folder)
+    check_names(folder, tensors, spec)
+    check_tokenizer(folder, spec)
+    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0), param_dtype=dtype)))
+    if mesh is None:
+        layout = nnx.map_state(lambda _, leaf: leaf.replace(SingleDeviceSharding(jax.devices()[0])), abstract)
+    else:
+        layout = shardings(spec, mesh, rules or LearnerRules())
+    by_path = {weight.path: weight for weight in spec.weights()}
+    nan: set[str] = set()
+    state = nnx.map_state(
+        lambda path, leaf: leaf.replace(
+            _array(tensors, by_path[path], spec.depth, leaf.get_value(), np.dtype(dtype), nan)
+        ),
+        layout,
+    )
+    for name in sorted(nan):
+        log.warning("%s: %s holds NaN", folder, name)
+    return nnx.merge(graphdef, state)
 
 
-def _reader(tensors: Tensors, weight: Weight, depth: int, dtype: np.dtype):
-    """Reads one shard of one array; layer by layer, so that one layer's tensor at most is held beside it."""
+def _array(
+    tensors: dict[str, Tensor], weight: Weight, depth: int, sharding: Sharding, dtype: np.dtype, nan: set[str]
+) -> jax.Array:
+    """One parameter, shard after shard, so that the host holds one shard of it at a time."""
+    shape = (depth, *weight.shape) if weight.per_layer else weight.shape
+    devices: dict[tuple, tuple[tuple[slice, ...], list[jax.Device]]] = {}
+    for device, index in sharding.addressable_devices_indices_map(shape).items():
+        index = tuple(slice(*part.indices(size)) for part, size in zip(index or (), shape, strict=True))
+        key = tuple((part.start, part.stop) for part in index)
+        devices.setdefault(key, (index, []))[1].append(device)
+    arrays = []
+    for index, replicas in devices.values():
+        block = np.empty([part.stop - part.start for part in index], dtype)
+        if weight.per_layer:
+            for i, layer in enumerate(range(depth)[index[0]]):
+                _read_into(block[i], tensors, weight, weight.name.format(layer), index[1:], nan)
+        else:
+            _read_into(block, tensors, weight, weight.name, index, nan)
+        arrays += jax.block_until_ready([jax.device_put(block, device) for device in replicas])
+    return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
-    def one(name: str, index: tuple[slice, ...]) -> np.ndarray:
-        # Only the first of their axes is sliced while reading: it holds whole rows, one after the other.
-        return np.asarray(tensors[name][...]).reshape(weight.shape)[index].astype(dtype)
 
-    def read(index: tuple[slice, ...]) -> np.ndarray:
-        if not weight.per_layer:
-            return one(weight.name, index)
-        layers = range(*index[0].indices(depth))
-        return np.stack([one(weight.name.format(layer), index[1:]) for layer in layers])
+def _read_into(
+    out: np.ndarray, tensors: dict[str, Tensor], weight: Weight, name: str, index: tuple[slice, ...], nan: set[str]
+) -> None:
+    """One slice of one tensor, cast into `out`."""
+    theirs: list[slice] = []
+    for axis, size, part in zip(weight.axes, weight.shape, index, strict=True):
+        if axis == "head":  # one axis with the heads in the file, and never split itself
+            theirs[-1] = slice(theirs[-1].start * size, theirs[-1].stop * size)
+        else:
+            theirs.append(part)
+    out[...] = tensors[name].read(tuple(theirs)).reshape(out.shape)
+    if out.size and np.isnan(np.min(out.astype(np.float32, copy=False))):
+        nan.add(name)
 
-    return read
 
-
-def _check(tensors: Tensors, spec: ModelSpec) -> None:
-    """Every tensor there, none too many, each of the right size. Reads headers only."""
+def check_names(folder: Path, tensors: dict[str, Tensor], spec: ModelSpec) -> None:
+    """Every tensor there, none too many, each of its shape."""
     wanted = {name: weight for weight in spec.weights() for name in _names(weight, spec.depth)}
-    tied_copy = {"lm_head.weight"} if spec.tied else set()
-    problems = [f"{name}: missing" for name in wanted if name not in tensors.files]
-    problems += [
-        f"{name}: not a tensor of this model" for name in tensors.files if name not in wanted.keys() | tied_copy
-    ]
+    problems = [f"{name} is missing" for name in wanted if name not in tensors]
+    if LM_HEAD in tensors and spec.tied:
+        if not _same(tensors[LM_HEAD], tensors.get(EMBED)):
+            problems.append(f"{LM_HEAD} differs from {EMBED}, though config.json says tie_word_embeddings=true")
+        wanted |= {LM_HEAD: wanted[EMBED]}
+    problems += [f"{name} is not a tensor of this model" for name in tensors if name not in wanted]
     for name, weight in wanted.items():
-        if name in tensors.files:
-            found = list(tensors[name].get_shape())
-            if found != _their_shape(weight):
-                problems.append(f"{name}: has shape {found}, config.json asks for {_their_shape(weight)}")
+        if name in tensors and tensors[name].shape != _their_shape(weight):
+            shape, right = list(tensors[name].shape), list(_their_shape(weight))
+            problems.append(f"{name} has shape {shape}, config.json asks for {right}")
     if problems:
-        more = f"\n... and {len(problems) - 8} more" if len(problems) > 8 else ""
-        lines = "\n".join(problems[:8])
-        raise BadWeights(f"{tensors.folder}: the weights are not those of its config.json:\n{lines}{more}")
+        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+        raise BadWeights(f"{folder}: the weights are not those of config.json: {'; '.join(problems[:5])}{more}")
+
+
+def _same(one: Tensor, other: Tensor | None) -> bool:
+    """A tied model may store its embedding twice, but then twice the same."""
+    if other is None or (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    step = 4096
+    blocks = [(slice(row, row + step), slice(None)) for row in range(0, one.shape[0], step)]
+    return all(one.read(block).tobytes() == other.read(block).tobytes() for block in blocks)
+
+
+def check_tokenizer(folder: Path, spec: ModelSpec) -> None:
+    """A tokenizer may know fewer tokens than the model has rows (padding), never more."""
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        return
+    try:
+        content = json.loads(path.read_text())
+        vocab = content["model"]["vocab"]
+        ids = list(vocab.values()) if isinstance(vocab, dict) else range(len(vocab))
+        largest = max([*ids, *(token["id"] for token in content.get("added_tokens") or ())], default=-1)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadWeights(f"{path}: is damaged: {error!r}") from None
+    if largest >= spec.vocab:
+        raise BadWeights(
+            f"{path}: has a token with id {largest}, the model's vocabulary is {spec.vocab}: "
+            "tokenizer and weights are not of one model"
+        )
 
 
 def _names(weight: Weight, depth: int) -> list[str]:
     return [weight.name.format(layer) for layer in range(depth)] if weight.per_layer else [weight.name]
 
 
-def _their_shape(weight: Weight) -> list[int]:
-    """Theirs are matrices [out, in] and vectors: heads and their dimensions are one axis."""
-    parts: list[int] = []
+def _their_shape(weight: Weight) -> tuple[int, ...]:
+    """In the file, heads and the numbers of a head are one axis."""
+    shape: list[int] = []
     for axis, size in zip(weight.axes, weight.shape, strict=True):
         if axis == "head":
-            parts[-1] *= size
+            shape[-1] *= size
         else:
-            parts.append(size)
-    return parts
+            shape.append(size)
+    return tuple(shape)
 
 
 def their_tensors(model: Transformer) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, tensor) as Hugging Face has them, one at a time in this host's memory."""
+    """(name, tensor) as Hugging Face has them, one at a time in the host's memory."""
     for weight in model.spec.weights():
         value = getattr(model.layers if weight.per_layer else model, weight.path[-1])[...]
         for layer, name in enumerate(_names(weight, model.spec.depth)):
-            ours = np.asarray(value[layer] if weight.per_layer else value)
-            yield name, ours.reshape(_their_shape(weight))
+            yield name, _on_host(_layer(value, layer) if weight.per_layer else value).reshape(_their_shape(weight))
+
+
+@jax.jit
+def _layer(value: jax.Array, layer: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(value, layer, keepdims=False)
+
+
+def _on_host(value: jax.Array) -> np.ndarray:
+    if value.is_fully_addressable:
+        return np.asarray(value)
+    return np.asarray(multihost_utils.process_allgather(value, tiled=True))
 
 
 def save(
-    model: Transformer, out: str | Path, *, source: str | Path, dtype: Any = None, overwrite: bool = False
+    model: Transformer, out: str | Path, *, source: str | Path | None = None, dtype: Any = None, overwrite: bool = False
 ) -> Path:
-    """Writes a complete folder: weights, and every other file of `source`. `dtype=None` keeps the source's types."""
-    out, source = Path(out), Path(source)
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise FileExistsError(f"{out}: not empty; give another folder or --overwrite")
-    building = out.with_name(out.name + ".writing")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
+    """A complete folder at `out`: the weights, and every other file of `source`.
+
+    Types are those of the source unless `dtype` says otherwise. Without a source: config.json and float32.
+    """
+    out, source = Path(out), Path(source) if source is not None else None
+    check_free(out, overwrite)
+    plan = _plan(model.spec, source, np.dtype(dtype) if dtype is not None else None)
+    values = (tensor for _, tensor in _with_tied_copy(their_tensors(model), plan))
+    if jax.process_index() != 0:
+        for _ in values:  # the gathering needs every process
+            pass
+        return out
+    needed, free = sum(tensor.nbytes for tensor in plan), shutil.disk_usage(_existing(out)).free
+    if needed > free:
+        raise OSError(f"{out}: needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB left")
+    building = out.with_name(f".{out.name}.writing-{os.getpid()}")
     try:
-        for file in sorted(source.iterdir()):
-            if file.is_file() and ".safetensors" not in file.name and file.suffix not in (".bin", ".gguf"):
-                shutil.copy(file, building / file.name)
-        _write(model, building, Tensors(source), dtype)
-        shutil.rmtree(out, ignore_errors=True)
-        building.replace(out)
-    except BaseException:
+        building.mkdir(parents=True)
+        _copy_files(model.spec, source, building, dtype)
+        write_tensors(building, plan, values)
+        _replace(out, building)
+    finally:
         shutil.rmtree(building, ignore_errors=True)
-        raise
     return out
 
 
-def _write(model: Transformer, folder: Path, source: Tensors, dtype: Any) -> None:
-    """Shards of at most SHARD_BYTES; one alone is model.safetensors, several get an index."""
-    shard: dict[str, np.ndarray] = {}
-    where: dict[str, int] = {}
-    count = size = total = 0
-
-    def flush() -> None:
-        nonlocal count, size
-        save_file(shard, folder / f"shard-{count}", metadata={"format": "pt"})
-        shard.clear()
-        count, size = count + 1, 0
-
-    for name, ours in their_tensors(model):
-        tensor = np.ascontiguousarray(ours.astype(dtype or TYPES[source[name].get_dtype()]))
-        if shard and size + tensor.nbytes > SHARD_BYTES:
-            flush()
-        shard[name], where[name] = tensor, count
-        size, total = size + tensor.nbytes, total + tensor.nbytes
-    flush()
-    if count == 1:
-        (folder / "shard-0").replace(folder / "model.safetensors")
+def check_free(out: Path, overwrite: bool) -> None:
+    """Refuse a place where something stands that is not ours to replace."""
+    if not out.exists():
         return
-    final = [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
-    for number, file in enumerate(final):
-        (folder / f"shard-{number}").replace(folder / file)
-    index = {"metadata": {"total_size": total}, "weight_map": {name: final[number] for name, number in where.items()}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+    if not out.is_dir():
+        raise FileExistsError(f"{out}: is a file, it should be a folder or nothing")
+    if any(out.iterdir()) and not overwrite:
+        raise FileExistsError(f"{out}: is not empty: give another folder, or --overwrite")
+    if any(out.iterdir()) and not (out / "config.json").exists():
+        raise FileExistsError(f"{out}: holds no config.json, so it is no model to overwrite: give another folder")
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.resolve().parent)
+
+
+def _plan(spec: ModelSpec, source: Path | None, dtype: np.dtype | None) -> list[Planned]:
+    """What will be written, in order; a tied model gets the copy of its embedding only if the source had it."""
+    theirs = find_tensors(source) if source is not None else {}
+    if source is not None:
+        check_names(source, theirs, spec)
+    plan = []
+    for weight in spec.weights():
+        for name in _names(weight, spec.depth):
+            own = dtype or (theirs[name].dtype if theirs else TYPES["F32"])
+            plan.append(Planned(name, own, _their_shape(weight)))
+    if spec.tied and LM_HEAD in theirs:
+        plan.append(Planned(LM_HEAD, dtype or theirs[LM_HEAD].dtype, plan[0].shape))
+    return plan
+
+
+def _with_tied_copy(tensors: Iterator[tuple[str, np.ndarray]], plan: list[Planned]) -> Iterator[tuple[str, np.ndarray]]:
+    copy = None
+    for name, tensor in tensors:
+        if name == EMBED and plan[-1].name == LM_HEAD:
+            copy = tensor
+        if name == LM_HEAD:
+            copy = None
+        yield name, tensor
+    if copy is not None:
+        yield LM_HEAD, copy
+
+
+def _copy_files(spec: ModelSpec, source: Path | None, folder: Path, dtype: Any) -> None:
+    """Everything that is not weights, as it is; config.json says the type when it was changed."""
+    if source is not None:
+        for file in sorted(source.iterdir()):
+            if file.is_file() and not file.name.endswith(WEIGHT_FILES):
+                shutil.copy(file, folder / file.name)
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) if path.exists() else config_from_spec(spec)
+    if source is None or dtype is not None:
+        key = "dtype" if "dtype" in config else "torch_dtype"
+        config[key] = np.dtype(dtype or np.float32).name
+        path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _replace(out: Path, building: Path) -> None:
+    """Rename into place; what stood there goes only once the new folder is there."""
+    old = out.with_name(f".{out.name}.old-{os.getpid()}")
+    if out.exists():
+        out.rename(old)
+    try:
+        building.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

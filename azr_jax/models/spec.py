@@ -259,3 +259,35 @@ def _rope(config: Mapping[str, Any], family: Family) -> tuple[float, Llama3Rope 
         raise UnsupportedModel(f"rope_type='llama3' lacks {', '.join(missing)}")
     factor, low, high, original = (rope[field] for field in fields)
     return theta, Llama3Rope(float(factor), float(low), float(high), int(original))
+
+
+def config_from_spec(spec: ModelSpec) -> dict[str, Any]:
+    """A config.json for this spec: what `spec_from_config` reads back, and transformers loads."""
+    rope = None
+    if spec.rope_scaling is not None:
+        rope = {
+            "rope_type": "llama3",
+            "factor": spec.rope_scaling.factor,
+            "low_freq_factor": spec.rope_scaling.low_freq_factor,
+            "high_freq_factor": spec.rope_scaling.high_freq_factor,
+            "original_max_position_embeddings": spec.rope_scaling.original_max_positions,
+        }
+    return {
+        "architectures": [FAMILIES[spec.family].architecture],
+        "model_type": spec.family,
+        "vocab_size": spec.vocab,
+        "hidden_size": spec.width,
+        "intermediate_size": spec.mlp,
+        "num_hidden_layers": spec.depth,
+        "num_attention_heads": spec.heads,
+        "num_key_value_heads": spec.kv_heads,
+        "head_dim": spec.head_dim,
+        "max_position_embeddings": spec.max_positions,
+        "rms_norm_eps": spec.norm_eps,
+        "rope_theta": spec.rope_theta,
+        "rope_scaling": rope,
+        "tie_word_embeddings": spec.tied,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "torch_dtype": "float32",
+    }

@@ -41,6 +41,10 @@ class Layers(nnx.Module):
 class Transformer(nnx.Module):
     """Embedding, layers, final norm and (unless tied) unembedding; `spec` says how large."""
 
+    embed: nnx.Param
+    final_norm: nnx.Param
+    unembed: nnx.Param  # only where the spec is not tied
+
     def __init__(self, spec: ModelSpec, *, rngs: nnx.Rngs, param_dtype: jnp.dtype = jnp.float32):
         self.spec = spec
         self.layers = Layers()

@@ -1,0 +1,166 @@
+"""The safetensors files of a folder: slices read without mapping files into memory, and written one tensor at a time.
+
+The format is a length, a JSON header (name -> type, shape, offsets) and the raw numbers. Reading it here rather than
+through a memory map keeps the host's memory at what was asked for, and lets a file be checked whole before any number
+is used; writing it here needs no more memory than one tensor.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+TYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
+NAMES = {dtype: name for name, dtype in TYPES.items()}
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD_BYTES = 5 * 10**9
+LARGEST_HEADER = 100 * 2**20
+READ_BYTES = 64 * 2**20  # at most this much of a tensor is read at one time
+
+
+class BadWeights(ValueError):
+    """Weight files that are missing, damaged, or not those of their config.json; the message names file and tensor."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where a tensor stands in its file."""
+
+    file: Path
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    start: int
+
+    def read(self, index: tuple[slice, ...]) -> np.ndarray:
+        """The numbers of `index` (one slice for each axis). Whole rows are read, of which the columns are kept."""
+        rows = range(*index[0].indices(self.shape[0]))
+        row = math.prod(self.shape[1:])
+        columns = tuple(slice(*part.indices(size)) for part, size in zip(index[1:], self.shape[1:], strict=True))
+        out = np.empty((len(rows), *(part.stop - part.start for part in columns)), self.dtype)
+        step = max(1, READ_BYTES // (row * self.dtype.itemsize))
+        with self.file.open("rb") as file:
+            for done in range(0, len(rows), step):
+                count = min(step, len(rows) - done)
+                offset = self.start + (rows.start + done) * row * self.dtype.itemsize
+                block = np.fromfile(file, self.dtype, count * row, offset=offset - file.tell())
+                if block.size != count * row:
+                    raise BadWeights(f"{self.file}: ended while it was read")
+                out[done : done + count] = block.reshape(count, *self.shape[1:])[(slice(None), *columns)]
+        return out
+
+
+def find_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a folder by name, from one file or an indexed set. Every header is read and checked."""
+    index = folder / INDEX
+    if not index.exists():
+        if not (folder / SINGLE).exists():
+            raise BadWeights(f"{folder}: holds neither {SINGLE} nor {INDEX}")
+        return _header(folder / SINGLE)
+    try:
+        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        files = sorted(set(weight_map.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadWeights(f"{index}: is not an index with a weight_map: {error!r}") from None
+    for name in files:
+        if not (folder / name).exists():
+            raise BadWeights(f"{index}: names {name}, which is not there")
+    headers = {name: _header(folder / name) for name in files}
+    for tensor, name in weight_map.items():
+        if tensor not in headers[name]:
+            raise BadWeights(f"{index}: says that {name} holds {tensor}, which it does not")
+    strays = [t for name, header in headers.items() for t in header if weight_map.get(t) != name]
+    if strays:
+        raise BadWeights(f"{index}: does not name {strays[0]}, which is in the files")
+    return {tensor: headers[name][tensor] for tensor, name in weight_map.items()}
+
+
+def _header(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file, after checking that the file is as long as its header says."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, LARGEST_HEADER):
+            raise BadWeights(f"{path}: is cut off or not a safetensors file: {size} bytes, header of {length}")
+        text = file.read(length)
+    try:
+        entries: dict[str, Any] = json.loads(text)
+        entries.pop("__metadata__", None)
+        tensors, ends = {}, [0]
+        for name, entry in entries.items():
+            start, end = entry["data_offsets"]
+            if entry["dtype"] not in TYPES:
+                raise BadWeights(f"{path}: {name} has type {entry['dtype']}: it should be one of {', '.join(TYPES)}")
+            tensors[name] = Tensor(path, TYPES[entry["dtype"]], tuple(entry["shape"]), 8 + length + start)
+            if end - start != math.prod(entry["shape"]) * tensors[name].dtype.itemsize:
+                raise BadWeights(f"{path}: {name} of shape {entry['shape']} has {end - start} bytes")
+            ends.append(end)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, BadWeights):
+            raise
+        raise BadWeights(f"{path}: the header is damaged: {error!r}") from None
+    if size != 8 + length + max(ends):
+        raise BadWeights(f"{path}: has {size} bytes, its header asks for {8 + length + max(ends)}: cut off or damaged")
+    return tensors
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A tensor still to be written."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def write_tensors(folder: Path, plan: list[Planned], values: Iterable[np.ndarray]) -> None:
+    """`values` in the plan's order, into one file or into shards of at most SHARD_BYTES with an index."""
+    files = list(_divide(plan))
+    names = [SINGLE] if len(files) == 1 else [f"model-{n:05d}-of-{len(files):05d}.safetensors" for n, _ in files]
+    following = iter(values)
+    for name, (_, tensors) in zip(names, files):
+        _write_file(folder / name, tensors, following)
+    if len(files) > 1:
+        where = {tensor.name: name for name, (_, tensors) in zip(names, files) for tensor in tensors}
+        index = {"metadata": {"total_size": sum(tensor.nbytes for tensor in plan)}, "weight_map": where}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _divide(plan: list[Planned]) -> Iterator[tuple[int, list[Planned]]]:
+    """Files, numbered from 1, each as full as SHARD_BYTES allows."""
+    number, tensors, size = 1, [], 0
+    for tensor in plan:
+        if tensors and size + tensor.nbytes > SHARD_BYTES:
+            yield number, tensors
+            number, tensors, size = number + 1, [], 0
+        tensors.append(tensor)
+        size += tensor.nbytes
+    yield number, tensors
+
+
+def _write_file(path: Path, tensors: list[Planned], values: Iterator[np.ndarray]) -> None:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for tensor in tensors:
+        entry = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape)}
+        header[tensor.name] = entry | {"data_offsets": [offset, offset + tensor.nbytes]}
+        offset += tensor.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # numbers start at a multiple of eight
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for tensor, value in zip(tensors, values):
+            if value.shape != tensor.shape:
+                raise ValueError(f"{tensor.name}: has shape {value.shape}, planned was {tensor.shape}")
+            file.write(np.ascontiguousarray(value, tensor.dtype).view(np.uint8).data)
