@@ -45,7 +45,7 @@ class Reply:
 class Link:
     """One zygote process. Not thread-safe: the pool's thread owns it."""
 
-    def __init__(self, seed: int, memory_mb: int, namespaces: bool = True) -> None:
+    def __init__(self, seed: int, memory_mb: int, namespaces: bool = True, empty: bool = False) -> None:
         self.seed = seed
         self.layers: list[str] = []
         self.held: list[str] = []  # what the probe still managed to do
@@ -56,7 +56,7 @@ class Link:
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * REQUEST_BYTES)
         outside = next((p for p in ("/etc/passwd", "/etc/hosts", "/etc/group") if Path(p).is_file()), __file__)
-        settings = json.dumps({"seed": seed, "memory_mb": memory_mb, "outside": outside, "namespaces": namespaces})
+        settings = json.dumps({"seed": seed, "memory_mb": memory_mb, "outside": outside, "namespaces": namespaces, "empty": empty})
         command = [*interpreter(), "-c", _BOOT.format(root=_ROOT), str(theirs.fileno()), settings]
         environment = {"PYTHONHASHSEED": str(seed), "PYTHONUTF8": "1"}
         with theirs:

@@ -21,6 +21,7 @@ import struct
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from azr_jax.executor import child, clock, jail
@@ -28,6 +29,8 @@ from azr_jax.executor import child, clock, jail
 REPLY = struct.Struct("=QBiQQQ")  # request number, how it ended, exit status, wall us, cpu us, peak kilobytes
 ENDED, TIMED_OUT, LOST = 0, 1, 2
 _SET_PIPE_SIZE, _GET_PIPE_SIZE = 1031, 1032
+
+Body = Callable[[jail.ChildJail, int, int, int, int, float, dict[str, Any]], NoReturn]
 
 # What programs use and what answers may name; more modules make every fork dearer.
 _PRELOADED = (
@@ -56,12 +59,13 @@ def _preload() -> dict[str, Any]:
 def main() -> NoReturn:
     """Set up by arguments: socket descriptor, settings as JSON."""
     sock = socket.socket(fileno=int(sys.argv[1]))
+    settings = json.loads(sys.argv[2])
     try:
-        wall, names, alone = _set_up(sock, json.loads(sys.argv[2]))
+        wall, names, alone = _set_up(sock, settings)
     except BaseException as error:
         sock.send(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode())
         os._exit(1)
-    _serve(sock, wall, names, alone=alone)
+    _serve(sock, wall, names, alone=alone, body=child.empty if settings["empty"] else child.main)
 
 
 def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJail, dict[str, Any], bool]:
@@ -104,7 +108,7 @@ def _forget_ourselves() -> None:
     os.environ.clear()
 
 
-def _serve(sock: socket.socket, wall: jail.ChildJail, names: dict[str, Any], *, alone: bool) -> NoReturn:
+def _serve(sock: socket.socket, wall: jail.ChildJail, names: dict[str, Any], *, alone: bool, body: Body) -> NoReturn:
     while True:
         try:
             head = sock.recv(child.HEADER.size, socket.MSG_PEEK)
@@ -120,7 +124,7 @@ def _serve(sock: socket.socket, wall: jail.ChildJail, names: dict[str, Any], *, 
         started = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            child.main(wall, sock.fileno(), reader, writer, room, milliseconds / 1000, names)
+            body(wall, sock.fileno(), reader, writer, room, milliseconds / 1000, names)
         os.close(writer)
         ended = _await(sock, pid, started + milliseconds / 1000)
         _, status, usage = os.wait4(pid, 0)

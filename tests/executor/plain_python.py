@@ -47,7 +47,7 @@ def reexecute(rows: list[tuple[str, list[str]]], hash_seed: int) -> list[list[st
     return json.loads(answered.stdout)
 
 
-def run(script: str, *, timeout_s: float = 10.0) -> subprocess.CompletedProcess[str]:
+def run(script: str, *, timeout_s: float = 10.0, inherited: tuple[int, ...] = ()) -> subprocess.CompletedProcess[str]:
     """A script in a fresh interpreter, as it comes."""
     return subprocess.run(
         [sys.executable, "-s", "-S", "-P", "-c", script],
@@ -57,4 +57,5 @@ def run(script: str, *, timeout_s: float = 10.0) -> subprocess.CompletedProcess[
         errors="replace",
         timeout=timeout_s,
         check=False,
+        pass_fds=inherited,
     )

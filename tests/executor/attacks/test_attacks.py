@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import sys
 import time
 from pathlib import Path
@@ -81,6 +82,22 @@ else:
 """
 
 
+_CARELESS_CALL = """
+import pickle, sys
+sys.argv = [""]
+space = {{"__name__": "program"}}
+exec({code!r}, space)
+try:
+    result = space["f"]()
+except SystemExit as error:
+    result = str(error)
+if hasattr(result, "__next__"):
+    result = list(result)
+print(result, flush=True)
+print(pickle.loads(pickle.dumps(result)))
+"""
+
+
 def shows(family: str, name: str, folder: Path) -> bool:
     """Whether the attack does what it says in a plain interpreter."""
     attack = FAMILIES[family][name]
@@ -109,7 +126,9 @@ def _shows_program(family: str, code: str, folder: Path) -> bool:
     if family == "hit":
         (folder / "planted").write_text("x")
         os.environ["SECRET"] = "token"
-        return "HIT" in plain_python.run(called).stdout
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            return "HIT" in plain_python.run(_CARELESS_CALL.format(code=code), inherited=(theirs.fileno(),)).stdout
     if family == "death":
         done = plain_python.run(called + "\nprint('survived')")
         return "survived" not in done.stdout

@@ -1,0 +1,194 @@
+"""How fast the executor runs real programs with every layer on, beside the floor: an empty child of the same zygote.
+
+    python benchmarks/executor.py [--data FOLDER] [--seconds 8] [--soak 100000]
+
+Programs are those of the published seed buffers under --data (default $AZR_DATA, or ../shared/data), each made
+different by a comment so that the cache answers nothing. The floor is a zygote that forks, reads one message in the
+child, exits and waits: no jail, no program. Rates are per core of work: runs a second with one worker. `--soak N`
+runs N programs in a row and reports memory, descriptors and processes before and after. One table, then one line of
+JSON. Compare ratios, not rates: both halves run in turns on the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import statistics
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from azr_jax.executor.cases import Request
+from azr_jax.executor.jobs import Run
+from azr_jax.executor.link import Link
+from azr_jax.executor.pool import Executor, ExecutorSettings
+
+_WINDOW = 64  # jobs in flight, so that a worker never waits for the asking
+
+
+def programs(folder: Path) -> list[tuple[str, str]]:
+    found = []
+    for name in ("7b_seed_io", "llama_64_seed_io"):
+        with gzip.open(folder / "azr_seeds" / f"{name}.jsonl.gz", "rt") as rows:
+            found += [(r["snippet"], r["input"]) for r in map(json.loads, rows)]
+    return [(program, given) for program, given in found if "numpy" not in program and "cv2" not in program]
+
+
+def floor(seconds: float, body: bytes) -> tuple[float, float]:
+    """Runs a second and milliseconds of a fork that does nothing, asked for one after the other."""
+    link = Link(1, 512, empty=True)
+    while not link.ready:
+        link.receive()
+    times = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        link.send(Request(body, 1, 10.0))
+        link.receive()
+        times.append(time.perf_counter() - began)
+    link.kill()
+    return len(times) / sum(times), 1e3 * statistics.median(times)
+
+
+class Work:
+    """An endless supply of runs, none equal to another."""
+
+    def __init__(self, found: list[tuple[str, str]]) -> None:
+        self._found = found
+        self._number = 0
+
+    def next(self) -> Run:
+        program, given = self._found[self._number % len(self._found)]
+        self._number += 1
+        return Run(f"{program}\n# {self._number}", (given,))
+
+
+def throughput(executor: Executor, work: Work, seconds: float) -> float:
+    """Runs a second with the window always full."""
+    waiting = deque(executor.submit(work.next()) for _ in range(_WINDOW))
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        waiting.popleft().result()
+        waiting.append(executor.submit(work.next()))
+        count += 1
+    rate = count / (time.perf_counter() - began)
+    for future in waiting:
+        future.result()
+    return rate
+
+
+def latency(executor: Executor, work: Work, seconds: float) -> tuple[float, float]:
+    """Median and 99th percentile, in milliseconds, of one job at a time from submit to result."""
+    times = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        executor.submit(work.next()).result()
+        times.append(time.perf_counter() - began)
+    times.sort()
+    return 1e3 * times[len(times) // 2], 1e3 * times[len(times) * 99 // 100]
+
+
+def submit_us(executor: Executor, work: Work) -> float:
+    """Median microseconds that `submit` takes from its caller while the executor is busy."""
+    jobs = [work.next() for _ in range(1_000)]
+    times, futures = [], []
+    for job in jobs:
+        began = time.perf_counter()
+        futures.append(executor.submit(job))
+        times.append(time.perf_counter() - began)
+    for future in futures:
+        future.result()
+    return 1e6 * statistics.median(times)
+
+
+def memory_mb(process: int) -> float:
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def below(process: int) -> list[int]:
+    """The process and everything below it."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found = [process]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def soak(executor: Executor, work: Work, count: int) -> dict[str, float]:
+    """Runs `count` programs; growth is counted from after the first tenth, when caches are full."""
+    waiting: deque = deque()
+    marks = []
+    for number in range(count):
+        if number in (count // 10, count - 1):
+            while waiting:
+                waiting.popleft().result()
+            processes = below(os.getpid())
+            zygotes = [memory_mb(p) for p in processes[1:]]
+            marks.append((memory_mb(os.getpid()), max(zygotes), len(os.listdir("/proc/self/fd")), len(processes)))
+        waiting.append(executor.submit(work.next()))
+        if len(waiting) > 4 * _WINDOW:
+            waiting.popleft().result()
+    zombies = sum("\nState:\tZ" in Path(f"/proc/{p}/status").read_text() for p in below(os.getpid()))
+    first, last = marks
+    return {
+        "soak_runs": count,
+        "soak_parent_growth_mb": last[0] - first[0],
+        "soak_zygote_growth_mb": last[1] - first[1],
+        "soak_descriptors_growth": last[2] - first[2],
+        "soak_processes_growth": last[3] - first[3],
+        "soak_zombies": zombies,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    default = os.environ.get("AZR_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=default)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
+    parser.add_argument("--soak", type=int, default=0, help="programs to run in a row")
+    options = parser.parse_args()
+    work = Work(programs(options.data))
+    report: dict[str, float | str] = {}
+    part = options.seconds / 4
+    with Executor(ExecutorSettings(workers=1, timeout_s=5.0)) as one:
+        floors, rates = [], []
+        for _ in range(4):  # in turns, so that what else the machine does weighs on both alike
+            floors.append(floor(part, b'{"mode":"none"}'))
+            rates.append(throughput(one, work, part))
+        median, worst = latency(one, work, options.seconds)
+        report |= {"layers": one.layers, "submit_us": submit_us(one, work)}
+    rate, bare = statistics.mean(rates), statistics.mean(r for r, _ in floors)
+    report |= {
+        "runs_per_s_per_core": rate,
+        "floor_per_s": bare,
+        "floor_ratio": bare / rate,
+        "p50_ms": median,
+        "p99_ms": worst,
+        "floor_p50_ms": statistics.mean(m for _, m in floors),
+    }
+    for workers in sorted({2, os.cpu_count() or 1} - {1}):
+        with Executor(ExecutorSettings(workers=workers, timeout_s=5.0)) as several:
+            report[f"runs_per_s_{workers}_workers"] = throughput(several, work, options.seconds)
+    if options.soak:
+        with Executor(ExecutorSettings(timeout_s=5.0)) as long:
+            report |= soak(long, work, options.soak)
+    for name, value in report.items():
+        print(f"{name:28} {value if isinstance(value, str) else format(value, '10.2f')}")
+    print(json.dumps({name: round(v, 3) if isinstance(v, float) else v for name, v in report.items()}))
+
+
+if __name__ == "__main__":
+    main()

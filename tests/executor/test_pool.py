@@ -1,0 +1,289 @@
+"""The executor as a service: cheap to import and to ask, bounded, self-healing, and gone without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from azr_jax.executor import loop as loop_module
+from azr_jax.executor import pool
+from azr_jax.executor.jobs import Run, Validate, Verify
+from azr_jax.executor.pool import Executor, ExecutorSettings, WeakIsolation
+from azr_jax.executor.values import encode
+from azr_jax.tasks.types import Answer, InductionTask, Kind, Proposal, Triplet
+
+ROOT = Path(__file__).resolve().parents[2]
+TASK = Triplet("def f(x):\n    return x + 1", "1", "2", encode(2))
+
+
+def children(of: int) -> list[int]:
+    """The processes below one, all generations."""
+    table: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            table.setdefault(parent, []).append(int(entry.name))
+    found, todo = [], [of]
+    while todo:
+        below = table.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+def signal_all(executor: Executor, number: int) -> None:
+    """To every process of this one executor."""
+    for link in list(executor._loop._links):
+        for process in [link.process.pid, *children(link.process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
+
+def wait_until(true, seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.02)
+    return true()
+
+
+def test_importing_it_is_cheap_and_brings_no_jax():
+    script = "import sys, azr_jax.executor.pool; print(sorted({'jax', 'numpy', 'flax', 'asyncio'} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True).strip() == "[]"
+
+
+def test_the_report_is_one_line_that_names_the_layers(executor):
+    assert "\n" not in executor.layers
+    assert "seccomp" in executor.layers and "open to programs: nothing" in executor.layers
+
+
+def test_submit_is_quick(executor):
+    """Below 50 microseconds for the caller, at the median, with the executor at work meanwhile."""
+    jobs = [Run(f"def f():\n    return {n}", ("",)) for n in range(300)]
+    times, futures = [], []
+    for job in jobs:
+        began = time.perf_counter()
+        futures.append(executor.submit(job))
+        times.append(time.perf_counter() - began)
+    assert [f.result()[0].value for f in futures] == [str(n) for n in range(300)]
+    assert sorted(times)[len(times) // 2] < 50e-6
+
+
+def test_results_come_as_they_finish(executor):
+    slow = executor.submit(Run("def f():\n    for _ in range(10**7): pass\n    return 'slow'", ("",)))
+    fast = executor.submit(Run("def f():\n    return 'fast'", ("",)))
+    assert fast.result()[0].value == '"fast"'
+    assert not slow.done()
+    assert slow.result()[0].value == '"slow"'
+
+
+def test_equal_work_is_done_once(executor):
+    before = executor.stats()
+    job = Verify(Kind.ABDUCTION, TASK, Answer(Kind.ABDUCTION, "0 + 1"))
+    assert {f.result().score for f in [executor.submit(job) for _ in range(20)]} == {1.0}
+    after = executor.stats()
+    assert after["runs"] - before["runs"] == 1
+    assert after["cache_hits"] - before.get("cache_hits", 0) == 19
+
+
+def test_equal_text_in_another_place_is_other_work(executor):
+    """The same answer to another program, another input and another kind: nothing is taken from the wrong drawer."""
+    other = Triplet("def f(x):\n    return x + 2", "1", "3", encode(3))
+    same_answer = Answer(Kind.ABDUCTION, "1")
+    assert executor.submit(Verify(Kind.ABDUCTION, TASK, same_answer)).result().correct
+    assert executor.submit(Verify(Kind.ABDUCTION, other, same_answer)).result().correct
+    worse = Triplet(TASK.program, TASK.input, "9", encode(9))
+    assert not executor.submit(Verify(Kind.ABDUCTION, worse, same_answer)).result().correct
+    assert not executor.submit(Verify(Kind.DEDUCTION, TASK, Answer(Kind.DEDUCTION, "1"))).result().correct
+    first, second = executor.submit(Run(TASK.program, ("1", "True", "1.0", "'1'"))), Run(TASK.program, ("1.0",))
+    assert [o.value for o in first.result()] == ["2", "2", '{"f":"2.0"}', None]
+    assert executor.submit(second).result()[0].value == '{"f":"2.0"}'
+
+
+def test_the_queue_is_bounded_and_submit_waits():
+    settings = ExecutorSettings(workers=1, queue=4, timeout_s=5)
+    with Executor(settings) as small:
+        futures = []
+
+        def fill() -> None:
+            for n in range(12):
+                futures.append(small.submit(Run(f"def f():\n    for _ in range(10**6): pass\n    return {n}", ("",))))
+
+        filler = threading.Thread(target=fill)
+        filler.start()
+        most = 0
+        while filler.is_alive():
+            most = max(most, len(small.pending()))
+            time.sleep(0.005)
+        assert [f.result()[0].value for f in futures] == [str(n) for n in range(12)]
+        assert 3 <= most <= 4
+        assert small.stats()["submit_waits"] >= 1
+
+
+def test_a_killed_zygote_is_replaced_and_its_program_run_again():
+    with Executor(ExecutorSettings(workers=1, timeout_s=20)) as one:
+        future = one.submit(Run("def f():\n    s = 0\n    for i in range(2 * 10**7): s += i\n    return s", ("",)))
+        assert wait_until(lambda: "running" in " ".join(one.pending()))
+        time.sleep(0.1)
+        signal_all(one, signal.SIGKILL)
+        assert future.result()[0].value == str(sum(range(2 * 10**7)))
+        assert one.stats()["zygotes_replaced"] >= 1
+
+
+def test_a_program_whose_zygote_always_dies_is_judged_crashed():
+    with Executor(ExecutorSettings(workers=1, timeout_s=60)) as one:
+        future = one.submit(Run("def f():\n    while True: pass", ("",)))
+        while not future.done():
+            signal_all(one, signal.SIGKILL)
+            time.sleep(0.5)
+        assert future.result()[0].reason == "crashed"
+        assert one.submit(Run("def f():\n    return 1", ("",))).result()[0].value == "1"
+
+
+def test_a_stopped_zygote_is_replaced(monkeypatch):
+    monkeypatch.setattr("azr_jax.executor.link._GRACE_S", 0.5)
+    with Executor(ExecutorSettings(workers=1, timeout_s=0.5)) as one:
+        signal_all(one, signal.SIGSTOP)
+        assert one.submit(Run("def f():\n    return 1", ("",))).result()[0].value == "1"
+
+
+def test_close_leaves_no_process_and_no_descriptor():
+    descriptors = len(os.listdir("/proc/self/fd"))
+    before = set(children(os.getpid()))
+    running = Executor(ExecutorSettings(workers=2))
+    assert len(children(os.getpid())) > len(before)
+    stuck = running.submit(Run("def f():\n    while True: pass", ("",)))
+    time.sleep(0.2)
+    running.close()
+    with pytest.raises(RuntimeError):
+        stuck.result(timeout=1)
+    with pytest.raises(RuntimeError):
+        running.submit(Run("", ("",)))
+    running.close()
+    assert wait_until(lambda: set(children(os.getpid())) <= before)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_killed_trainer_leaves_no_process():
+    script = """
+        from azr_jax.executor.pool import *
+        from azr_jax.executor.jobs import Run
+        running = Executor(ExecutorSettings(workers=2, timeout_s=60))
+        futures = [running.submit(Run(f"def f():\\n    while {n + 1}: pass", ("",))) for n in range(2)]
+        import time; time.sleep(0.5); print("up", flush=True); time.sleep(60)
+    """
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert trainer.stdout is not None and trainer.stdout.readline() == "up\n"
+    below = children(trainer.pid)
+    assert len(below) >= 6
+    trainer.kill()
+    trainer.wait()
+    assert wait_until(lambda: not any(Path(f"/proc/{p}").exists() for p in below), 5)
+
+
+def test_without_namespaces_the_rest_still_holds():
+    """As in a container that forbids them: seccomp and Landlock hold everything that the probe asks about."""
+    with Executor(ExecutorSettings(workers=1, namespaces=False)) as running:
+        assert "pid" not in running.layers and "landlock" in running.layers
+        assert "open to programs: nothing" in running.layers
+        assert running.submit(Run("def f(x):\n    return x", ("1",))).result()[0].value == "1"
+        (outcome,) = running.submit(Run("def f():\n    return open('/etc/passwd').read()", ("",))).result()
+        assert outcome.error == "PermissionError"
+
+
+def test_below_the_minimum_it_refuses_unless_told_otherwise(monkeypatch):
+    monkeypatch.setattr(pool, "MINIMUM", ("layer nobody has",))
+    monkeypatch.setattr(loop_module.Link, "_greet", _greet_with_hole(loop_module.Link._greet))
+    with pytest.raises(WeakIsolation, match="allow_weak"):
+        Executor(ExecutorSettings(workers=1))
+    with Executor(ExecutorSettings(workers=1, allow_weak=True)) as weak:
+        assert "layer nobody has" in weak.layers
+
+
+def _greet_with_hole(real):
+    def greet(link):
+        real(link)
+        link.held = ["layer nobody has"]
+
+    return greet
+
+
+def test_settings_name_the_wrong_field():
+    with pytest.raises(ValueError, match=r"timeout_s: 0, .* above 0"):
+        ExecutorSettings(timeout_s=0)
+
+
+def test_state_between_calls_does_not_leak_into_verdicts(executor):
+    """A program that counts its calls gives each hidden input what a first call would give."""
+    program = "seen = []\ndef f(x):\n    seen.append(x)\n    return x * len(seen)"
+    proposal = Proposal(Kind.INDUCTION, program, ("1", "2", "3", "4", "5", "6"), "times how often")
+    task = executor.submit(Validate(proposal, shown=3)).result().task
+    assert isinstance(task, InductionTask) and task.outputs == ("1", "2", "3", "4", "5", "6")
+    for answer in (program, "def f(x):\n    return x"):
+        assert executor.submit(Verify(Kind.INDUCTION, task, Answer(Kind.INDUCTION, answer))).result().correct
+
+
+def test_induction_rewards(executor):
+    proposal = Proposal(Kind.INDUCTION, "def f(x):\n    return x % 4", tuple("0123456789"), "")
+    task = executor.submit(Validate(proposal)).result().task
+    half = Answer(Kind.INDUCTION, "def f(x):\n    return x % 4 if x < 7 else -1")
+    assert executor.submit(Verify(Kind.INDUCTION, task, half)).result().score == 0.0
+    assert executor.submit(Verify(Kind.INDUCTION, task, half, "fraction")).result().score == pytest.approx(2 / 5)
+
+
+def test_induction_drops_repeats_and_failures(executor):
+    proposal = Proposal(Kind.INDUCTION, "def f(x):\n    return 6 // x", ("1", "True", "1.0", "0", "2", " 2 ", "3"), "")
+    task = executor.submit(Validate(proposal)).result().task
+    assert task.inputs == ("1", "2", "3") and task.outputs == ("6", "3", "2") and task.shown == 1
+    constant = Proposal(Kind.INDUCTION, "def f(x):\n    return 1", ("1", "2", "3"), "")
+    assert executor.submit(Validate(constant)).result().reason == "all outputs equal"
+
+
+@pytest.mark.parametrize(
+    ("program", "given", "name"),
+    [
+        ("def f(x):\n    return 1 / x", "0", "ZeroDivisionError"),
+        ("def f(x):\n    return 1 / x", "1", "NoError"),
+        ("def f(x):\n    return object()", "1", "NoError"),
+        ("class Mine(Exception): pass\ndef f(x):\n    raise Mine(x)", "1", "Mine"),
+        ("def f(x):\n    assert x", "0", "AssertionError"),
+        ("def f(x):\n    return f(x)", "0", "RecursionError"),
+    ],
+)
+def test_errors(executor, program, given, name):
+    task = executor.submit(Validate(Proposal(Kind.ERROR, program, (given,)))).result().task
+    assert task.output == name
+    for answer, score in ((name, 1.0), (f" {name}\n", 1.0), ("Other", 0.0), (name.lower(), 0.0)):
+        assert executor.submit(Verify(Kind.ERROR, task, Answer(Kind.ERROR, answer))).result().score == score
+
+
+def test_an_exit_is_no_error(executor):
+    proposal = Proposal(Kind.ERROR, "def f():\n    raise SystemExit", ("",))
+    assert executor.submit(Validate(proposal)).result().reason == "exits"
+
+
+def test_a_slow_input_gets_the_whole_limit(executor):
+    """Three calls of 0.9 of the limit each: none of them is late, though all of them together are."""
+    program = "import time\ndef f(x):\n    time.sleep(1.6 if x < 3 else 0)\n    return x"
+    outcomes = executor.submit(Run(program, ("1", "2", "3"))).result()
+    assert [o.reason for o in outcomes] == ["ok", "ok", "ok"]
+
+
+def test_many_slow_inputs_do_not_hold_the_executor(executor):
+    began = time.monotonic()
+    proposal = Proposal(Kind.INDUCTION, "def f(x):\n    while x >= 0: pass", tuple("0123456789"), "")
+    assert executor.submit(Validate(proposal)).result().task is None
+    assert time.monotonic() - began < 4.5 * executor.settings.timeout_s
