@@ -1,0 +1,38 @@
+"""A model of a million parameters that knows only a small world of programs: self-play on two CPU cores, no network.
+
+    python -m azr_jax.main --config=configs/nano.py --workdir=/tmp/nano
+
+Two cores and 2 GB of memory. The base stands in azr_jax/nano/base, made by `python -m azr_jax.nano.pretrain`; it has
+learned the form of prompts and answers and a part of what the programs do. Prompts ask for as many references and
+inputs as that base has seen.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    c = base.get_config()
+    c.iterations = 150
+    c.batch_size = 16
+    c.model.name = str(Path(__file__).resolve().parents[1] / "azr_jax" / "nano" / "base")
+    c.model.dtype = "float32"
+    c.model.remat = "none"
+    c.tasks.prompt_style = "completion"
+    c.tasks.references = 2
+    c.tasks.induction_inputs = 6
+    c.tasks.induction_shown = 3
+    c.seeding.factor = 2
+    c.rollout.max_prompt_tokens = 256
+    c.rollout.max_new_tokens = 128
+    c.rollout.slots = 64
+    c.rollout.page_size = 32
+    c.rollout.decode_steps = 8
+    c.executor.timeout_s = 2.0
+    c.learner.lr = 1e-4
+    c.checkpoint.every = 50
+    c.monitor.sinks = ()
+    return c
