@@ -20,7 +20,7 @@ from azr_jax.models import smollm2
 from azr_jax.models.gguf_folder import Progress, UnsupportedGGUF
 from azr_jax.models.spec import PRESETS
 
-WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model"]
+WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 UNWANTED = ["original/*", "onnx/*", "runs/*"]  # second copies of the weights and training logs that some keep
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 HUB_ANSWERS_WITHIN_S = 5.0

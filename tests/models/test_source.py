@@ -1,0 +1,154 @@
+"""Where a model comes from: the order of the places, what a refusal says, and that none of it hangs."""
+
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from azr_jax.models import smollm2, source
+from azr_jax.models.source import ModelNotFound, default_cache, missing, resolve
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with an empty cache, no network, and a wheel path that leads nowhere."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv(smollm2.WHEEL_VARIABLE, str(tmp_path / "no.whl"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    return tmp_path
+
+
+def a_model(folder: Path, shards: tuple[str, ...] = ("model.safetensors",)) -> Path:
+    folder.mkdir(parents=True)
+    for file in ("config.json", "tokenizer.json", *shards):
+        (folder / file).write_text("{}")
+    return folder
+
+
+def cached(hub: Path, name: str) -> Path:
+    """The Hugging Face cache's own layout: a reference that names a snapshot."""
+    repository = hub / f"models--{name.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("c0ffee")
+    return repository / "snapshots" / "c0ffee"
+
+
+def test_a_local_folder_comes_first(nowhere: Path) -> None:
+    folder = a_model(nowhere / "mine")
+    assert resolve(str(folder)) == folder
+
+
+def test_a_home_folder_may_be_written_with_a_tilde(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(nowhere))
+    folder = a_model(nowhere / "mine")
+    assert resolve("~/mine") == folder
+
+
+def test_the_hugging_face_cache_needs_no_network(nowhere: Path) -> None:
+    folder = a_model(cached(nowhere / "hub", "someone/model"))
+    assert resolve("someone/model") == folder
+
+
+def test_a_download_that_was_cut_off_is_not_taken_for_a_model(nowhere: Path) -> None:
+    folder = a_model(cached(nowhere / "hub", "someone/model"), shards=("a.safetensors",))
+    index = {"weight_map": {"x": "a.safetensors", "y": "b.safetensors", "z": "b.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelNotFound, match=r"lacks 1 of 2 weight files \(b\.safetensors first\)"):
+        resolve("someone/model")
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [("config.json", "no config.json"), ("model.safetensors", "no *.safetensors"), ("tokenizer.json", "no tokenizer")],
+)
+def test_an_incomplete_folder_says_what_it_lacks(tmp_path: Path, file: str, said: str) -> None:
+    folder = a_model(tmp_path / "mine")
+    assert missing(folder) == ""
+    (folder / file).unlink()
+    assert said in missing(folder)
+
+
+def test_a_refusal_names_the_model_every_place_and_the_ways_out(nowhere: Path) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        resolve(smollm2.NAME)
+    said = str(caught.value)
+    assert said.startswith(f"{smollm2.NAME}: not found.")
+    for place in ("the folder", "Face cache: does not hold it", "hub: not asked, HF_HUB_OFFLINE", "no such file"):
+        assert place in said
+    for way in ("--config.model.name=", f"hf download {smollm2.NAME}", f"{smollm2.WHEEL_VARIABLE}="):
+        assert way in said
+
+
+def test_the_wheel_is_offered_for_its_own_model_only(nowhere: Path) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        resolve("Qwen/Qwen2.5-7B")
+    assert "wheel" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "a/b/c", "/not/there", "..", "white space/x"])
+def test_names_that_are_no_repository_are_refused_the_same_way(nowhere: Path, name: str) -> None:
+    with pytest.raises(ModelNotFound, match="not found"):
+        resolve(name)
+
+
+def test_a_hub_that_accepts_and_never_answers_costs_seconds(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes the connection and stays silent: the worst a network can do."""
+    monkeypatch.setattr(source, "HUB_ANSWERS_WITHIN_S", 0.3)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+    def never(name: str, timeout: float) -> None:
+        threading.Event().wait(30)
+
+    monkeypatch.setattr(huggingface_hub, "model_info", never)
+    start = time.monotonic()
+    with pytest.raises(ModelNotFound, match="hub: no answer within"):
+        resolve("someone/model")
+    assert time.monotonic() - start < 5
+
+
+def test_a_hub_without_network_says_why(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+    def refused(name: str, timeout: float) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub, "model_info", refused)
+    with pytest.raises(ModelNotFound, match=r"hub: gaierror: .*Name or service not known"):
+        resolve("someone/model")
+
+
+def test_the_hub_is_asked_for_weights_and_tokenizer_only(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda name, timeout: None)
+    asked = []
+
+    def download(name: str, **options: object) -> str:
+        if options.get("local_files_only"):
+            raise huggingface_hub.errors.LocalEntryNotFoundError("empty")
+        asked.append(options)
+        return str(a_model(nowhere / "downloaded"))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert resolve("someone/model") == nowhere / "downloaded"
+    (options,) = asked
+    kept = options["allow_patterns"]
+    assert "*.safetensors" in kept and not any(pattern.endswith((".bin", ".gguf", ".pth")) for pattern in kept)
+
+
+def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert default_cache() == Path("/somewhere/azr_jax")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert default_cache() == Path("/home/me/.cache/azr_jax")
+
+
+def test_an_unknown_random_preset_lists_the_known(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="random:huge: should be one of random:"):
+        resolve("random:huge", cache_dir=tmp_path)
