@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import huggingface_hub
+import huggingface_hub.constants
+import huggingface_hub.errors
 import pytest
 
 from azr_jax.models import smollm2, source
@@ -17,7 +19,6 @@ from azr_jax.models.source import ModelNotFound, default_cache, missing, resolve
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with an empty cache, no network, and a wheel path that leads nowhere."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv(smollm2.WHEEL_VARIABLE, str(tmp_path / "no.whl"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
