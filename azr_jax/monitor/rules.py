@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from statistics import fmean, median, pstdev
+from statistics import fmean, median
 
 Found = Iterator[tuple[str, str]]
 KEPT = 1_000  # iterations the rules can look back on
@@ -83,6 +83,12 @@ def repeats(text: str) -> bool:
     return len(tail) >= 200 and len(zlib.compress(tail)) < 0.12 * len(tail)
 
 
+def _deviation(values: Sequence[float]) -> float:
+    # statistics.pstdev reckons in exact fractions: right, and a hundred times slower.
+    mean = fmean(values)
+    return math.sqrt(fmean((value - mean) ** 2 for value in values))
+
+
 def _fell(history: History, name: str, share: float) -> str:
     """What was seen, if the latest mean lies a `share` below the best earlier one, and clearly so."""
     values = history.values(name)
@@ -91,7 +97,7 @@ def _fell(history: History, name: str, share: float) -> str:
         return ""
     best, now = max(earlier, key=fmean), values[-WINDOW:]
     # Of all windows: the best one was picked for being high, its own scatter says too little.
-    error = fmean(pstdev(window) for window in [*earlier, now]) * math.sqrt(2 / WINDOW)
+    error = fmean(_deviation(window) for window in [*earlier, now]) * math.sqrt(2 / WINDOW)
     drop = fmean(best) - fmean(now)
     clear = fmean(best) > 0 and drop > share * fmean(best) and drop > SIGMAS * error
     return f"fell from {fmean(best):.3g} to {fmean(now):.3g}, means of {WINDOW} iterations" if clear else ""

@@ -61,9 +61,12 @@ function frame(width, height, xs, low, high) {
   const first = xs[0], last = xs[xs.length - 1];
   const x = (v) => (last === first ? (PAD.left + width - PAD.right) / 2 : PAD.left + ((v - first) / (last - first)) * (width - PAD.left - PAD.right));
   const y = (v) => height - PAD.bottom - ((v - low) / (high - low)) * (height - PAD.top - PAD.bottom);
-  for (const t of ticks(low, high, 6)) {
+  const levels = ticks(low, high, 6);
+  // Neighbouring ticks must not read the same, however far from zero they lie.
+  const label = new Set(levels.map(short)).size === levels.length ? short : (t) => String(Number(t.toPrecision(6)));
+  for (const t of levels) {
     root.append(svg("line", { class: "axis", x1: PAD.left, x2: width - PAD.right, y1: y(t), y2: y(t) }));
-    root.append(svg("text", { x: PAD.left - 6, y: y(t) + 4, "text-anchor": "end" }, short(t)));
+    root.append(svg("text", { x: PAD.left - 6, y: y(t) + 4, "text-anchor": "end" }, label(t)));
   }
   const marks = last === first ? [first] : ticks(first, last, Math.max(2, Math.floor(width / 60))).filter(Number.isInteger);
   for (const t of marks) {
@@ -142,6 +145,9 @@ function lineChart({ title, note, xs, series, smooth = 1, zero = false, sparse =
       high = Math.min(high + span, Math.max(high, v + 1.96 * s.errors[i]));
     });
     if (zero) { low = Math.min(0, low); high = Math.max(0, high); }
+    const room = (high - low) * 0.04;
+    if (high > 0 || !zero) high += room;
+    if (!zero) low -= room;
     if (low === high) { const by = Math.abs(low) * 0.1 || 1; low -= by; high += by; }
     const { root, x, y } = frame(width, height, xs, low, high);
     root.setAttribute("aria-label", title);
@@ -196,6 +202,7 @@ function heatMap({ title, note, xs, bins, labels }) {
   box.draw = (width, height = 200) => {
     const columns = Math.min(xs.length, 160), per = xs.length / columns;
     const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": title });
+    root.setAttribute("shape-rendering", "crispEdges");
     const w = (width - PAD.left - PAD.right) / columns, h = (height - PAD.top - PAD.bottom) / bins.length;
     const centre = (i) => PAD.left + (i / per + 0.5) * w;
     bins.forEach((values, b) => {

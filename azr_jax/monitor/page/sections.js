@@ -78,7 +78,7 @@ function sections(run, smooth) {
       kinds("Mean solve rate of new tasks", "estimate/*/solve_rate/mean"), kinds("Tasks whose attempts all agree", "estimate/*/agree_rate"),
       ...each((kind) => {
         const { bins, rates } = histogram(run, kind);
-        return bins.length ? heatMap({ title: `Solve rates: ${kind}`, note: "share of this iteration's tasks at each solve rate; darker is more", xs: run.iterations, bins, labels: rates.map(short) }) : null;
+        return bins.length ? heatMap({ title: `Solve rates: ${kind}`, note: "share of this iteration's tasks at each solve rate; the fuller the colour, the more", xs: run.iterations, bins, labels: rates.map(short) }) : null;
       }),
       some("Groups whose rewards do not vary", [["groups", "advantage/flat_groups"], ["groups", "advantage/zero_groups"]], { zero: true }),
     ]],

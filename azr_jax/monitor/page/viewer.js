@@ -40,7 +40,7 @@ function viewer(run) {
     state: el("select", { id: "f-state" }, option("", "accepted and refused"), option("ok", "accepted"), option("no", "refused"), ...reasons.map((r) => option(`r:${r}`, `refused: ${visible(r)}`))),
     from: el("input", { id: "f-from", type: "number", value: 0, min: 0 }), to: el("input", { id: "f-to", type: "number", value: last, min: 0 }),
     low: el("input", { id: "f-low", type: "number", value: 0, min: 0, max: 1, step: 0.125 }), high: el("input", { id: "f-high", type: "number", value: 1, min: 0, max: 1, step: 0.125 }),
-    text: el("input", { id: "f-text", type: "search", placeholder: "text in program or completion" }),
+    text: el("input", { id: "f-text", type: "search", placeholder: "text in program or completion", size: 28 }),
   };
   const list = el("div", { class: "card list", id: "list" }), detail = el("div", { class: "card", id: "detail" }), count = el("p", { class: "note", id: "count" });
   const byId = new Map(tasks.filter((t) => t.task_id !== null).map((t) => [t.task_id, t]));
@@ -108,7 +108,7 @@ function taskParts(task) {
   const parts = [el("h3", {}, "Program"), highlighted(task.program)];
   if (task.inputs) {
     parts.push(el("h3", {}, "Message"), code(task.message ?? ""), el("h3", {}, "Cases"));
-    parts.push(el("div", { class: "scroll" }, el("table", {}, el("tr", {}, el("th", {}, "input"), el("th", {}, "output"), el("th", {}, "solver sees it")),
+    parts.push(el("div", { class: "scroll" }, el("table", {}, el("tr", {}, el("th", { class: "config" }, "input"), el("th", { class: "config" }, "output"), el("th", {}, "solver sees it")),
       ...task.inputs.map((input, i) => el("tr", {}, el("td", { class: "config" }, visible(input)), el("td", { class: "config" }, visible(task.outputs[i] ?? "")), el("td", {}, i < task.shown ? "yes" : "no"))))));
   } else parts.push(el("h3", {}, "Input"), code(task.input ?? ""), el("h3", {}, "Output"), code(task.output ?? ""));
   return parts;

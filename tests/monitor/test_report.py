@@ -1,0 +1,150 @@
+"""What goes into the report, before a browser sees it: series, samples within bounds, lineage, comparison, escaping."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import made_up_run
+import pytest
+
+from azr_jax.monitor import rundata, samples
+from azr_jax.monitor.jsonl import JsonLines
+from azr_jax.monitor.metrics import MetricsWriter
+from azr_jax.monitor.report import NothingToReport, build
+
+ROOT = Path(__file__).parents[2]
+
+
+def data_of(page):
+    """The JSON inside the page, as the browser would read it."""
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.S)[1])
+
+
+def test_a_run_becomes_columns_with_gaps_where_nothing_was_measured(tmp_path):
+    writer = MetricsWriter(tmp_path)
+    writer.write(1, {"a": 1.0}, {"time/play": 2.0})
+    writer.write(2, {"a": 3.0, "b": 0.123456789}, {})
+    (run,) = data_of(build([tmp_path], tmp_path / "out" / "report.html"))["runs"]
+    assert run["iterations"] == [1, 2]
+    assert run["series"] == {"a": [1.0, 3.0], "b": [None, 0.12346], "time/play": [2.0, None]}
+
+
+def test_long_runs_are_averaged_over_neighbours(tmp_path):
+    JsonLines(tmp_path / "metrics.jsonl").extend({"iteration": i, "a": float(i)} for i in range(1, 2_501))
+    run = rundata.read_run(tmp_path, tasks=10, max_bytes=1_000)
+    assert len(run["iterations"]) == 834  # three together, and one left over
+    assert run["iterations"][:2] == [3, 6]
+    assert run["series"]["a"][:2] == [2.0, 5.0]
+    assert run["iterations"][-1] == 2_500
+
+
+def test_a_folder_without_a_run_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(NothingToReport, match=r"holds no run: neither metrics\.jsonl nor config\.json"):
+        build([tmp_path / "nothing"], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_samples_keep_their_bounds_cover_the_run_and_stay_when_it_grows(tmp_path):
+    run = made_up_run.write(tmp_path / "run", 60, per_kind=8)
+    found = samples.sample(run, tasks=200, max_bytes=10_000_000)
+    assert (len(found["tasks"]), found["proposals"], found["solutions"]) == (200, 1_440, 1_440)
+    assert len({task["iteration"] for task in found["tasks"]}) > 50
+    accepted = sum(not task["refused"] for task in found["tasks"]) / 200
+    assert accepted > 0.7  # 0.6 of all are
+    small = samples.sample(run, tasks=200, max_bytes=100_000)
+    assert len(json.dumps(small["tasks"])) < 102_000
+
+    def key(task):
+        return task["iteration"], task["kind"], task["index"]
+
+    lines = (run / "records.jsonl").read_text().splitlines(keepends=True)
+    (run / "records.jsonl").write_text("".join(lines[: len(lines) // 2]))
+    earlier = samples.sample(run, tasks=100, max_bytes=10_000_000)
+    assert len({key(t) for t in earlier["tasks"]} & {key(t) for t in found["tasks"]}) > 40
+
+
+def test_a_task_finds_its_solutions_and_its_ancestors_down_to_the_seed(tmp_path):
+    records = []
+    for task_id, parents in ((1, [0]), (2, [1]), (3, [2, 77])):
+        rng = made_up_run.random.Random(3)
+        record = made_up_run.proposal(task_id, "deduction", 0, task_id, rng)
+        records.append({"iteration": task_id} | record | {"references": parents, "refused": ""})
+        records.append(
+            {"iteration": task_id, "role": "solve", "kind": "deduction", "task_id": task_id, "correct": True}
+        )
+    run = made_up_run.write(tmp_path / "run", 1)
+    (run / "records.jsonl").unlink()
+    JsonLines(run / "records.jsonl").extend(records)
+    found = samples.sample(run, tasks=10, max_bytes=1_000_000)
+    assert [task["task_id"] for task in found["tasks"]] == [1, 2, 3]
+    assert [len(task["solved"]) for task in found["tasks"]] == [1, 1, 1]
+    assert set(found["ancestors"]) == {0, 1, 2}  # 77 is nowhere: the page says so
+    assert found["ancestors"][0]["seed"] is True
+    assert found["ancestors"][0]["program"] == "def f(x):\n    return x"
+    assert found["ancestors"][2]["references"] == [1]
+
+
+def test_text_that_looks_like_a_record_does_not_confuse_the_scan(tmp_path):
+    record = made_up_run.proposal(1, "deduction", 0, 5, made_up_run.random.Random(3))
+    record["completion"] = '"task_id": 99, {"iteration": 1, "role": "solve", "task": null'
+    JsonLines(tmp_path / "records.jsonl").append({"iteration": 1} | record)
+    (task,) = samples.sample(tmp_path, tasks=5, max_bytes=100_000)["tasks"]
+    assert task["task_id"] == 5
+    assert task["completion"] == record["completion"]
+
+
+def test_long_texts_are_cut_and_say_how_long_they_were(tmp_path):
+    record = made_up_run.proposal(1, "deduction", 0, 5, made_up_run.random.Random(3)) | {"completion": "a" * 1_000_000}
+    JsonLines(tmp_path / "records.jsonl").append({"iteration": 1} | record)
+    (task,) = samples.sample(tmp_path, tasks=5, max_bytes=100_000)["tasks"]
+    assert task["completion"].endswith("[... cut: 1000000 characters in records.jsonl]")
+    assert len(task["completion"]) < 5_000
+
+
+def test_nothing_in_the_data_can_end_its_script_element(tmp_path):
+    run = made_up_run.write(tmp_path / "<i>run", 3, text="</script><!--<script>&amp;\x00\ud800\u2028")
+    page = build([run], tmp_path / "report.html")
+    text = page.read_text()
+    assert text.count("<script") == text.count("</script>") == 2
+    assert "<i>run" not in text
+    assert data_of(page)["runs"][0]["tasks"][0]["completion"].endswith("</script><!--<script>&amp;\x00\ud800\u2028")
+    outside = re.sub(r"https?://www\.w3\.org/2000/svg", "", text)
+    assert "http://" not in outside and "https://" not in outside
+
+
+def test_paired_differences_by_hand():
+    """Over the later half: differences 1, 3, 1, 3; two blocks of means 2 and 2, so no scatter between blocks."""
+    first = {"iterations": list(range(8)), "series": {"learner/entropy": [0.0] * 8, "learner/loss": [0.0] * 8}}
+    other = {
+        "iterations": list(range(8)),
+        "series": {"learner/entropy": [9, 9, 9, 9, 1, 3, 1, 3], "learner/loss": [1] * 8},
+    }
+    (row,) = rundata.paired(first, other)
+    assert (row["name"], row["n"], row["difference"], row["error"]) == ("learner/entropy", 4, 2.0, 0.0)
+
+
+def test_the_error_of_blocks_by_hand():
+    """Blocks (0, 0) and (2, 2): mean 1, deviation sqrt(2), standard error sqrt(2) / sqrt(2) = 1."""
+    mean, error = rundata.blocked([0, 0, 2, 2])
+    assert mean == 1.0
+    assert math.isclose(error, 1.0)
+    assert rundata.blocked([5.0]) == (5.0, None)
+
+
+def test_only_fields_that_differ_are_compared():
+    assert rundata.differing([{"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}]) == [("b", [2, 3]), ("c", ["-", 4])]
+
+
+def test_the_command_writes_a_file_and_says_how_large_it_is(tmp_path):
+    run = made_up_run.write(tmp_path / "run", 3)
+    command = [sys.executable, "-m", "azr_jax.report"]
+    done = subprocess.run([*command, f"--workdir={run}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r".*report\.html: \d+\.\d MB\n", done.stdout)
+    assert (run / "report.html").exists()
+    wrong = subprocess.run([*command, f"--workdir={tmp_path / 'no'}"], cwd=ROOT, capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: --workdir=")
+    assert wrong.stderr.count("\n") == 1
