@@ -31,7 +31,7 @@ from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.learner.checkpoint import Checkpointer
 from azr_jax.learner.optimizer import OptimizerSettings
 from azr_jax.learner.packing import Sample, pack
-from azr_jax.learner.step import LearnerSettings, TrainState, init_state, make_step
+from azr_jax.learner.step import LearnerSettings, init_state, make_step
 from azr_jax.learner.terms import Objective
 from azr_jax.models.hf import their_tensors
 from azr_jax.models.spec import ModelSpec, spec_from_config
@@ -42,8 +42,11 @@ from azr_jax.nano.world import LEVEL_SHARE, Known, execute, held_out, write
 from azr_jax.tasks.types import Kind, Role
 
 FLAGS = flags.FLAGS
+RECIPE = "recipe.json"  # in the folder: what the base was made from
 INPUTS = 10  # drawn for a program; FEWEST of them must work
 FEWEST = 6
+TOKENIZER_STEPS = 100  # whose texts its words are counted in
+SAVE_EVERY = 100  # steps
 # How often each text is drawn. Answers are short, and understanding programs is what they teach.
 TEXT_SHARE = {
     (Role.PROPOSE, Kind.DEDUCTION): 1,
@@ -145,10 +148,10 @@ def train(recipe: Recipe, spec: ModelSpec, known: Sequence[Known], tokenizer: To
         if done % 20 == 0:
             pace = (time.perf_counter() - started) / (done - begun)
             print(f"step {done}/{recipe.steps}  logprob {float(metrics['logprob']):.3f}  {pace:.2f} s/step", flush=True)
-        if done % 100 == 0 or done == recipe.steps:
+        if done % SAVE_EVERY == 0 or done == recipe.steps:
             checkpointer.save(done, state, {})
     checkpointer.close()
-    return _merged(graphdef, state)
+    return nnx.merge(graphdef, state.params)
 
 
 def write_folder(model: Transformer, config: dict, tokenizer: Tokenizer, out: Path) -> None:
@@ -162,27 +165,26 @@ def write_folder(model: Transformer, config: dict, tokenizer: Tokenizer, out: Pa
     tokens.save(tokenizer, out)
 
 
-def _merged(graphdef: nnx.GraphDef, state: TrainState) -> Transformer:
-    return nnx.merge(graphdef, state.params)
+def make(recipe: Recipe, out: Path, workdir: Path, workers: int) -> None:
+    """From the recipe to the folder, with what it took beside it."""
+    started = time.perf_counter()
+    with Executor(ExecutorSettings(workers=workers)) as executor:
+        known = corpus(recipe.seed, recipe.programs, executor)
+    print(f"{len(known)} programs in {time.perf_counter() - started:.0f} s", flush=True)
+    tokenizer = tokens.build(text for step in range(TOKENIZER_STEPS) for text in batch_texts(recipe, known, step))
+    config = config_of(recipe, tokenizer)
+    model = train(recipe, spec_from_config(config), known, tokenizer, workdir)
+    write_folder(model, config, tokenizer, out)
+    (out / RECIPE).write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+    print(f"{out}: {sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model)))} parameters")
+    print(f"{time.perf_counter() - started:.0f} s, {time.process_time():.0f} s of processor time")
 
 
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"arguments are flags, found {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells every file it touches
-    recipe = Recipe(seed=FLAGS.seed, steps=FLAGS.steps)
-    workdir = Path(FLAGS.workdir)
-    started = time.perf_counter()
-    with Executor(ExecutorSettings(workers=FLAGS.workers)) as executor:
-        known = corpus(recipe.seed, recipe.programs, executor)
-    generated = time.perf_counter() - started
-    print(f"{len(known)} programs in {generated:.0f} s", flush=True)
-    tokenizer = tokens.build(text for step in range(100) for text in batch_texts(recipe, known, step))
-    config = config_of(recipe, tokenizer)
-    model = train(recipe, spec_from_config(config), known, tokenizer, workdir)
-    write_folder(model, config, tokenizer, Path(FLAGS.out))
-    size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model)))
-    print(json.dumps(asdict(recipe) | {"parameters": size, "seconds": round(time.perf_counter() - started)}))
+    make(Recipe(seed=FLAGS.seed, steps=FLAGS.steps), Path(FLAGS.out), Path(FLAGS.workdir), FLAGS.workers)
 
 
 if __name__ == "__main__":
