@@ -27,6 +27,7 @@ from azr_jax.learner.lora import merged
 from azr_jax.learner.step import TrainState
 
 log = logging.getLogger(__name__)
+ARRAYS = ("params", "base", "learner")
 
 
 class CheckpointError(RuntimeError):
@@ -52,7 +53,10 @@ class Checkpointer:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, keep_period=keep_every or None, cleanup_tmp_directories=True
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        # Named here, so that a process that has saved nothing can read what another one saved.
+        handlers = {item: ocp.StandardCheckpointHandler() for item in ARRAYS}
+        handlers |= {item: ocp.JsonCheckpointHandler() for item in ("extra", "digests")}
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def save(self, iteration: int, state: TrainState, extra: dict[str, Any]) -> None:
         """Returns when the state may be donated again; the writing goes on behind. Waits for a save still under way.

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from azr_jax.learner.terms import Objective, Tokens, importance_weights, kl_estimate, old_logprobs
 
@@ -50,19 +49,19 @@ def of_tokens(objective: Objective, tokens: Tokens, aux: Metrics, segments: jax.
     return metrics
 
 
-def of_update(gradient: Any, updates: Any, params: Any) -> Metrics:
-    """The gradient's norm per block, and how large the update is beside the weights."""
-    metrics = {f"gradient/{name}": norm for name, norm in _norms(gradient).items()}
-    metrics["update/ratio"] = optax.tree.norm(updates) / optax.tree.norm(params)
-    return metrics
+def gradient_norms(gradient: Any) -> Metrics:
+    """`gradient/norm`, that of each block (the first part of the parameters' path), and of each layer.
 
-
-def _norms(tree: Any) -> Metrics:
-    """Norms by the first part of the parameters' path, and of each layer."""
-    blocks: dict[str, list[jax.Array]] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        blocks.setdefault(jax.tree_util.keystr(path[:1], simple=True), []).append(leaf)
-    norms = {name: optax.tree.norm(leaves) for name, leaves in blocks.items()}
-    for number in range(blocks["layers"][0].shape[0] if "layers" in blocks else 0):
-        norms[f"layers/{number:02d}"] = optax.tree.norm([leaf[number] for leaf in blocks["layers"]])
-    return norms
+    Every array is read once: its squares are summed per layer, and all norms come from those sums.
+    """
+    blocks: dict[str, jax.Array] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        name = jax.tree_util.keystr(path[:1], simple=True)
+        axes = tuple(range(1, leaf.ndim)) if name == "layers" else None
+        squares = jnp.square(leaf).sum(axes)
+        blocks[name] = blocks[name] + squares if name in blocks else squares
+    sums = {name: block.sum() for name, block in blocks.items()}
+    sums["norm"] = jnp.stack(list(sums.values())).sum()
+    layers = blocks.get("layers", jnp.zeros(0))
+    sums |= {f"layers/{number:02d}": layers[number] for number in range(layers.size)}
+    return {f"gradient/{name}": jnp.sqrt(square) for name, square in sums.items()}

@@ -81,7 +81,8 @@ def make_step(graphdef: Any, settings: LearnerSettings) -> Step:
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         weights_MxRxT = token_weights(settings.loss, batch.lengths)
         loss, gradient, aux = summed(state.params, state.base, batch, weights_MxRxT)
-        norm = optax.tree.norm(gradient)
+        norms = measures.gradient_norms(gradient)
+        norm = norms["gradient/norm"]
         good = jnp.isfinite(norm) & jnp.isfinite(loss)
         scale = jnp.minimum(1.0, settings.grad_clip / norm)
         updates, moments = optimizer.update(jax.tree.map(lambda g: g * scale, gradient), state.optimizer, state.params)
@@ -98,8 +99,7 @@ def make_step(graphdef: Any, settings: LearnerSettings) -> Step:
             bad_steps=state.bad_steps + ~good,
         )
         metrics = measures.of_tokens(settings.objective, _tokens(batch, weights_MxRxT), aux, batch.segments)
-        metrics |= measures.of_update(gradient, updates, state.params)
-        metrics |= {"loss": loss, "gradient/norm": norm}
+        metrics |= norms | {"loss": loss, "update/ratio": optax.tree.norm(updates) / optax.tree.norm(state.params)}
         metrics |= {"steps/taken": after.step, "steps/bad": after.bad_steps, "steps/bad_in_row": after.bad_in_row}
         return after, metrics
 
