@@ -87,7 +87,7 @@ function legend(series, square) {
 function card(title, note, series, square) {
   const box = el("div", { class: "card chart" }, el("h3", {}, title));
   if (note) box.append(el("p", { class: "note" }, note));
-  if (series && (series.length > 1 || square)) box.append(legend(series, square));
+  if (series) box.append(legend(series, square));
   return box;
 }
 
@@ -131,24 +131,26 @@ function band(xs, values, errors, x, y, low, high) {
 }
 
 // series: [{label, color, values, errors?}] over the iterations xs.
-function lineChart({ title, note, xs, series, smooth = 1, zero = false, sparse = false }) {
-  const box = card(title, note, series);
+function lineChart({ title, note, xs, series, smooth = 1, zero = false, sparse = false, several = false, share = false }) {
+  const box = card(title, note, several || series.length > 1 ? series : null);
   const shown = series.map((s) => ({ ...s, ...smoothed(s.values, s.errors, sparse ? 1 : smooth), raw: s.values }));
   box.draw = (width, height = 200) => {
     const all = shown.flatMap((s) => s.values).filter((v) => v !== null);
     let low = Math.min(...all), high = Math.max(...all);
-    // Bands may reach a little beyond the curves; wide ones must not flatten what there is to see.
+    // A flat curve gets some height. Bands are shown whole for shares; elsewhere they must not flatten the curves.
+    const span = Math.max(high - low, 0.1 * Math.max(Math.abs(low), Math.abs(high))) || 0.2;
+    if (low === high) { low -= span / 2; high += span / 2; }
+    const [least, most] = share ? [0, 1] : [low - 0.5 * span, high + 0.5 * span];
     for (const s of shown) if (s.errors) s.values.forEach((v, i) => {
       if (v === null || s.errors[i] === null) return;
-      const span = Math.max(high - low, 1e-9) * 0.3;
-      low = Math.max(low - span, Math.min(low, v - 1.96 * s.errors[i]));
-      high = Math.min(high + span, Math.max(high, v + 1.96 * s.errors[i]));
+      low = Math.max(least, Math.min(low, v - 1.96 * s.errors[i]));
+      high = Math.min(most, Math.max(high, v + 1.96 * s.errors[i]));
     });
     if (zero) { low = Math.min(0, low); high = Math.max(0, high); }
     const room = (high - low) * 0.04;
     if (high > 0 || !zero) high += room;
     if (!zero) low -= room;
-    if (low === high) { const by = Math.abs(low) * 0.1 || 1; low -= by; high += by; }
+    if (share) { low = Math.max(0, low); high = Math.min(1, high); }  // nothing lies beyond all or none
     const { root, x, y } = frame(width, height, xs, low, high);
     root.setAttribute("aria-label", title);
     for (const s of shown) {
@@ -204,6 +206,7 @@ function heatMap({ title, note, xs, bins, labels }) {
     const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": title });
     root.setAttribute("shape-rendering", "crispEdges");
     const w = (width - PAD.left - PAD.right) / columns, h = (height - PAD.top - PAD.bottom) / bins.length;
+    const edge = (c) => Math.round(PAD.left + c * w);  // whole pixels: neither seams nor overlaps
     const centre = (i) => PAD.left + (i / per + 0.5) * w;
     bins.forEach((values, b) => {
       const top = height - PAD.bottom - (b + 1) * h;
@@ -212,7 +215,7 @@ function heatMap({ title, note, xs, bins, labels }) {
         const part = values.slice(Math.floor(c * per), Math.max(Math.floor(c * per) + 1, Math.floor((c + 1) * per))).filter((v) => v !== null);
         const mean = part.length ? part.reduce((a, v) => a + v, 0) / part.length : 0;
         // The root makes rare bins visible beside the two ends, where most tasks lie.
-        if (mean > 0) root.append(svg("rect", { x: PAD.left + c * w, y: top, width: w + 0.4, height: h - 1, fill: "var(--c0)", "fill-opacity": Math.sqrt(mean).toFixed(3) }));
+        if (mean > 0) root.append(svg("rect", { x: edge(c), y: top, width: edge(c + 1) - edge(c), height: h - 1, fill: "var(--c0)", "fill-opacity": Math.sqrt(mean).toFixed(3) }));
       }
     });
     const last = xs.length - 1;

@@ -8,6 +8,8 @@ const kindColor = (kind) => color(Math.max(0, KINDS.indexOf(kind)));
 const has = (run, name) => name in run.series;
 const namesLike = (run, pattern) => Object.keys(run.series).filter((name) => pattern.test(name));
 
+const SHARE = /\/(valid_rate|accuracy|format_error_rate|clipped|duplicate_rate|agree_rate|repeats|solve_rate\/mean|occupancy)$/;
+
 function batch(run) { return Number(run.config.batch_size) || null; }
 
 // The standard error of a mean, from what the run wrote down beside it; null where nothing tells it.
@@ -43,7 +45,7 @@ function histogram(run, kind) {
 function line(run, smooth, title, named, options = {}) {
   const series = named.filter(([, name]) => has(run, name)).map(([label, name, paint], i) => (
     { label, color: paint ?? color(i), values: run.series[name], errors: options.plain ? null : standardErrors(run, name) }));
-  return series.length ? lineChart({ title, xs: run.iterations, series, smooth, ...options }) : null;
+  return series.length ? lineChart({ title, xs: run.iterations, series, smooth, several: new Set(named.map(([label]) => label)).size > 1, share: named.every(([, name]) => SHARE.test(name)), ...options }) : null;
 }
 
 const perKind = (run, smooth, title, pattern, options) =>
