@@ -49,13 +49,19 @@ def sample(workdir: Path, *, tasks: int, max_bytes: int) -> dict[str, Any]:
         for _, offset in sorted(index.chosen, reverse=True):
             item = _item(_parse(file, offset))
             item["solved"] = [_solution(_parse(file, at)) for at in index.solved.get(item.get("task_id") or -1, ())]
-            size += len(json.dumps(item))
+            size += size_in_page(item)
             if size > max_bytes:
                 break
             shown.append(item)
         ancestors = _ancestors(shown, index, file, workdir / "buffers", max_bytes // 4)
     shown.sort(key=lambda item: (item["iteration"], item["kind"], item.get("index", 0)))
     return {"tasks": shown, "ancestors": ancestors, "proposals": index.proposals, "solutions": index.solutions}
+
+
+def size_in_page(value: Any) -> int:
+    """Bytes of this value in the report, where `<`, `>` and `&` take six each (report.py)."""
+    text = json.dumps(value)
+    return len(text) + 5 * sum(text.count(c) for c in "<>&")
 
 
 def _scan(path: Path, tasks: int) -> Index:
@@ -146,7 +152,7 @@ def _ancestors(
         # Tasks of the run are in its records; seeds, and what a fork brought along, only in the buffers.
         found = {i: _stub(_parse(file, index.proposed[i])) for i in sorted(wanted) if i in index.proposed}
         found |= _from_buffers(buffers, wanted - set(found))
-        size += len(json.dumps(found))
+        size += size_in_page(found)
         if size > max_bytes:
             break
         stubs |= found

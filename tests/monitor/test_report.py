@@ -10,10 +10,12 @@ from pathlib import Path
 import made_up_run
 import pytest
 
-from azr_jax.monitor import rundata, samples
+from azr_jax.monitor import report, rundata, samples
 from azr_jax.monitor.jsonl import JsonLines
 from azr_jax.monitor.metrics import MetricsWriter
+from azr_jax.monitor.records import RecordWriter
 from azr_jax.monitor.report import NothingToReport, build
+from azr_jax.monitor.system import system_metrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,6 +104,42 @@ def test_long_texts_are_cut_and_say_how_long_they_were(tmp_path):
     (task,) = samples.sample(tmp_path, tasks=5, max_bytes=100_000)["tasks"]
     assert task["completion"].endswith("[... cut: 1000000 characters in records.jsonl]")
     assert len(task["completion"]) < 5_000
+
+
+def test_text_that_grows_when_escaped_does_not_grow_the_report_beyond_its_bound(tmp_path):
+    run = made_up_run.write(tmp_path / "run", 20, text="<" * 3_000)
+    bound = 300_000
+    found = samples.sample(run, tasks=1_000, max_bytes=bound)
+    assert found["tasks"]
+    assert len(report._json_for_html(found["tasks"])) <= bound
+
+
+def test_what_could_not_be_computed_is_shown_as_missing(tmp_path):
+    record = made_up_run.proposal(1, "deduction", 0, 5, made_up_run.random.Random(3)) | {"advantage": math.nan}
+    RecordWriter(tmp_path).write(1, [record])
+    (task,) = samples.sample(tmp_path, tasks=5, max_bytes=100_000)["tasks"]
+    assert task["advantage"] is None
+
+
+def test_alarms_of_the_past_are_in_the_report(tmp_path):
+    rows = [{"iteration": i, "learner/gap/mean": 0.01 if i < 20 else 1.0} for i in range(1, 41)]
+    JsonLines(tmp_path / "metrics.jsonl").extend(rows)
+    (alarm,) = data_of(build([tmp_path], tmp_path / "report.html"))["runs"][0]["alarms"]
+    assert (alarm["rule"], alarm["subject"]) == ("sampler_gap", "learner/gap/mean")
+    assert 20 <= alarm["iteration"] < 30
+
+
+def test_it_can_be_written_by_another_process_while_the_run_goes_on(tmp_path):
+    run = made_up_run.write(tmp_path / "run", 3)
+    assert report.build_in_background(run).wait(timeout=60) == 0
+    assert len(data_of(run / "report.html")["runs"][0]["iterations"]) == 3
+
+
+def test_memory_of_the_process_is_measured():
+    before = system_metrics()["system/rss_mb"]
+    held = bytearray(200_000_000)
+    assert 150 < system_metrics()["system/rss_mb"] - before < 300
+    assert len(held) == 200_000_000
 
 
 def test_nothing_in_the_data_can_end_its_script_element(tmp_path):
