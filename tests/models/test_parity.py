@@ -82,9 +82,11 @@ def test_unknown_remat_is_named(tmp_path):
 
 
 def test_bfloat16_compute_stays_near_and_gives_float32_logits(model):
+    # Eight bits of mantissa through three layers of large random weights: a few percent on average.
     near = jax.jit(lambda model: logits(model, TOKENS, dtype=jnp.bfloat16))(model)
+    exact = np.asarray(jax.jit(logits)(model, TOKENS))
     assert near.dtype == jnp.float32
-    assert 0 < worst(near, np.asarray(jax.jit(logits)(model, TOKENS))) < 0.06
+    assert 0 < np.sqrt(np.mean((near - exact) ** 2) / np.mean(exact**2)) < 0.05
 
 
 def test_live_logits_of_transformers(case, tmp_path):
