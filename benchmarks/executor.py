@@ -12,6 +12,7 @@ JSON. Compare ratios, not rates: both halves run in turns on the same machine.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
@@ -39,20 +40,32 @@ def programs(folder: Path) -> list[tuple[str, str]]:
     return [(program, given) for program, given in found if "numpy" not in program and "cv2" not in program]
 
 
-def floor(seconds: float, body: bytes) -> tuple[float, float]:
-    """Runs a second and milliseconds of a fork that does nothing, asked for one after the other."""
+def cpu_s() -> float:
+    """Processor time of this process and of all below it, their ended children included."""
+    ticks = 0
+    for process in below(os.getpid()):
+        with contextlib.suppress(OSError):  # a child that has just ended: it counts with its zygote
+            times = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:15]
+            ticks += sum(map(int, times if process != os.getpid() else times[:2]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def floor(seconds: float, body: bytes) -> tuple[float, float, float]:
+    """Runs a second, milliseconds and processor seconds per run of a fork that does nothing, one after the other."""
     link = Link(1, 512, empty=True)
     while not link.ready:
         link.receive()
     times = []
+    used = cpu_s()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         began = time.perf_counter()
         link.send(Request(body, 1, 10.0))
         link.receive()
         times.append(time.perf_counter() - began)
+    used = cpu_s() - used
     link.kill()
-    return len(times) / sum(times), 1e3 * statistics.median(times)
+    return len(times) / sum(times), 1e3 * statistics.median(times), used / len(times)
 
 
 class Work:
@@ -68,18 +81,18 @@ class Work:
         return Run(f"{program}\n# {self._number}", (given,))
 
 
-def throughput(executor: Executor, work: Work, seconds: float) -> float:
-    """Runs a second with the window always full."""
+def throughput(executor: Executor, work: Work, seconds: float) -> tuple[float, float]:
+    """Runs a second with the window always full, and processor seconds per run, this process's part included."""
     waiting = deque(executor.submit(work.next()) for _ in range(_WINDOW))
-    count, began = 0, time.perf_counter()
+    count, began, used = 0, time.perf_counter(), cpu_s()
     while time.perf_counter() - began < seconds:
         waiting.popleft().result()
         waiting.append(executor.submit(work.next()))
         count += 1
-    rate = count / (time.perf_counter() - began)
+    rate, used = count / (time.perf_counter() - began), (cpu_s() - used) / count
     for future in waiting:
         future.result()
-    return rate
+    return rate, used
 
 
 def latency(executor: Executor, work: Work, seconds: float) -> tuple[float, float]:
@@ -170,18 +183,21 @@ def main() -> None:
             rates.append(throughput(one, work, part))
         median, worst = latency(one, work, options.seconds)
         report |= {"layers": one.layers, "submit_us": submit_us(one, work)}
-    rate, bare = statistics.mean(rates), statistics.mean(r for r, _ in floors)
+    (rate, cost), (bare, bare_ms, bare_cost) = (list(map(statistics.mean, zip(*m))) for m in (rates, floors))
     report |= {
         "runs_per_s_per_core": rate,
         "floor_per_s": bare,
         "floor_ratio": bare / rate,
         "p50_ms": median,
         "p99_ms": worst,
-        "floor_p50_ms": statistics.mean(m for _, m in floors),
+        "floor_p50_ms": bare_ms,
+        "cpu_ms_per_run": 1e3 * cost,
+        "floor_cpu_ms": 1e3 * bare_cost,
+        "cpu_ratio": cost / bare_cost,
     }
     for workers in sorted({2, os.cpu_count() or 1} - {1}):
         with Executor(ExecutorSettings(workers=workers, timeout_s=5.0)) as several:
-            report[f"runs_per_s_{workers}_workers"] = throughput(several, work, options.seconds)
+            report[f"runs_per_s_{workers}_workers"] = throughput(several, work, options.seconds)[0]
     if options.soak:
         with Executor(ExecutorSettings(timeout_s=5.0)) as long:
             report |= soak(long, work, options.soak)

@@ -41,7 +41,7 @@ _PRELOADED = (
 
 
 def _preload() -> dict[str, Any]:
-    """Imports what programs use, warms the compiler, and gives the names that answers may use."""
+    """Imports what programs use, and gives the names that answers may use."""
     modules = {name: __import__(name) for name in _PRELOADED}
     names: dict[str, Any] = {n: m for n, m in modules.items() if "." not in n}
     for source, wanted in (
@@ -51,9 +51,9 @@ def _preload() -> dict[str, Any]:
         ("datetime", "date timedelta"),
     ):
         names |= {n: getattr(modules[source], n) for n in wanted.split()}
-    space: dict[str, Any] = {}
-    exec(compile("def f(x: int = 1):\n    return [str(y) for y in range(x)]\nf(3)\n", "warm", "exec"), space)
-    return names | {"inf": float("inf"), "nan": float("nan")}
+    names |= {"inf": float("inf"), "nan": float("nan")}
+    child.warm_up(names)
+    return names
 
 
 def main() -> NoReturn:
