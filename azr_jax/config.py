@@ -20,6 +20,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from azr_jax.monitor.rules import RULES as ALARMS
+
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "buffer.evict": "oldest_first",
@@ -166,6 +168,7 @@ RULES: dict[str, Rule] = {
     "checkpoint.keep": integer(1),
     "monitor.sinks": some_of("tensorboard", "wandb", "trackio", empty=True),
     "monitor.report_every": integer(0),
+    "monitor.stop_on": some_of("any", *(alarm.name for alarm in ALARMS), empty=True),
 }
 
 

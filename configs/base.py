@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     c.tasks.induction_inputs = 10  # inputs asked for in an induction proposal
     c.tasks.induction_shown = 5  # input/output pairs the solver sees; the others judge its program
     c.tasks.induction_reward = "binary"  # binary (all hidden pairs) | fraction (share of hidden pairs)
-    c.tasks.strip_comments = True  # remove comments and docstrings from the programs shown in prompts
+    c.tasks.strip_comments = False  # True: remove comments and docstrings from the programs shown in prompts
 
     c.seeding = ConfigDict()
     c.seeding.factor = 4  # S: every buffer is filled to S x batch_size before training
@@ -100,4 +100,5 @@ def get_config() -> ConfigDict:
     c.monitor = ConfigDict()
     c.monitor.sinks = ("tensorboard",)  # beside metrics.jsonl: tensorboard, wandb, trackio
     c.monitor.report_every = 10  # iterations between two writings of report.html; 0: only at the end
+    c.monitor.stop_on = ()  # alarms that end the run, by name; `any` for all of them
     return c

@@ -7,6 +7,7 @@ sampled depends on seed and iteration alone, so the run that goes on is the run 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +21,13 @@ from azr_jax import config as configs
 from azr_jax.config import ConfigError
 from azr_jax.learner.packing import pack, padding_share
 from azr_jax.monitor.console import Console, log_to_file
+from azr_jax.monitor.health import Health, HealthSettings
 from azr_jax.monitor.metrics import MetricsWriter
 from azr_jax.monitor.records import RecordWriter
+from azr_jax.monitor.report import build as build_report
+from azr_jax.monitor.report import build_in_background
+from azr_jax.monitor.rundata import read_rows
+from azr_jax.monitor.system import system_metrics
 from azr_jax.selfplay import scoring, telling
 from azr_jax.selfplay.build import Run, build
 from azr_jax.selfplay.iteration import Iteration
@@ -41,7 +47,7 @@ def train(config: ConfigDict, workdir: str, *, recipe: str, again: str, fork_fro
     """
     base, _ = configs.load(str(BASE), {})
     folder = open_workdir(workdir, config, base)
-    absl.logging.set_stderrthreshold("warning")  # the console is for people; the rest goes to logs/
+    absl.logging.get_absl_handler().setLevel(logging.WARNING)  # the console is for people; the rest goes to logs/
     log_to_file(folder)
     console = Console()
     console.message(telling.opening(config, base, recipe, folder))
@@ -61,6 +67,7 @@ class Training:
         extra = self._restore(Path(fork_from) if fork_from else None)
         self.metrics = MetricsWriter(run.workdir, run.config.monitor.sinks, extra.get("metrics"))
         self.records = RecordWriter(run.workdir, extra.get("records", 0))
+        self.health = Health(HealthSettings(stop_on=tuple(run.config.monitor.stop_on)), past=read_rows(run.workdir))
 
     def go(self, again: str) -> None:
         self._hand_weights_over()
@@ -72,6 +79,8 @@ class Training:
             self._one(self.iteration + 1)
         self.run.checkpointer.wait()
         self.metrics.close()
+        if self.iteration:
+            build_report([self.run.workdir], self.run.workdir / "report.html")
         self.console.message(telling.closing(self.run.workdir, self.iteration, last, again))
 
     # --- one iteration
@@ -84,11 +93,13 @@ class Training:
         learned = self._learn(played)
         clock.append(time.perf_counter())
         self.iteration = number
-        self._hand_weights_over()
         self._write_down(played, learned, {"play": clock[1] - clock[0], "update": clock[2] - clock[1]})
-        every, last = self.run.config.checkpoint.every, self.run.config.iterations
-        if number % every == 0 or number == last or self.stop.asked:
+        self._hand_weights_over()
+        c = self.run.config
+        if number % c.checkpoint.every == 0 or number == c.iterations or self.stop.asked:
             self._save()
+        if c.monitor.report_every and number % c.monitor.report_every == 0:
+            build_in_background(self.run.workdir)
 
     def _play(self, number: int) -> Played:
         with self.console.stages(f"iteration {number}") as show:
@@ -124,12 +135,20 @@ class Training:
         timings["time/waiting_for_executor"] = played.waited_s
         timings |= {f"engine/{name}": value for name, value in self.run.engine.metrics().items()}
         timings |= {f"executor/{name}": value for name, value in self.run.executor.stats().items()}
+        timings |= system_metrics()
+        alarms = self.health.check(played.iteration, numbers | timings)
+        timings |= self.health.metrics()
         self.metrics.write(played.iteration, numbers, timings)
         self.records.write(played.iteration, telling.records(played))
         self.console.table(*telling.iteration_table(played, self.run.config.iterations, numbers, timings))
         example = telling.example(played)
         if example:
             self.console.task(*example)
+        for alarm in alarms:
+            self.console.alarm(alarm.rule, str(alarm))
+        if self.health.stop is not None:
+            self.console.message(f"monitor.stop_on: {self.health.stop} asks to end the run")
+            self.stop.asked = True
 
     # --- before and after
 

@@ -115,12 +115,18 @@ def test_think_opens_the_reasoning_and_ends_with_the_answer():
 
 
 def test_chat_is_messages_that_take_turns_and_end_with_the_user():
-    prompt = propose(Kind.DEDUCTION, [reference(1), reference(2)], style="chat")
+    prompt = propose(Kind.DEDUCTION, [reference(1), reference(2), reference(3)], style="chat")
     assert prompt.text == ""
-    assert [message["role"] for message in prompt.messages] == ["user", "assistant", "user", "assistant", "user"]
-    assert prompt.render(lambda messages: f"<{len(messages)}>") == "<5>" + prompt.prefix
+    assert [message["role"] for message in prompt.messages] == ["user", "assistant"] * 3 + ["user"]
+    assert prompt.render(lambda messages: f"<{len(messages)}>") == "<7>" + prompt.prefix
     with pytest.raises(ValueError, match="needs the model's chat template"):
         prompt.render()
+
+
+def test_chat_has_worked_proposals_for_turns_where_references_are_too_few():
+    alone = propose(Kind.DEDUCTION, [reference(1)], style="chat").messages
+    assert [message["role"] for message in alone] == ["user", "assistant"] * 3 + ["user"]
+    assert reference(1).program in alone[1]["content"] and EXAMPLE_PROGRAM in alone[3]["content"]
 
 
 @pytest.mark.parametrize("kind", TRIPLET_KINDS)
