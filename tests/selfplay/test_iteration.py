@@ -1,0 +1,164 @@
+"""Whole iterations played by a script, with the real executor and the real buffers; every number derived by hand."""
+
+import math
+
+import pytest
+
+from azr_jax.executor.jobs import Validate
+from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.selfplay import scoring
+from azr_jax.selfplay.iteration import Iteration, PlaySettings
+from azr_jax.selfplay.measures import measure
+from azr_jax.selfplay.proposing import Proposer
+from azr_jax.selfplay.streams import Streams
+from azr_jax.tasks.buffers import Buffers
+from azr_jax.tasks.rewards import PRESETS
+from azr_jax.tasks.types import FormatError, Kind, Proposal, Role
+from tests.selfplay.scripted import ScriptedEngine, asker
+
+ADD = "def f(a, b):\n    return a + b"
+HELLO = "def f(x):\n    return x"
+
+
+@pytest.fixture(scope="module")
+def executor():
+    with Executor(ExecutorSettings(workers=1, timeout_s=5.0)) as running:
+        yield running
+
+
+def play(executor, kinds, script, *, batch=2, estimates=2, seeds=((HELLO, "'Hello'"),), pairs=()):
+    buffers = Buffers(kinds)
+    for program, given in seeds:
+        for kind in kinds:
+            if kind != Kind.INDUCTION:
+                task = executor.submit(Validate(Proposal(kind, program, (given,)))).result().task
+                buffers[kind].append(task, iteration=0, seed=True)
+    for program, inputs in pairs:
+        task = executor.submit(Validate(Proposal(Kind.INDUCTION, program, inputs, "m"), shown=2)).result().task
+        buffers[Kind.INDUCTION].append(task, iteration=0, seed=True)
+    engine = ScriptedEngine(script)
+    proposer = Proposer(asker(), Streams(engine, executor), buffers, references=1, reference_sampling="uniform", shown=2)
+    settings = PlaySettings(0, tuple(kinds), batch, estimates, "binary", "max_new")
+    return Iteration(1, settings, proposer).play(), buffers, engine
+
+
+def deduction_script(prompt: str, sample: int) -> str:
+    """Two proposals, told apart by nothing but their order; attempts at ADD are right for sample 0 alone."""
+    if prompt.endswith("```python\ndef f("):
+        return next(deduction_script.proposals)
+    if "return a + b" in prompt:
+        return "3\n```" if sample == 0 else "4\n```"
+    return "no block here" if "```output" not in prompt[-12:] else "'Hello'\n```"
+
+
+def test_deduction_rewards_and_advantages_are_those_of_the_paper(executor):
+    # The scripted engine answers the latest request first: proposal 1 is the valid one, proposal 0 is not.
+    deduction_script.proposals = iter(["a, b):\n    return a + b\n```\n```input\n1, 2\n```", "x):\n    return x\n```"])
+    played, buffers, _ = play(executor, [Kind.DEDUCTION], deduction_script)
+    bad, good = played.proposed[Kind.DEDUCTION]
+    assert isinstance(bad.proposal, FormatError) and good.task.program == ADD and good.task.output == "3"
+    assert [attempt.correct for attempt in good.attempts] == [True, False] and good.solve_rate == 0.5
+    assert [entry.task.program for entry in buffers[Kind.DEDUCTION]] == [HELLO, ADD]
+    assert next(e for e in buffers[Kind.DEDUCTION] if e.id == good.entry_id).solve_rate == 0.5
+
+    scoring.reward(played, PRESETS["paper"])
+    # Proposer: -1 without an input block; 1 - 0.5 for the other. Solver: one answer each, both right.
+    assert [p.reward for p in played.proposed[Kind.DEDUCTION]] == [-1.0, 0.5]
+    assert sorted(s.reward for s in played.solved[Kind.DEDUCTION]) == [1.0, 1.0]
+
+    chosen = scoring.trained_on(played, proposer=True, estimates=False)
+    assert [role for role, _ in chosen] == [Role.PROPOSE] * 2 + [Role.SOLVE] * 2
+    # Proposer: mean -0.25, deviation 0.75. Solver: no variance, so nothing to learn, and it is counted.
+    assert scoring.advise(chosen, "trr", "sequence") == 1
+    assert [item.advantage for _, item in chosen] == pytest.approx([-1.0, 1.0, 0.0, 0.0])
+
+    numbers = measure(played, buffers)
+    assert numbers["propose/deduction/valid_rate"] == 0.5
+    assert numbers["propose/deduction/refused/no input block"] == 0.5
+    assert numbers["estimate/deduction/solve_rate/hist_4"] == 1.0  # 0.5 is the middle of nine bins
+    assert numbers["solve/deduction/accuracy"] == 1.0
+    assert numbers["buffer/deduction/size"] == 2.0
+
+
+@pytest.mark.parametrize(("preset", "worth"), [("paper", 0.0), ("reference", -0.5)])
+def test_a_task_that_every_attempt_solves_is_worth_what_the_preset_says(executor, preset, worth):
+    def script(prompt, sample):
+        if prompt.endswith("```python\ndef f("):
+            return "a, b):\n    return a + b\n```\n```input\n1, 2\n```"
+        return "3\n```" if "return a + b" in prompt else "'Hello'\n```"
+
+    played, buffers, _ = play(executor, [Kind.DEDUCTION], script)
+    scoring.reward(played, PRESETS[preset])
+    first, second = played.proposed[Kind.DEDUCTION]
+    assert (first.solve_rate, first.reward, second.reward) == (1.0, worth, worth)
+    # The same task twice: both are judged and rewarded, one is kept.
+    assert first.entry_id is not None and second.entry_id is None and len(buffers[Kind.DEDUCTION]) == 2
+
+
+def test_abduction_takes_any_input_that_leads_there(executor):
+    def script(prompt, sample):
+        if prompt.endswith("```python\ndef f("):
+            return "a, b):\n    return a + b\n```\n```input\n1, 2\n```"
+        return ("0, 3\n```" if sample == 0 else "1, 1\n```") if "return a + b" in prompt else "'Hello'\n```"
+
+    played, _, engine = play(executor, [Kind.ABDUCTION], script, batch=1)
+    (proposed,) = played.proposed[Kind.ABDUCTION]
+    assert [attempt.correct for attempt in proposed.attempts] == [True, False]
+    asked = [prompt for prompt in engine.seen if "return a + b" in prompt and prompt.endswith("```input\n")]
+    assert asked and all("1, 2" not in prompt.split("return a + b")[1] for prompt in asked), "the gold input stays hidden"
+
+
+def test_induction_is_asked_about_a_program_of_the_others_and_judged_on_what_is_hidden(executor):
+    def script(prompt, sample):
+        if prompt.endswith("```message\n"):
+            inputs = "".join(f"\n```input\n{given}\n```" for given in ("1", "2", "3", "4"))
+            return f"it gives back what it gets\n```{inputs}"
+        if prompt.endswith("```python\ndef f("):
+            # Right on the two shown inputs; on the hidden ones only the first is.
+            return "x):\n    return x\n```" if sample == 0 else "x):\n    return min(x, 3)\n```"
+        return "nothing"
+
+    played, _, engine = play(executor, [Kind.DEDUCTION, Kind.INDUCTION], script, batch=1)
+    (proposed,) = played.proposed[Kind.INDUCTION]
+    assert proposed.task.inputs == ("1", "2", "3", "4") and proposed.task.shown == 2
+    assert [attempt.verdict.score for attempt in proposed.attempts] == [1.0, 0.0]
+    solver_prompts = [p for p in engine.seen if p.endswith("```python\ndef f(") and "it gives back what it gets" in p]
+    assert solver_prompts and all("\n4\n" not in prompt.split("it gives back")[0][-80:] for prompt in solver_prompts)
+
+
+def test_only_the_solver_is_trained_when_asked_and_nobody_is_asked_how_hard_tasks_are(executor):
+    deduction_script.proposals = iter(["a, b):\n    return a + b\n```\n```input\n1, 2\n```", "x):\n    return x\n```"])
+    played, _, engine = play(executor, [Kind.DEDUCTION], deduction_script, estimates=0)
+    assert all(not p.attempts for p in played.proposed[Kind.DEDUCTION])
+    chosen = scoring.trained_on(played, proposer=False, estimates=False)
+    assert {role for role, _ in chosen} == {Role.SOLVE} and len(chosen) == 2
+
+
+def test_what_is_drawn_does_not_depend_on_the_order_of_arrival(executor):
+    def script(prompt, sample):
+        if prompt.endswith("```python\ndef f("):
+            return "a, b):\n    return a * b\n```\n```input\n2, 3\n```"
+        return "6\n```"
+
+    class InOrder(ScriptedEngine):
+        def step(self):
+            self.waiting.rotate(1)
+            return super().step()
+
+    def tokens(engine_class):
+        buffers = Buffers([Kind.DEDUCTION])
+        for given in ("'a'", "'b'", "'c'", "'d'"):
+            task = executor.submit(Validate(Proposal(Kind.DEDUCTION, HELLO, (given,)))).result().task
+            buffers[Kind.DEDUCTION].append(task, iteration=0, seed=True)
+        proposer = Proposer(
+            asker(), Streams(engine_class(script), executor), buffers, references=2, reference_sampling="uniform", shown=2
+        )
+        settings = PlaySettings(7, (Kind.DEDUCTION,), 3, 2, "binary", "max_new")
+        played = Iteration(1, settings, proposer).play()
+        scoring.reward(played, PRESETS["paper"])
+        chosen = scoring.trained_on(played, proposer=True, estimates=True)
+        scoring.advise(chosen, "trr", "sequence")
+        return [(item.completion.prompt, item.completion.rollout.tokens, item.reward, item.advantage) for _, item in chosen]
+
+    assert tokens(ScriptedEngine) == tokens(InOrder)
+    assert all(math.isfinite(advantage) for *_, advantage in tokens(InOrder))
