@@ -150,7 +150,9 @@ def soak(executor: Executor, work: Work, count: int) -> dict[str, float]:
                 waiting.popleft().result()
             processes = below(os.getpid())
             zygotes = [memory_mb(p) for p in processes[1:]]
-            marks.append((memory_mb(os.getpid()), max(zygotes), len(os.listdir("/proc/self/fd")), len(processes)))
+            marks.append(
+                (memory_mb(os.getpid()), max(zygotes), len(list(Path("/proc/self/fd").iterdir())), len(processes))
+            )
         waiting.append(executor.submit(work.next()))
         if len(waiting) > 4 * _WINDOW:
             waiting.popleft().result()

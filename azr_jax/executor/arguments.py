@@ -9,6 +9,8 @@ constructors and of methods of what it built. Any other answer is evaluated in a
 from __future__ import annotations
 
 import ast
+import sys
+from typing import Any
 
 from azr_jax.executor.hygiene import Unfit, parse
 
@@ -22,7 +24,7 @@ _BUILTINS = frozenset({
     "pow", "range", "repr", "reversed", "round", "set", "slice", "sorted", "str", "sum", "tuple", "zip",
 })  # fmt: skip
 _TYPES = frozenset({
-    "Counter", "OrderedDict", "defaultdict", "deque", "Fraction", "Decimal",
+    "Counter", "OrderedDict", "defaultdict", "deque", "Fraction", "Decimal", "inf", "nan",
 })  # fmt: skip
 _METHODS = frozenset({
     "append", "add", "capitalize", "casefold", "center", "copy", "count", "decode", "difference", "encode",
@@ -68,6 +70,12 @@ def same_text(a: ast.Call, b: str) -> bool:
         return ast.dump(a) == ast.dump(parse_call(b))
     except Unfit:
         return False
+
+
+def inert_space(names: dict[str, Any]) -> dict[str, Any]:
+    """The only globals an inert answer is evaluated with, whatever names it binds elsewhere in its text."""
+    builtins = {name: getattr(sys.modules["builtins"], name) for name in _BUILTINS}
+    return {name: names[name] for name in _TYPES} | {"__builtins__": builtins}
 
 
 def is_inert(call: ast.Call) -> bool:

@@ -92,7 +92,7 @@ def run_cases(
     todo = list(range(len(calls)) if numbers is None else numbers)
     spent: float = 0.0
     while todo:
-        batch = todo[:1] if alone else todo
+        batch = todo[:1] if alone else _fitting(program, calls, todo)
         fields = {"program": program, "banned": banned, "numbers": batch, "calls": [calls[n] for n in batch]}
         asked = request("program", timeout_s, seed, **fields)
         if len(asked.body) > REQUEST_BYTES:
@@ -117,6 +117,16 @@ def run_cases(
             found.cases.update({n: Case("timeout", detail="all calls together") for n in todo})
             return found
     return found
+
+
+def _fitting(program: str, calls: Sequence[dict[str, Any]], todo: list[int]) -> list[int]:
+    """As many of the calls as one message holds; one at least, which is then found to be too long."""
+    room = REQUEST_BYTES - len(json.dumps(program)) - 1_000
+    for place, number in enumerate(todo):
+        room -= len(json.dumps(calls[number])) + 8
+        if room < 0:
+            return todo[: max(1, place)]
+    return todo
 
 
 def _read(result: Result, batch: Sequence[int], found: Cases) -> bool:

@@ -118,6 +118,9 @@ def _own_root(paths: list[str]) -> None:
         # a remount from a user namespace may only add flags, so the ones already set are kept
         flags = os.statvfs(path).f_flag & (_MS_NOSUID | _MS_NODEV | 8 | 1024 | 2048)
         _mount("none", base + path, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | flags)
+    for path in {sysconfig.get_path(n) for n in ("purelib", "platlib")}:  # what is installed beside the library
+        if Path(base + path).is_dir():
+            _mount("tmpfs", base + path, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
     os.chdir(base)
     _check(_libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), "pivot_root")
     _check(_libc.umount2(b".", 2), "umount")  # the old root lies on top of the new one; MNT_DETACH

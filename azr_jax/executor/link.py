@@ -56,7 +56,9 @@ class Link:
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * REQUEST_BYTES)
         outside = next((p for p in ("/etc/passwd", "/etc/hosts", "/etc/group") if Path(p).is_file()), __file__)
-        settings = json.dumps({"seed": seed, "memory_mb": memory_mb, "outside": outside, "namespaces": namespaces, "empty": empty})
+        settings = json.dumps(
+            {"seed": seed, "memory_mb": memory_mb, "outside": outside, "namespaces": namespaces, "empty": empty}
+        )
         command = [*interpreter(), "-c", _BOOT.format(root=_ROOT), str(theirs.fileno()), settings]
         environment = {"PYTHONHASHSEED": str(seed), "PYTHONUTF8": "1"}
         with theirs:

@@ -22,6 +22,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from azr_jax.executor import child, clock, jail
@@ -71,6 +72,8 @@ def main() -> NoReturn:
 def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJail, dict[str, Any], bool]:
     """Jails this process, tests the jail, and says to the parent what holds."""
     jail.die_with_parent()
+    with contextlib.suppress(OSError):  # short of memory, the machine ends programs, not the trainer
+        Path("/proc/self/oom_score_adj").write_text("1000")
     paths = jail.readable_paths()
     namespaces = jail.enter_namespaces() if settings["namespaces"] else []
     if "pid" in namespaces:

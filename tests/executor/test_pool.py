@@ -221,6 +221,20 @@ def _greet_with_hole(real):
     return greet
 
 
+def test_more_results_than_a_pipe_and_more_inputs_than_a_message_hold(executor):
+    """90 results of 12,000 characters are a megabyte, 90 inputs of 6,000 half of one: several children share them."""
+    long = executor.submit(Run("def f(n):\n    return str(n) + 'x' * 12000", tuple(map(str, range(90))))).result()
+    assert [o.value for o in long] == [f'"{n}{"x" * 12000}"' for n in range(90)]
+    given = tuple(f"'{'y' * 6000}', {n}" for n in range(90))
+    wide = executor.submit(Run("def f(s, n):\n    return len(s) + n", given)).result()
+    assert [o.value for o in wide] == [str(6000 + n) for n in range(90)]
+
+
+def test_other_packages_are_out_of_reach(executor):
+    program = "import os, json\ndef f():\n    return os.listdir(os.path.dirname(json.__path__[0]) + '/site-packages')"
+    assert executor.submit(Run(program, ("",))).result()[0].value in ("[]", None)
+
+
 def test_settings_name_the_wrong_field():
     with pytest.raises(ValueError, match=r"timeout_s: 0, .* above 0"):
         ExecutorSettings(timeout_s=0)
