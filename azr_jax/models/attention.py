@@ -132,7 +132,7 @@ def _splash(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT) -> jax
     block = next((size for size in SPLASH_BLOCKS if length % size == 0), None)
     if block is None:
         raise ValueError(
-            f"attention='splash' with rows of {length} tokens: should be a multiple of {SPLASH_BLOCKS[-1]}"
+            f"attention='splash' with rows of {length} tokens: it should be a multiple of {SPLASH_BLOCKS[-1]}"
         )
     kernel = splash.make_splash_mha(
         splash.MultiHeadMask([splash.CausalMask((length, length))] * heads),

@@ -104,7 +104,7 @@ def _read_into(
 
 def check_names(folder: Path, tensors: dict[str, Tensor], spec: ModelSpec) -> None:
     """Every tensor there, none too many, each of its shape."""
-    wanted = {name: weight for weight in spec.weights() for name in _names(weight, spec.depth)}
+    wanted = {name: weight for weight in spec.weights() for name in names(weight, spec.depth)}
     problems = [f"{name} is missing" for name in wanted if name not in tensors]
     if LM_HEAD in tensors and spec.tied:
         if not _same(tensors[LM_HEAD], tensors.get(EMBED)):
@@ -112,8 +112,8 @@ def check_names(folder: Path, tensors: dict[str, Tensor], spec: ModelSpec) -> No
         wanted |= {LM_HEAD: wanted[EMBED]}
     problems += [f"{name} is not a tensor of this model" for name in tensors if name not in wanted]
     for name, weight in wanted.items():
-        if name in tensors and tensors[name].shape != _their_shape(weight):
-            shape, right = list(tensors[name].shape), list(_their_shape(weight))
+        if name in tensors and tensors[name].shape != their_shape(weight):
+            shape, right = list(tensors[name].shape), list(their_shape(weight))
             problems.append(f"{name} has shape {shape}, config.json asks for {right}")
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
@@ -148,11 +148,12 @@ def check_tokenizer(folder: Path, spec: ModelSpec) -> None:
         )
 
 
-def _names(weight: Weight, depth: int) -> list[str]:
+def names(weight: Weight, depth: int) -> list[str]:
+    """The weight's tensors in the file: one, or one per layer."""
     return [weight.name.format(layer) for layer in range(depth)] if weight.per_layer else [weight.name]
 
 
-def _their_shape(weight: Weight) -> tuple[int, ...]:
+def their_shape(weight: Weight) -> tuple[int, ...]:
     """In the file, heads and the numbers of a head are one axis."""
     shape: list[int] = []
     for axis, size in zip(weight.axes, weight.shape, strict=True):
@@ -167,8 +168,8 @@ def their_tensors(model: Transformer) -> Iterator[tuple[str, np.ndarray]]:
     """(name, tensor) as Hugging Face has them, one at a time in the host's memory."""
     for weight in model.spec.weights():
         value = getattr(model.layers if weight.per_layer else model, weight.path[-1])[...]
-        for layer, name in enumerate(_names(weight, model.spec.depth)):
-            yield name, _on_host(_layer(value, layer) if weight.per_layer else value).reshape(_their_shape(weight))
+        for layer, name in enumerate(names(weight, model.spec.depth)):
+            yield name, _on_host(_layer(value, layer) if weight.per_layer else value).reshape(their_shape(weight))
 
 
 @jax.jit
@@ -234,9 +235,9 @@ def _plan(spec: ModelSpec, source: Path | None, dtype: np.dtype | None) -> list[
         check_names(source, theirs, spec)
     plan = []
     for weight in spec.weights():
-        for name in _names(weight, spec.depth):
+        for name in names(weight, spec.depth):
             own = dtype or (theirs[name].dtype if theirs else TYPES["F32"])
-            plan.append(Planned(name, own, _their_shape(weight)))
+            plan.append(Planned(name, own, their_shape(weight)))
     if spec.tied and LM_HEAD in theirs:
         plan.append(Planned(LM_HEAD, dtype or theirs[LM_HEAD].dtype, plan[0].shape))
     return plan

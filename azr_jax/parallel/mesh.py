@@ -113,7 +113,13 @@ def reshard(params: Any, layout: Any, dtype: jnp.dtype | None = None) -> Any:
     """
     leaves, tree = jax.tree.flatten(params)
     wanted = [(sharding, dtype or leaf.dtype) for leaf, sharding in zip(leaves, jax.tree.leaves(layout), strict=True)]
-    moving = [i for i, leaf in enumerate(leaves) if (leaf.sharding, leaf.dtype) != wanted[i]]
+    moving = []
+    for i, (leaf, (sharding, to)) in enumerate(zip(leaves, wanted)):
+        if leaf.dtype != to or not leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
+            moving.append(i)
+        elif leaf.sharding != sharding:  # other names for the same place: on an axis of one device, say
+            parts = [shard.data for shard in leaf.addressable_shards]
+            leaves[i] = jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
     moved = _mover(tuple(wanted[i] for i in moving))([leaves[i] for i in moving])
     for i, leaf in zip(moving, moved):
         leaves[i] = leaf

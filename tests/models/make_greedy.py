@@ -1,6 +1,6 @@
 """Makes smollm2_greedy.json: transformers' 64 greedy tokens in float32 on 8 prompts. Needs torch; run it once.
 
-    python tests/models/make_greedy.py <folder of SmolLM2-135M-Instruct>
+python tests/models/make_greedy.py <folder of SmolLM2-135M-Instruct>
 """
 
 import json
@@ -35,7 +35,9 @@ def main(folder: str) -> None:
             )
         prompts.append(prompt)
         tokens.append(out[0, len(prompt) :].tolist())
-    (Path(__file__).parent / "smollm2_greedy.json").write_text(json.dumps({"prompts": prompts, "tokens": tokens}) + "\n")
+    (Path(__file__).parent / "smollm2_greedy.json").write_text(
+        json.dumps({"prompts": prompts, "tokens": tokens}) + "\n"
+    )
 
 
 if __name__ == "__main__":
