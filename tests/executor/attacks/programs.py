@@ -31,12 +31,10 @@ HITS = {
     "read_environment": _body("import os", "assert os.environ.get('SECRET') == 'token'"),
     "see_our_sources": _body("import os", "assert os.listdir('@ROOT@/azr_jax')"),
     "import_our_sources": _body("import sys", "sys.path.append('@ROOT@')", "import azr_jax"),
-    "write_tmp": _body("open('/tmp/azr_jax_attack', 'w').write('x')"),
+    "write_tmp": _body("open('@FOLDER@/written', 'w').write('x')"),
     "write_dev_shm": _body("open('/dev/shm/azr_jax_attack', 'w').write('x')"),
-    "write_by_descriptor": _body(
-        "import os", "os.write(os.open('/tmp/azr_jax_attack', os.O_WRONLY | os.O_CREAT), b'x')"
-    ),
-    "make_folder": _body("import os", "os.makedirs('/tmp/azr_jax_attacks', exist_ok=True)"),
+    "write_by_descriptor": _body("import os", "os.write(os.open('@FOLDER@/written', os.O_WRONLY | os.O_CREAT), b'x')"),
+    "make_folder": _body("import os", "os.makedirs('@FOLDER@/made', exist_ok=True)"),
     "make_link": _body("import os, tempfile", "os.symlink('/etc/passwd', tempfile.mktemp())"),
     "make_fifo": _body("import os, tempfile", "os.mkfifo(tempfile.mktemp())"),
     "temporary_file": _body("import tempfile", "tempfile.TemporaryFile().write(b'x')"),

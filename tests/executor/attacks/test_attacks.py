@@ -50,7 +50,9 @@ _SHOWN = [attack for attack in ALL if attack[0] != _UNSHOWN]
 
 
 def planted(code: str, folder: Path) -> str:
-    return code.replace("@ROOT@", str(ROOT)).replace("@PLANTED@", str(folder / "planted"))
+    return (
+        code.replace("@ROOT@", str(ROOT)).replace("@PLANTED@", str(folder / "planted")).replace("@FOLDER@", str(folder))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +148,10 @@ def _shows_program(family: str, code: str, folder: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "name"), _SHOWN, ids=["-".join(a) for a in _SHOWN])
 def test_attack_is_real(family, name, tmp_path):
-    assert shows(family, name, tmp_path)
+    try:
+        assert shows(family, name, tmp_path)
+    finally:
+        Path("/dev/shm/azr_jax_attack").unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------------------ and fail here
@@ -160,7 +165,8 @@ def attempt(executor: Executor, guarded: Executor, family: str, name: str, folde
     if family == "induction":
         return executor.submit(Verify(Kind.INDUCTION, _INDUCTION, Answer(Kind.INDUCTION, attack), "fraction")), lost
     if family in ("nondeterministic", "clock"):
-        return executor.submit(Validate(Proposal(Kind.DEDUCTION, attack, ("",)))), refused
+        program = planted(attack, folder)
+        return executor.submit(Validate(Proposal(Kind.DEDUCTION, program, ("",)))), refused
     if family == "round_the_list":
         return guarded.submit(Validate(Proposal(Kind.DEDUCTION, attack, ("",)))), refused
     program = attack[0] if family == "poison" else planted(attack, folder)
@@ -223,7 +229,7 @@ def test_no_attack_succeeds(executor, open_executor, order, tmp_path):
         assert (name, outcome.reason) == (name, "ok")
         assert decode(outcome.value or "") == expected, name
     assert (tmp_path / "planted").read_text() == "x"
-    assert not list(Path("/tmp").glob("azr_jax_attack*")) and not list(Path("/dev/shm").glob("azr_jax_attack*"))
+    assert [p.name for p in tmp_path.iterdir()] == ["planted"] and not Path("/dev/shm/azr_jax_attack").exists()
     assert open_executor.pending() == []
     assert open_executor.stats().get("zygotes_replaced", 0) == 0
 

@@ -44,7 +44,7 @@ NONDETERMINISTIC = {
     "temporary_name": _returns("tempfile.mktemp()", "tempfile"),
     "thread_identity": _returns("threading.get_ident()", "threading"),
     "cpu_time": _returns("time.process_time_ns()", "time"),
-    "counter_of_calls_in_file": "def f():\n    with open('/tmp/azr_jax_count', 'a+') as c:\n        c.write('x')\n        c.seek(0)\n        return len(c.read())\n",
+    "counter_of_calls_in_file": "def f():\n    with open('@FOLDER@/count', 'a+') as c:\n        c.write('x')\n        c.seek(0)\n        return len(c.read())\n",
 }
 
 # Differ from day to day or year to year; a second run a moment later cannot show it.
