@@ -75,6 +75,12 @@ def init_state(params: Any, settings: LearnerSettings, *, seed: int = 0) -> Trai
 
 def make_step(graphdef: Any, settings: LearnerSettings) -> Step:
     """`step(state, batch) -> (state, metrics)`; `state` is consumed. Call under the mesh the parameters live on."""
+    program = step_program(graphdef, settings)
+    return lambda state, batch: program(state, place(batch))
+
+
+def step_program(graphdef: Any, settings: LearnerSettings) -> Any:
+    """The jitted step by itself: takes a placed batch, and can be lowered for shapes."""
     optimizer = make_optimizer(settings.optimizer)
     summed = _make_gradient(graphdef, settings)
 
@@ -103,8 +109,7 @@ def make_step(graphdef: Any, settings: LearnerSettings) -> Step:
         metrics |= {"steps/taken": after.step, "steps/bad": after.bad_steps, "steps/bad_in_row": after.bad_in_row}
         return after, metrics
 
-    jitted = jax.jit(step, donate_argnums=0)
-    return lambda state, batch: jitted(state, place(batch))
+    return jax.jit(step, donate_argnums=0)
 
 
 def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tuple[jax.Array, Any, Any]]:
