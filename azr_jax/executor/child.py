@@ -103,9 +103,10 @@ def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None
         pipe.send("program", -1, text, by_hash)
         _guard_imports(request["banned"])
     calls = [_prepare(call, request, names) for call in request["calls"]]
+    code = hygiene.compiled(text)
     space = _space(names)
     try:
-        exec(compile(hygiene.parse(text), "program", "exec"), space)
+        exec(code, space)
     except BaseException as error:  # SystemExit and the like are the program's failure too
         pipe.send("broken", -1, *_name_of(error))
         return
@@ -119,7 +120,7 @@ def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None
 
 def _expression(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
     """A deduction answer that is no literal: its value, with no task in sight."""
-    code = compile(arguments.parse_value(request["text"]), "answer", "eval")
+    code = compile(arguments.parse_value(request["text"]), "answer", "eval", dont_inherit=True)
     space = _space(names) | names
     _call(pipe, 0, lambda: eval(code, space), lambda _: ((), {}), {}, keep=False)
 
@@ -160,7 +161,7 @@ def _prepare(call: dict[str, Any], request: dict[str, Any], names: dict[str, Any
 
 
 def _builder(tree: ast.Call) -> Build:
-    code = compile(ast.fix_missing_locations(ast.Expression(tree)), "input", "eval")
+    code = compile(ast.fix_missing_locations(ast.Expression(tree)), "input", "eval", dont_inherit=True)
 
     def build(space: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return eval(code, {**space, arguments.CAPTURE: lambda *a, **k: (a, k)})

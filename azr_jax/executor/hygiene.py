@@ -7,7 +7,9 @@ interpreter's insides). It runs in a jailed child, because Python's parser is it
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
+import types
 from collections.abc import Iterable, Iterator
 
 # The paper's list: modules, and names inside modules.
@@ -35,12 +37,23 @@ class Unfit(ValueError):
         self.reason, self.detail = reason, detail[:200]
 
 
-def parse(text: str, mode: str = "exec") -> ast.Module | ast.Expression:
-    """`ast.parse`, with every way it fails on odd text named the same."""
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Every way in which Python's parser fails on odd text, named the same."""
     try:
-        return ast.parse(text, mode=mode)  # type: ignore[return-value]
+        yield
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise Unfit("syntax error", f"{type(error).__name__}: {error}") from None
+
+
+def parse(text: str, mode: str = "exec") -> ast.Module | ast.Expression:
+    with _reading():
+        return ast.parse(text, mode=mode)  # type: ignore[return-value]
+
+
+def compiled(text: str) -> types.CodeType:
+    with _reading():
+        return compile(text, "program", "exec", dont_inherit=True)
 
 
 def normalise(text: str, banned: Iterable[str]) -> tuple[str, bool]:

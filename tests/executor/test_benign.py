@@ -72,6 +72,13 @@ CASES = {
     "class_as_input": ("class P:\n    def __init__(self, x):\n        self.x = x\ndef f(p):\n    return p.x", "P(5)", "5", "5", "6"),
     "inheritance": ("class A:\n    def g(self): return 1\nclass B(A):\n    def g(self): return super().g() + 1\ndef f():\n    return B().g()", "", "2", "2", "1"),
     "class_name": ("class A: pass\ndef f():\n    return A().__class__.__name__", "", "'A'", "'A'", "'B'"),
+    "annotations_are_values": (
+        "def f(x: int = 2) -> str:\n    return [v.__name__ for v in f.__annotations__.values()], x",
+        "",
+        "(['int', 'str'], 2)",
+        "['int', 'str'], 2",
+        "([], 2)",
+    ),
     "dataclass": ("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\n    y: int = 2\ndef f(x):\n    return P(x) == P(1)", "1", "True", "True", "False"),
     "enum": ("from enum import Enum\nclass C(Enum):\n    RED = 1\ndef f():\n    return C.RED.value", "", "1", "1", "2"),
     "namedtuple_inside": ("from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f():\n    return tuple(P(1, 2))", "", "(1, 2)", "(1, 2)", "(2, 1)"),
