@@ -64,7 +64,8 @@ class Recipe:
 
     seed: int = 0
     programs: int = 16_000
-    steps: int = 1_200
+    steps: int = 1_200  # that the learning rate falls over
+    stop: int = 800  # where it stops, with things left to learn
     texts: int = 32  # of a step
     row_tokens: int = 256
     rows: int = 4  # of a microbatch
@@ -140,15 +141,15 @@ def train(recipe: Recipe, spec: ModelSpec, known: Sequence[Known], tokenizer: To
         state, begun = restored.state, restored.iteration
     step = make_step(graphdef, settings)
     started = time.perf_counter()
-    for number in range(begun, recipe.steps):
+    for number in range(begun, recipe.stop):
         samples = [sample_of(tokenizer, text) for text in batch_texts(recipe, known, number)]
         samples = [s if s.inputs <= recipe.row_tokens else Sample(s.prompt, (), (), 0.0) for s in samples]
         state, metrics = step(state, pack(samples, recipe.row_tokens, rows=recipe.rows))
         done = number + 1
         if done % 20 == 0:
             pace = (time.perf_counter() - started) / (done - begun)
-            print(f"step {done}/{recipe.steps}  logprob {float(metrics['logprob']):.3f}  {pace:.2f} s/step", flush=True)
-        if done % SAVE_EVERY == 0 or done == recipe.steps:
+            print(f"step {done}/{recipe.stop}  logprob {float(metrics['logprob']):.3f}  {pace:.2f} s/step", flush=True)
+        if done % SAVE_EVERY == 0 or done == recipe.stop:
             checkpointer.save(done, state, {})
     checkpointer.close()
     return nnx.merge(graphdef, state.params)
@@ -184,13 +185,13 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"arguments are flags, found {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells every file it touches
-    make(Recipe(seed=FLAGS.seed, steps=FLAGS.steps), Path(FLAGS.out), Path(FLAGS.workdir), FLAGS.workers)
+    make(Recipe(seed=FLAGS.seed, stop=FLAGS.stop), Path(FLAGS.out), Path(FLAGS.workdir), FLAGS.workers)
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("out", "azr_jax/nano/base", "folder the model is written to")
     flags.DEFINE_string("workdir", None, "scratch folder for checkpoints; a stopped run goes on from it", required=True)
     flags.DEFINE_integer("seed", Recipe.seed, "everything follows from it")
-    flags.DEFINE_integer("steps", Recipe.steps, "optimizer steps")
+    flags.DEFINE_integer("stop", Recipe.stop, "optimizer steps")
     flags.DEFINE_integer("workers", 1, "programs run side by side while the text is generated")
     app.run(main)
