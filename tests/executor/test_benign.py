@@ -1,5 +1,7 @@
 """Honest programs at the edges of the language: accepted, and judged right on gold, on an equal answer, on a wrong one."""
 
+# ruff: noqa: E501 - a case is one line of text, whatever its length
+
 from __future__ import annotations
 
 import pytest

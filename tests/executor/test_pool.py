@@ -161,7 +161,7 @@ def test_a_stopped_zygote_is_replaced(monkeypatch):
 
 
 def test_close_leaves_no_process_and_no_descriptor():
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     before = set(children(os.getpid()))
     running = Executor(ExecutorSettings(workers=2))
     assert len(children(os.getpid())) > len(before)
@@ -174,7 +174,7 @@ def test_close_leaves_no_process_and_no_descriptor():
         running.submit(Run("", ("",)))
     running.close()
     assert wait_until(lambda: set(children(os.getpid())) <= before)
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
 def test_a_killed_trainer_leaves_no_process():

@@ -3,6 +3,8 @@
 Three small tasks, one of each kind; every answer below is wrong, and every one is shown to fool the careless judge.
 """
 
+# ruff: noqa: E501 - an attack is one line of text, whatever its length
+
 from __future__ import annotations
 
 DEDUCTION_PROGRAM = "def f(x):\n    return x * 37 + 5"

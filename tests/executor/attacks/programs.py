@@ -4,6 +4,8 @@ HITS return "HIT" once they have done what they must not be able to do. HANGS ne
 with them. POISONS change something that the next program then trips over: they come with a victim and its result.
 """
 
+# ruff: noqa: E501 - an attack is one line of text, whatever its length
+
 from __future__ import annotations
 
 
@@ -13,7 +15,7 @@ def _body(*lines: str) -> str:
 
 def _call(number: int, *arguments: str) -> str:
     """A bare system call that must not succeed."""
-    given = ", ".join(("ctypes.c_long(%d)" % number, *arguments))
+    given = ", ".join((f"ctypes.c_long({number})", *arguments))
     return _body("import ctypes", f"assert ctypes.CDLL(None, use_errno=True).syscall({given}) >= 0")
 
 
