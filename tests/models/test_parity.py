@@ -103,7 +103,9 @@ def test_live_logits_of_transformers(case, tmp_path):
     assert worst(jax.jit(logits)(ours, tokens), expected) <= 1e-4
 
     hf.save(ours, tmp_path / "ours", source=tmp_path / "theirs")
-    back, info = AutoModelForCausalLM.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    back, info = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "ours", output_loading_info=True, attn_implementation="eager"
+    )
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
     np.testing.assert_array_equal(logits_of(back.eval(), tokens), expected)
 
