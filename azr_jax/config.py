@@ -22,6 +22,8 @@ from ml_collections import ConfigDict
 
 from azr_jax.monitor.rules import RULES as ALARMS
 
+Config = Any  # an ml_collections.ConfigDict; its fields are checked here, at run time, not by the type checker
+
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "buffer.evict": "oldest_first",
@@ -207,7 +209,7 @@ def read_recipe(path: str) -> ConfigDict:
         raise ConfigError([f"--config={path}: the recipe does not load: {type(error).__name__}: {error}"]) from error
 
 
-def flatten(config: ConfigDict) -> dict[str, Any]:
+def flatten(config: Config) -> dict[str, Any]:
     """{"learner.lr": 1e-6, ...}, in the order of the recipe."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
@@ -218,7 +220,7 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
     return flat
 
 
-def put(config: ConfigDict, field: str, value: Any) -> None:
+def put(config: Config, field: str, value: Any) -> None:
     *path, name = field.split(".")
     for part in path:
         config = config[part]
@@ -226,7 +228,7 @@ def put(config: ConfigDict, field: str, value: Any) -> None:
         config[name] = value
 
 
-def _apply(config: ConfigDict, overrides: dict[str, str]) -> list[str]:
+def _apply(config: Config, overrides: dict[str, str]) -> list[str]:
     problems = []
     for field, given in overrides.items():
         rule = RULES.get(field)
@@ -245,7 +247,7 @@ def _apply(config: ConfigDict, overrides: dict[str, str]) -> list[str]:
     return problems
 
 
-def check(config: ConfigDict) -> list[str]:
+def check(config: Config) -> list[str]:
     """Each field by itself: known, of the right type, in range. None is left to the preset."""
     problems = []
     flat = flatten(config)
@@ -264,14 +266,14 @@ def check(config: ConfigDict) -> list[str]:
     return problems
 
 
-def fill_preset(config: ConfigDict) -> None:
+def fill_preset(config: Config) -> None:
     flat = flatten(config)
     for field, value in PRESETS[config.preset].items():
         if field in flat and flat[field] is None:
             put(config, field, value)
 
 
-def check_across(config: ConfigDict) -> list[str]:
+def check_across(config: Config) -> list[str]:
     """What fields say about each other."""
     c, problems = config, []
 
@@ -317,13 +319,13 @@ def check_across(config: ConfigDict) -> list[str]:
     return problems
 
 
-def diff(config: ConfigDict, base: ConfigDict) -> list[tuple[str, Any, Any]]:
+def diff(config: Config, base: Config) -> list[tuple[str, Any, Any]]:
     """(field, value of base, value here) where they differ. Both with their preset filled in."""
     old = flatten(base)
     return [(field, old.get(field), value) for field, value in flatten(config).items() if old.get(field) != value]
 
 
-def to_json(config: ConfigDict) -> str:
+def to_json(config: Config) -> str:
     return json.dumps(config.to_dict(), indent=2) + "\n"
 
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import jax
 from flax import nnx
-from ml_collections import ConfigDict
 from transformers import AutoTokenizer
 
-from azr_jax.config import ConfigError
+from azr_jax.config import Config, ConfigError
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
 from azr_jax.learner.optimizer import OptimizerSettings
@@ -39,7 +38,7 @@ from azr_jax.tasks.types import Kind
 class Run:
     """Everything a run is made of."""
 
-    config: ConfigDict
+    config: Config
     workdir: Path
     folder: Path
     spec: ModelSpec
@@ -77,7 +76,7 @@ class Run:
         self.executor.close()
 
 
-def find_model(config: ConfigDict) -> tuple[Path, ModelSpec]:
+def find_model(config: Config) -> tuple[Path, ModelSpec]:
     """The model's folder and shape, before any weight is read."""
     try:
         folder = resolve(config.model.name, cache_dir=config.model.cache_dir or None)
@@ -86,7 +85,7 @@ def find_model(config: ConfigDict) -> tuple[Path, ModelSpec]:
         raise ConfigError([f"model.name={config.model.name}: {error}"]) from error
 
 
-def check_fits(config: ConfigDict, spec: ModelSpec) -> None:
+def check_fits(config: Config, spec: ModelSpec) -> None:
     """What the model's shape and the devices say about the config."""
     c, problems, mesh = config, [], None
     try:
@@ -107,7 +106,7 @@ def check_fits(config: ConfigDict, spec: ModelSpec) -> None:
         raise ConfigError(problems)
 
 
-def build(config: ConfigDict, workdir: Path) -> Run:
+def build(config: Config, workdir: Path) -> Run:
     c = config
     folder, spec = find_model(c)
     check_fits(c, spec)
@@ -178,7 +177,7 @@ def build(config: ConfigDict, workdir: Path) -> Run:
     )
 
 
-def engine_settings(c: ConfigDict) -> EngineSettings:
+def engine_settings(c: Config) -> EngineSettings:
     return EngineSettings(
         slots=c.rollout.slots,
         max_prompt_tokens=c.rollout.max_prompt_tokens,
@@ -188,7 +187,7 @@ def engine_settings(c: ConfigDict) -> EngineSettings:
     )
 
 
-def sampling_settings(c: ConfigDict) -> SamplingSettings:
+def sampling_settings(c: Config) -> SamplingSettings:
     return SamplingSettings(
         style=c.tasks.prompt_style,
         max_prompt_tokens=c.rollout.max_prompt_tokens,
@@ -202,7 +201,7 @@ def sampling_settings(c: ConfigDict) -> SamplingSettings:
     )
 
 
-def learner_settings(c: ConfigDict) -> LearnerSettings:
+def learner_settings(c: Config) -> LearnerSettings:
     return LearnerSettings(
         objective=Objective(
             entropy=c.learner.entropy,

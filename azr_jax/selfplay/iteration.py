@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
+from typing import Literal
 
 from azr_jax.executor.jobs import Verify
 from azr_jax.rollout.engine import Rollout
@@ -45,7 +46,7 @@ class PlaySettings:
     kinds: tuple[Kind, ...]
     batch: int  # B
     estimate_attempts: int  # n; 0: nobody asks how hard tasks are, because nobody learns to propose
-    induction_reward: str
+    induction_reward: Literal["binary", "fraction"]
     solve_sampling: str
 
 

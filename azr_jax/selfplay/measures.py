@@ -34,11 +34,7 @@ def _proposals(kind: Kind, proposals: Sequence[Proposed]) -> dict[str, float]:
         f"{name}/duplicate_rate": mean([p.task is not None and p.entry_id is None for p in proposals]),
         f"{name}/references/dropped": float(sum(p.dropped_references for p in proposals)),
     }
-    refused = Counter(
-        p.proposal.reason if isinstance(p.proposal, FormatError) else p.validation.reason
-        for p in proposals
-        if p.task is None and (isinstance(p.proposal, FormatError) or p.validation)
-    )
+    refused = Counter(p.refusal for p in proposals if p.task is None)
     numbers |= {f"{name}/refused/{reason}": number / count for reason, number in sorted(refused.items())}
     return numbers | _rewards_and_lengths(name, proposals, [p.task is not None for p in proposals])
 

@@ -59,6 +59,13 @@ class Proposed:
         return self.validation.task if self.validation else None
 
     @property
+    def refusal(self) -> str:
+        """Why it did not become a task; empty where it did."""
+        if isinstance(self.proposal, FormatError):
+            return self.proposal.reason
+        return self.validation.reason if self.validation else ""
+
+    @property
     def solve_rate(self) -> float | None:
         """Share of the estimate attempts that were right; None for what is no task or was not estimated."""
         return sum(a.correct for a in self.attempts) / len(self.attempts) if self.attempts else None

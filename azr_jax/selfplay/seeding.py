@@ -19,7 +19,7 @@ from azr_jax.selfplay.iteration import Stage, request_id
 from azr_jax.selfplay.played import Proposed
 from azr_jax.selfplay.proposing import Proposer, draw
 from azr_jax.tasks.buffers import read_seed_file
-from azr_jax.tasks.types import FormatError, Kind, Proposal, Validation
+from azr_jax.tasks.types import Kind, Proposal, Validation
 
 IDENTITY = "def f(x):\n    return x", "'Hello World'"
 TOGETHER = ((Kind.DEDUCTION, Kind.ABDUCTION), (Kind.ERROR,), (Kind.INDUCTION,))
@@ -67,7 +67,7 @@ class Seeding:
                 proposals = self._round(kinds, rounds)
                 self._keep(proposals, kinds)
                 for missed in (p for p in proposals if p.task is None):
-                    reasons[reason_of(missed)] += 1
+                    reasons[missed.refusal] += 1
                     misses.append(missed.completion.text)
                 rounds += 1
                 self._state["rounds"][name] = rounds
@@ -77,13 +77,18 @@ class Seeding:
 
     def _round(self, kinds: tuple[Kind, ...], number: int) -> list[Proposed]:
         """One batch of proposals per kind, in iteration 0, with ids that no other round has."""
-        proposals = []
+        proposals: list[Proposed] = []
+        done: list[Proposed] = []
+        total = len(kinds) * self.settings.batch
+
+        def came(proposed: Proposed) -> None:
+            done.append(proposed)
+            self.on_progress("sample", len(done), total)
+
         for kind in kinds:
             for index in range(number * self.settings.batch, (number + 1) * self.settings.batch):
                 rng = draw(self.settings.seed, 0, f"seed/{kind}/{index}")
-                proposals.append(
-                    self.proposer.ask(kind, index, request_id(Stage.PROPOSE, kind, index), rng, lambda done: None)
-                )
+                proposals.append(self.proposer.ask(kind, index, request_id(Stage.PROPOSE, kind, index), rng, came))
         self.proposer.streams.run()
         return proposals
 
@@ -98,7 +103,7 @@ class Seeding:
         """The tasks nobody proposed: the identity triplet for every kind of triplet, and the imported file."""
         self._state = {"rounds": {}, "buffers": None}
         program, value = IDENTITY
-        wanted = [
+        wanted: list[tuple[Proposal, tuple[Kind, ...]]] = [
             (Proposal(kind, program, (value,)), (kind,)) for kind in self.settings.kinds if kind != Kind.INDUCTION
         ]
         if self.settings.import_from:
@@ -152,9 +157,3 @@ class Seeding:
             "model, or seeding.import_from=<a seed file>."
         )
         return "\n".join(lines)
-
-
-def reason_of(proposed: Proposed) -> str:
-    if isinstance(proposed.proposal, FormatError):
-        return proposed.proposal.reason
-    return proposed.validation.reason if proposed.validation else ""

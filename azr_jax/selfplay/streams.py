@@ -6,9 +6,10 @@ callbacks need no locks, and what they submit (a new task's estimate attempts, s
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -23,7 +24,19 @@ class Streams:
         self._to_come: dict[int, int] = {}  # completions still to come, by request id
         self._judged: queue.SimpleQueue[tuple[Future, Callable[[Any], None]]] = queue.SimpleQueue()
         self._judging = 0
+        self._judged_ever = self._judge_total = 0
+        self._show: Callable[[str, int, int], None] = lambda stage, done, total: None
         self.waited_s = 0.0  # time the device had nothing to do because a verdict was awaited
+
+    @contextlib.contextmanager
+    def shown(self, show: Callable[[str, int, int], None]) -> Iterator[None]:
+        """Inside, `show("execute", done, total)` is told of every job of the executor."""
+        before, self._show = self._show, show
+        self._judged_ever = self._judge_total = 0
+        try:
+            yield
+        finally:
+            self._show = before
 
     def sample(self, request: Request, then: Callable[[Rollout], None]) -> None:
         self._on_rollout[request.id] = then
@@ -32,15 +45,15 @@ class Streams:
 
     def judge(self, job: Any, then: Callable[[Any], None]) -> None:
         self._judging += 1
+        self._judge_total += 1
         self.executor.submit(job).add_done_callback(lambda future: self._judged.put((future, then)))
 
-    def run(self, on_progress: Callable[[], None] = lambda: None) -> None:
+    def run(self) -> None:
         """Until nothing is being sampled and nothing is being judged."""
         while self._to_come or self._judging:
             for rollout in self.engine.step() if self._to_come else ():
                 self._hand_over(rollout)
             self._deliver(wait=not self._to_come)
-            on_progress()
 
     def _hand_over(self, rollout: Rollout) -> None:
         request = rollout.request.id
@@ -62,4 +75,6 @@ class Streams:
                 self.waited_s += time.perf_counter() - started
                 wait = False
             self._judging -= 1
+            self._judged_ever += 1
+            self._show("execute", self._judged_ever, self._judge_total)
             then(future.result())

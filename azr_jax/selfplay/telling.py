@@ -7,17 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from azr_jax.config import Config
 from azr_jax.selfplay.played import Completion, Played, Proposed, Solved
-from azr_jax.selfplay.seeding import reason_of
 from azr_jax.selfplay.workdir import diff_text
 from azr_jax.tasks.types import Answer, FormatError, InductionTask, Task
 
 EXAMPLE_ATTEMPTS = 4
 
 
-def opening(config: ConfigDict, base: ConfigDict, recipe: str, workdir: Path) -> str:
+def opening(config: Config, base: Config, recipe: str, workdir: Path) -> str:
     changed = diff_text(config, base)
     indented = "".join(f"  {line}\n" for line in changed.splitlines())
     return f"{recipe} in {workdir}; what differs from configs/base.py:\n{indented}"
@@ -57,7 +55,7 @@ def _proposal_record(proposed: Proposed) -> dict[str, Any]:
         "tokens": len(proposed.completion.rollout.tokens),
         "task_id": proposed.entry_id,
         "task": task_record(proposed.task) if proposed.task is not None else None,
-        "refused": reason_of(proposed),
+        "refused": proposed.refusal,
         "detail": proposed.validation.detail if proposed.validation else "",
         "solve_rate": proposed.solve_rate,
         "attempts": [_attempt_record(attempt) for attempt in proposed.attempts],

@@ -15,10 +15,9 @@ from typing import Any
 
 import absl.logging
 import jax
-from ml_collections import ConfigDict
 
 from azr_jax import config as configs
-from azr_jax.config import ConfigError
+from azr_jax.config import Config, ConfigError
 from azr_jax.learner.packing import pack, padding_share
 from azr_jax.monitor.console import Console, log_to_file
 from azr_jax.monitor.health import Health, HealthSettings
@@ -40,7 +39,7 @@ from azr_jax.selfplay.workdir import open_workdir
 BASE = Path(__file__).parents[2] / "configs" / "base.py"
 
 
-def train(config: ConfigDict, workdir: str, *, recipe: str, again: str, fork_from: str | None = None) -> None:
+def train(config: Config, workdir: str, *, recipe: str, again: str, fork_from: str | None = None) -> None:
     """Runs to the last iteration, or to the end of the one in which it was asked to stop.
 
     `recipe` and `again`, the command that resumes this run, are told to the user.
@@ -102,7 +101,7 @@ class Training:
             build_in_background(self.run.workdir)
 
     def _play(self, number: int) -> Played:
-        with self.console.stages(f"iteration {number}") as show:
+        with self.console.stages(f"iteration {number}") as show, self.run.proposer.streams.shown(show):
             return Iteration(
                 number,
                 self.run.play,
@@ -130,7 +129,7 @@ class Training:
         self.run.engine.begin(self.run.for_sampling(self.state.params), self.iteration + 1)
 
     def _write_down(self, played: Played, learned: Mapping[str, float], seconds: Mapping[str, float]) -> None:
-        numbers = measure(played, self.run.buffers) | learned
+        numbers = measure(played, self.run.buffers) | dict(learned)
         timings: dict[str, Any] = {f"time/{name}": value for name, value in seconds.items()}
         timings["time/waiting_for_executor"] = played.waited_s
         timings |= {f"engine/{name}": value for name, value in self.run.engine.metrics().items()}
@@ -146,7 +145,7 @@ class Training:
             self.console.task(*example)
         for alarm in alarms:
             self.console.alarm(alarm.rule, str(alarm))
-        if self.health.stop is not None:
+        if self.health.stop:
             self.console.message(f"monitor.stop_on: {self.health.stop} asks to end the run")
             self.stop.asked = True
 
@@ -154,7 +153,7 @@ class Training:
 
     def _seed(self) -> bool:
         self.console.message(f"executor: {self.run.executor.layers}")
-        with self.console.stages("seeding") as show:
+        with self.console.stages("seeding") as show, self.run.proposer.streams.shown(show):
             seeding = Seeding(
                 self.run.seeding,
                 self.run.proposer,

@@ -16,10 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from azr_jax import config as configs
-from azr_jax.config import ConfigError
+from azr_jax.config import Config, ConfigError
 
 # What may change between two starts of one run, because it changes nothing that is learned.
 MAY_CHANGE = (
@@ -28,7 +26,7 @@ MAY_CHANGE = (
 )  # fmt: skip
 
 
-def open_workdir(path: str, config: ConfigDict, base: ConfigDict) -> Path:
+def open_workdir(path: str, config: Config, base: Config) -> Path:
     """Makes the folder, or checks that what is there is the same run. Raises ConfigError, having written nothing."""
     workdir = Path(path)
     written = workdir / "config.json"
@@ -62,14 +60,14 @@ def check_space(workdir: Path, parameters: int, keep: int) -> None:
         )
 
 
-def diff_text(config: ConfigDict, base: ConfigDict) -> str:
+def diff_text(config: Config, base: Config) -> str:
     """What this run changes, one field a line."""
     rows = configs.diff(config, base)
     width = max((len(field) for field, _, _ in rows), default=0)
     return "".join(f"{field:{width}}  {_show(old)} -> {_show(new)}\n" for field, old, new in rows)
 
 
-def _same_run(workdir: Path, old: ConfigDict, new: ConfigDict) -> None:
+def _same_run(workdir: Path, old: Config, new: Config) -> None:
     changed = [row for row in configs.diff(new, old) if row[0] not in MAY_CHANGE]
     if changed:
         raise ConfigError(

@@ -43,7 +43,7 @@ class ScriptedEngine:
         return done
 
 
-def asker(style: str = "completion", tmp: Path = Path("."), **changes) -> Asker:
+def asker(style: str = "completion", tmp: Path = Path(), **changes) -> Asker:
     settings = {
         "style": style,
         "max_prompt_tokens": 8000,

@@ -37,7 +37,9 @@ def play(executor, kinds, script, *, batch=2, estimates=2, seeds=((HELLO, "'Hell
         task = executor.submit(Validate(Proposal(Kind.INDUCTION, program, inputs, "m"), shown=2)).result().task
         buffers[Kind.INDUCTION].append(task, iteration=0, seed=True)
     engine = ScriptedEngine(script)
-    proposer = Proposer(asker(), Streams(engine, executor), buffers, references=1, reference_sampling="uniform", shown=2)
+    proposer = Proposer(
+        asker(), Streams(engine, executor), buffers, references=1, reference_sampling="uniform", shown=2
+    )
     settings = PlaySettings(0, tuple(kinds), batch, estimates, "binary", "max_new")
     return Iteration(1, settings, proposer).play(), buffers, engine
 
@@ -105,7 +107,9 @@ def test_abduction_takes_any_input_that_leads_there(executor):
     (proposed,) = played.proposed[Kind.ABDUCTION]
     assert [attempt.correct for attempt in proposed.attempts] == [True, False]
     asked = [prompt for prompt in engine.seen if "return a + b" in prompt and prompt.endswith("```input\n")]
-    assert asked and all("1, 2" not in prompt.split("return a + b")[1] for prompt in asked), "the gold input stays hidden"
+    assert asked and all("1, 2" not in prompt.split("return a + b")[1] for prompt in asked), (
+        "the gold input stays hidden"
+    )
 
 
 def test_induction_is_asked_about_a_program_of_the_others_and_judged_on_what_is_hidden(executor):
@@ -128,7 +132,7 @@ def test_induction_is_asked_about_a_program_of_the_others_and_judged_on_what_is_
 
 def test_only_the_solver_is_trained_when_asked_and_nobody_is_asked_how_hard_tasks_are(executor):
     deduction_script.proposals = iter(["a, b):\n    return a + b\n```\n```input\n1, 2\n```", "x):\n    return x\n```"])
-    played, _, engine = play(executor, [Kind.DEDUCTION], deduction_script, estimates=0)
+    played, _, _ = play(executor, [Kind.DEDUCTION], deduction_script, estimates=0)
     assert all(not p.attempts for p in played.proposed[Kind.DEDUCTION])
     chosen = scoring.trained_on(played, proposer=False, estimates=False)
     assert {role for role, _ in chosen} == {Role.SOLVE} and len(chosen) == 2
@@ -151,14 +155,21 @@ def test_what_is_drawn_does_not_depend_on_the_order_of_arrival(executor):
             task = executor.submit(Validate(Proposal(Kind.DEDUCTION, HELLO, (given,)))).result().task
             buffers[Kind.DEDUCTION].append(task, iteration=0, seed=True)
         proposer = Proposer(
-            asker(), Streams(engine_class(script), executor), buffers, references=2, reference_sampling="uniform", shown=2
+            asker(),
+            Streams(engine_class(script), executor),
+            buffers,
+            references=2,
+            reference_sampling="uniform",
+            shown=2,
         )
         settings = PlaySettings(7, (Kind.DEDUCTION,), 3, 2, "binary", "max_new")
         played = Iteration(1, settings, proposer).play()
         scoring.reward(played, PRESETS["paper"])
         chosen = scoring.trained_on(played, proposer=True, estimates=True)
         scoring.advise(chosen, "trr", "sequence")
-        return [(item.completion.prompt, item.completion.rollout.tokens, item.reward, item.advantage) for _, item in chosen]
+        return [
+            (item.completion.prompt, item.completion.rollout.tokens, item.reward, item.advantage) for _, item in chosen
+        ]
 
     assert tokens(ScriptedEngine) == tokens(InOrder)
     assert all(math.isfinite(advantage) for *_, advantage in tokens(InOrder))
