@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
 
     c.seeding = ConfigDict()
     c.seeding.factor = 4  # S: every buffer is filled to S x batch_size before training
-    c.seeding.max_rounds = 60  # rounds of batch_size proposals per kind before seeding gives up and says why
+    c.seeding.max_rounds = 60  # rounds of rollout.slots proposals before seeding gives up and says why
     c.seeding.import_from = ""  # a file in the public seed-buffer format to start from, re-validated row by row
 
     c.buffer = ConfigDict()

@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     c.tasks.estimate_attempts = 4
     c.tasks.induction_inputs = 6
     c.tasks.induction_shown = 3
+    c.seeding.factor = 2
     c.rollout.max_prompt_tokens = 512
     c.rollout.max_new_tokens = 128
     c.rollout.slots = 16

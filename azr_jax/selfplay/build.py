@@ -162,7 +162,7 @@ def build(config: Config, workdir: Path) -> Run:
         seeding=SeedSettings(
             seed=c.seed,
             kinds=kinds,
-            batch=c.batch_size,
+            slots=c.rollout.slots,
             target=c.seeding.factor * c.batch_size,
             max_rounds=c.seeding.max_rounds,
             import_from=c.seeding.import_from,

@@ -33,7 +33,7 @@ class SeedingFailed(RuntimeError):
 class SeedSettings:
     seed: int
     kinds: tuple[Kind, ...]
-    batch: int
+    slots: int  # completions the engine samples side by side: a round fills them
     target: int  # tasks each buffer starts with: S x B
     max_rounds: int
     import_from: str
@@ -76,17 +76,18 @@ class Seeding:
         return True
 
     def _round(self, kinds: tuple[Kind, ...], number: int) -> list[Proposed]:
-        """One batch of proposals per kind, in iteration 0, with ids that no other round has."""
+        """As many proposals as the engine has slots, in iteration 0, with ids that no other round has."""
+        size = max(1, self.settings.slots // len(kinds))
         proposals: list[Proposed] = []
         done: list[Proposed] = []
-        total = len(kinds) * self.settings.batch
+        total = len(kinds) * size
 
         def came(proposed: Proposed) -> None:
             done.append(proposed)
             self.on_progress("sample", len(done), total)
 
         for kind in kinds:
-            for index in range(number * self.settings.batch, (number + 1) * self.settings.batch):
+            for index in range(number * size, (number + 1) * size):
                 rng = draw(self.settings.seed, 0, f"seed/{kind}/{index}")
                 proposals.append(self.proposer.ask(kind, index, request_id(Stage.PROPOSE, kind, index), rng, came))
         self.proposer.streams.run()
@@ -148,7 +149,7 @@ class Seeding:
     def _why(self, name: str, rounds: int, found: int, reasons: Counter[str], misses: list[str]) -> str:
         lines = [
             f"seeding of {name} gave up after {rounds} rounds with {found} of {self.settings.target} tasks "
-            "(seeding.max_rounds x batch_size proposals per kind). Why proposals were refused, most frequent first:"
+            "(seeding.max_rounds, of rollout.slots proposals each). Why proposals were refused, most frequent first:"
         ]
         lines += [f"  {count:5d}  {reason}" for reason, count in reasons.most_common(5)]
         lines += [f"--- a proposal of the model ---\n{text}" for text in misses[-3:]]
