@@ -145,7 +145,7 @@ def _splash(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT) -> jax
 
     def row(q_TxHxK, k_TxGxK, v_TxGxK, segments_T) -> jax.Array:
         heads_first = (x.transpose(1, 0, 2) for x in (q_TxHxK * k**-0.5, k_TxGxK, v_TxGxK))
-        o_HxTxK = kernel(*heads_first, segment_ids=splash.SegmentIds(segments_T, segments_T))
+        o_HxTxK: Any = kernel(*heads_first, segment_ids=splash.SegmentIds(segments_T, segments_T))
         return jnp.transpose(o_HxTxK, (1, 0, 2))
 
     return jax.vmap(row)(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, segments_BxT)

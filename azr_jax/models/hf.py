@@ -70,7 +70,7 @@ def _array(
 ) -> jax.Array:
     """One parameter, shard after shard, so that the host holds one shard of it at a time."""
     shape = (depth, *weight.shape) if weight.per_layer else weight.shape
-    devices: dict[tuple, tuple[tuple[slice, ...], list[jax.Device]]] = {}
+    devices: dict[tuple, tuple[tuple[slice, ...], list[Any]]] = {}
     for device, index in sharding.addressable_devices_indices_map(shape).items():
         index = tuple(slice(*part.indices(size)) for part, size in zip(index or (), shape, strict=True))
         key = tuple((part.start, part.stop) for part in index)

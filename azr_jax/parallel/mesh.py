@@ -63,7 +63,7 @@ class RolloutRules(Rules):
     embed: Axes = None
 
 
-def make_mesh(fsdp: int = -1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(fsdp: int = -1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of fsdp x tensor devices; fsdp=-1 takes all that `tensor` leaves."""
     count = len(devices) if devices is not None else jax.device_count()
     divisors = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
