@@ -1,61 +1,54 @@
 """Continuous batching: requests in, rollouts out, as they finish.
 
-A fixed number of slots is decoded side by side, a few tokens at a time; whenever the host looks, finished slots are
-emptied and waiting requests take their place. A request may be submitted at any time. The n completions of a request
-share its prefill.
+A fixed number of slots is decoded side by side, a few tokens at a time. When a slot falls free and something waits, the
+device stops at once and the host fills it. `step` hands out what finished while the next tokens are already being
+decoded. What a completion says depends on the seed, the iteration, the request's id and the sample's number alone.
 
-Left out so far: paging (every slot owns room for the longest sequence), prefixes shared between requests, several
-devices.
+Left out: several devices, and the paged-attention kernels of TPU (see steps.py).
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from azr_jax.models.spec import ModelSpec
-from azr_jax.rollout.requests import Request, Rollout
-from azr_jax.rollout.sampling import Knobs
-from azr_jax.rollout.steps import State, decode, empty_cache, prefill
+from azr_jax.rollout import steps
+from azr_jax.rollout.cache import piece_shapes
+from azr_jax.rollout.requests import STOP_IDS, EngineSettings, Request, Rollout, check
+from azr_jax.rollout.sampling import Knobs, Sampled
+from azr_jax.rollout.scheduler import Placement, Scheduler, Sequence
+from azr_jax.rollout.stops import DecodeText, cut_at_stop_string
 
 __all__ = ["Engine", "EngineSettings", "Request", "Rollout"]
-STOP_IDS = 8  # of one request, at most
-CONTEXT_STEP = 256  # context lengths that decoding is compiled for are multiples of it
-SMALLEST_PREFILL = 128
+log = logging.getLogger(__name__)
+
+COUNTS = (
+    "tokens", "prompt_tokens", "prefill_seconds", "decode_seconds", "slot_steps", "useful_slot_steps",
+    "queued_slot_steps", "queued_useful_slot_steps", "page_tokens", "tokens_in_flight", "pages_most",
+    "device_waited_s", "nan", "failed_callbacks", "compilations",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class EngineSettings:
-    slots: int
-    max_prompt_tokens: int
-    max_new_tokens: int
-    decode_steps: int = 16  # tokens decoded on the device between two looks of the host
-    dtype: str = "float32"
+class _Flight(NamedTuple):
+    """What the device is decoding, and for whom."""
 
-    @property
-    def longest(self) -> int:
-        return self.max_prompt_tokens + self.max_new_tokens
-
-
-@dataclass
-class _Slot:
-    request: Request
-    sample: int
-    started: float
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    sampled_logprobs: list[float] = field(default_factory=list)
+    drawn: Sampled
+    was_on_NxS: jax.Array
+    queued: bool  # something was waiting when it left
+    departed: float
 
 
 class Engine:
+    """See the module. `decode_text` turns tokens into text and is needed only for stop strings."""
+
     def __init__(
         self,
         graphdef: Any,
@@ -63,22 +56,21 @@ class Engine:
         settings: EngineSettings,
         *,
         seed: int,
-        decode_text: Callable[[Sequence[int]], str] = lambda tokens: "",
+        decode_text: DecodeText | None = None,
     ):
         self.spec, self.settings, self.seed, self.decode_text = spec, settings, seed, decode_text
         dtype = jnp.dtype(settings.dtype)
-        self._cache = empty_cache(spec, settings.slots, settings.longest, dtype)
-        self._prefill = jax.jit(partial(prefill, graphdef, dtype), donate_argnums=1)
-        self._decode = jax.jit(
-            partial(decode, graphdef, dtype, settings.decode_steps), static_argnums=0, donate_argnums=2
-        )
+        self._cache = steps.empty_cache(spec, settings.page_count, settings.page_size, dtype)
+        self._prefill = partial(steps.prefill, graphdef, dtype)
+        self._decode = partial(steps.decode, graphdef, dtype, settings.decode_steps)
+        self._scheduler = Scheduler(settings)
         self._params: Any = None
-        self._key = jax.random.key(seed)
-        self._waiting: deque[tuple[Request, range]] = deque()  # with the samples still to start
-        self._slots: list[_Slot | None] = [None] * settings.slots
-        self._state = _empty_state(settings.slots)
-        self._numbers: dict[str, float] = {}
-        self._reset_numbers()
+        self._key: Any = None
+        self._flight: _Flight | None = None
+        self._ended: list[Rollout] = []  # to be handed out by the next step
+        self._free_since: float | None = None  # the device has had nothing to do since, while there was work
+        self._warm = False
+        self._counts = dict.fromkeys(COUNTS, 0.0)
 
     def begin(self, params: Any, iteration: int) -> None:
         """New weights, and the randomness of another iteration. Nothing may be under way."""
@@ -86,199 +78,255 @@ class Engine:
             raise RuntimeError("begin() while requests are under way: drain() or cancel() them first")
         self._params = params
         self._key = jax.random.fold_in(jax.random.key(self.seed), iteration)
-        self._reset_numbers()
+        self._scheduler.pages.forget()
+        self._scheduler.preemptions = self._scheduler.shared_tokens = 0
+        self._counts = dict.fromkeys(COUNTS, 0.0)
+        if not self._warm:
+            self._warm_up()
 
     def submit(self, request: Request) -> None:
-        _check(request, self.settings, self.spec.vocab)
-        self._waiting.append((request, range(request.n)))
+        """Queues a request; allowed at any time, also from a callback."""
+        check(request, self.settings, self.spec.vocab)
+        if request.stop_strings and self.decode_text is None:
+            raise ValueError(f"request {request.id}: stop_strings need an Engine with decode_text")
+        self._scheduler.submit(request)
 
     @property
     def busy(self) -> bool:
-        return bool(self._waiting) or any(self._slots)
+        return bool(self._scheduler.waiting or self._ended or any(self._scheduler.slots))
 
     def drain(self) -> Iterator[Rollout]:
         while self.busy:
             yield from self.step()
 
     def cancel(self, request_id: int) -> list[Rollout]:
-        """Ends a request; what its completions hold so far comes back. Samples that had not begun are dropped."""
-        self._waiting = deque((r, samples) for r, samples in self._waiting if r.id != request_id)
-        held = [i for i, slot in enumerate(self._slots) if slot is not None and slot.request.id == request_id]
-        return [self._end(index, "cancelled") for index in held]
+        """Ends a request: all of its samples that are not handed out yet come back, with what they hold so far."""
+        self._collect()
+        gone = [self._rollout(sequence, "cancelled") for sequence in self._scheduler.withdraw(request_id)]
+        for slot, sequence in self._scheduler.running():
+            if sequence.request.id == request_id:
+                gone.append(self._rollout(self._scheduler.end(slot), "cancelled"))
+        return gone
 
     def step(self) -> list[Rollout]:
-        """One round: fill free slots, decode a few tokens, hand out what finished."""
-        started = time.perf_counter()
-        done = self._admit()
-        if any(self._slots):
-            done += self._run()
-        self._numbers["seconds"] += time.perf_counter() - started
-        return done
+        """One round: takes in what the device decoded, fills free slots, sends it on, hands out what ended."""
+        if self._params is None:
+            raise RuntimeError("step() before begin(): there are no weights")
+        self._collect()
+        self._admit()
+        self._depart()
+        ended, self._ended = self._ended, []
+        for rollout in ended:
+            self._call_back(rollout)
+        return ended
 
     def metrics(self) -> dict[str, float]:
         """Since the last begin()."""
-        n = self._numbers
+        n, scheduler = self._counts, self._scheduler
+
+        def ratio(over: str, under: str) -> float:
+            return n[over] / n[under] if n[under] else 0.0
+
         return {
             "tokens": n["tokens"],
             "prompt_tokens": n["prompt_tokens"],
-            "tokens_per_s": n["tokens"] / n["seconds"] if n["seconds"] else 0.0,
-            "seconds": n["seconds"],
-            "occupancy": n["useful_slot_steps"] / n["slot_steps"] if n["slot_steps"] else 0.0,
+            "seconds": n["prefill_seconds"] + n["decode_seconds"],
+            "prefill_tokens_per_s": ratio("prompt_tokens", "prefill_seconds"),
+            "decode_tokens_per_s": ratio("tokens", "decode_seconds"),
+            "tokens_per_s": n["tokens"] / ((n["prefill_seconds"] + n["decode_seconds"]) or 1.0),
+            "occupancy": ratio("useful_slot_steps", "slot_steps"),
+            "occupancy_queued": ratio("queued_useful_slot_steps", "queued_slot_steps"),
+            "cache_overhead": ratio("page_tokens", "tokens_in_flight"),
+            "pages_most": n["pages_most"],
+            "preemptions": float(scheduler.preemptions),
+            "shared_prefix_tokens": float(scheduler.shared_tokens),
+            "device_waited_s": n["device_waited_s"],
+            "compilations": n["compilations"],
             "nan": n["nan"],
+            "failed_callbacks": n["failed_callbacks"],
         }
 
     def close(self) -> None:
-        self._waiting.clear()
-        self._slots = [None] * self.settings.slots
+        """Gives the cache's memory back. The engine is of no further use."""
+        self._collect()
+        self._scheduler = Scheduler(self.settings)
+        self._ended, self._params, self._cache = [], None, None
 
     # --- a round
 
-    def _admit(self) -> list[Rollout]:
-        """Requests enter in order, as many of their samples at once as there are free slots."""
-        done: list[Rollout] = []
-        while self._waiting:
-            free = [index for index, slot in enumerate(self._slots) if slot is None]
-            request, samples = self._waiting[0]
-            # All samples together or, where they are more than the slots, a power of two: few shapes to compile.
-            group = min(len(samples), 1 << (self.settings.slots.bit_length() - 1))
-            if len(free) < group:
-                break
-            self._waiting.popleft()
-            if len(samples) > group:
-                self._waiting.appendleft((request, samples[group:]))
-            done += self._start(request, samples[:group], free[:group])
-        return done
+    def _collect(self) -> None:
+        """Takes in what the device decoded, and ends the completions that are complete."""
+        if self._flight is None:
+            return
+        flight, self._flight = self._flight, None
+        was_on_NxS = np.asarray(flight.was_on_NxS)  # waits for the device
+        self._free_since = time.perf_counter()
+        drawn = Sampled(*map(np.asarray, flight.drawn))
+        count_S = was_on_NxS.sum(axis=0)
+        for slot, sequence in self._scheduler.running():
+            count = int(count_S[slot])
+            for values, new in zip((sequence.tokens, sequence.logprobs, sequence.sampled_logprobs), drawn):
+                values += new[:count, slot].tolist()
+            self._end_if_complete(slot, sequence, count)
+        self._count_flight(flight, was_on_NxS)
 
-    def _start(self, request: Request, samples: range, slots: list[int]) -> list[Rollout]:
-        length, count = len(request.prompt), len(slots)
-        tokens_1xT = np.zeros((1, self._bucket(length)), np.int32)
-        tokens_1xT[0, :length] = request.prompt
-        base = jax.random.fold_in(self._key, request.id)
-        keys = np.stack([np.asarray(jax.random.key_data(jax.random.fold_in(base, sample))) for sample in samples])
-        knobs = Knobs(
-            np.full(count, request.temperature, np.float32),
-            np.full(count, request.top_k, np.int32),
-            np.full(count, request.top_p, np.float32),
-            np.full(count, request.min_p, np.float32),
-        )
-        self._cache, first = self._prefill(
-            self._params, self._cache, tokens_1xT, np.int32(length), np.asarray(slots, np.int32), keys, knobs
-        )
-        s = self._state
-        s.token[slots], s.position[slots], s.drawn[slots] = np.asarray(first.token), length, 1
-        s.left[slots], s.on[slots], s.keys[slots] = request.max_new_tokens - 1, True, keys
-        for all_slots, new in zip(s.knobs, knobs, strict=True):
-            all_slots[slots] = new
-        s.stop_ids[slots] = -1
-        s.stop_ids[slots, : len(request.stop_ids)] = request.stop_ids
-        self._numbers["prompt_tokens"] += length
-        now = time.perf_counter()
-        done = []
-        for number, (index, sample) in enumerate(zip(slots, samples, strict=True)):
-            self._slots[index] = _Slot(request, sample, now)
-            self._add(index, *(array[number : number + 1] for array in map(np.asarray, first)))
-            done.append(self._finished(index))
-        return [rollout for rollout in done if rollout is not None]
-
-    def _run(self) -> list[Rollout]:
-        s, settings = self._state, self.settings
-        reach = int(s.position[s.on].max()) + 1 + settings.decode_steps
-        context = min(settings.longest, -(-reach // CONTEXT_STEP) * CONTEXT_STEP)
-        self._cache, state, drawn, was_on = self._decode(context, self._params, self._cache, s)
-        self._state = jax.tree.map(np.array, state)
-        drawn_NxS, was_on_NxS = jax.tree.map(np.asarray, drawn), np.asarray(was_on)
-        steps = int(was_on_NxS.any(axis=1).sum())
-        done = []
-        for index, slot in enumerate(self._slots):
-            if slot is not None:
-                count = int(was_on_NxS[:, index].sum())
-                self._add(index, *(array[:count, index] for array in drawn_NxS))
-                done.append(self._finished(index))
-        self._numbers["slot_steps"] += steps * settings.slots
-        self._numbers["useful_slot_steps"] += int(was_on_NxS.sum())
-        return [rollout for rollout in done if rollout is not None]
-
-    def _add(self, index: int, tokens: np.ndarray, logprobs: np.ndarray, sampled_logprobs: np.ndarray) -> None:
-        slot = self._slots[index]
-        assert slot is not None
-        slot.tokens += tokens.tolist()
-        slot.logprobs += logprobs.tolist()
-        slot.sampled_logprobs += sampled_logprobs.tolist()
-        self._numbers["tokens"] += len(tokens)
-
-    def _finished(self, index: int) -> Rollout | None:
-        """The slot's rollout, if something ended it. What came after a stop string is cut off."""
-        slot = self._slots[index]
-        assert slot is not None
-        cut = self._cut_at_stop_string(slot)
-        if cut is not None:
-            for values in (slot.tokens, slot.logprobs, slot.sampled_logprobs):
+    def _end_if_complete(self, slot: int, sequence: Sequence, new: int) -> None:
+        request, finish = sequence.request, None
+        cut = len(sequence.tokens)
+        if sequence.logprobs and not np.isfinite(sequence.logprobs[-1]):
+            finish, cut = "nan", cut - 1
+            self._counts["nan"] += 1
+        elif sequence.tokens and sequence.tokens[-1] in request.stop_ids:
+            finish = "stop"
+        elif not sequence.left:
+            finish = "length"
+        if request.stop_strings and self.decode_text is not None:
+            kept = sequence.tokens[:cut]
+            at = cut_at_stop_string(self.decode_text, kept, new - (len(sequence.tokens) - cut), request.stop_strings)
+            finish, cut = (finish, cut) if at is None else ("stop", at)
+        if finish:
+            for values in (sequence.tokens, sequence.logprobs, sequence.sampled_logprobs):
                 del values[cut:]
-            return self._end(index, "stop")
-        if not np.isfinite(slot.logprobs[-1]):
-            self._numbers["nan"] += 1
-            return self._end(index, "nan")
-        if slot.tokens[-1] in slot.request.stop_ids:
-            return self._end(index, "stop")
-        return self._end(index, "length") if len(slot.tokens) >= slot.request.max_new_tokens else None
+            self._ended.append(self._rollout(self._scheduler.end(slot), finish))
 
-    def _cut_at_stop_string(self, slot: _Slot) -> int | None:
-        """How many tokens to keep: the fewest whose text holds a stop string."""
-        stops = slot.request.stop_strings
-        if not stops or not any(stop in self.decode_text(slot.tokens) for stop in stops):
-            return None
-        low, high = 1, len(slot.tokens)
-        while low < high:
-            middle = (low + high) // 2
-            text = self.decode_text(slot.tokens[:middle])
-            low, high = (low, middle) if any(stop in text for stop in stops) else (middle + 1, high)
-        return low
+    def _admit(self) -> None:
+        """Fills free slots: what is new of each prompt is computed, and the page decoding goes on in is copied."""
+        started, placements = time.perf_counter(), []
+        while placement := self._scheduler.place():
+            table = np.zeros(self.settings.pages_per_slot, np.int32)
+            table[: len(placement.body)] = placement.body
+            for piece in placement.fresh:
+                tokens_1xT = np.zeros((1, piece.shape), np.int32)
+                end = piece.start + piece.length
+                tokens_1xT[0, : piece.length] = placement.prompt[piece.start : end]
+                self._run_prefill(tokens_1xT, piece.start, end, table)
+                self._counts["prompt_tokens"] += piece.length
+            placements.append(placement)
+        if placements:
+            self._copy(placements)
+            if any(placement.fresh for placement in placements):
+                jax.block_until_ready(self._cache)
+                self._free_since = time.perf_counter()
+        self._counts["prefill_seconds"] += time.perf_counter() - started
 
-    def _end(self, index: int, finish: str) -> Rollout:
-        slot = self._slots[index]
-        assert slot is not None
-        self._slots[index] = None
-        self._state.on[index] = False
-        seconds = time.perf_counter() - slot.started
+    def _copy(self, placements: list[Placement]) -> None:
+        copies = [placement.copy for placement in placements if placement.copy]
+        from_S = np.zeros(self.settings.slots, np.int32)
+        to_S = np.full(self.settings.slots, self.settings.page_count, np.int32)
+        if copies:
+            from_S[: len(copies)], to_S[: len(copies)] = zip(*copies)
+            self._cache = self._watched("copy", steps.copy_pages, self._cache, from_S, to_S)
+        for placement in placements:
+            self._scheduler.copied(placement)
+
+    def _depart(self) -> None:
+        """Sends the device off to decode the next tokens; does not wait for it."""
+        self._scheduler.grow(self.settings.decode_steps)
+        if not any(self._scheduler.slots):
+            self._free_since = None
+            return
+        queued, now = bool(self._scheduler.waiting), time.perf_counter()
+        if self._free_since is not None:
+            self._counts["device_waited_s"] += now - self._free_since
+        state = self._state()
+        self._cache, drawn, was_on_NxS = self._watched(
+            "decode", self._decode, self._params, self._cache, state, self._key, np.bool_(queued)
+        )
+        self._flight = _Flight(drawn, was_on_NxS, queued, now)
+
+    def _state(self) -> steps.State:
+        """Of all slots, for the device; where nobody stands, harmless numbers."""
+        slots, S = self._scheduler.slots, self.settings.slots
+
+        def of(value: Callable[[Sequence], Any], empty: Any, dtype: Any) -> Any:
+            return np.array([empty if one is None else value(one) for one in slots], dtype)
+
+        stop_ids = np.full((S, STOP_IDS), -1, np.int32)
+        for slot, one in enumerate(slots):
+            if one is not None:
+                stop_ids[slot, : len(one.request.stop_ids)] = one.request.stop_ids
+        return steps.State(
+            token=of(lambda one: one.next_token, 0, np.int32),
+            position=of(lambda one: one.position, 0, np.int32),
+            drawn=of(lambda one: len(one.tokens), 0, np.int32),
+            left=of(lambda one: one.left, 0, np.int32),
+            on=of(lambda one: True, False, np.bool_),
+            request=of(lambda one: one.request.id, 0, np.uint32),
+            sample=of(lambda one: one.sample, 0, np.uint32),
+            knobs=Knobs(
+                of(lambda one: one.request.temperature, 1, np.float32),
+                of(lambda one: one.request.top_k, 0, np.int32),
+                of(lambda one: one.request.top_p, 1, np.float32),
+                of(lambda one: one.request.min_p, 0, np.float32),
+            ),
+            stop_ids=stop_ids,
+            table=self._scheduler.table_SxM.copy(),  # type: ignore[arg-type]
+        )
+
+    def _rollout(self, sequence: Sequence, finish: str) -> Rollout:
+        now = time.perf_counter()
+        started = sequence.started or now
         return Rollout(
-            slot.request,
-            slot.sample,
-            tuple(slot.tokens),
-            tuple(slot.logprobs),
-            tuple(slot.sampled_logprobs),
+            sequence.request,
+            sequence.sample,
+            tuple(sequence.tokens),
+            tuple(sequence.logprobs),
+            tuple(sequence.sampled_logprobs),
             finish,
-            seconds,
+            seconds=now - started,
+            waited=started - sequence.submitted,
         )
 
-    def _bucket(self, length: int) -> int:
-        """Prompts are padded to a power of two, or to the longest prompt."""
-        return min(max(SMALLEST_PREFILL, 1 << (length - 1).bit_length()), self.settings.max_prompt_tokens)
+    def _call_back(self, rollout: Rollout) -> None:
+        if rollout.request.on_done is None:
+            return
+        try:
+            rollout.request.on_done(rollout)
+        except Exception:
+            # The callback's fault must not cost the other completions; the rollout is handed out all the same.
+            self._counts["failed_callbacks"] += 1
+            log.exception("on_done of request %d, sample %d failed", rollout.request.id, rollout.sample)
 
-    def _reset_numbers(self) -> None:
-        self._numbers = dict.fromkeys(
-            ("tokens", "prompt_tokens", "seconds", "slot_steps", "useful_slot_steps", "nan"), 0.0
-        )
+    # --- compiling and counting
 
+    def _warm_up(self) -> None:
+        """Compiles every program by running it on nothing, so that later rounds compile none."""
+        table = np.zeros(self.settings.pages_per_slot, np.int32)
+        for shape in piece_shapes(self.settings.chunk, self.settings.page_size):
+            self._run_prefill(np.zeros((1, shape), np.int32), 0, 0, table)
+        nowhere_S = np.full(self.settings.slots, self.settings.page_count, np.int32)
+        self._cache = steps.copy_pages(self._cache, np.zeros_like(nowhere_S), nowhere_S)
+        self._cache, _, _ = self._decode(self._params, self._cache, self._state(), self._key, np.bool_(False))
+        jax.block_until_ready(self._cache)
+        self._counts = dict.fromkeys(COUNTS, 0.0)
+        self._warm = True
 
-def _empty_state(slots: int) -> State:
-    def ints() -> Any:
-        return np.zeros(slots, np.int32)
+    def _run_prefill(self, tokens_1xT: np.ndarray, start: int, end: int, table: np.ndarray) -> None:
+        args = (self._params, self._cache, tokens_1xT, np.int32(start), np.int32(end), table)
+        self._cache = self._watched(f"prefill of {tokens_1xT.shape[1]} tokens", self._prefill, *args)
 
-    knobs = Knobs(np.ones(slots, np.float32), ints(), np.ones(slots, np.float32), np.zeros(slots, np.float32))  # type: ignore[arg-type]
-    keys, stop_ids = np.zeros((slots, 2), np.uint32), np.full((slots, STOP_IDS), -1, np.int32)
-    return State(ints(), ints(), ints(), ints(), np.zeros(slots, bool), keys, knobs, stop_ids)  # type: ignore[arg-type]
+    def _watched(self, name: str, program: Callable[..., Any], *args: Any) -> Any:
+        """Calls a jitted program; a compilation after warm-up is counted and named."""
+        jitted: Any = program.func if isinstance(program, partial) else program
+        before = jitted._cache_size()
+        out = program(*args)
+        if jitted._cache_size() > before and self._warm:
+            self._counts["compilations"] += 1
+            log.warning("compiled after warm-up: %s; all shapes should be known before the first round", name)
+        return out
 
-
-def _check(request: Request, settings: EngineSettings, vocab: int) -> None:
-    name, length = f"request {request.id}", len(request.prompt)
-    if not 1 <= length <= settings.max_prompt_tokens:
-        raise ValueError(f"{name}: the prompt has {length} tokens, should have 1 to {settings.max_prompt_tokens}")
-    if not 1 <= request.max_new_tokens <= settings.max_new_tokens:
-        raise ValueError(f"{name}: max_new_tokens={request.max_new_tokens}, should be 1 to {settings.max_new_tokens}")
-    if request.n < 1:
-        raise ValueError(f"{name}: n={request.n}, should be at least 1")
-    if len(request.stop_ids) > STOP_IDS:
-        raise ValueError(f"{name}: {len(request.stop_ids)} stop_ids, at most {STOP_IDS} fit")
-    wrong = next((token for token in request.prompt if not 0 <= token < vocab), None)
-    if wrong is not None:
-        raise ValueError(f"{name}: token {wrong} in the prompt, should be 0 to {vocab - 1}")
+    def _count_flight(self, flight: _Flight, was_on_NxS: np.ndarray) -> None:
+        n, rounds = self._counts, int(was_on_NxS.any(axis=1).sum())
+        useful, all_steps = int(was_on_NxS.sum()), rounds * self.settings.slots
+        n["tokens"] += useful
+        n["useful_slot_steps"] += useful
+        n["slot_steps"] += all_steps
+        if flight.queued:
+            n["queued_useful_slot_steps"] += useful
+            n["queued_slot_steps"] += all_steps
+        n["decode_seconds"] += time.perf_counter() - flight.departed
+        running = [sequence for _, sequence in self._scheduler.running()]
+        in_use = self._scheduler.pages.in_use
+        n["page_tokens"] += in_use * self.settings.page_size
+        n["tokens_in_flight"] += sum(sequence.position + 1 for sequence in running)
+        n["pages_most"] = max(n["pages_most"], in_use)

@@ -1,8 +1,51 @@
-"""What the engine is asked, and what it gives back."""
+"""What the engine is asked, and what it gives back: plain data. A wrong request is refused by name."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+STOP_IDS = 8  # of one request, at most: what a slot has room for
+LARGEST_ID = 2**32 - 1  # request ids and sample numbers go into the random key as 32 bits each
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Sizes of the engine. Memory follows `pages`; everything else only shapes the compiled programs."""
+
+    slots: int  # completions decoded side by side
+    max_prompt_tokens: int
+    max_new_tokens: int
+    page_size: int = 16  # tokens per page of the key/value cache
+    pages: int = 0  # 0: enough for every slot at its longest
+    decode_steps: int = 16  # tokens decoded on the device between two looks of the host, at most
+    prefill_tokens: int = 128  # a prompt is read in chunks of so many; common beginnings are shared in this unit
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        for field in ("slots", "max_prompt_tokens", "max_new_tokens", "page_size", "decode_steps", "prefill_tokens"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)}: should be at least 1")
+        if self.pages < 0:
+            raise ValueError(f"pages={self.pages}: should be 0 (enough for every slot) or more")
+
+    @property
+    def chunk(self) -> int:
+        """Tokens per prefill chunk: whole pages."""
+        return -(-self.prefill_tokens // self.page_size) * self.page_size
+
+    @property
+    def longest(self) -> int:
+        return self.max_prompt_tokens + self.max_new_tokens
+
+    @property
+    def pages_per_slot(self) -> int:
+        return -(-self.longest // self.page_size)
+
+    @property
+    def page_count(self) -> int:
+        """One more than the slots can hold: the page a completion copies from is still there while it copies."""
+        return self.pages or self.slots * self.pages_per_slot + 1
 
 
 @dataclass(frozen=True)
@@ -19,6 +62,7 @@ class Request:
     min_p: float = 0.0  # 0: off
     stop_ids: tuple[int, ...] = ()
     stop_strings: tuple[str, ...] = ()
+    on_done: Callable[[Rollout], None] | None = None  # called for each completion as it finishes
 
 
 @dataclass(frozen=True)
@@ -29,6 +73,42 @@ class Rollout:
     sample: int
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]  # of the model, at temperature 1
-    sampled_logprobs: tuple[float, ...]  # of the distribution the tokens were drawn from
-    finish: str  # stop | length | cancelled | nan
+    sampled_logprobs: tuple[float, ...]  # of the distribution the tokens were drawn from; 0 where greedy
+    finish: str  # stop | length | cancelled | nan (the logits were not finite; tokens are those before)
     seconds: float = 0.0  # from its start in a slot to its end
+    waited: float = 0.0  # from submit to its start
+
+
+def check(request: Request, settings: EngineSettings, vocab: int) -> None:
+    """Refuses what the engine cannot do, naming the field, its value and what would be right."""
+
+    def refuse(field: str, value: object, right: str) -> None:
+        raise ValueError(f"request {request.id}: {field}={value}, should be {right}")
+
+    if not 0 <= request.id <= LARGEST_ID:
+        refuse("id", request.id, f"0 to {LARGEST_ID}")
+    if not 1 <= len(request.prompt) <= settings.max_prompt_tokens:
+        refuse("length of prompt", len(request.prompt), f"1 to {settings.max_prompt_tokens} tokens")
+    wrong = next((token for token in request.prompt if not 0 <= token < vocab), None)
+    if wrong is not None:
+        refuse("token in prompt", wrong, f"0 to {vocab - 1}")
+    if not 1 <= request.max_new_tokens <= settings.max_new_tokens:
+        refuse("max_new_tokens", request.max_new_tokens, f"1 to {settings.max_new_tokens}")
+    if request.n < 1:
+        refuse("n", request.n, "at least 1")
+    if not request.temperature >= 0:
+        refuse("temperature", request.temperature, "0 (greedy) or more")
+    if request.top_k < 0:
+        refuse("top_k", request.top_k, "0 (off) or more")
+    if not 0 < request.top_p <= 1:
+        refuse("top_p", request.top_p, "above 0 and at most 1 (off)")
+    if not 0 <= request.min_p <= 1:
+        refuse("min_p", request.min_p, "0 (off) to 1")
+    if len(request.stop_ids) > STOP_IDS:
+        refuse("count of stop_ids", len(request.stop_ids), f"at most {STOP_IDS}")
+    if not all(request.stop_strings):
+        refuse("stop_strings", request.stop_strings, "free of empty strings")
+    pages = -(-(len(request.prompt) + request.max_new_tokens) // settings.page_size) + 1
+    if pages > settings.page_count:
+        fits = (settings.page_count - 1) * settings.page_size
+        refuse("prompt + max_new_tokens", len(request.prompt) + request.max_new_tokens, f"at most {fits} (pages)")

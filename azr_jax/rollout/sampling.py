@@ -1,10 +1,13 @@
 """One token per slot from float32 logits: temperature, top-k, top-p, min-p; every slot with its own random stream.
 
-Temperature 0 is greedy. The vocabulary is sorted only while some slot asks for top-k or top-p.
+Temperature 0 is greedy. The vocabulary is never sorted: top-k and top-p each look for the smallest logit they keep by
+halving the range of float32 bit patterns 32 times, and only while some slot asks for one of them. Equal logits at that
+border are all kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -30,16 +33,16 @@ class Sampled(NamedTuple):
     sampled_logprob: jax.Array  # of the distribution it was drawn from
 
 
-def sample(logits_SxV: jax.Array, knobs: Knobs, keys_Sx2: jax.Array, positions_S: jax.Array) -> Sampled:
+def sample(logits_SxV: jax.Array, knobs: Knobs, keys_S: jax.Array, positions_S: jax.Array) -> Sampled:
     """The key of a token is its request's key and its position in the completion, whatever else is in the batch."""
     greedy_S = knobs.temperature == 0
     scaled_SxV = logits_SxV / jnp.where(greedy_S, 1.0, knobs.temperature)[:, None]
     kept_SxV = jnp.where(_kept(scaled_SxV, knobs), scaled_SxV, -jnp.inf)
 
-    def uniform(key_2: jax.Array, position: jax.Array) -> jax.Array:
-        return jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(key_2), position))
+    def uniform(key: jax.Array, position: jax.Array) -> jax.Array:
+        return jax.random.uniform(jax.random.fold_in(key, position))
 
-    drawn_S = _draw(kept_SxV, jax.vmap(uniform)(keys_Sx2, positions_S))
+    drawn_S = _draw(kept_SxV, jax.vmap(uniform)(keys_S, positions_S))
     token_S = jnp.where(greedy_S, jnp.argmax(logits_SxV, axis=-1), drawn_S).astype(jnp.int32)
     drawn_from = _logprob(kept_SxV, token_S)
     return Sampled(token_S, _logprob(logits_SxV, token_S), jnp.where(greedy_S, 0.0, drawn_from))
@@ -77,21 +80,47 @@ def _logprob(logits_SxV: jax.Array, token_S: jax.Array) -> jax.Array:
 def _kept(scaled_SxV: jax.Array, knobs: Knobs) -> jax.Array:
     """Which tokens may be drawn. The likeliest always may."""
     top_S = scaled_SxV.max(axis=-1)
-    floor_S = top_S + jnp.log(jnp.maximum(knobs.min_p, 1e-38))
-    floor_S = jnp.where(knobs.min_p > 0, floor_S, -jnp.inf)
+    floor_S = jnp.where(knobs.min_p > 0, top_S + jnp.log(jnp.maximum(knobs.min_p, 1e-38)), -jnp.inf)
+    nothing_S = jnp.full_like(top_S, -jnp.inf)
     wanted = ((knobs.top_k > 0) | (knobs.top_p < 1)).any()
-    no_floor_S = jnp.full_like(top_S, -jnp.inf)
-    sorted_S = jax.lax.cond(wanted, _sorted_floor, lambda scaled_SxV, knobs: no_floor_S, scaled_SxV, knobs)
-    return scaled_SxV >= jnp.maximum(floor_S, sorted_S)[:, None]
+    cut_S = jax.lax.cond(wanted, _floor_of_top_k_and_p, lambda *_: nothing_S, scaled_SxV, knobs)
+    return scaled_SxV >= jnp.maximum(floor_S, cut_S)[:, None]
 
 
-def _sorted_floor(scaled_SxV: jax.Array, knobs: Knobs) -> jax.Array:
-    """The smallest logit that top-k and top-p leave, top-p over what top-k left."""
-    vocabulary = scaled_SxV.shape[-1]
-    down_SxV = jnp.sort(scaled_SxV, axis=-1, descending=True)
-    k_S = jnp.where(knobs.top_k > 0, jnp.minimum(knobs.top_k, vocabulary), vocabulary)
-    in_k_SxV = jnp.arange(vocabulary)[None] < k_S[:, None]
-    share_SxV = jax.nn.softmax(jnp.where(in_k_SxV, down_SxV, -jnp.inf), axis=-1)
-    before_SxV = jnp.cumsum(share_SxV, axis=-1) - share_SxV  # probability of the likelier ones
-    left_SxV = in_k_SxV & ((before_SxV < knobs.top_p[:, None]) | (knobs.top_p >= 1)[:, None])
-    return jnp.where(left_SxV, down_SxV, jnp.inf).min(axis=-1)
+def _floor_of_top_k_and_p(scaled_SxV: jax.Array, knobs: Knobs) -> jax.Array:
+    """The smallest logit that top-k leaves, and top-p of what top-k left."""
+    V = scaled_SxV.shape[-1]
+    k_S = jnp.where(knobs.top_k > 0, jnp.minimum(knobs.top_k, V), V)
+    k_floor_S = _largest_floor(lambda floor_S: (scaled_SxV >= floor_S[:, None]).sum(axis=-1) >= k_S, k_S.shape)
+    left_SxV = jnp.where(scaled_SxV >= k_floor_S[:, None], scaled_SxV, -jnp.inf)
+    share_SxV = jax.nn.softmax(left_SxV, axis=-1)
+
+    def holds_p(floor_S: jax.Array) -> jax.Array:
+        return jnp.where(scaled_SxV >= floor_S[:, None], share_SxV, 0).sum(axis=-1) >= knobs.top_p
+
+    p_floor_S = jnp.where(knobs.top_p < 1, _largest_floor(holds_p, k_S.shape), -jnp.inf)
+    return jnp.maximum(k_floor_S, p_floor_S)
+
+
+def _largest_floor(holds: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]) -> jax.Array:
+    """The largest float32 per row for which `holds`; it holds for small ones and not for large ones."""
+
+    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = ends
+        middle = (low >> 1) + (high >> 1) + (low & high & 1)
+        yes = holds(_float_at(middle))
+        return jnp.where(yes, middle, low), jnp.where(yes, high, middle)
+
+    minus_inf, inf = (_place(jnp.float32(x)) for x in (-jnp.inf, jnp.inf))
+    low, _ = jax.lax.fori_loop(0, 32, halve, (jnp.full(shape, minus_inf), jnp.full(shape, inf)))
+    return _float_at(low)
+
+
+def _place(x: jax.Array) -> jax.Array:
+    """An int32 that orders float32 numbers as they are ordered: the bits, turned round where negative."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.int32)
+    return jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+
+
+def _float_at(place: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(jnp.where(place < 0, place ^ 0x7FFFFFFF, place), jnp.float32)

@@ -180,6 +180,8 @@ def build(config: Config, workdir: Path) -> Run:
 def engine_settings(c: Config) -> EngineSettings:
     return EngineSettings(
         slots=c.rollout.slots,
+        page_size=c.rollout.page_size,
+        pages=c.rollout.pages,
         max_prompt_tokens=c.rollout.max_prompt_tokens,
         max_new_tokens=c.rollout.max_new_tokens,
         decode_steps=c.rollout.decode_steps,

@@ -28,7 +28,7 @@ MAY_CHANGE = (
 
 def open_workdir(path: str, config: Config, base: Config) -> Path:
     """Makes the folder, or checks that what is there is the same run. Raises ConfigError, having written nothing."""
-    workdir = Path(path)
+    workdir = Path(path).resolve()  # checkpoints want absolute paths
     written = workdir / "config.json"
     if written.exists():
         _same_run(workdir, configs.from_json(written.read_text()), config)

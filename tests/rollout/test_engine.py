@@ -1,0 +1,130 @@
+"""A request's text depends on itself alone, and is what the model says: shown on a small random model, float32."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from azr_jax.models.attention import segment_attention
+from azr_jax.models.spec import ModelSpec
+from azr_jax.parallel.mesh import random_model
+from azr_jax.rollout.engine import Engine, EngineSettings, Request
+
+SPEC = ModelSpec("qwen2", 300, 32, 2, 4, 2, 8, 64, True)
+STOP = 7
+
+
+@pytest.fixture(scope="module")
+def model():
+    graph, params = nnx.split(random_model(SPEC, 0))
+    return graph, jax.tree.map(lambda x: 4 * x, params)  # sharper than at birth, so that words differ in likelihood
+
+
+def requests(count: int = 20) -> list[Request]:
+    """Lengths, knobs and common beginnings of every sort, always the same."""
+    rng = np.random.default_rng(0)
+    common = tuple(rng.integers(0, 300, 40).tolist())
+    return [
+        Request(
+            i,
+            (common if i % 2 else ()) + tuple(rng.integers(0, 300, rng.integers(1, 60)).tolist()),
+            int(rng.integers(1, 41)),
+            n=int(rng.integers(1, 4)),
+            temperature=(0.0, 1.0, 0.7)[i % 3],
+            top_k=(0, 5)[i % 2],
+            top_p=(1.0, 0.9)[i % 2],
+            stop_ids=(STOP,),
+        )
+        for i in range(count)
+    ]
+
+
+def engine_of(model, **changes) -> Engine:
+    sizes = {"slots": 4, "max_prompt_tokens": 100, "max_new_tokens": 40, "page_size": 8, "prefill_tokens": 32}
+    graph, params = model
+    engine = Engine(graph, SPEC, EngineSettings(**(sizes | {"decode_steps": 8} | changes)), seed=1)
+    engine.begin(params, 3)
+    return engine
+
+
+def sample(engine: Engine, wanted: list[Request]) -> dict:
+    for request in wanted:
+        engine.submit(request)
+    return {(r.request.id, r.sample): (r.tokens, r.logprobs, r.sampled_logprobs, r.finish) for r in engine.drain()}
+
+
+@pytest.fixture(scope="module")
+def together(model):
+    engine = engine_of(model)
+    return sample(engine, requests()), engine.metrics()
+
+
+def test_every_sample_of_every_request_comes_back_once_and_ends_as_it_should(together):
+    rollouts, numbers = together
+    assert set(rollouts) == {(request.id, sample) for request in requests() for sample in range(request.n)}
+    by_id = {request.id: request for request in requests()}
+    for (request_id, _), (tokens, logprobs, _, finish) in rollouts.items():
+        assert len(tokens) == len(logprobs) <= by_id[request_id].max_new_tokens
+        assert finish == ("stop" if tokens[-1] == STOP else "length")
+    assert numbers["compilations"] == 0 and numbers["shared_prefix_tokens"] > 0
+
+
+def test_text_is_the_same_in_any_order_to_the_last_bit(model, together):
+    assert sample(engine_of(model), requests()[::-1]) == together[0]
+
+
+def test_text_is_the_same_when_pages_run_out_and_completions_are_put_off(model, together):
+    engine = engine_of(model, pages=25)
+    assert sample(engine, requests()) == together[0]
+    assert engine.metrics()["preemptions"] > 0
+
+
+def test_text_is_the_same_alone(model, together):
+    engine = engine_of(model)
+    for request in requests(4):
+        alone = sample(engine, [request])
+        assert alone == {key: value for key, value in together[0].items() if key[0] == request.id}
+
+
+def test_log_probabilities_are_those_of_a_plain_forward_and_greedy_is_its_likeliest(model, together):
+    graph, params = model
+
+    @jax.jit
+    def logprobs(tokens_1xT):
+        positions = jnp.arange(tokens_1xT.shape[1])[None]
+        network = nnx.merge(graph, params)
+        attend = segment_attention("xla", positions, jnp.ones_like(positions))
+        return jax.nn.log_softmax(network.logits(network.hidden(tokens_1xT, positions, attend, dtype=jnp.float32)[0]))
+
+    by_id = {request.id: request for request in requests()}
+    for (request_id, _), (tokens, found, _, _) in together[0].items():
+        request = by_id[request_id]
+        whole = np.zeros((1, 160), np.int32)
+        whole[0, : len(request.prompt) + len(tokens)] = request.prompt + tokens
+        plain_NxV = np.asarray(logprobs(whole))[0, len(request.prompt) - 1 :][: len(tokens)]
+        np.testing.assert_allclose(plain_NxV[np.arange(len(tokens)), tokens], found, atol=1e-4)
+        if request.temperature == 0:
+            assert plain_NxV.argmax(axis=1).tolist() == list(tokens)
+
+
+def test_nothing_is_left_in_the_cache_at_the_end(model):
+    engine = engine_of(model)
+    sample(engine, requests(6))
+    assert engine._scheduler.pages.in_use == 0 and not engine.busy
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"prompt": ()}, "prompt"),
+        ({"prompt": (1,) * 101}, "100"),
+        ({"prompt": (1, 300)}, "299"),
+        ({"n": 0}, "n="),
+        ({"max_new_tokens": 41}, "40"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_name(model, changes, named):
+    fields = {"id": 5, "prompt": (1, 2), "max_new_tokens": 4} | changes
+    with pytest.raises(ValueError, match=named):
+        engine_of(model).submit(Request(**fields))
