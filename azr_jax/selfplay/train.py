@@ -152,7 +152,7 @@ class Training:
     # --- before and after
 
     def _seed(self) -> bool:
-        self.console.message(f"executor: {self.run.executor.layers}")
+        self.console.message(self.run.executor.layers)
         with self.console.stages("seeding") as show, self.run.proposer.streams.shown(show):
             seeding = Seeding(
                 self.run.seeding,
