@@ -58,6 +58,8 @@ class Run:
 
     def fork(self, source: Path, like: TrainState) -> TrainState:
         """The latest state of another run, and a copy of the tasks it had then."""
+        if not (source / "checkpoints").is_dir():
+            raise ConfigError([f"--fork_from={source}: holds no checkpoints; give the workdir of a run"])
         other = Checkpointer(source)
         try:
             restored = other.restore(like)
@@ -65,6 +67,7 @@ class Run:
             raise ConfigError([f"--fork_from={source}: {error}"]) from error
         finally:
             other.close()
+        (self.workdir / "buffers").mkdir(exist_ok=True)
         for file in (source / "buffers").glob("*.jsonl"):
             shutil.copy(file, self.workdir / "buffers" / file.name)
         self.buffers.load(restored.extra["buffers"])

@@ -63,7 +63,7 @@ class Training:
         self.run, self.console, self.stop = run, console, stop
         self.iteration = 0  # the last one finished
         self.state = run.start_state
-        extra = self._restore(Path(fork_from) if fork_from else None)
+        extra = self._restore(Path(fork_from).resolve() if fork_from else None)
         self.metrics = MetricsWriter(run.workdir, run.config.monitor.sinks, extra.get("metrics"))
         self.records = RecordWriter(run.workdir, extra.get("records", 0))
         self.health = Health(HealthSettings(stop_on=tuple(run.config.monitor.stop_on)), past=read_rows(run.workdir))
