@@ -30,7 +30,7 @@ from azr_jax.rollout.stops import DecodeText, cut_at_stop_string
 __all__ = ["Engine", "EngineSettings", "Request", "Rollout"]
 log = logging.getLogger(__name__)
 
-COUNTS = (
+COUNTS: tuple[str, ...] = (
     "tokens", "prompt_tokens", "prefill_seconds", "decode_seconds", "slot_steps", "useful_slot_steps",
     "queued_slot_steps", "queued_useful_slot_steps", "page_tokens", "tokens_in_flight", "pages_most",
     "device_waited_s", "nan", "failed_callbacks", "compilations",
@@ -161,7 +161,7 @@ class Engine:
         flight, self._flight = self._flight, None
         was_on_NxS = np.asarray(flight.was_on_NxS)  # waits for the device
         self._free_since = time.perf_counter()
-        drawn = Sampled(*map(np.asarray, flight.drawn))
+        drawn = jax.tree.map(np.asarray, flight.drawn)
         count_S = was_on_NxS.sum(axis=0)
         for slot, sequence in self._scheduler.running():
             count = int(count_S[slot])
@@ -241,7 +241,7 @@ class Engine:
         def of(value: Callable[[Sequence], Any], empty: Any, dtype: Any) -> Any:
             return np.array([empty if one is None else value(one) for one in slots], dtype)
 
-        stop_ids = np.full((S, STOP_IDS), -1, np.int32)
+        stop_ids: Any = np.full((S, STOP_IDS), -1, np.int32)
         for slot, one in enumerate(slots):
             if one is not None:
                 stop_ids[slot, : len(one.request.stop_ids)] = one.request.stop_ids
