@@ -136,6 +136,7 @@ RULES: dict[str, Rule] = {
     "rewards.zero_learnability": number(-1, 1),
     "rewards.wrong": number(-10, 0),
     "rewards.format_error": number(-10, 0),
+    "rewards.control": one_of("none", "shuffled", "flipped"),
     "rollout.max_prompt_tokens": integer(8),
     "rollout.max_new_tokens": integer(1),
     "rollout.slots": integer(1),
@@ -168,6 +169,10 @@ RULES: dict[str, Rule] = {
     "mesh.tensor": integer(1),
     "checkpoint.every": integer(1),
     "checkpoint.keep": integer(1),
+    "eval.every": integer(0),
+    "eval.suites": some_of("nano", empty=True),
+    "eval.rows": integer(0),
+    "eval.attempts": integer(1),
     "monitor.sinks": some_of("tensorboard", "wandb", "trackio", empty=True),
     "monitor.report_every": integer(0),
     "monitor.stop_on": some_of("any", *(alarm.name for alarm in ALARMS), empty=True),
@@ -311,6 +316,10 @@ def check_across(config: Config) -> list[str]:
     need(
         c.mesh.fsdp != 0,
         "mesh.fsdp=0: should be -1 (all that mesh.tensor leaves) or a number of devices",
+    )
+    need(
+        bool(c.eval.every) <= bool(c.eval.suites),
+        f"eval.every={c.eval.every}: eval.suites should name what is measured; eval.every=0 measures nothing",
     )
     if c.seeding.import_from:
         need(

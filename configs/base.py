@@ -54,6 +54,7 @@ def get_config() -> ConfigDict:
     c.rewards.zero_learnability = None  # reward of a valid proposal whose learnability is 0
     c.rewards.wrong = -0.5  # a well-formed completion that is refused or wrong
     c.rewards.format_error = -1.0  # a completion without the blocks asked for
+    c.rewards.control = "none"  # none | shuffled (inside role and kind) | flipped: runs that must not learn
 
     c.rollout = ConfigDict()
     c.rollout.max_prompt_tokens = 6144  # prompts over it lose references, one by one
@@ -96,6 +97,12 @@ def get_config() -> ConfigDict:
     c.checkpoint = ConfigDict()
     c.checkpoint.every = 10  # iterations between checkpoints; the last one is always saved
     c.checkpoint.keep = 2  # how many of the latest are kept
+
+    c.eval = ConfigDict()
+    c.eval.every = 0  # iterations between two measurements on tasks the run never trains on; 0: never
+    c.eval.suites = ()  # which tasks; azr_jax/selfplay/evaluating.py lists them
+    c.eval.rows = 100  # tasks of each kind; 0: all of the suite
+    c.eval.attempts = 4  # at each task, sampled as in training
 
     c.monitor = ConfigDict()
     c.monitor.sinks = ("tensorboard",)  # beside metrics.jsonl: tensorboard, wandb, trackio

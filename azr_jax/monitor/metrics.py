@@ -79,7 +79,7 @@ class MetricsWriter:
 
     def __init__(self, workdir: Path, sinks: Iterable[str] = (), cursor: Mapping[str, Any] | None = None):
         self._metrics, self._timings = JsonLines(workdir / "metrics.jsonl"), JsonLines(workdir / "timings.jsonl")
-        cursor = cursor or {"metrics": 0, "timings": 0, "iteration": 0}
+        cursor = cursor or {"metrics": 0, "timings": 0, "iteration": -1}  # 0 is what was measured before training
         self._metrics.cut(cursor["metrics"])
         self._timings.cut(cursor["timings"])
         self._iteration = cursor["iteration"]

@@ -9,17 +9,15 @@ attempts at one task being averaged first.
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from absl import app, flags
 from flax import nnx
 from transformers import AutoTokenizer
 
-from azr_jax.executor.jobs import Validate, Verify
+from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.models import hf
 from azr_jax.models.spec import load_spec
@@ -27,54 +25,14 @@ from azr_jax.nano.heldout import HeldOut, load
 from azr_jax.nano.texts import INDUCTION_INPUTS, INDUCTION_SHOWN, KINDS, REFERENCES, STYLE
 from azr_jax.rollout.engine import Engine, EngineSettings, Rollout
 from azr_jax.selfplay.asking import Asker, Question, SamplingSettings
+from azr_jax.selfplay.evaluating import Mean, attempt
 from azr_jax.selfplay.streams import Streams
-from azr_jax.tasks.parsing import parse_answer, parse_proposal
-from azr_jax.tasks.types import FormatError, Kind, Validation, Verdict
+from azr_jax.tasks.parsing import parse_proposal
+from azr_jax.tasks.types import FormatError, Kind, Validation
 
 FLAGS = flags.FLAGS
 MAX_PROMPT_TOKENS = 256
 MAX_NEW_TOKENS = 160
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean with its standard error."""
-
-    value: float
-    error: float
-    count: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Mean:
-        n = len(values)
-        mean = sum(values) / n
-        spread = sum((value - mean) ** 2 for value in values) / max(1, n - 1)
-        return cls(mean, math.sqrt(spread / n), n)
-
-
-def solving(asker: Asker, streams: Streams, tasks: Sequence[HeldOut], attempts: int) -> list[list[float]]:
-    """Scores of every attempt, a list for each task."""
-    scores: list[list[float]] = [[] for _ in tasks]
-
-    def ask(number: int, held: HeldOut) -> None:
-        question = asker.solve(held.kind, held.task)
-
-        def finished(rollout: Rollout) -> None:
-            answer = parse_answer(held.kind, asker.text(question, rollout))
-            if isinstance(answer, FormatError):
-                scores[number].append(0.0)
-            else:
-                streams.judge(Verify(held.kind, held.task, answer), judged)
-
-        def judged(verdict: Verdict) -> None:
-            scores[number].append(verdict.score)
-
-        streams.sample(asker.request(number, question, attempts), finished)
-
-    for number, held in enumerate(tasks):
-        ask(number, held)
-    streams.run()
-    return scores
 
 
 def proposing(asker: Asker, streams: Streams, tasks: Sequence[HeldOut], kind: Kind, count: int) -> list[str]:
@@ -120,11 +78,12 @@ def measure(
     engine.begin(params, 0)
     for kind in KINDS:
         of_kind = [held for held in tasks if held.kind == kind]
-        scores = solving(sampled, streams, of_kind, attempts)
+        scores = attempt(sampled, streams, [(held.kind, held.task) for held in of_kind], attempts)
         each = [sum(one) / len(one) for one in scores]
         found[f"{kind}/sampled"] = Mean.of(each)
         found[f"{kind}/best_of_{attempts}"] = Mean.of([max(one) for one in scores])
-        found[f"{kind}/greedy"] = Mean.of([one[0] for one in solving(greedy, streams, of_kind, 1)])
+        once = attempt(greedy, streams, [(held.kind, held.task) for held in of_kind], 1)
+        found[f"{kind}/greedy"] = Mean.of([one[0] for one in once])
         for level in sorted({held.level for held in of_kind}):
             here = [mean for held, mean in zip(of_kind, each, strict=True) if held.level == level]
             found[f"{kind}/sampled/level_{level}"] = Mean.of(here)

@@ -24,6 +24,7 @@ from azr_jax.models.spec import ModelSpec, UnsupportedModel, load_spec
 from azr_jax.parallel.mesh import LearnerRules, RolloutRules, check_divides, make_mesh
 from azr_jax.rollout.engine import Engine, EngineSettings
 from azr_jax.selfplay.asking import Asker, SamplingSettings
+from azr_jax.selfplay.evaluating import EvalSettings, Evaluation
 from azr_jax.selfplay.iteration import PlaySettings
 from azr_jax.selfplay.proposing import Proposer
 from azr_jax.selfplay.seeding import SeedSettings
@@ -55,6 +56,7 @@ class Run:
     play: PlaySettings
     seeding: SeedSettings
     rewards: RewardSettings
+    evaluation: Evaluation
 
     def fork(self, source: Path, like: TrainState) -> TrainState:
         """The latest state of another run, and a copy of the tasks it had then."""
@@ -132,6 +134,7 @@ def build(config: Config, workdir: Path) -> Run:
     asker = Asker(tokenizer, folder, sampling_settings(c))
     buffers = Buffers(kinds, BufferSettings(capacity=c.buffer.capacity, evict=c.buffer.evict), workdir / "buffers")
     learner = learner_settings(c)
+    streams = Streams(engine, executor)
     return Run(
         config=c,
         workdir=workdir,
@@ -148,7 +151,7 @@ def build(config: Config, workdir: Path) -> Run:
         buffers=buffers,
         proposer=Proposer(
             asker,
-            Streams(engine, executor),
+            streams,
             buffers,
             references=c.tasks.references,
             reference_sampling=c.buffer.reference_sampling,
@@ -176,6 +179,9 @@ def build(config: Config, workdir: Path) -> Run:
             zero_learnability=c.rewards.zero_learnability,
             wrong=c.rewards.wrong,
             format_error=c.rewards.format_error,
+        ),
+        evaluation=Evaluation(
+            EvalSettings(c.eval.every, tuple(c.eval.suites), c.eval.rows, c.eval.attempts), asker, streams
         ),
     )
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+
 from azr_jax.learner.advantages import advantages
 from azr_jax.learner.packing import Sample
 from azr_jax.selfplay.played import Played, Proposed, Solved
 from azr_jax.tasks.rewards import RewardSettings, proposer_reward, solver_reward
-from azr_jax.tasks.types import FormatError, Role
+from azr_jax.tasks.types import FormatError, Kind, Role
 
 
 def reward(played: Played, settings: RewardSettings) -> None:
@@ -40,11 +43,33 @@ def trained_on(played: Played, *, proposer: bool, estimates: bool) -> list[tuple
     return chosen
 
 
-def advise(chosen: list[tuple[Role, Proposed | Solved]], method: str, weighting: str) -> int:
+def spoiled(chosen: list[tuple[Role, Proposed | Solved]], control: str, rng: random.Random) -> list[float]:
+    """The rewards that the update is told; they are the true ones unless a control experiment asks for others.
+
+    `shuffled` deals the rewards of each (role, kind) out anew, `flipped` makes good bad. Metrics keep the true ones.
+    """
+    rewards = [item.reward for _, item in chosen]
+    if control == "flipped":
+        return [-reward for reward in rewards]
+    if control == "shuffled":
+        groups: dict[tuple[Role, Kind], list[int]] = {}
+        for place, (role, item) in enumerate(chosen):
+            groups.setdefault((role, item.kind), []).append(place)
+        for places in groups.values():
+            dealt = [rewards[place] for place in places]
+            rng.shuffle(dealt)
+            for place, reward in zip(places, dealt, strict=True):
+                rewards[place] = reward
+    return rewards
+
+
+def advise(
+    chosen: list[tuple[Role, Proposed | Solved]], method: str, weighting: str, rewards: Sequence[float] | None = None
+) -> int:
     """Writes the advantage of every chosen completion; returns how many groups had no variance and so teach nothing."""
     result = advantages(
         method,
-        rewards=[item.reward for _, item in chosen],
+        rewards=rewards if rewards is not None else [item.reward for _, item in chosen],
         groups=[(role, item.kind) for role, item in chosen],
         tasks=[-1 if isinstance(item, Proposed) else item.task_id for _, item in chosen],
         lengths=[len(item.completion.rollout.tokens) for _, item in chosen],

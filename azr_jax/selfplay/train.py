@@ -32,6 +32,7 @@ from azr_jax.selfplay.build import Run, build
 from azr_jax.selfplay.iteration import Iteration
 from azr_jax.selfplay.measures import measure
 from azr_jax.selfplay.played import Played
+from azr_jax.selfplay.proposing import draw
 from azr_jax.selfplay.seeding import Seeding, SeedingFailed
 from azr_jax.selfplay.stopping import Stop
 from azr_jax.selfplay.workdir import open_workdir
@@ -73,6 +74,9 @@ class Training:
         if not self.iteration and not self._seed():
             self.console.message(f"stopped while seeding; go on with\n  {again}")
             return
+        if not self.iteration and self.run.evaluation.settings.every:
+            timings: dict[str, float] = {}
+            self.metrics.write(0, self._evaluate(timings), timings)
         last = self.run.config.iterations
         while self.iteration < last and not self.stop.asked:
             self._one(self.iteration + 1)
@@ -92,8 +96,11 @@ class Training:
         learned = self._learn(played)
         clock.append(time.perf_counter())
         self.iteration = number
-        self._write_down(played, learned, {"play": clock[1] - clock[0], "update": clock[2] - clock[1]})
+        timings = self._timings(played, {"play": clock[1] - clock[0], "update": clock[2] - clock[1]})
         self._hand_weights_over()
+        if self.run.evaluation.due(number, self.run.config.iterations):
+            learned |= self._evaluate(timings)
+        self._write_down(played, learned, timings)
         c = self.run.config
         if number % c.checkpoint.every == 0 or number == c.iterations or self.stop.asked:
             self._save()
@@ -113,7 +120,8 @@ class Training:
         """One optimizer step on everything the iteration produced."""
         c = self.run.config
         chosen = scoring.trained_on(played, proposer=c.tasks.train_proposer, estimates=c.tasks.train_on_estimates)
-        flat_groups = scoring.advise(chosen, c.learner.advantage, c.learner.weighting)
+        rewards = scoring.spoiled(chosen, c.rewards.control, draw(c.seed, played.iteration, "control"))
+        flat_groups = scoring.advise(chosen, c.learner.advantage, c.learner.weighting, rewards)
         batch = pack(scoring.samples(chosen), self.run.row_tokens, rows=self.run.rows)
         self.state, metrics = self.run.step(self.state, batch)
         numbers = {f"learner/{name}": float(value) for name, value in jax.device_get(metrics).items()}
@@ -126,15 +134,31 @@ class Training:
 
     def _hand_weights_over(self) -> None:
         """The sampler's weights are the learner's, laid out and typed for sampling: devices to devices."""
-        self.run.engine.begin(self.run.for_sampling(self.state.params), self.iteration + 1)
+        self.weights = self.run.for_sampling(self.state.params)
+        self._begin()
 
-    def _write_down(self, played: Played, learned: Mapping[str, float], seconds: Mapping[str, float]) -> None:
-        numbers = measure(played, self.run.buffers) | dict(learned)
-        timings: dict[str, Any] = {f"time/{name}": value for name, value in seconds.items()}
+    def _begin(self) -> None:
+        self.run.engine.begin(self.weights, self.iteration + 1)
+
+    def _evaluate(self, timings: dict[str, float]) -> dict[str, float]:
+        """The weights just learned, on tasks that are never trained on."""
+        started = time.perf_counter()
+        with self.console.stages("held-out tasks") as show, self.run.proposer.streams.shown(show):
+            numbers = self.run.evaluation.measure()
+        timings["time/evaluate"] = time.perf_counter() - started
+        self.console.message(telling.evaluation(self.iteration, numbers))
+        self._begin()  # what the engine counts from here on belongs to the next iteration
+        return numbers
+
+    def _timings(self, played: Played, seconds: Mapping[str, float]) -> dict[str, float]:
+        timings = {f"time/{name}": value for name, value in seconds.items()}
         timings["time/waiting_for_executor"] = played.waited_s
         timings |= {f"engine/{name}": value for name, value in self.run.engine.metrics().items()}
         timings |= {f"executor/{name}": value for name, value in self.run.executor.stats().items()}
-        timings |= system_metrics()
+        return timings | system_metrics()
+
+    def _write_down(self, played: Played, learned: Mapping[str, float], timings: dict[str, float]) -> None:
+        numbers = measure(played, self.run.buffers) | dict(learned)
         alarms = self.health.check(played.iteration, numbers | timings)
         timings |= self.health.metrics()
         self.metrics.write(played.iteration, numbers, timings)

@@ -1,0 +1,119 @@
+"""Held-out curves of a run: tasks it never trains on, asked and judged like everything else it plays.
+
+A suite is a list of tasks of the kinds that self-play knows. Before the first update and after every `eval.every`-th
+one, each task is attempted `attempts` times at the run's own sampling settings. Standard errors are over tasks, the
+attempts at one task being averaged first. Whole benchmarks, with prompts and scoring of their own, are elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from azr_jax.executor.jobs import Verify
+from azr_jax.nano import heldout
+from azr_jax.rollout.engine import Rollout
+from azr_jax.selfplay.asking import Asker
+from azr_jax.selfplay.streams import Streams
+from azr_jax.tasks.parsing import parse_answer
+from azr_jax.tasks.types import FormatError, Kind, Task, Verdict
+
+Held = tuple[Kind, Task]
+SUITES: dict[str, Callable[[], Iterable[Held]]] = {
+    "nano": lambda: ((held.kind, held.task) for held in heldout.load()),
+}
+FIRST_ID = 3 << 28  # request ids above those of an iteration's own stages
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    every: int  # iterations; 0: never
+    suites: tuple[str, ...]
+    rows: int  # tasks of each kind, the first of the suite; 0: all
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean with its standard error."""
+
+    value: float
+    error: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Mean:
+        n = len(values)
+        mean = sum(values) / n
+        spread = sum((value - mean) ** 2 for value in values) / max(1, n - 1)
+        return cls(mean, math.sqrt(spread / n), n)
+
+
+class Evaluation:
+    def __init__(self, settings: EvalSettings, asker: Asker, streams: Streams):
+        """Suites are read at once, so that a missing file is found before training.
+
+        A kind that the run does not play is measured too: what it learns may carry over. Tasks longer than a prompt
+        may be are left out.
+        """
+        self.settings, self.asker, self.streams = settings, asker, streams
+        self.tasks: dict[str, list[Held]] = {}
+        for name in settings.suites if settings.every else ():
+            tasks = first_of_each_kind(list(SUITES[name]()), settings.rows)
+            self.tasks[name] = [held for held in tasks if asker.can_ask(*held)]
+
+    def due(self, iteration: int, last: int) -> bool:
+        return bool(self.settings.every) and (iteration % self.settings.every == 0 or iteration == last)
+
+    def measure(self) -> dict[str, float]:
+        """`eval/<suite>/<kind>/accuracy` with its standard error. The weights are those the engine holds."""
+        numbers: dict[str, float] = {}
+        for number, (name, tasks) in enumerate(self.tasks.items()):
+            scores = attempt(self.asker, self.streams, tasks, self.settings.attempts, FIRST_ID + (number << 20))
+            for kind, mean in accuracies(tasks, scores).items():
+                numbers[f"eval/{name}/{kind}/accuracy"] = mean.value
+                numbers[f"eval/{name}/{kind}/accuracy_se"] = mean.error
+        return numbers
+
+
+def first_of_each_kind(tasks: Sequence[Held], rows: int) -> list[Held]:
+    kept: list[Held] = []
+    for kind in dict.fromkeys(kind for kind, _ in tasks):
+        of_kind = [held for held in tasks if held[0] == kind]
+        kept += of_kind[: rows or len(of_kind)]
+    return kept
+
+
+def attempt(
+    asker: Asker, streams: Streams, tasks: Sequence[Held], attempts: int, first_id: int = FIRST_ID
+) -> list[list[float]]:
+    """The score of every attempt, a list for each task."""
+    scores: list[list[float]] = [[] for _ in tasks]
+
+    def ask(number: int, kind: Kind, task: Task) -> None:
+        question = asker.solve(kind, task)
+
+        def finished(rollout: Rollout) -> None:
+            answer = parse_answer(kind, asker.text(question, rollout))
+            if isinstance(answer, FormatError):
+                scores[number].append(0.0)
+            else:
+                streams.judge(Verify(kind, task, answer), judged)
+
+        def judged(verdict: Verdict) -> None:
+            scores[number].append(verdict.score)
+
+        streams.sample(asker.request(first_id + number, question, attempts), finished)
+
+    for number, (kind, task) in enumerate(tasks):
+        ask(number, kind, task)
+    streams.run()
+    return scores
+
+
+def accuracies(tasks: Sequence[Held], scores: Sequence[Sequence[float]]) -> Mapping[Kind, Mean]:
+    each: dict[Kind, list[float]] = {}
+    for (kind, _), of_task in zip(tasks, scores, strict=True):
+        each.setdefault(kind, []).append(sum(of_task) / len(of_task))
+    return {kind: Mean.of(values) for kind, values in each.items()}
