@@ -34,5 +34,7 @@ def get_config() -> ConfigDict:
     c.executor.timeout_s = 2.0
     c.learner.lr = 1e-4
     c.checkpoint.every = 50
+    c.eval.every = 10
+    c.eval.suites = ("nano",)
     c.monitor.sinks = ()
     return c

@@ -1,0 +1,70 @@
+"""Runs side by side and their table, with runs that were made up by hand."""
+
+import json
+import sys
+
+import pytest
+
+from azr_jax import config
+from azr_jax.nano import ablate, runs
+from azr_jax.nano.runs import Plan, read_curve, run_all
+
+
+def write_run(workdir, *, first, last, valid=(0.5, 0.75), kinds=runs.KINDS):
+    workdir.mkdir(parents=True)
+    rows = [{"iteration": 0} | {f"eval/nano/{kind}/accuracy": first for kind in kinds}]
+    rows += [{"iteration": n, "propose/valid_rate": valid[n > 10]} for n in range(1, 21)]
+    rows[-1] |= {f"eval/nano/{kind}/accuracy": last for kind in kinds}
+    times = [{"iteration": n, "time/play": 2.0, "time/update": 1.0} for n in range(1, 21)]
+    for name, lines in (("metrics", rows), ("timings", times)):
+        (workdir / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_curve_is_read_from_first_to_last_measurement(tmp_path):
+    write_run(tmp_path / "run", first=0.25, last=0.5)
+    curve = read_curve(tmp_path / "run")
+    assert curve.gain == {"deduction": 0.25, "abduction": 0.25, "induction": 0.25}
+    assert (curve.valid_first, curve.valid_last, curve.seconds_per_iteration, curve.iterations) == (0.5, 0.75, 3.0, 20)
+
+
+def test_a_run_without_two_measurements_is_refused(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"iteration": 1, "propose/valid_rate": 0.5}\n')
+    (tmp_path / "timings.jsonl").write_text('{"iteration": 1, "time/play": 1, "time/update": 1}\n')
+    with pytest.raises(ValueError, match="0 held-out measurements"):
+        read_curve(tmp_path)
+
+
+def test_the_table_pairs_seeds_with_the_full_run(tmp_path):
+    gains = {"full": (0.30, 0.34), "solver_only": (0.20, 0.26)}
+    curves = {}
+    for name, lasts in gains.items():
+        for seed, last in enumerate(lasts):
+            write_run(tmp_path / f"{name}-{seed}", first=0.10, last=last)
+        curves[name] = [read_curve(tmp_path / f"{name}-{seed}") for seed in range(2)]
+    lines = ablate.table(curves).splitlines()
+    # gains 20 and 24 points: mean 22, error 2; against full -10 and -8: mean -9, error 1
+    assert lines[2].startswith("| full | +22.0 ± 2.0 |")
+    assert "| -9.0 ± 1.0 |" in lines[3] and "50 -> 75 %" in lines[3]
+    # Student's t with one degree of freedom at t = 22/2: 2/pi * atan(1/11) = 0.0577
+    assert "| 0.0577 |" in lines[2]
+
+
+def test_every_variant_is_a_valid_config():
+    for fields in ablate.VARIANTS.values():
+        assert config.load("configs/nano.py", fields)[1] == []
+
+
+class Scripted(Plan):
+    def command(self):
+        return [sys.executable, "-c", self.fields["code"]]
+
+
+def test_runs_end_in_turn_and_a_failure_names_the_run_and_stops_the_others(tmp_path):
+    write_run(tmp_path / "good-0", first=0.1, last=0.2)
+    told = []
+    run_all([Scripted("good", 0, {"code": "pass"}, tmp_path / "good-0")], side_by_side=2, tell=told.append)
+    assert told[0].startswith("1/1 good, seed 0: deduction 10.0 -> 20.0 %")
+    slow = Scripted("slow", 0, {"code": "import time; time.sleep(60)"}, tmp_path / "slow-0")
+    bad = Scripted("bad", 1, {"code": "raise SystemExit('no such field')"}, tmp_path / "bad-1")
+    with pytest.raises(RuntimeError, match=r"bad, seed 1: exit 1\nno such field"):
+        run_all([slow, bad], side_by_side=2, tell=told.append)
