@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags
 from scipy import stats
@@ -52,8 +53,8 @@ def p_value(gains: Sequence[float]) -> float:
     """Of a gain this far from zero by chance, two-sided, by Student's t over seeds."""
     if len(gains) < 2:
         return math.nan
-    _, p = stats.ttest_1samp(gains, 0.0)
-    return float(p)
+    result: Any = stats.ttest_1samp(gains, 0.0)
+    return float(result.pvalue)
 
 
 def table(curves: dict[str, list[Curve]]) -> str:
