@@ -31,7 +31,7 @@ def open_workdir(path: str, config: Config, base: Config) -> Path:
     workdir = Path(path).resolve()  # checkpoints want absolute paths
     written = workdir / "config.json"
     if written.exists():
-        _same_run(workdir, configs.from_json(written.read_text()), config)
+        _same_run(workdir, configs.from_json(written.read_text()), config, base)
     elif workdir.exists() and any(workdir.iterdir()):
         raise ConfigError([f"--workdir={path}: not empty and not a run of this program; give another folder"])
     try:
@@ -67,8 +67,14 @@ def diff_text(config: Config, base: Config) -> str:
     return "".join(f"{field:{width}}  {_show(old)} -> {_show(new)}\n" for field, old, new in rows)
 
 
-def _same_run(workdir: Path, old: Config, new: Config) -> None:
-    changed = [row for row in configs.diff(new, old) if row[0] not in MAY_CHANGE]
+def _same_run(workdir: Path, old: Config, new: Config, base: Config) -> None:
+    """A field that came into being after the run began must have the value that means what was done before."""
+    known, usual = configs.flatten(old), configs.flatten(base)
+    changed = [
+        (field, before, now)
+        for field, before, now in configs.diff(new, old)
+        if field not in MAY_CHANGE and not (field not in known and now == usual[field])
+    ]
     if changed:
         raise ConfigError(
             [

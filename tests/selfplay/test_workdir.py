@@ -1,0 +1,45 @@
+"""Opening a workdir: the same run goes on, another one is refused and named, an older one without a new field goes on."""
+
+import json
+
+import pytest
+
+from azr_jax import config as configs
+from azr_jax.config import ConfigError
+from azr_jax.selfplay.workdir import check_space, open_workdir
+
+
+def load(**overrides):
+    config, problems = configs.load("configs/tiny.py", {k.replace("__", "."): v for k, v in overrides.items()})
+    assert not problems
+    return config
+
+
+BASE = configs.load("configs/base.py", {})[0]
+
+
+def test_the_same_config_opens_it_again_and_another_is_refused_by_field(tmp_path):
+    open_workdir(str(tmp_path / "run"), load(), BASE)
+    open_workdir(str(tmp_path / "run"), load(iterations="9"), BASE)
+    with pytest.raises(ConfigError, match=r"learner.lr: .* -> 0.5") as refused:
+        open_workdir(str(tmp_path / "run"), load(learner__lr="0.5"), BASE)
+    assert "--fork_from" in str(refused.value) and len(refused.value.problems) == 3
+
+
+def test_a_run_begun_before_a_field_existed_goes_on_with_its_usual_value(tmp_path):
+    folder = open_workdir(str(tmp_path / "run"), load(), BASE)
+    written = json.loads((folder / "config.json").read_text())
+    del written["eval"], written["rewards"]["control"]
+    (folder / "config.json").write_text(json.dumps(written))
+    with pytest.raises(ConfigError, match="rewards.control: null -> .flipped"):
+        open_workdir(str(folder), load(rewards__control="flipped"), BASE)
+    assert "control" not in (folder / "config.json").read_text()  # a refusal writes nothing
+    open_workdir(str(folder), load(), BASE)
+
+
+def test_a_folder_of_something_else_and_a_full_disk_are_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not a run of this program"):
+        open_workdir(str(tmp_path), load(), BASE)
+    with pytest.raises(ConfigError, match=r"GB free, but checkpoint.keep=2 \+ 1 checkpoints"):
+        check_space(tmp_path, 10**13, 2)
