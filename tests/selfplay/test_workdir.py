@@ -1,4 +1,4 @@
-"""Opening a workdir: the same run goes on, another one is refused and named, an older one without a new field goes on."""
+"""Opening a workdir: the same run goes on, another is refused and named, an older one without a new field goes on."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_a_run_begun_before_a_field_existed_goes_on_with_its_usual_value(tmp_pat
     written = json.loads((folder / "config.json").read_text())
     del written["eval"], written["rewards"]["control"]
     (folder / "config.json").write_text(json.dumps(written))
-    with pytest.raises(ConfigError, match="rewards.control: null -> .flipped"):
+    with pytest.raises(ConfigError, match=r"rewards.control: null -> .flipped"):
         open_workdir(str(folder), load(rewards__control="flipped"), BASE)
     assert "control" not in (folder / "config.json").read_text()  # a refusal writes nothing
     open_workdir(str(folder), load(), BASE)
