@@ -191,16 +191,13 @@ def save(
     Types are those of the source unless `dtype` says otherwise. Without a source: config.json and float32.
     """
     out, source = Path(out), Path(source) if source is not None else None
-    check_free(out, overwrite)
     plan = _plan(model.spec, source, np.dtype(dtype) if dtype is not None else None)
+    _check_writable(out, plan, overwrite)
     values = (tensor for _, tensor in _with_tied_copy(their_tensors(model), plan))
     if jax.process_index() != 0:
         for _ in values:  # the gathering needs every process
             pass
         return out
-    needed, free = sum(tensor.nbytes for tensor in plan), shutil.disk_usage(_existing(out)).free
-    if needed > free:
-        raise OSError(f"{out}: needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB left")
     building = out.with_name(f".{out.name}.writing-{os.getpid()}")
     try:
         building.mkdir(parents=True)
@@ -210,6 +207,23 @@ def save(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return out
+
+
+def _check_writable(out: Path, plan: list[Planned], overwrite: bool) -> None:
+    """The first process looks; the others end with it, instead of waiting for tensors that it will not ask for."""
+    problem: OSError | None = None
+    if jax.process_index() == 0:
+        try:
+            check_free(out, overwrite)
+            needed, free = sum(tensor.nbytes for tensor in plan), shutil.disk_usage(_existing(out)).free
+            if needed > free:
+                problem = OSError(f"{out}: needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB left")
+        except OSError as error:
+            problem = error
+    if multihost_utils.broadcast_one_to_all(np.int32(problem is not None)) and problem is None:
+        problem = OSError(f"{out}: the first process cannot write there; its message says why")
+    if problem is not None:
+        raise problem
 
 
 def check_free(out: Path, overwrite: bool) -> None:

@@ -2,8 +2,13 @@
 
 import json
 import logging
+import os
 import resource
+import socket
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -221,3 +226,30 @@ def test_loading_does_not_depend_on_devices(folder, eight_devices):
     sharded = jax.tree.leaves(hf.load(folder, mesh=make_mesh(8, 1, eight_devices)))
     for a, b in zip(alone, sharded, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def two_processes(folder, out) -> list[tuple[int, str]]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    script = str(Path(__file__).with_name("two_processes.py"))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    started = [
+        subprocess.Popen(
+            [sys.executable, script, str(n), port, str(folder), str(out)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+        )
+        for n in range(2)
+    ]  # fmt: skip
+    return [(process.wait(timeout=200), process.communicate()[0]) for process in started]
+
+
+@pytest.mark.slow
+def test_two_processes_load_and_save_together_and_fail_together(folder, tmp_path):
+    ends = two_processes(folder, tmp_path / "out")
+    assert [code for code, _ in ends] == [0, 0], ends
+    assert "4 devices, here 2 of the weight's shards" in ends[1][1]
+    assert_same(all_tensors(tmp_path / "out"), all_tensors(folder))
+    ends = two_processes(folder, tmp_path / "out")  # it is taken now
+    assert [code for code, _ in ends] == [3, 3], ends
+    assert "is not empty" in ends[0][1] and "the first process cannot write there" in ends[1][1]
