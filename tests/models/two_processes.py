@@ -1,21 +1,20 @@
-"""One of two processes with two devices each: loads a folder over all four, saves it, and tells what went wrong.
+"""`two_processes.py <process> <port> <folder> <out>`: one of two processes with two devices each.
 
-python two_processes.py <process> <port> <folder> <out>
+Loads a folder over all four devices and saves it; exit code 3 when saving is refused.
 """
 
 import os
 import sys
 
-process, port, folder, out = int(sys.argv[1]), *sys.argv[2:5]
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
-os.environ["JAX_PLATFORMS"] = "cpu"
-
 import jax
-
-jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=process)
 
 from azr_jax.models import hf
 from azr_jax.parallel.mesh import make_mesh
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"  # read when the first device is asked for
+jax.config.update("jax_platforms", "cpu")
+process, port, folder, out = int(sys.argv[1]), *sys.argv[2:5]
+jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=process)
 
 model = hf.load(folder, mesh=make_mesh(2, 2))
 weight = model.embed[...]
