@@ -16,6 +16,7 @@ import contextlib
 import gzip
 import json
 import os
+import selectors
 import statistics
 import sys
 import time
@@ -50,22 +51,30 @@ def cpu_s() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def floor(seconds: float, body: bytes) -> tuple[float, float, float]:
-    """Runs a second, milliseconds and processor seconds per run of a fork that does nothing, one after the other."""
-    link = Link(1, 512, empty=True)
-    while not link.ready:
-        link.receive()
+def floor(seconds: float, body: bytes, workers: int = 1) -> tuple[float, float, float]:
+    """Runs a second, milliseconds and processor seconds per run of forks that do nothing, `workers` at a time."""
+    links = [Link(1, 512, empty=True) for _ in range(workers)]
+    began: dict[Link, float] = {}
     times = []
-    used = cpu_s()
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        began = time.perf_counter()
-        link.send(Request(body, 1, 10.0))
-        link.receive()
-        times.append(time.perf_counter() - began)
-    used = cpu_s() - used
-    link.kill()
-    return len(times) / sum(times), 1e3 * statistics.median(times), used / len(times)
+    with selectors.DefaultSelector() as selector:
+        for link in links:
+            while not link.ready:
+                link.receive()
+            selector.register(link.sock, selectors.EVENT_READ, link)
+        used, started = cpu_s(), time.perf_counter()
+        for link in links:
+            began[link] = time.perf_counter()
+            link.send(Request(body, 1, 10.0))
+        while time.perf_counter() < started + seconds:
+            for key, _ in selector.select():
+                key.data.receive()
+                times.append(time.perf_counter() - began[key.data])
+                began[key.data] = time.perf_counter()
+                key.data.send(Request(body, 1, 10.0))
+        spent, used = time.perf_counter() - started, cpu_s() - used
+    for link in links:
+        link.kill()
+    return len(times) / spent, 1e3 * statistics.median(times), used / len(times)
 
 
 class Work:
@@ -199,7 +208,12 @@ def main() -> None:
     }
     for workers in sorted({2, os.cpu_count() or 1} - {1}):
         with Executor(ExecutorSettings(workers=workers, timeout_s=5.0)) as several:
-            report[f"runs_per_s_{workers}_workers"] = throughput(several, work, options.seconds)[0]
+            pairs = []
+            for _ in range(4):
+                pairs.append((throughput(several, work, part)[0], floor(part, b'{"mode":"none"}', workers)[0]))
+        busy, bare = (statistics.mean(each) for each in zip(*pairs))
+        report |= {f"runs_per_s_{workers}_workers": busy, f"floor_per_s_{workers}_workers": bare}
+        report[f"floor_ratio_{workers}_workers"] = bare / busy
     if options.soak:
         with Executor(ExecutorSettings(timeout_s=5.0)) as long:
             report |= soak(long, work, options.soak)
