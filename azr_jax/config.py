@@ -21,6 +21,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from azr_jax.monitor.rules import RULES as ALARMS
+from azr_jax.tasks.rewards import COMBINE, INTRINSIC
 
 Config = Any  # an ml_collections.ConfigDict; its fields are checked here, at run time, not by the type checker
 
@@ -124,8 +125,13 @@ RULES: dict[str, Rule] = {
     "tasks.induction_shown": integer(1, 63),
     "tasks.induction_reward": one_of("binary", "fraction"),
     "tasks.strip_comments": boolean(),
+    "tasks.strip_globals": boolean(),
+    "tasks.composite_probability": number(0, 1),
+    "tasks.composite_most": integer(1, 8),
+    "tasks.novelty_gate": number(0, 1),
     "seeding.factor": integer(1),
     "seeding.max_rounds": integer(1),
+    "seeding.strip": boolean(),
     "seeding.import_from": text(),
     "buffer.capacity": integer(1),
     "buffer.evict": one_of("oldest_first", "keep_oldest"),
@@ -136,6 +142,8 @@ RULES: dict[str, Rule] = {
     "rewards.zero_learnability": number(-1, 1),
     "rewards.wrong": number(-10, 0),
     "rewards.format_error": number(-10, 0),
+    **{f"rewards.intrinsic.{term}": number(-10, 10) for term in INTRINSIC},
+    "rewards.combine": one_of(*COMBINE),
     "rewards.control": one_of("none", "shuffled", "flipped"),
     "rollout.max_prompt_tokens": integer(8),
     "rollout.max_new_tokens": integer(1),

@@ -35,11 +35,16 @@ def get_config() -> ConfigDict:
     c.tasks.induction_inputs = 10  # inputs asked for in an induction proposal
     c.tasks.induction_shown = 5  # input/output pairs the solver sees; the others judge its program
     c.tasks.induction_reward = "binary"  # binary (all hidden pairs) | fraction (share of hidden pairs)
-    c.tasks.strip_comments = False  # True: remove comments and docstrings from the programs shown in prompts
+    c.tasks.strip_comments = False  # True: new tasks lose comments and docstrings (ablation)
+    c.tasks.strip_globals = False  # True: new tasks lose top-level statements but imports and definitions (ablation)
+    c.tasks.composite_probability = 0.0  # p: chance that a proposal must call functions of the buffer (ablation)
+    c.tasks.composite_most = 3  # c: from 1 to this many of them
+    c.tasks.novelty_gate = 0.0  # a program nearer than this (AST distance, 0 to 1) to any ever kept is refused; 0: off
 
     c.seeding = ConfigDict()
     c.seeding.factor = 4  # S: every buffer is filled to S x batch_size before training
     c.seeding.max_rounds = 60  # rounds of rollout.slots proposals before seeding gives up and says why
+    c.seeding.strip = True  # the model's seed programs lose comments, docstrings and globals (paper)
     c.seeding.import_from = ""  # a file in the public seed-buffer format to start from, re-validated row by row
 
     c.buffer = ConfigDict()
@@ -54,6 +59,12 @@ def get_config() -> ConfigDict:
     c.rewards.zero_learnability = None  # reward of a valid proposal whose learnability is 0
     c.rewards.wrong = -0.5  # a well-formed completion that is refused or wrong
     c.rewards.format_error = -1.0  # a completion without the blocks asked for
+    c.rewards.intrinsic = ConfigDict()  # weights of terms from 0 to 1 that valid proposals earn beside learnability
+    c.rewards.intrinsic.complexity = 0.0  # branches of the program, one half at 3
+    c.rewards.intrinsic.halstead = 0.0  # Halstead volume of the program, one half at 200
+    c.rewards.intrinsic.ast_distance = 0.0  # mean distance to the references it was proposed with
+    c.rewards.intrinsic.answer_diversity = 0.0  # how rare its answer is among all kept so far
+    c.rewards.combine = "add"  # add (r + sum) | add_product (r + product) | multiply (r x sum) | multiply_product
     c.rewards.control = "none"  # none | shuffled (inside role and kind) | flipped: runs that must not learn
 
     c.rollout = ConfigDict()

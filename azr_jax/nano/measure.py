@@ -104,7 +104,6 @@ def sampling(temperature: float) -> SamplingSettings:
         top_p=1.0,
         min_p=0.0,
         induction_inputs=INDUCTION_INPUTS,
-        strip_comments=True,
     )
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from azr_jax.rollout.engine import Request, Rollout
 from azr_jax.tasks import prompts
-from azr_jax.tasks.programs import without_comments
 from azr_jax.tasks.prompts import Prompt, PromptTooLong
 from azr_jax.tasks.types import Kind, Task
 
@@ -29,7 +28,6 @@ class SamplingSettings:
     top_p: float
     min_p: float
     induction_inputs: int
-    strip_comments: bool
 
 
 @dataclass(frozen=True)
@@ -43,15 +41,16 @@ class Asker:
         self.tokenizer, self.settings = tokenizer, settings
         self.stop_ids = stop_ids(tokenizer, folder)
 
-    def propose(self, kind: Kind, references: Sequence[Task]) -> Question:
+    def propose(self, kind: Kind, references: Sequence[Task], functions: Sequence[str] = ()) -> Question:
         """Raises PromptTooLong only when it does not fit without any reference, or with an induction's one program."""
         s = self.settings
         return self._question(
             prompts.propose(
                 kind,
-                [self._shown(task) for task in references],
+                references,
                 style=s.style,
                 inputs=s.induction_inputs,
+                functions=functions,
                 max_tokens=s.max_prompt_tokens,
                 count_tokens=lambda prompt: len(self._tokens(prompt)),
             )
@@ -62,7 +61,7 @@ class Asker:
         return self._question(
             prompts.solve(
                 kind,
-                self._shown(task),
+                task,
                 style=s.style,
                 max_tokens=s.max_prompt_tokens,
                 count_tokens=lambda prompt: len(self._tokens(prompt)),
@@ -98,9 +97,6 @@ class Asker:
         if tokens and tokens[-1] in self.stop_ids:
             tokens.pop()
         return question.prompt.prefix + self.tokenizer.decode(tokens)
-
-    def _shown(self, task: Task) -> Task:
-        return replace(task, program=without_comments(task.program)) if self.settings.strip_comments else task
 
     def _question(self, prompt: Prompt) -> Question:
         return Question(self._tokens(prompt), prompt)

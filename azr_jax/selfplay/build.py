@@ -23,16 +23,24 @@ from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec, UnsupportedModel, load_spec
 from azr_jax.parallel.mesh import LearnerRules, RolloutRules, check_divides, make_mesh
 from azr_jax.rollout.engine import Engine, EngineSettings
-from azr_jax.selfplay.asking import Asker, SamplingSettings
+from azr_jax.selfplay.asking import Asker
 from azr_jax.selfplay.evaluating import EvalSettings, Evaluation
 from azr_jax.selfplay.iteration import PlaySettings
 from azr_jax.selfplay.proposing import Proposer
 from azr_jax.selfplay.seeding import SeedSettings
+from azr_jax.selfplay.settings import (
+    buffer_settings,
+    play_settings,
+    played_kinds,
+    propose_settings,
+    reward_settings,
+    sampling_settings,
+    seed_settings,
+)
 from azr_jax.selfplay.streams import Streams
 from azr_jax.selfplay.workdir import check_space
-from azr_jax.tasks.buffers import Buffers, BufferSettings
+from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.rewards import RewardSettings
-from azr_jax.tasks.types import Kind
 
 
 @dataclass
@@ -130,9 +138,8 @@ def build(config: Config, workdir: Path) -> Run:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     graphdef, params = nnx.split(hf.load(folder))
     engine = Engine(graphdef, spec, engine_settings(c), seed=c.seed, decode_text=tokenizer.decode)
-    kinds = tuple(Kind(kind) for kind in c.tasks.kinds)
     asker = Asker(tokenizer, folder, sampling_settings(c))
-    buffers = Buffers(kinds, BufferSettings(capacity=c.buffer.capacity, evict=c.buffer.evict), workdir / "buffers")
+    buffers = Buffers(played_kinds(c), buffer_settings(c), workdir / "buffers")
     learner = learner_settings(c)
     streams = Streams(engine, executor)
     return Run(
@@ -149,37 +156,10 @@ def build(config: Config, workdir: Path) -> Run:
         rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
         checkpointer=Checkpointer(workdir, keep=c.checkpoint.keep),
         buffers=buffers,
-        proposer=Proposer(
-            asker,
-            streams,
-            buffers,
-            references=c.tasks.references,
-            reference_sampling=c.buffer.reference_sampling,
-            shown=c.tasks.induction_shown,
-        ),
-        play=PlaySettings(
-            seed=c.seed,
-            kinds=kinds,
-            batch=c.batch_size,
-            estimate_attempts=c.tasks.estimate_attempts if c.tasks.train_proposer or c.tasks.train_on_estimates else 0,
-            induction_reward=c.tasks.induction_reward,
-            solve_sampling=c.buffer.solve_sampling,
-        ),
-        seeding=SeedSettings(
-            seed=c.seed,
-            kinds=kinds,
-            slots=c.rollout.slots,
-            target=c.seeding.factor * c.batch_size,
-            max_rounds=c.seeding.max_rounds,
-            import_from=c.seeding.import_from,
-        ),
-        rewards=RewardSettings(
-            learnability=c.rewards.learnability,
-            peak_power=c.rewards.peak_power,
-            zero_learnability=c.rewards.zero_learnability,
-            wrong=c.rewards.wrong,
-            format_error=c.rewards.format_error,
-        ),
+        proposer=Proposer(asker, streams, buffers, propose_settings(c)),
+        play=play_settings(c),
+        seeding=seed_settings(c),
+        rewards=reward_settings(c),
         evaluation=Evaluation(
             EvalSettings(c.eval.every, tuple(c.eval.suites), c.eval.rows, c.eval.attempts), asker, streams
         ),
@@ -195,20 +175,6 @@ def engine_settings(c: Config) -> EngineSettings:
         max_new_tokens=c.rollout.max_new_tokens,
         decode_steps=c.rollout.decode_steps,
         dtype=c.model.dtype,
-    )
-
-
-def sampling_settings(c: Config) -> SamplingSettings:
-    return SamplingSettings(
-        style=c.tasks.prompt_style,
-        max_prompt_tokens=c.rollout.max_prompt_tokens,
-        max_new_tokens=c.rollout.max_new_tokens,
-        temperature=c.rollout.temperature,
-        top_k=c.rollout.top_k,
-        top_p=c.rollout.top_p,
-        min_p=c.rollout.min_p,
-        induction_inputs=c.tasks.induction_inputs,
-        strip_comments=c.tasks.strip_comments,
     )
 
 

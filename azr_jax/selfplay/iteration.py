@@ -1,10 +1,11 @@
 """One iteration of self-play: propose -> validate -> estimate -> solve, streaming.
 
-    play       buffers give references, prompts make B propose requests per kind
-    proposed   a finished proposal is parsed and goes to the executor at once (proposing.py);
-               if it became a task, that task at once becomes n estimate requests
-    settled    when a kind has all its proposals back, its solve batch is drawn and queued behind
-    answered   a finished attempt is parsed and goes to the executor at once; verdicts come in beside the sampling
+    play        buffers give references, prompts make B propose requests per kind, the engine samples
+    _proposed   a finished proposal was parsed and validated at once (proposing.py);
+                if it became a task, that task at once becomes n estimate requests
+    _settled    when a kind has all its proposals back, its new tasks enter the buffer, and its solve batch is drawn
+                and queued behind
+    _answered   a finished attempt was parsed and goes to the executor at once (solving.py)
 
 Nothing waits for a phase to end that does not need it. What each completion is worth is decided in scoring.py; the
 update happens in train.py. What is drawn and sampled depends on the seed and the iteration alone, never on the order
@@ -20,13 +21,11 @@ from enum import IntEnum
 from functools import partial
 from typing import Literal
 
-from azr_jax.executor.jobs import Verify
-from azr_jax.rollout.engine import Rollout
-from azr_jax.selfplay.asking import Question
-from azr_jax.selfplay.played import Completion, Played, Proposed, Solved
+from azr_jax.selfplay.played import Played, Proposed, Solved
 from azr_jax.selfplay.proposing import Proposer, draw
-from azr_jax.tasks.parsing import parse_answer
-from azr_jax.tasks.types import FormatError, Kind, Task, Verdict
+from azr_jax.selfplay.solving import Solver
+from azr_jax.tasks.buffers import Entry
+from azr_jax.tasks.types import Kind
 
 
 class Stage(IntEnum):
@@ -45,7 +44,7 @@ class PlaySettings:
     seed: int
     kinds: tuple[Kind, ...]
     batch: int  # B
-    estimate_attempts: int  # n; 0: nobody asks how hard tasks are, because nobody learns to propose
+    estimate_attempts: int  # n; 0: nobody asks how hard tasks are, because nobody learns from it
     induction_reward: Literal["binary", "fraction"]
     solve_sampling: str
 
@@ -61,7 +60,8 @@ class Iteration:
         on_progress: Callable[[Stage, int, int], None] = lambda stage, done, total: None,
     ):
         self.number, self.settings, self.proposer, self.on_progress = number, settings, proposer, on_progress
-        self.asker, self.streams, self.buffers = proposer.asker, proposer.streams, proposer.buffers
+        self.streams, self.buffers = proposer.streams, proposer.buffers
+        self.solver = Solver(proposer.asker, proposer.streams, settings.induction_reward)
         self.played = Played(number)
         self._unsettled = dict.fromkeys(settings.kinds, settings.batch)
         self._done = dict.fromkeys(Stage, 0)
@@ -71,78 +71,51 @@ class Iteration:
         started, waited = time.perf_counter(), self.streams.waited_s
         for kind in self.settings.kinds:
             self._expect(Stage.PROPOSE, self.settings.batch)
-            self.played.proposed[kind] = [
-                self.proposer.ask(
-                    kind,
-                    index,
-                    request_id(Stage.PROPOSE, kind, index),
-                    draw(self.settings.seed, self.number, f"propose/{kind}/{index}"),
-                    self._proposed,
-                )
-                for index in range(self.settings.batch)
-            ]
+            self.played.proposed[kind] = [self._propose(kind, index) for index in range(self.settings.batch)]
         self.streams.run()
         self._put_in_order()
         self.played.seconds = time.perf_counter() - started
         self.played.waited_s = self.streams.waited_s - waited
         return self.played
 
+    def _propose(self, kind: Kind, index: int) -> Proposed:
+        rng = draw(self.settings.seed, self.number, f"propose/{kind}/{index}")
+        return self.proposer.ask(kind, index, request_id(Stage.PROPOSE, kind, index), rng, self._proposed)
+
     def _proposed(self, proposed: Proposed) -> None:
+        kind, index, n = proposed.kind, proposed.index, self.settings.estimate_attempts
         self._advance(Stage.PROPOSE)
-        if proposed.task is not None and self.settings.estimate_attempts:
-            n = self.settings.estimate_attempts
+        if proposed.task is not None and n:
             self._expect(Stage.ESTIMATE, n)
-            self._attempt(
-                Stage.ESTIMATE, proposed.kind, proposed.index, proposed.task, proposed.index, n, proposed.attempts
-            )
-        self._unsettled[proposed.kind] -= 1
-        if not self._unsettled[proposed.kind]:
-            self._settled(proposed.kind)
+            then = partial(self._answered, Stage.ESTIMATE, proposed.attempts)
+            # The task has no id of the buffer yet; among estimates its place tells it from the others.
+            self.solver.ask(kind, proposed.task, index, request_id(Stage.ESTIMATE, kind, index), n, then)
+        self._unsettled[kind] -= 1
+        if not self._unsettled[kind]:
+            self._settled(kind)
 
     def _settled(self, kind: Kind) -> None:
-        new = []
-        for proposed in self.played.proposed[kind]:
-            if proposed.task is not None:
-                entry = self.buffers[kind].append(proposed.task, iteration=self.number, references=proposed.references)
-                if entry is not None:
-                    proposed.entry_id = entry.id
-                    new.append(entry)
+        new = self._keep(self.played.proposed[kind])
         rng = draw(self.settings.seed, self.number, f"solve/{kind}")
         batch = self.buffers[kind].sample_solve(self.settings.batch, new, rng, self.settings.solve_sampling)
-        self.played.solved[kind] = []
+        solved = self.played.solved[kind] = []
         self._expect(Stage.SOLVE, len(batch))
         for index, entry in enumerate(batch):
-            self._attempt(Stage.SOLVE, kind, index, entry.task, entry.id, 1, self.played.solved[kind])
+            then = partial(self._answered, Stage.SOLVE, solved)
+            self.solver.ask(kind, entry.task, entry.id, request_id(Stage.SOLVE, kind, index), 1, then)
 
-    def _attempt(
-        self, stage: Stage, kind: Kind, index: int, task: Task, task_id: int, n: int, attempts: list[Solved]
-    ) -> None:
-        """Queues n attempts at one task; each is added to `attempts` as it comes."""
-        question = self.asker.solve(kind, task)
-        then = partial(self._answered, stage, kind, task, task_id, attempts, question)
-        self.streams.sample(self.asker.request(request_id(stage, kind, index), question, n), then)
+    def _keep(self, proposals: list[Proposed]) -> list[Entry]:
+        """In the order in which they were asked for, not in the order in which they came."""
+        for proposed in proposals:
+            if proposed.task is not None:
+                proposed.kept = self.buffers[proposed.kind].append(
+                    proposed.task, iteration=self.number, references=proposed.references
+                )
+        return [proposed.kept for proposed in proposals if isinstance(proposed.kept, Entry)]
 
-    def _answered(
-        self,
-        stage: Stage,
-        kind: Kind,
-        task: Task,
-        task_id: int,
-        attempts: list[Solved],
-        question: Question,
-        rollout: Rollout,
-    ) -> None:
-        self._advance(stage)
-        completion = Completion(question.tokens, rollout, self.asker.text(question, rollout))
-        solved = Solved(kind, task, task_id, completion, parse_answer(kind, completion.text))
+    def _answered(self, stage: Stage, attempts: list[Solved], solved: Solved) -> None:
         attempts.append(solved)
-        if isinstance(solved.answer, FormatError):
-            return
-
-        def judged(verdict: Verdict) -> None:
-            solved.verdict = verdict
-
-        self.streams.judge(Verify(kind, task, solved.answer, induction_reward=self.settings.induction_reward), judged)
+        self._advance(stage)
 
     def _put_in_order(self) -> None:
         """Attempts arrived in any order: sort them by request and sample, then note each task's solve rate."""

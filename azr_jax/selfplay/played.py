@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from azr_jax.rollout.engine import Rollout
+from azr_jax.tasks.buffers import Entry, Unkept
+from azr_jax.tasks.traits import Traits
 from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Task, Validation, Verdict
 
 
@@ -29,8 +31,12 @@ class Solved:
     completion: Completion
     answer: Answer | FormatError
     verdict: Verdict | None = None
-    reward: float = 0.0
+    reward_parts: dict[str, float] = field(default_factory=dict)
     advantage: float = 0.0
+
+    @property
+    def reward(self) -> float:
+        return sum(self.reward_parts.values())
 
     @property
     def correct(self) -> bool:
@@ -46,13 +52,24 @@ class Proposed:
     references: tuple[int, ...]  # ids of the buffer entries shown
     dropped_references: int  # taken out because the prompt was too long
     program: str = ""  # what an induction proposal was asked about
+    shown: tuple[str, ...] = ()  # programs of the references
+    functions: tuple[str, ...] = ()  # g1, g2, ...: what the program has to call
     completion: Completion = field(init=False)  # set when it has come
     proposal: Proposal | FormatError | None = None
     validation: Validation | None = None
-    entry_id: int | None = None  # None: refused, or a duplicate of a task already kept
+    traits: Traits | None = None  # of what the executor accepted
+    kept: Entry | Unkept | None = None  # None: no task
     attempts: list[Solved] = field(default_factory=list)
-    reward: float = 0.0
+    reward_parts: dict[str, float] = field(default_factory=dict)
     advantage: float = 0.0
+
+    @property
+    def reward(self) -> float:
+        return sum(self.reward_parts.values())
+
+    @property
+    def entry_id(self) -> int | None:
+        return self.kept.id if isinstance(self.kept, Entry) else None
 
     @property
     def task(self) -> Task | None:

@@ -1,12 +1,12 @@
-"""One proposal from request to verdict: asked with references of the buffers, parsed, validated. Iterations and seeding
+"""One proposal from request to verdict: asked with tasks of the buffers, parsed, validated. Iterations and seeding
 share it.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from azr_jax.executor.jobs import Validate
@@ -14,10 +14,12 @@ from azr_jax.rollout.engine import Rollout
 from azr_jax.selfplay.asking import Asker, Question
 from azr_jax.selfplay.played import Completion, Proposed
 from azr_jax.selfplay.streams import Streams
-from azr_jax.tasks.buffers import Buffers, Entry
+from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.parsing import parse_proposal
+from azr_jax.tasks.programs import calls_parts, join_parts, rename_part, without_comments, without_globals
 from azr_jax.tasks.prompts import PromptTooLong
-from azr_jax.tasks.types import FormatError, Kind, Validation
+from azr_jax.tasks.traits import traits
+from azr_jax.tasks.types import FormatError, Kind, Proposal, Validation
 
 DRAWS = 100
 
@@ -28,41 +30,75 @@ def draw(seed: int, iteration: int, purpose: str) -> random.Random:
 
 
 @dataclass(frozen=True)
+class ProposeSettings:
+    references: int  # K
+    reference_sampling: str
+    shown: int  # pairs an induction solver will see
+    strip_comments: bool = False
+    strip_globals: bool = False
+    novelty_gate: float = 0.0  # a program nearer than this to any ever kept is refused
+    composite_probability: float = 0.0  # of a proposal that has to call programs of the buffer
+    composite_most: int = 3
+
+
+@dataclass(frozen=True)
 class Proposer:
     asker: Asker
     streams: Streams
     buffers: Buffers
-    references: int  # K
-    reference_sampling: str
-    shown: int  # pairs an induction solver will see
+    settings: ProposeSettings
 
     def ask(
         self, kind: Kind, index: int, request_id: int, rng: random.Random, on_done: Callable[[Proposed], None]
     ) -> Proposed:
         """Queues one request. `on_done` comes when the proposal has become a task, or is known to be none."""
-        question, references = self._question(kind, rng)
-        program = references[0].task.program if kind == Kind.INDUCTION else ""
-        proposed = Proposed(kind, index, tuple(entry.id for entry in references), question.prompt.dropped, program)
+        question, proposed = (self._about_a_program if kind == Kind.INDUCTION else self._new)(kind, index, rng)
         then = partial(self._finished, proposed, question, on_done)
         self.streams.sample(self.asker.request(request_id, question, 1), then)
         return proposed
 
-    def _question(self, kind: Kind, rng: random.Random) -> tuple[Question, list[Entry]]:
-        """Induction is shown one program of any kind's buffer, every other kind K tasks of its own."""
-        if kind == Kind.INDUCTION:
-            return self._about_a_program(rng)
-        references = self.buffers[kind].sample_references(self.references, rng, self.reference_sampling)
-        question = self.asker.propose(kind, [entry.task for entry in references])
-        return question, references[: question.prompt.references]
+    def _new(self, kind: Kind, index: int, rng: random.Random) -> tuple[Question, Proposed]:
+        """Shown are K tasks of its own kind, and, at times, functions to call."""
+        references = self.buffers[kind].sample_references(
+            self.settings.references, rng, self.settings.reference_sampling
+        )
+        tasks, functions = [entry.task for entry in references], self._functions(kind, rng)
+        try:
+            question = self.asker.propose(kind, tasks, list(functions))
+        except PromptTooLong:
+            functions = {}
+            question = self.asker.propose(kind, tasks)
+        shown = references[: question.prompt.references]
+        return question, Proposed(
+            kind,
+            index,
+            references=(*(entry.id for entry in shown), *functions.values()),
+            dropped_references=question.prompt.dropped,
+            shown=tuple(entry.task.program for entry in shown),
+            functions=tuple(functions),
+        )
 
-    def _about_a_program(self, rng: random.Random) -> tuple[Question, list[Entry]]:
-        """A program too long to ask about gives way to another draw."""
+    def _functions(self, kind: Kind, rng: random.Random) -> dict[str, int]:
+        """Programs of the buffer, their entry points renamed to g1, g2, ..., with the ids of their entries."""
+        chance, functions = self.settings.composite_probability, dict[str, int]()
+        if not chance or rng.random() >= chance:
+            return functions
+        for entry in self.buffers[kind].sample_references(rng.randint(1, self.settings.composite_most), rng):
+            try:
+                functions[rename_part(entry.task.program, len(functions) + 1)] = entry.id
+            except ValueError:  # cannot be renamed safely
+                continue
+        return functions
+
+    def _about_a_program(self, kind: Kind, index: int, rng: random.Random) -> tuple[Question, Proposed]:
+        """Shown is one program of any kind's buffer; one too long to ask about gives way to another draw."""
         for _ in range(DRAWS):
             entry = self.buffers.sample_program(rng)
             try:
-                return self.asker.propose(Kind.INDUCTION, [entry.task]), [entry]
+                question = self.asker.propose(kind, [entry.task])
             except PromptTooLong:
                 continue
+            return question, Proposed(kind, index, (entry.id,), 0, program=entry.task.program)
         raise PromptTooLong(
             f"rollout.max_prompt_tokens={self.asker.settings.max_prompt_tokens}: {DRAWS} programs drawn for induction "
             "proposals were all too long"
@@ -75,12 +111,35 @@ class Proposer:
         proposed.proposal = parse_proposal(proposed.kind, proposed.completion.text, program=proposed.program)
         if isinstance(proposed.proposal, FormatError):
             on_done(proposed)
-            return
-
-        def judged(validation: Validation) -> None:
-            if validation.task is not None and not self.asker.can_ask(proposed.kind, validation.task):
-                validation = Validation(None, "too long for a prompt")
-            proposed.validation = validation
+        elif not calls_parts(proposed.proposal.program, len(proposed.functions)):
+            proposed.validation = Validation(None, "does not call the functions given")
             on_done(proposed)
+        else:
 
-        self.streams.judge(Validate(proposed.proposal, shown=self.shown), judged)
+            def judged(validation: Validation) -> None:
+                proposed.validation = self._admitted(proposed, validation)
+                on_done(proposed)
+
+            self.streams.judge(self.job(proposed.proposal, proposed.functions), judged)
+
+    def job(self, proposal: Proposal, functions: Sequence[str] = ()) -> Validate:
+        """What the executor is asked: the program without what is to be stripped, with the functions it calls."""
+        program = proposal.program
+        if proposal.kind != Kind.INDUCTION:  # there it is a program that was kept before
+            program = without_comments(program) if self.settings.strip_comments else program
+            program = without_globals(program) if self.settings.strip_globals else program
+        return Validate(replace(proposal, program=join_parts(program, functions)), shown=self.settings.shown)
+
+    def _admitted(self, proposed: Proposed, validation: Validation) -> Validation:
+        """Notes the traits of what the executor accepted, and refuses what is too long or too near to what was kept."""
+        task, kind = validation.task, proposed.kind
+        if task is None:
+            return validation
+        if not self.asker.can_ask(kind, task):
+            return Validation(None, "too long for a prompt")
+        assert isinstance(proposed.proposal, Proposal)
+        written = proposed.proposal.program if proposed.functions else task.program
+        proposed.traits = traits(task, written, proposed.shown or (proposed.program,), self.buffers[kind].history)
+        if kind != Kind.INDUCTION and proposed.traits.nearest < self.settings.novelty_gate:
+            return Validation(None, "not novel")
+        return validation

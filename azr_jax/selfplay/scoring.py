@@ -16,16 +16,21 @@ def reward(played: Played, settings: RewardSettings) -> None:
     """Writes the reward of every proposal, estimate attempt and solution into `played`."""
     for proposals in played.proposed.values():
         for proposed in proposals:
-            formatted = not isinstance(proposed.proposal, FormatError)
-            proposed.reward = proposer_reward(formatted, proposed.task is not None, proposed.solve_rate, settings)
+            proposed.reward_parts = proposer_reward(
+                formatted=not isinstance(proposed.proposal, FormatError),
+                valid=proposed.task is not None,
+                solve_rate=proposed.solve_rate,
+                settings=settings,
+                terms=proposed.traits.terms(proposed.kind) if proposed.traits else None,
+            )
             for attempt in proposed.attempts:
-                attempt.reward = _solved_reward(attempt, settings)
+                attempt.reward_parts = _solved_reward(attempt, settings)
     for solutions in played.solved.values():
         for solved in solutions:
-            solved.reward = _solved_reward(solved, settings)
+            solved.reward_parts = _solved_reward(solved, settings)
 
 
-def _solved_reward(solved: Solved, settings: RewardSettings) -> float:
+def _solved_reward(solved: Solved, settings: RewardSettings) -> dict[str, float]:
     score = solved.verdict.score if solved.verdict else 0.0
     return solver_reward(not isinstance(solved.answer, FormatError), score, settings)
 
@@ -65,8 +70,8 @@ def spoiled(chosen: list[tuple[Role, Proposed | Solved]], control: str, rng: ran
 
 def advise(
     chosen: list[tuple[Role, Proposed | Solved]], method: str, weighting: str, rewards: Sequence[float] | None = None
-) -> int:
-    """Writes the advantage of every chosen completion; returns how many groups had no variance and so teach nothing."""
+) -> dict[str, float]:
+    """Writes the advantage of every chosen completion; returns what share of them teaches nothing."""
     result = advantages(
         method,
         rewards=rewards if rewards is not None else [item.reward for _, item in chosen],
@@ -77,7 +82,19 @@ def advise(
     )
     for (_, item), value in zip(chosen, result.values, strict=True):
         item.advantage = float(value)
-    return result.flat_groups
+    return {
+        "advantage/flat_groups": float(result.flat_groups),  # their rewards are all equal
+        "advantage/flat_share": result.flat_groups / result.groups,
+        **_without_advantage(chosen),
+    }
+
+
+def _without_advantage(chosen: list[tuple[Role, Proposed | Solved]]) -> dict[str, float]:
+    """The share of completions that teach nothing, of each role and kind."""
+    each: dict[str, list[bool]] = {}
+    for role, item in chosen:
+        each.setdefault(f"{role}/{item.kind}/advantage/zero", []).append(item.advantage == 0.0)
+    return {name: sum(zeros) / len(zeros) for name, zeros in each.items()}
 
 
 def samples(chosen: list[tuple[Role, Proposed | Solved]]) -> list[Sample]:

@@ -2,7 +2,7 @@
 
 Deduction and abduction play the same triplets and share what is found; error finds its own; induction takes its
 programs from the others. No gradient. After every round the state is written down, so a killed seeding goes on where
-it was.
+it was. A model that does not get there in `max_rounds` is told why, with its most frequent mistakes.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from azr_jax.executor.jobs import Validate
 from azr_jax.selfplay.iteration import Stage, request_id
 from azr_jax.selfplay.played import Proposed
 from azr_jax.selfplay.proposing import Proposer, draw
-from azr_jax.tasks.buffers import read_seed_file
-from azr_jax.tasks.types import Kind, Proposal, Validation
+from azr_jax.tasks.buffers import Unkept, read_seed_file
+from azr_jax.tasks.types import Kind, Proposal, Task, Validation
 
 IDENTITY = "def f(x):\n    return x", "'Hello World'"
 TOGETHER = ((Kind.DEDUCTION, Kind.ABDUCTION), (Kind.ERROR,), (Kind.INDUCTION,))
+SAMPLES = 3  # proposals shown where seeding gives up
 
 
 class SeedingFailed(RuntimeError):
-    """The model does not produce valid proposals."""
+    """The model does not produce valid proposals, or a seed file holds nothing to play."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,20 @@ class SeedSettings:
     slots: int  # completions the engine samples side by side: a round fills them
     target: int  # tasks each buffer starts with: S x B
     max_rounds: int
+    strip: bool  # what the model proposes loses comments, docstrings and globals
     import_from: str
+
+
+@dataclass
+class Missed:
+    """What did not become a new task, for the message of a seeding that gives up."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    samples: list[str] = field(default_factory=list)
+
+    def add(self, reason: str, proposed: Proposed) -> None:
+        self.reasons[reason] += 1
+        self.samples = [*self.samples, proposed.completion.text][-SAMPLES:]
 
 
 @dataclass
@@ -51,32 +64,35 @@ class Seeding:
 
     def fill(self) -> bool:
         """True when every buffer is full; False when asked to stop before that."""
-        buffers, target = self.proposer.buffers, self.settings.target
         if not self._resume():
             self._first()
         for together in TOGETHER:
             kinds = tuple(kind for kind in together if kind in self.settings.kinds)
-            name = " and ".join(kinds)
-            rounds = self._state["rounds"].get(name, 0)
-            reasons, misses = Counter[str](), []
-            while kinds and min(len(buffers[kind]) for kind in kinds) < target:
-                if self.stop_asked():
-                    return False
-                if rounds >= self.settings.max_rounds:
-                    raise SeedingFailed(self._why(name, rounds, min(len(buffers[k]) for k in kinds), reasons, misses))
-                proposals = self._round(kinds, rounds)
-                self._keep(proposals, kinds)
-                for missed in (p for p in proposals if p.task is None):
-                    reasons[missed.refusal] += 1
-                    misses.append(missed.completion.text)
-                rounds += 1
-                self._state["rounds"][name] = rounds
-                self._write()
-                self.on_progress(name, min(min(len(buffers[kind]) for kind in kinds), target), target)
+            if kinds and not self._fill_together(kinds):
+                return False
+        return True
+
+    def _fill_together(self, kinds: tuple[Kind, ...]) -> bool:
+        name, missed = " and ".join(kinds), Missed()
+        rounds = self._state["rounds"].get(name, 0)
+        while (found := min(len(self.proposer.buffers[kind]) for kind in kinds)) < self.settings.target:
+            if self.stop_asked():
+                return False
+            if rounds >= self.settings.max_rounds:
+                raise SeedingFailed(self._why(name, rounds, found, missed))
+            self._keep(self._round(kinds, rounds), kinds, missed)
+            rounds += 1
+            self._state["rounds"][name] = rounds
+            self._write()
+            found = min(len(self.proposer.buffers[kind]) for kind in kinds)
+            self.on_progress(name, min(found, self.settings.target), self.settings.target)
         return True
 
     def _round(self, kinds: tuple[Kind, ...], number: int) -> list[Proposed]:
         """As many proposals as the engine has slots, in iteration 0, with ids that no other round has."""
+        proposer = self.proposer
+        if self.settings.strip:
+            proposer = replace(proposer, settings=replace(proposer.settings, strip_comments=True, strip_globals=True))
         size = max(1, self.settings.slots // len(kinds))
         proposals: list[Proposed] = []
         done: list[Proposed] = []
@@ -89,43 +105,66 @@ class Seeding:
         for kind in kinds:
             for index in range(number * size, (number + 1) * size):
                 rng = draw(self.settings.seed, 0, f"seed/{kind}/{index}")
-                proposals.append(self.proposer.ask(kind, index, request_id(Stage.PROPOSE, kind, index), rng, came))
-        self.proposer.streams.run()
+                proposals.append(proposer.ask(kind, index, request_id(Stage.PROPOSE, kind, index), rng, came))
+        proposer.streams.run()
         return proposals
 
-    def _keep(self, proposals: Iterable[Proposed], kinds: tuple[Kind, ...]) -> None:
+    def _keep(self, proposals: Iterable[Proposed], kinds: tuple[Kind, ...], missed: Missed) -> None:
         for proposed in proposals:
-            for kind in kinds:
-                if proposed.task is not None and len(self.proposer.buffers[kind]) < self.settings.target:
-                    buffer = self.proposer.buffers[kind]
-                    buffer.append(proposed.task, iteration=0, references=proposed.references, seed=True)
+            if proposed.task is None:
+                missed.add(proposed.refusal, proposed)
+            elif self._append(proposed.task, kinds, proposed.references, most=self.settings.target) == Unkept.DUPLICATE:
+                missed.add(Unkept.DUPLICATE, proposed)
+
+    def _append(
+        self, task: Task, kinds: tuple[Kind, ...], references: tuple[int, ...], most: int | None = None
+    ) -> Unkept | None:
+        """Into each buffer that has not `most` already. Says why where none of them took it."""
+        buffers = [self.proposer.buffers[kind] for kind in kinds]
+        found = [
+            buffer.append(task, iteration=0, references=references, seed=True)
+            for buffer in buffers
+            if most is None or len(buffer) < most
+        ]
+        unkept = [one for one in found if isinstance(one, Unkept)]
+        return unkept[0] if unkept and len(unkept) == len(found) else None
 
     def _first(self) -> None:
         """The tasks nobody proposed: the identity triplet for every kind of triplet, and the imported file."""
         self._state = {"rounds": {}, "buffers": None}
         program, value = IDENTITY
-        wanted: list[tuple[Proposal, tuple[Kind, ...]]] = [
-            (Proposal(kind, program, (value,)), (kind,)) for kind in self.settings.kinds if kind != Kind.INDUCTION
-        ]
-        if self.settings.import_from:
-            for proposal in read_seed_file(Path(self.settings.import_from)):
-                together = next(kinds for kinds in TOGETHER if proposal.kind in kinds)
-                wanted.append((proposal, tuple(kind for kind in together if kind in self.settings.kinds)))
-        validations = self._validate([proposal for proposal, _ in wanted])
-        for (proposal, kinds), validation in zip(wanted, validations, strict=True):
+        identities = [Proposal(kind, program, (value,)) for kind in self.settings.kinds if kind != Kind.INDUCTION]
+        for proposal, validation in zip(identities, self._validate(identities), strict=True):
             if validation.task is None:
-                self.refused.append((validation.reason, proposal.program))
-                continue
-            for kind in kinds:
-                self.proposer.buffers[kind].append(validation.task, iteration=0, references=(), seed=True)
+                raise SeedingFailed(f"the executor refused {program!r}: {validation.reason} {validation.detail}")
+            self._append(validation.task, (proposal.kind,), ())
+        if self.settings.import_from:
+            self._import(list(read_seed_file(Path(self.settings.import_from))))
         self._write()
+
+    def _import(self, proposals: list[Proposal]) -> None:
+        """Every row is validated anew; what is refused is listed."""
+        for proposal, validation in zip(proposals, self._validate(proposals), strict=True):
+            together = next(kinds for kinds in TOGETHER if proposal.kind in kinds)
+            kinds = tuple(kind for kind in together if kind in self.settings.kinds)
+            refusal = validation.reason if kinds else "of a kind that is not played"
+            if validation.task is not None and kinds:
+                refusal = self._append(validation.task, kinds, ()) or ""
+            if refusal:
+                self.refused.append((refusal, proposal.program))
+        reasons = self.refused_reasons()
+        if reasons.total() == len(proposals) and Unkept.DUPLICATE not in reasons:
+            listed = "".join(f"\n  {count:5d}  {reason}" for reason, count in reasons.most_common())
+            raise SeedingFailed(
+                f"seeding.import_from={self.settings.import_from}: none of its {len(proposals)} rows is a task that "
+                f"can be played; give another file, or none. Why rows were refused:{listed}"
+            )
 
     def _validate(self, proposals: list[Proposal]) -> list[Validation]:
         """Verdicts come in any order; they are returned in the order of the proposals."""
         validations: dict[int, Validation] = {}
         for index, proposal in enumerate(proposals):
-            job = Validate(proposal, shown=self.proposer.shown)
-            self.proposer.streams.judge(job, partial(validations.__setitem__, index))
+            self.proposer.streams.judge(self.proposer.job(proposal), partial(validations.__setitem__, index))
         self.proposer.streams.run()
         return [validations[index] for index in range(len(proposals))]
 
@@ -146,13 +185,13 @@ class Seeding:
         temporary.write_text(json.dumps(self._state))
         temporary.replace(self.state_file)
 
-    def _why(self, name: str, rounds: int, found: int, reasons: Counter[str], misses: list[str]) -> str:
+    def _why(self, name: str, rounds: int, found: int, missed: Missed) -> str:
         lines = [
             f"seeding of {name} gave up after {rounds} rounds with {found} of {self.settings.target} tasks "
             "(seeding.max_rounds, of rollout.slots proposals each). Why proposals were refused, most frequent first:"
         ]
-        lines += [f"  {count:5d}  {reason}" for reason, count in reasons.most_common(5)]
-        lines += [f"--- a proposal of the model ---\n{text}" for text in misses[-3:]]
+        lines += [f"  {count:5d}  {reason}" for reason, count in missed.reasons.most_common(5)]
+        lines += [f"--- a proposal of the model ---\n{text}" for text in missed.samples]
         lines.append(
             "What helps: another tasks.prompt_style, fewer tasks.references, a lower rollout.temperature, a larger "
             "model, or seeding.import_from=<a seed file>."

@@ -121,7 +121,7 @@ class Training:
         c = self.run.config
         chosen = scoring.trained_on(played, proposer=c.tasks.train_proposer, estimates=c.tasks.train_on_estimates)
         rewards = scoring.spoiled(chosen, c.rewards.control, draw(c.seed, played.iteration, "control"))
-        flat_groups = scoring.advise(chosen, c.learner.advantage, c.learner.weighting, rewards)
+        advised = scoring.advise(chosen, c.learner.advantage, c.learner.weighting, rewards)
         batch = pack(scoring.samples(chosen), self.run.row_tokens, rows=self.run.rows)
         self.state, metrics = self.run.step(self.state, batch)
         numbers = {f"learner/{name}": float(value) for name, value in jax.device_get(metrics).items()}
@@ -130,7 +130,7 @@ class Training:
                 f"iteration {played.iteration}: the gradients of {c.learner.max_bad_steps} updates in a row were not "
                 "finite (learner.max_bad_steps); the last checkpoint is from before them"
             )
-        return numbers | {"advantage/flat_groups": float(flat_groups), "learner/padding_share": padding_share(batch)}
+        return numbers | advised | {"learner/padding_share": padding_share(batch)}
 
     def _hand_weights_over(self) -> None:
         """The sampler's weights are the learner's, laid out and typed for sampling: devices to devices."""

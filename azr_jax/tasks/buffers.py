@@ -2,7 +2,8 @@
 
 What happens in an iteration costs what is new in it, however many tasks are kept. Every task ever kept, and every
 solve rate measured, is one line of <folder>/<kind>.jsonl; `cursor()` goes into the checkpoint, and `load(cursor)`
-brings back exactly the state of that moment. All draws come from a random.Random the caller hands in.
+brings back exactly the state of that moment. All draws come from a random.Random the caller hands in. What was ever
+kept, evicted or not, lives on in each buffer's `history`, for the measures of novelty.
 
 Left out on purpose: files of evicted tasks are not rewritten (500 iterations of the paper are about 100 MB).
 """
@@ -11,18 +12,19 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from azr_jax.tasks.history import History
 from azr_jax.tasks.journal import Damaged, Journal, Position
 from azr_jax.tasks.programs import fingerprint
 from azr_jax.tasks.seedfile import read_seed_file, write_seed_file
 from azr_jax.tasks.types import InductionTask, Kind, Task, Triplet
 
-__all__ = ["Buffer", "BufferSettings", "Buffers", "Damaged", "Entry", "read_seed_file", "write_seed_file"]
+__all__ = ["Buffer", "BufferSettings", "Buffers", "Damaged", "Entry", "Unkept", "read_seed_file", "write_seed_file"]
 
 RECENT = 256  # how many of the newest tasks `recent` draws from
 UNMEASURED = 0.5  # chance of a task without a solve rate under `learnability`; one of rate 1/2 has 1
@@ -42,6 +44,13 @@ class Entry:
     seed: bool = False  # kept before training; never evicted
 
 
+class Unkept(StrEnum):
+    """Why a task was not kept."""
+
+    DUPLICATE = "already kept"
+    FULL = "buffer full"  # and nothing in it may go
+
+
 @dataclass(frozen=True)
 class BufferSettings:
     capacity: int = 16384  # tasks per kind
@@ -55,11 +64,10 @@ class BufferSettings:
 
 
 class Buffer:
-    """The tasks of one kind. Made by Buffers, which numbers the entries of all kinds."""
+    """The tasks of one kind. Made by Buffers."""
 
-    def __init__(self, kind: Kind, settings: BufferSettings, next_id: Callable[[], int], journal: Journal | None):
-        self.kind, self.settings = kind, settings
-        self._next_id, self._journal = next_id, journal
+    def __init__(self, kind: Kind, settings: BufferSettings, journal: Journal | None):
+        self.kind, self.settings, self._journal = kind, settings, journal
         self._clear()
 
     def _clear(self) -> None:
@@ -70,6 +78,9 @@ class Buffer:
         self._fingerprints: set[bytes] = set()
         self._slot_fingerprints: list[bytes] = []
         self._iteration_sum = 0
+        # Kinds take turns, so ids are unique over all of them and do not depend on which kind is done first.
+        self._next_id = list(Kind).index(self.kind)
+        self.history = History(self.kind)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -77,12 +88,16 @@ class Buffer:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._slots)
 
-    def append(self, task: Task, *, iteration: int, references: Sequence[int] = (), seed: bool = False) -> Entry | None:
-        """The new entry; None for a duplicate of a kept task, or when the buffer is full and does not evict."""
+    def append(
+        self, task: Task, *, iteration: int, references: Sequence[int] = (), seed: bool = False
+    ) -> Entry | Unkept:
+        """The new entry, or why there is none."""
         mark = _mark(task)
-        if mark in self._fingerprints or self._is_closed():
-            return None
-        entry = Entry(self._next_id(), self.kind, task, iteration, tuple(references), None, seed)
+        if mark in self._fingerprints:
+            return Unkept.DUPLICATE
+        if self._is_closed():
+            return Unkept.FULL
+        entry = Entry(self._next_id, self.kind, task, iteration, tuple(references), None, seed)
         self._keep(entry, mark)
         if self._journal is not None:
             self._journal.append({"entry": _to_record(entry)})
@@ -132,14 +147,13 @@ class Buffer:
         """Iterations since the kept tasks were kept, on average; 0 when there are none."""
         return iteration - self._iteration_sum / len(self._slots) if self._slots else 0.0
 
-    def replay(self, records: Iterator[dict[str, Any]]) -> Iterator[Entry]:
-        """Becomes what the journal says, and gives back every entry that ever was, evicted ones too."""
+    def replay(self, records: Iterator[dict[str, Any]]) -> None:
+        """Becomes what the journal says."""
         self._clear()
         for record in records:
             if "entry" in record:
                 entry = _from_record(self.kind, record["entry"])
                 self._keep(entry, _mark(entry.task))
-                yield entry
             elif record["id"] in self._by_id:
                 self._by_id[record["id"]].solve_rate = record["solve_rate"]
 
@@ -166,6 +180,8 @@ class Buffer:
         self._by_id[entry.id] = entry
         self._fingerprints.add(mark)
         self._iteration_sum += entry.iteration
+        self._next_id = entry.id + len(Kind)
+        self.history.add(entry.task)
 
     @staticmethod
     def _distinct(entries: Sequence[Entry], how_many: int, rng: random.Random) -> list[Entry]:
@@ -188,11 +204,8 @@ class Buffers(Mapping[Kind, Buffer]):
 
     def __init__(self, kinds: Sequence[Kind], settings: BufferSettings | None = None, folder: Path | None = None):
         self.settings, self.folder = settings or BufferSettings(), folder
-        self._ids = count()
         self._journals = {kind: Journal(folder / f"{kind}.jsonl") for kind in kinds} if folder is not None else {}
-        self._buffers = {
-            kind: Buffer(kind, self.settings, lambda: next(self._ids), self._journals.get(kind)) for kind in kinds
-        }
+        self._buffers = {kind: Buffer(kind, self.settings, self._journals.get(kind)) for kind in kinds}
 
     def __getitem__(self, kind: Kind) -> Buffer:
         return self._buffers[kind]
@@ -215,18 +228,11 @@ class Buffers(Mapping[Kind, Buffer]):
         """Puts everything on disk and names that state; plain JSON, for the checkpoint."""
         return {str(kind): asdict(journal.flush()) for kind, journal in self._journals.items()}
 
-    def load(self, cursor: Mapping[str, Any] | None = None, each: Callable[[Entry], None] = lambda entry: None) -> None:
-        """Back to the state the cursor names, cutting off what was written after it; without one, all there is.
-
-        `each` sees every entry ever kept, the evicted too, in order (novelty against the whole history starts there).
-        """
-        highest = -1
+    def load(self, cursor: Mapping[str, Any] | None = None) -> None:
+        """Back to the state the cursor names, cutting off what was written after it; without one, all there is."""
         for kind, journal in self._journals.items():
             until = None if cursor is None else Position(**cursor[kind]) if kind in cursor else Position()
-            for entry in self._buffers[kind].replay(journal.read(until)):
-                highest = max(highest, entry.id)
-                each(entry)
-        self._ids = count(highest + 1)
+            self._buffers[kind].replay(journal.read(until))
 
     def close(self) -> None:
         for journal in self._journals.values():

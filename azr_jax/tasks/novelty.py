@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import ast
 import math
-import zlib
-from array import array
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +16,6 @@ from dataclasses import dataclass
 from azr_jax.tasks.programs import parse
 
 LARGEST = 4000  # nodes of a tree that are looked at
-HASHES = 32  # of a sketch; 16 bands of 2
-BAND = 2
-NEAR = 64  # how many programs of a bucket are compared with
-PRIME = (1 << 61) - 1
 BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.comprehension, ast.match_case)
 
 
@@ -88,19 +82,19 @@ def halstead(program: str) -> Halstead:
 
 def ast_distance(a: str, b: str) -> float:
     """0 for trees of the same shape and names, 1 for trees with nothing in common."""
-    return _profile_distance(_profile(a), _profile(b))
+    return _profile_distance(grams(a), grams(b))
 
 
 def distance_to(program: str, others: Sequence[str]) -> float:
     """Mean distance to the references a program was proposed with; 1 where there were none."""
     if not others:
         return 1.0
-    own = _profile(program)
-    return sum(_profile_distance(own, _profile(other)) for other in others) / len(others)
+    own = grams(program)
+    return sum(_profile_distance(own, grams(other)) for other in others) / len(others)
 
 
-def answer_diversity(answers: Sequence[str]) -> float:
-    """The chance that two different attempts gave different answers; 0 with fewer than two."""
+def disagreement(answers: Sequence[str]) -> float:
+    """The chance that two attempts at a task gave different answers; 0 with fewer than two."""
     n = len(answers)
     if n < 2:
         return 0.0
@@ -110,34 +104,6 @@ def answer_diversity(answers: Sequence[str]) -> float:
 def squash(value: float, half: float) -> float:
     """A count as a number in [0, 1): 0 at 0, one half at `half`. For terms of a reward."""
     return value / (value + half)
-
-
-class History:
-    """Nearest program among all ever added, at a cost that does not grow with them.
-
-    Programs are kept as sketches (MinHash). Those that share a band of the sketch are compared, the newest NEAR of each
-    band: near copies are found almost surely, and what is far from everything is told as 1.
-    """
-
-    def __init__(self) -> None:
-        self._sketches: list[array] = []
-        self._bands: dict[tuple[int, int, int], deque[int]] = {}
-
-    def __len__(self) -> int:
-        return len(self._sketches)
-
-    def add(self, program: str) -> None:
-        sketch = _sketch(_profile(program))
-        for band in _bands(sketch):
-            self._bands.setdefault(band, deque(maxlen=NEAR)).append(len(self._sketches))
-        self._sketches.append(sketch)
-
-    def nearest(self, program: str) -> float:
-        """Estimated distance to the nearest program kept, in steps of 1/HASHES; 1 when none is near."""
-        sketch = _sketch(_profile(program))
-        near = {index for band in _bands(sketch) for index in self._bands.get(band, ())}
-        agreements = (sum(a == b for a, b in zip(sketch, self._sketches[i], strict=True)) for i in near)
-        return 1.0 - max(agreements, default=0) / HASHES
 
 
 def _roots(program: str) -> list[ast.AST]:
@@ -165,9 +131,9 @@ def _label(node: ast.AST) -> str:
     return type(node).__name__
 
 
-def _profile(program: str) -> Counter[str]:
+def grams(program: str) -> Counter[str]:
     """The pq-grams of the tree, p = 2 and q = 3, counted."""
-    grams: Counter[str] = Counter()
+    found: Counter[str] = Counter()
     waiting = deque(("*", node) for node in _roots(program))
     left = LARGEST
     while waiting:
@@ -177,30 +143,11 @@ def _profile(program: str) -> Counter[str]:
         left -= len(children)
         labels = ["*", "*", *map(_label, children), "*", "*"] if children else ["*", "*", "*"]
         for i in range(len(labels) - 2):
-            grams["\t".join((parent, own, *labels[i : i + 3]))] += 1
+            found["\t".join((parent, own, *labels[i : i + 3]))] += 1
         waiting.extend((own, child) for child in children)
-    return grams
+    return found
 
 
 def _profile_distance(a: Counter[str], b: Counter[str]) -> float:
     total = a.total() + b.total()
     return 1.0 - 2.0 * (a & b).total() / total if total else 0.0
-
-
-def _sketch(profile: Counter[str]) -> array:
-    """The least of the grams under each of HASHES hash functions; two sketches agree as often as the sets overlap."""
-    marks = [
-        zlib.crc32(f"{gram}\t{n}".encode("utf-8", "surrogatepass")) for gram, c in profile.items() for n in range(c)
-    ]
-    marks = marks or [0]
-    return array("Q", (min((a * mark + b) % PRIME for mark in marks) for a, b in _HASH_PARAMETERS))
-
-
-def _bands(sketch: array) -> list[tuple[int, int, int]]:
-    return [(i, sketch[i], sketch[i + 1]) for i in range(0, HASHES, BAND)]
-
-
-# Fixed odd multipliers and offsets: a sketch must mean the same in every run.
-_HASH_PARAMETERS = [
-    ((0x9E3779B97F4A7C15 * (2 * i + 1)) % PRIME, (0xC2B2AE3D27D4EB4F * (i + 1)) % PRIME) for i in range(HASHES)
-]

@@ -64,16 +64,28 @@ def without_globals(program: str) -> str:
     return _unparse(tree, program) if tree.body else program
 
 
-def compose(program: str, parts: Sequence[str]) -> str:
-    """One program: the parts with their entry points renamed to g1, g2, ..., then the program whose `f` calls them.
+def join_parts(program: str, parts: Sequence[str]) -> str:
+    """One program: the parts (rename_part), then the program whose `f` calls them."""
+    return "\n\n".join([*parts, program])
 
-    Raises ValueError where a part cannot be renamed safely; the caller then proposes without it.
-    """
-    return "\n\n".join([*(rename_part(part, number) for number, part in enumerate(parts, start=1)), program])
+
+def calls_parts(program: str, count: int) -> bool:
+    """Whether the program uses each of g1 ... g<count>, and defines none of them anew."""
+    if not count:
+        return True
+    tree = parse(program)
+    if tree is None:
+        return False
+    wanted = {f"g{number}" for number in range(1, count + 1)}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return wanted <= used and not any(wanted & _defined(node) for node in ast.walk(tree))
 
 
 def rename_part(program: str, number: int) -> str:
-    """The program with `f` called g<number> and its other top-level names ending in _<number>."""
+    """The program with `f` called g<number> and its other top-level names ending in _<number>.
+
+    Raises ValueError where that cannot be done safely.
+    """
     tree = parse(program)
     if tree is None:
         raise ValueError(f"part {number} is not a program")
@@ -92,6 +104,21 @@ def rename_part(program: str, number: int) -> str:
             # A parameter of the same name would have to be renamed in every call: rare, so refused.
             raise ValueError(f"part {number} uses the top-level name {node.arg} as a parameter too")
     return ast.unparse(tree)
+
+
+def _defined(node: ast.AST) -> set[str]:
+    """The names this node gives a new meaning to."""
+    if isinstance(node, DEFINITIONS):
+        return {node.name}
+    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+        return {node.id}
+    if isinstance(node, ast.arg):
+        return {node.arg}
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {alias.asname or alias.name.split(".")[0] for alias in node.names}
+    if isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
+        return {node.name}
+    return {node.rest} if isinstance(node, ast.MatchMapping) and node.rest else set()
 
 
 def _top_level_names(tree: ast.Module) -> set[str]:

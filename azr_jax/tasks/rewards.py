@@ -6,15 +6,25 @@
     valid proposal                             learnability(solve rate)
     answer                                     its score
 
-Intrinsic terms (novelty.py measures them) are off by default and only ever touch valid proposals.
+Intrinsic terms (traits.py measures them) are off by default and only ever touch valid proposals. A reward is told by
+its parts, which sum to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 INTRINSIC = ("complexity", "halstead", "ast_distance", "answer_diversity")
+# How the reward r and the weighted terms become one: the four ways of the paper, of which it found `add` most stable.
+COMBINE: Mapping[str, Callable[[float, Iterable[float]], float]] = {
+    "add": lambda r, terms: r + sum(terms),
+    "add_product": lambda r, terms: r + math.prod(terms),
+    "multiply": lambda r, terms: r * sum(terms),
+    "multiply_product": lambda r, terms: r * math.prod(terms),
+}
+PARTS = ("format_error", "wrong", "nothing_learned", "learnability", "score", "intrinsic")
 
 
 @dataclass(frozen=True)
@@ -25,15 +35,15 @@ class RewardSettings:
     wrong: float = -0.5
     format_error: float = -1.0
     intrinsic: Mapping[str, float] = field(default_factory=dict)  # term -> weight; terms are in [0, 1]
-    combine: str = "add"  # add: reward + sum of weighted terms | multiply: reward x (1 + that sum)
+    combine: str = "add"
 
     def __post_init__(self) -> None:
         if self.learnability not in ("paper", "peak"):
             raise ValueError(f"rewards.learnability={self.learnability!r}: should be paper or peak")
         if self.peak_power <= 0:
             raise ValueError(f"rewards.peak_power={self.peak_power!r}: should be above 0")
-        if self.combine not in ("add", "multiply"):
-            raise ValueError(f"rewards.combine={self.combine!r}: should be add or multiply")
+        if self.combine not in COMBINE:
+            raise ValueError(f"rewards.combine={self.combine!r}: should be {', '.join(COMBINE)}")
         unknown = set(self.intrinsic) - set(INTRINSIC)
         if unknown:
             raise ValueError(f"rewards.intrinsic={sorted(unknown)}: should be of {', '.join(INTRINSIC)}")
@@ -61,26 +71,29 @@ def proposer_reward(
     valid: bool,
     solve_rate: float | None,
     settings: RewardSettings,
-    measured: Mapping[str, float] | None = None,
-) -> float:
-    """`solve_rate` is None for a valid task whose difficulty nobody measured: it counts as nothing learned.
+    terms: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """The parts of the reward, which is their sum.
 
-    `measured` are the intrinsic terms of this proposal; one that has a weight and is not measured is a KeyError.
+    `solve_rate` is None for a valid task whose difficulty nobody measured: it counts as nothing learned. `terms` are
+    the intrinsic terms of this proposal; one that has a weight and is not there is a KeyError.
     """
     if not formatted:
-        return settings.format_error
+        return {"format_error": settings.format_error}
     if not valid:
-        return settings.wrong
+        return {"wrong": settings.wrong}
     gain = 0.0 if solve_rate is None else learnability(solve_rate, settings.learnability, settings.peak_power)
-    reward = gain if gain > 0.0 else settings.zero_learnability
-    bonus = sum(weight * (measured or {})[term] for term, weight in settings.intrinsic.items() if weight)
-    return reward + bonus if settings.combine == "add" else reward * (1.0 + bonus)
+    name, reward = ("learnability", gain) if gain > 0.0 else ("nothing_learned", settings.zero_learnability)
+    weighted = [weight * (terms or {})[term] for term, weight in settings.intrinsic.items() if weight]
+    if not weighted:
+        return {name: reward}
+    return {name: reward, "intrinsic": COMBINE[settings.combine](reward, weighted) - reward}
 
 
-def solver_reward(formatted: bool, score: float, settings: RewardSettings) -> float:
-    """`score` is the verdict's: 1 right, 0 wrong, between them the share of hidden cases where that is asked for."""
+def solver_reward(formatted: bool, score: float, settings: RewardSettings) -> dict[str, float]:
+    """The parts of the reward. `score` is the verdict's: 1 right, 0 wrong, between them the share of hidden cases."""
     if not formatted:
-        return settings.format_error
+        return {"format_error": settings.format_error}
     if not 0.0 <= score <= 1.0:
         raise ValueError(f"score={score!r}: should be from 0 to 1")
-    return score if score > 0.0 else settings.wrong
+    return {"score": score} if score > 0.0 else {"wrong": settings.wrong}

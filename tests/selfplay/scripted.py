@@ -53,6 +53,5 @@ def asker(style: str = "completion", tmp: Path = Path(), **changes) -> Asker:
         "top_p": 1.0,
         "min_p": 0.0,
         "induction_inputs": 4,
-        "strip_comments": False,
     } | changes
     return Asker(Characters(), tmp, SamplingSettings(**settings))

@@ -9,7 +9,7 @@ from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.iteration import Iteration, PlaySettings
 from azr_jax.selfplay.measures import measure
-from azr_jax.selfplay.proposing import Proposer
+from azr_jax.selfplay.proposing import Proposer, ProposeSettings
 from azr_jax.selfplay.streams import Streams
 from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.rewards import PRESETS
@@ -37,9 +37,7 @@ def play(executor, kinds, script, *, batch=2, estimates=2, seeds=((HELLO, "'Hell
         task = executor.submit(Validate(Proposal(Kind.INDUCTION, program, inputs, "m"), shown=2)).result().task
         buffers[Kind.INDUCTION].append(task, iteration=0, seed=True)
     engine = ScriptedEngine(script)
-    proposer = Proposer(
-        asker(), Streams(engine, executor), buffers, references=1, reference_sampling="uniform", shown=2
-    )
+    proposer = Proposer(asker(), Streams(engine, executor), buffers, ProposeSettings(1, "uniform", shown=2))
     settings = PlaySettings(0, tuple(kinds), batch, estimates, "binary", "max_new")
     return Iteration(1, settings, proposer).play(), buffers, engine
 
@@ -71,7 +69,7 @@ def test_deduction_rewards_and_advantages_are_those_of_the_paper(executor):
     chosen = scoring.trained_on(played, proposer=True, estimates=False)
     assert [role for role, _ in chosen] == [Role.PROPOSE] * 2 + [Role.SOLVE] * 2
     # Proposer: mean -0.25, deviation 0.75. Solver: no variance, so nothing to learn, and it is counted.
-    assert scoring.advise(chosen, "trr", "sequence") == 1
+    assert scoring.advise(chosen, "trr", "sequence")["advantage/flat_groups"] == 1
     assert [item.advantage for _, item in chosen] == pytest.approx([-1.0, 1.0, 0.0, 0.0])
 
     numbers = measure(played, buffers)
@@ -154,14 +152,8 @@ def test_what_is_drawn_does_not_depend_on_the_order_of_arrival(executor):
         for given in ("'a'", "'b'", "'c'", "'d'"):
             task = executor.submit(Validate(Proposal(Kind.DEDUCTION, HELLO, (given,)))).result().task
             buffers[Kind.DEDUCTION].append(task, iteration=0, seed=True)
-        proposer = Proposer(
-            asker(),
-            Streams(engine_class(script), executor),
-            buffers,
-            references=2,
-            reference_sampling="uniform",
-            shown=2,
-        )
+        streams = Streams(engine_class(script), executor)
+        proposer = Proposer(asker(), streams, buffers, ProposeSettings(2, "uniform", shown=2))
         settings = PlaySettings(7, (Kind.DEDUCTION,), 3, 2, "binary", "max_new")
         played = Iteration(1, settings, proposer).play()
         scoring.reward(played, PRESETS["paper"])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from azr_jax.tasks.buffers import Buffers, BufferSettings, Damaged, Entry
+from azr_jax.tasks.buffers import Buffers, BufferSettings, Damaged, Entry, Unkept
 from azr_jax.tasks.types import InductionTask, Kind, Triplet
 
 D, A, I, E = Kind.DEDUCTION, Kind.ABDUCTION, Kind.INDUCTION, Kind.ERROR  # noqa: E741
@@ -27,7 +27,7 @@ def induction(number: int) -> InductionTask:
 
 def fill(buffers: Buffers, kind: Kind, numbers: range, iteration: int = 1, seed: bool = False) -> list[Entry]:
     entries = [buffers[kind].append(triplet(n), iteration=iteration, seed=seed) for n in numbers]
-    return [entry for entry in entries if entry is not None]
+    return [entry for entry in entries if isinstance(entry, Entry)]
 
 
 def state(buffers: Buffers) -> dict:
@@ -40,7 +40,13 @@ def frozen(buffers: Buffers) -> dict:
 
 
 def ids(entries) -> list[int]:
-    return [entry.id for entry in entries]
+    """Ids without the kind's part in them: 0, 1, 2, ... in the order in which its entries were kept."""
+    return [entry.id // len(Kind) for entry in entries]
+
+
+def nth(number: int) -> int:
+    """The id of this entry of the first kind, deduction."""
+    return number * len(Kind)
 
 
 # --- keeping and evicting ---
@@ -50,10 +56,10 @@ def test_a_task_that_differs_only_in_form_is_kept_once():
     buffer = Buffers([D])[D]
     assert buffer.append(Triplet("def f(x):\n    return {'a': x}", "'b', (1,2)", "", ""), iteration=1)
     same = 'def f(x):\n    """Wraps."""\n    # a comment\n    return {"a":x}'
-    assert buffer.append(Triplet(same, '"b",(1, 2)', "", ""), iteration=2) is None
-    assert buffer.append(Triplet(same, '"b",(1, 3)', "", ""), iteration=2), "another input is another task"
-    assert buffer.append(Triplet(same.replace("return", "return 1,"), "'b', (1, 2)", "", ""), iteration=2)
-    assert len(buffer) == 3
+    assert buffer.append(Triplet(same, '"b",(1, 2)', "", ""), iteration=2) is Unkept.DUPLICATE
+    another_input = buffer.append(Triplet(same, '"b",(1, 3)', "", ""), iteration=2)
+    another_program = buffer.append(Triplet(same.replace("return", "return 1,"), "'b', (1, 2)", "", ""), iteration=2)
+    assert isinstance(another_input, Entry) and isinstance(another_program, Entry) and len(buffer) == 3
 
 
 def test_the_order_of_induction_inputs_makes_no_new_task():
@@ -61,12 +67,16 @@ def test_the_order_of_induction_inputs_makes_no_new_task():
     task = induction(1)
     assert buffer.append(task, iteration=1)
     turned = InductionTask(task.program, ("2", "1"), ("4", "3"), task.values[::-1], "other words", 1)
-    assert buffer.append(turned, iteration=1) is None
+    assert buffer.append(turned, iteration=1) is Unkept.DUPLICATE
 
 
-def test_ids_are_unique_over_all_kinds():
-    buffers = Buffers([D, A])
-    assert ids([*fill(buffers, D, range(3)), *fill(buffers, A, range(3))]) == [0, 1, 2, 3, 4, 5]
+def test_ids_are_unique_over_all_kinds_and_do_not_depend_on_which_kind_is_first():
+    def kept(*kinds) -> dict[Kind, list[int]]:
+        buffers = Buffers([D, A])
+        return {kind: [entry.id for entry in fill(buffers, kind, range(3))] for kind in kinds}
+
+    assert kept(D, A) == kept(A, D)
+    assert not set(kept(D, A)[D]) & set(kept(D, A)[A])
 
 
 def test_a_full_buffer_loses_the_oldest_but_never_a_seed():
@@ -79,7 +89,8 @@ def test_a_full_buffer_loses_the_oldest_but_never_a_seed():
 def test_a_buffer_full_of_seeds_refuses():
     buffers = Buffers([D], BufferSettings(capacity=2))
     fill(buffers, D, range(2), seed=True)
-    assert fill(buffers, D, range(2, 3)) == []
+    assert buffers[D].append(triplet(2), iteration=1) is Unkept.FULL
+    assert buffers[D].append(triplet(1), iteration=1) is Unkept.DUPLICATE, "of a full buffer too"
     assert sorted(ids(buffers[D])) == [0, 1]
 
 
@@ -98,12 +109,12 @@ def test_what_was_evicted_may_come_again():
 def test_a_solve_rate_stays_with_its_entry_and_outlives_nobody():
     buffers = Buffers([D], BufferSettings(capacity=2))
     fill(buffers, D, range(2))
-    buffers[D].set_solve_rate(1, 0.25)
+    buffers[D].set_solve_rate(nth(1), 0.25)
     fill(buffers, D, range(2, 3))  # evicts entry 0
-    buffers[D].set_solve_rate(0, 0.5)
-    assert {entry.id: entry.solve_rate for entry in buffers[D]} == {1: 0.25, 2: None}
-    with pytest.raises(ValueError, match=r"solve_rate=1\.5 of entry 1"):
-        buffers[D].set_solve_rate(1, 1.5)
+    buffers[D].set_solve_rate(nth(0), 0.5)
+    assert {entry.id: entry.solve_rate for entry in buffers[D]} == {nth(1): 0.25, nth(2): None}
+    with pytest.raises(ValueError, match=r"solve_rate=1\.5 of entry 4"):
+        buffers[D].set_solve_rate(nth(1), 1.5)
 
 
 def test_mean_age_counts_iterations_of_what_is_kept():
@@ -163,7 +174,7 @@ def test_learnability_prefers_solve_rates_near_one_half():
     buffers = Buffers([D])
     fill(buffers, D, range(3))
     for entry_id, rate in enumerate((0.0, 0.5, 1.0)):
-        buffers[D].set_solve_rate(entry_id, rate)
+        buffers[D].set_solve_rate(nth(entry_id), rate)
     rng = random.Random(0)
     counts = Counter(ids(buffers[D].sample_references(1, rng, "learnability"))[0] for _ in range(2000))
     # Weights 0.05 : 1 : 0.05, so 1818 of 2000 on average.
@@ -238,8 +249,8 @@ def played(folder, kinds=(D, A, I), capacity=6) -> Buffers:
     fill(buffers, D, range(3), iteration=0, seed=True)
     fill(buffers, D, range(3, 9))
     fill(buffers, A, range(2))
-    buffers[D].set_solve_rate(8, 0.5)
-    buffers[D].set_solve_rate(7, 0.125)
+    buffers[D].set_solve_rate(nth(8), 0.5)
+    buffers[D].set_solve_rate(nth(7), 0.125)
     buffers[I].append(induction(1), iteration=1, references=[4, 5])
     return buffers
 
@@ -248,10 +259,13 @@ def test_what_comes_back_is_what_was_there_and_goes_on_like_it(tmp_path):
     buffers = played(tmp_path / "run")
     cursor = json.loads(json.dumps(buffers.cursor()))  # as a checkpoint keeps it
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
-    again, history = Buffers([D, A, I], BufferSettings(capacity=6), tmp_path / "copy"), []
-    again.load(cursor, each=history.append)
+    again = Buffers([D, A, I], BufferSettings(capacity=6), tmp_path / "copy")
+    again.load(cursor)
     assert state(again) == state(buffers)
-    assert len(history) == 12, "the three evicted are part of the history"
+    for each in (buffers, again):
+        assert len(each[D].history) == 9, "the three evicted are part of the history"
+        assert each[D].history.nearest(triplet(3).program) == 0.0
+        assert each[D].history.surprise(triplet(3)) == 1 - 1 / 9
     for each in (buffers, again):
         fill(each, D, range(100, 110), iteration=2)
     assert state(again) == state(buffers), "same ids, same evictions"
@@ -265,7 +279,7 @@ def test_loading_a_cursor_cuts_off_what_came_after_it(tmp_path):
     cursor, before = buffers.cursor(), frozen(buffers)
     sizes = {path: path.stat().st_size for path in tmp_path.iterdir()}
     fill(buffers, D, range(50, 60), iteration=2)
-    buffers[D].set_solve_rate(8, 1.0)
+    buffers[D].set_solve_rate(nth(8), 1.0)
     buffers.close()
     again = Buffers([D, A, I], BufferSettings(capacity=6), tmp_path)
     again.load(cursor)
@@ -273,7 +287,7 @@ def test_loading_a_cursor_cuts_off_what_came_after_it(tmp_path):
     assert {path: path.stat().st_size for path in tmp_path.iterdir()} == sizes
     assert again.cursor() == cursor
     # What is written after going back is what a run that was never killed would have written.
-    assert ids(fill(again, D, range(50, 51), iteration=2)) == [12]
+    assert ids(fill(again, D, range(50, 51), iteration=2)) == [9]
 
 
 def test_a_torn_last_line_is_dropped_with_a_warning_and_nothing_else_is_lost(tmp_path):
@@ -288,9 +302,9 @@ def test_a_torn_last_line_is_dropped_with_a_warning_and_nothing_else_is_lost(tmp
         with pytest.warns(UserWarning, match=r"deduction\.jsonl: line 11 was torn off"):
             again.load()
         assert file.read_bytes() == whole[:last]
-        assert {e.id: e.solve_rate for e in again[D]}[7] is None, "the last line was the solve rate of entry 7"
-        assert {e.id: e.solve_rate for e in again[D]}[8] == 0.5
-        again[D].set_solve_rate(7, 0.125)
+        assert {e.id: e.solve_rate for e in again[D]}[nth(7)] is None, "the last line was the solve rate of entry 7"
+        assert {e.id: e.solve_rate for e in again[D]}[nth(8)] == 0.5
+        again[D].set_solve_rate(nth(7), 0.125)
         again.close()
         assert file.read_bytes() == whole, "appending goes on where the torn line began"
 

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from azr_jax.tasks.programs import (
     arguments,
-    compose,
+    calls_parts,
     fingerprint,
+    join_parts,
     parse,
     rename_part,
     without_comments,
@@ -49,7 +50,9 @@ def test_what_is_no_program_comes_back_unchanged(rewrite):
 def test_parts_are_renamed_so_that_they_do_not_meet():
     one = "N = 2\n\ndef helper(a):\n    return a * N\n\ndef f(x):\n    return helper(x)"
     two = "N = 3\n\ndef f(x):\n    return f(x - 1) if x else N"
-    whole = compose("def f(x):\n    return g1(x) + g2(x)", [one, two])
+    program = "def f(x):\n    return g1(x) + g2(x)"
+    assert calls_parts(program, 2) and not calls_parts(program, 3)
+    whole = join_parts(program, [rename_part(one, 1), rename_part(two, 2)])
     expected = """N_1 = 2
 
 def helper_1(a):
@@ -66,6 +69,24 @@ def g2(x):
 def f(x):
     return g1(x) + g2(x)"""
     assert whole == expected
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def f(x):\n    return x",  # does not call it
+        "def g1(x):\n    return 0\n\ndef f(x):\n    return g1(x)",  # writes its own
+        "g1 = str\n\ndef f(x):\n    return g1(x)",
+        "def f(g1):\n    return g1(1)",
+        "from math import floor as g1\n\ndef f(x):\n    return g1(x)",
+        "def f(x):\n    match x:\n        case {**g1}:\n            return g1(x)",
+        "def f(x):\n    try:\n        return g1(x)\n    except ValueError as g1:\n        pass",
+        "def f(x):\n    return 'g1'",
+        "not a program",
+    ],
+)
+def test_a_program_that_only_seems_to_call_what_it_was_given(program):
+    assert not calls_parts(program, 1)
 
 
 @pytest.mark.parametrize(

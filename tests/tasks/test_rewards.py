@@ -4,9 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from azr_jax.tasks.rewards import PRESETS, RewardSettings, learnability, proposer_reward, solver_reward
+from azr_jax.tasks import rewards
+from azr_jax.tasks.rewards import COMBINE, PRESETS, RewardSettings, learnability
 
 PAPER, REFERENCE = PRESETS["paper"], PRESETS["reference"]
+
+
+def proposer_reward(*what) -> float:
+    return sum(rewards.proposer_reward(*what).values())
+
+
+def solver_reward(*what) -> float:
+    return sum(rewards.solver_reward(*what).values())
 
 
 def test_learnability_of_the_paper_at_every_rate_of_eight_attempts():
@@ -71,10 +80,33 @@ def test_intrinsic_terms_are_added_to_valid_proposals_only():
         proposer_reward(True, True, 0.5, settings, {"answer_diversity": 0.8})
 
 
-def test_intrinsic_terms_may_multiply():
-    settings = RewardSettings(intrinsic={"ast_distance": 1.0}, combine="multiply")
-    assert proposer_reward(True, True, 0.25, settings, {"ast_distance": 0.5}) == 0.75 * 1.5
-    assert proposer_reward(True, True, 0.0, settings, {"ast_distance": 0.5}) == 0.0
+@pytest.mark.parametrize(
+    ("combine", "worth", "worth_nothing_learned"),
+    [
+        ("add", 0.75 + (0.25 + 0.5), 0.0 + 0.75),
+        ("add_product", 0.75 + 0.25 * 0.5, 0.125),
+        ("multiply", 0.75 * (0.25 + 0.5), 0.0),
+        ("multiply_product", 0.75 * 0.25 * 0.5, 0.0),
+    ],
+)
+def test_the_four_ways_to_combine(combine, worth, worth_nothing_learned):
+    # Weights 1/2 and 1 times terms 1/2 and 1/2 are 1/4 and 1/2; a solve rate of 1/4 is worth 3/4.
+    settings = RewardSettings(intrinsic={"ast_distance": 0.5, "halstead": 1.0}, combine=combine)
+    terms = {"ast_distance": 0.5, "halstead": 0.5}
+    assert proposer_reward(True, True, 0.25, settings, terms) == pytest.approx(worth)
+    assert proposer_reward(True, True, 0.0, settings, terms) == pytest.approx(worth_nothing_learned)
+    assert set(COMBINE) == {"add", "add_product", "multiply", "multiply_product"}
+
+
+def test_a_reward_is_told_by_its_parts():
+    settings = RewardSettings(intrinsic={"complexity": 0.5})
+    terms = {"complexity": 0.5}
+    assert rewards.proposer_reward(True, True, 0.25, settings, terms) == {"learnability": 0.75, "intrinsic": 0.25}
+    assert rewards.proposer_reward(True, True, 1.0, settings, terms) == {"nothing_learned": 0.0, "intrinsic": 0.25}
+    assert rewards.proposer_reward(True, True, 1.0, REFERENCE) == {"nothing_learned": -0.5}
+    assert rewards.proposer_reward(True, False, None, PAPER) == {"wrong": -0.5}
+    assert rewards.proposer_reward(False, False, None, PAPER) == {"format_error": -1.0}
+    assert rewards.solver_reward(True, 0.25, PAPER) == {"score": 0.25}
 
 
 def test_terms_that_are_off_change_nothing():

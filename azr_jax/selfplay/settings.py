@@ -1,0 +1,81 @@
+"""From a checked config to the small settings of self-play. Nothing here knows a model or a device."""
+
+from __future__ import annotations
+
+from azr_jax.config import Config
+from azr_jax.selfplay.asking import SamplingSettings
+from azr_jax.selfplay.iteration import PlaySettings
+from azr_jax.selfplay.proposing import ProposeSettings
+from azr_jax.selfplay.seeding import SeedSettings
+from azr_jax.tasks.buffers import BufferSettings
+from azr_jax.tasks.rewards import RewardSettings
+from azr_jax.tasks.types import Kind
+
+
+def played_kinds(c: Config) -> tuple[Kind, ...]:
+    return tuple(Kind(kind) for kind in c.tasks.kinds)
+
+
+def sampling_settings(c: Config) -> SamplingSettings:
+    return SamplingSettings(
+        style=c.tasks.prompt_style,
+        max_prompt_tokens=c.rollout.max_prompt_tokens,
+        max_new_tokens=c.rollout.max_new_tokens,
+        temperature=c.rollout.temperature,
+        top_k=c.rollout.top_k,
+        top_p=c.rollout.top_p,
+        min_p=c.rollout.min_p,
+        induction_inputs=c.tasks.induction_inputs,
+    )
+
+
+def propose_settings(c: Config) -> ProposeSettings:
+    return ProposeSettings(
+        references=c.tasks.references,
+        reference_sampling=c.buffer.reference_sampling,
+        shown=c.tasks.induction_shown,
+        strip_comments=c.tasks.strip_comments,
+        strip_globals=c.tasks.strip_globals,
+        novelty_gate=c.tasks.novelty_gate,
+        composite_probability=c.tasks.composite_probability,
+        composite_most=c.tasks.composite_most,
+    )
+
+
+def play_settings(c: Config) -> PlaySettings:
+    return PlaySettings(
+        seed=c.seed,
+        kinds=played_kinds(c),
+        batch=c.batch_size,
+        estimate_attempts=c.tasks.estimate_attempts if c.tasks.train_proposer or c.tasks.train_on_estimates else 0,
+        induction_reward=c.tasks.induction_reward,
+        solve_sampling=c.buffer.solve_sampling,
+    )
+
+
+def seed_settings(c: Config) -> SeedSettings:
+    return SeedSettings(
+        seed=c.seed,
+        kinds=played_kinds(c),
+        slots=c.rollout.slots,
+        target=c.seeding.factor * c.batch_size,
+        max_rounds=c.seeding.max_rounds,
+        strip=c.seeding.strip,
+        import_from=c.seeding.import_from,
+    )
+
+
+def buffer_settings(c: Config) -> BufferSettings:
+    return BufferSettings(capacity=c.buffer.capacity, evict=c.buffer.evict)
+
+
+def reward_settings(c: Config) -> RewardSettings:
+    return RewardSettings(
+        learnability=c.rewards.learnability,
+        peak_power=c.rewards.peak_power,
+        zero_learnability=c.rewards.zero_learnability,
+        wrong=c.rewards.wrong,
+        format_error=c.rewards.format_error,
+        intrinsic=c.rewards.intrinsic.to_dict(),
+        combine=c.rewards.combine,
+    )
