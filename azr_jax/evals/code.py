@@ -1,0 +1,244 @@
+"""Programs judged by tests, in the executor. Expected values stay in this process, or in one without the program.
+
+Three kinds of test. Calls: the outputs of the canonical solution on the same inputs (HumanEval+, MBPP+, functions of
+LiveCodeBench). A test function: the calls it makes are recorded with the canonical solution, the program answers them
+in one child, and another child, which never saw the program, runs the test on these answers. Scripts: standard input to
+standard output. Time limits are per call; EvalPlus's factor of the canonical solution's time is left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from azr_jax.evals import plus_rules
+from azr_jax.executor import pool
+from azr_jax.executor.jobs import Outcome, Run
+from azr_jax.executor.values import Refused, decode, show
+from azr_jax.tasks.types import Verdict
+
+_INSIDE = Path(pool.__file__).with_name("inside.py").read_text()
+_CORRECT = Verdict(1.0, "correct")
+_BATCH_CHARS, _ANSWER_CHARS = 200_000, 1_000
+_TYPES = {
+    "Counter": "collections", "OrderedDict": "collections", "defaultdict": "collections", "deque": "collections",
+    "Fraction": "fractions", "Decimal": "decimal",
+}  # fmt: skip
+CANONICAL_FACTOR = 3.0  # the canonical solution may take so much longer than a sample
+CHECK = "_check_of_this_task"  # a name no solution has
+PREAMBLE = (  # what answers to contest problems may take for granted
+    "import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, sys\n"
+    "from bisect import *\nfrom collections import *\nfrom functools import *\nfrom heapq import *\n"
+    "from itertools import *\nfrom math import *\nfrom operator import *\nfrom typing import *\n"
+)
+
+
+class BrokenTest(RuntimeError):
+    """The canonical solution does not get through its own tests here: the row cannot be judged."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    executor: pool.Executor
+    timeout_s: float = 10.0  # of one call of a sample
+
+    def call(self, program: str, f: str, inputs: Sequence[str], factor: float = 1.0) -> tuple[Outcome, ...]:
+        """`f` is an expression over the program's names and those of executor/inside.py."""
+        whole = f"{_names_in(inputs)}{program}\n\n{_INSIDE}\n\nf = {f}\n"
+        jobs = [
+            self.executor.submit(Run(whole, tuple(part), self.timeout_s * factor)) for part in _batches(inputs)
+        ]
+        return tuple(outcome for job in jobs for outcome in job.result())
+
+    def first_then_rest(self, program: str, f: str, inputs: Sequence[str]) -> tuple[Outcome, ...]:
+        """As `call`, but a program that fails at once is not asked again: it costs one time limit, not many."""
+        first = self.call(program, f, inputs[:1])
+        if first and first[0].reason != "ok" and first[0].error is None:
+            return first * len(inputs)
+        return first + self.call(program, f, inputs[1:]) if len(inputs) > 1 else first
+
+
+def _batches(inputs: Sequence[str]) -> list[list[str]]:
+    """So many inputs at a time that what comes back for them fits the pipe of one child, inputs included."""
+    batches: list[list[str]] = [[]]
+    room = _BATCH_CHARS
+    for text in inputs:
+        room -= 2 * len(text) + _ANSWER_CHARS
+        if room < 0 and batches[-1]:
+            batches.append([])
+            room = _BATCH_CHARS - 2 * len(text) - _ANSWER_CHARS
+        batches[-1].append(text)
+    return batches
+
+
+def _names_in(inputs: Sequence[str]) -> str:
+    """Imports of the types that inputs are written with, where there are any beyond the built-in ones."""
+    used = {name for text in inputs for name in re.findall(r"\b[A-Za-z]+(?=\()", text)}
+    return "".join(f"from {module} import {name}\n" for name, module in _TYPES.items() if name in used)
+
+
+def as_arguments(values: Sequence[Any]) -> str:
+    return ", ".join(show(value) for value in values)
+
+
+class Calls:
+    """A function and inputs; expected are the canonical solution's outputs, found when first needed."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        entry_point: str,
+        inputs: Sequence[Sequence[Any]],
+        canonical: str,
+        *,
+        base: int | None = None,
+        atol: float = 0.0,
+    ):
+        """Of the inputs, the first `base` are the base tests."""
+        self.runner, self.entry_point, self.inputs, self.canonical = runner, entry_point, inputs, canonical
+        self.base, self.atol = len(inputs) if base is None else base, atol
+        self.texts = [as_arguments(one) for one in inputs]
+        self.f = f"_settle({entry_point}, {entry_point in plus_rules.NOT_NONE})"
+        self._lock = threading.Lock()
+
+    @cached_property
+    def expected(self) -> list[Any]:
+        outcomes = self.runner.call(self.canonical, self.f, self.texts, CANONICAL_FACTOR)
+        for text, outcome in zip(self.texts, outcomes):
+            if outcome.value is None:
+                raise BrokenTest(f"the canonical solution on {text[:80]}: {outcome.reason} {outcome.detail}")
+        return [decode(outcome.value or "") for outcome in outcomes]
+
+    def judge(self, program: str) -> Verdict:
+        """`detail` says "base" where only the base tests are passed."""
+        with self._lock:
+            expected = self.expected
+        outcomes = self.runner.first_then_rest(program, self.f, self.texts)
+        wrong = [number for number, outcome in enumerate(outcomes) if not self._right(number, outcome, expected)]
+        if not wrong:
+            return _CORRECT
+        bad = outcomes[wrong[0]]
+        reason = "wrong value" if bad.reason == "ok" else bad.reason
+        return Verdict(0.0, reason, "base" if wrong[0] >= self.base else bad.detail)
+
+    def _right(self, number: int, outcome: Outcome, expected: Sequence[Any]) -> bool:
+        if outcome.value is None:
+            return False
+        try:
+            output = decode(outcome.value)
+        except Refused:
+            return False
+        return plus_rules.accepts(self.entry_point, self.inputs[number], output, expected[number], self.atol)
+
+
+class TestFunction:
+    """A test `check(candidate)`, run on the answers of the program and never beside it."""
+
+    __test__ = False  # not one of pytest's
+
+    def __init__(self, runner: Runner, entry_point: str, canonical: str, test: str, check: str = "check"):
+        self.runner, self.entry_point, self.canonical = runner, entry_point, canonical
+        self.test, self.check = test, check
+        self._lock = threading.Lock()
+
+    @cached_property
+    def calls(self) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """What the test asks, in order."""
+        program, f = f"{self.canonical}\n\n{self.test}", f"_record({self.check}, {self.entry_point})"
+        (count,) = self.runner.call(program, f, ["-1"], CANONICAL_FACTOR)
+        if count.value is None:
+            raise BrokenTest(f"the canonical solution fails its test: {count.reason} {count.detail}")
+        outcomes = self.runner.call(program, f, [str(n) for n in range(decode(count.value))], CANONICAL_FACTOR)
+        bad = next((outcome for outcome in outcomes if outcome.value is None), None)
+        if bad is not None:
+            raise BrokenTest(f"the test calls the program with what is not plain data: {bad.reason} {bad.detail}")
+        return [decode(outcome.value or "") for outcome in outcomes]
+
+    def judge(self, program: str) -> Verdict:
+        with self._lock:
+            calls = self.calls
+        texts = [
+            ", ".join([show(value) for value in given] + [f"{name}={show(value)}" for name, value in named.items()])
+            for given, named in calls
+        ]
+        outcomes = self.runner.first_then_rest(program, self.entry_point, texts)
+        answered = [
+            (call, outcome.value is not None, decode(outcome.value) if outcome.value is not None else None)
+            for call, outcome in zip(calls, outcomes)
+        ]
+        said = self.runner.call(f"{self.canonical}\n\n{self.test}", f"_replay({self.check})", [show(answered)])[0]
+        if said.value is not None and decode(said.value) is True:
+            return _CORRECT
+        bad = next((outcome for outcome in outcomes if outcome.value is None), None)
+        return Verdict(0.0, bad.reason, bad.detail) if bad else Verdict(0.0, "wrong value", f"{said.detail or decode(said.value or '')}")
+
+
+def test_of_asserts(entry_point: str, setup: str, asserts: Sequence[str]) -> str:
+    """The asserts of MBPP, which name the function, as a function of the candidate called CHECK."""
+    tree = ast.parse(f"def {CHECK}(candidate):\n    pass")
+    body = ast.parse("\n".join([f"global {entry_point}", f"{entry_point} = candidate", *asserts])).body
+    function = tree.body[0]
+    assert isinstance(function, ast.FunctionDef)
+    function.body = body
+    return f"{setup}\n\n{ast.unparse(tree)}\n"
+
+
+test_of_asserts.__test__ = False  # type: ignore[attr-defined]
+
+
+def tested_function(code: str, asserts: Sequence[str]) -> str:
+    """Which function of the program the asserts are about: the one called first."""
+    defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
+    for node in ast.walk(ast.parse("\n".join(asserts))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in defined:
+            return node.func.id
+    raise BrokenTest("the tests call no function of the canonical solution")
+
+
+class Scripts:
+    """A script that reads standard input; lines are compared without the blanks around them."""
+
+    def __init__(self, runner: Runner, inputs: Sequence[str], outputs: Sequence[str]):
+        self.runner, self.texts = runner, [show(text) for text in inputs]
+        self.outputs = outputs
+
+    @cached_property
+    def _expected(self) -> list[Any]:
+        lines = [[line.strip() for line in text.strip().split("\n")] for text in self.outputs]
+        settled = self.runner.call("", "_settle(lambda lines: lines)", [show(one) for one in lines], CANONICAL_FACTOR)
+        for outcome in settled:
+            if outcome.value is None:
+                raise BrokenTest(f"an expected output cannot be compared: {outcome.reason} {outcome.detail}")
+        return [decode(outcome.value or "") for outcome in settled]
+
+    def judge(self, program: str) -> Verdict:
+        outcomes = self.runner.first_then_rest("", f"_run_script({program!r})", self.texts)
+        for outcome, expected in zip(outcomes, self._expected, strict=True):
+            if outcome.value is None:
+                return Verdict(0.0, outcome.reason, outcome.detail)
+            if not _same_lines(decode(outcome.value), expected):
+                return Verdict(0.0, "wrong value")
+        return _CORRECT
+
+
+def _same_lines(output: Any, expected: Any) -> bool:
+    """The same text, or line by line the same numbers, as 1.0 is 1 for a contest's judge."""
+    if output == expected or not (isinstance(output, list) and isinstance(expected, list)):
+        return output == expected
+    return len(output) == len(expected) and all(a == b or _numbers(a) == _numbers(b) != [] for a, b in zip(output, expected))
+
+
+def _numbers(line: str) -> list[float]:
+    try:
+        return [float(word) for word in line.split()]
+    except ValueError:
+        return []
+
+
+Judge = Callable[[str], Verdict]
