@@ -94,6 +94,22 @@ def some_of(*names: str, empty: bool = False) -> Rule:
     return Rule(parse, good, f"{'any' if empty else 'at least one'} of {', '.join(names)}, each once, joined by commas")
 
 
+def assigned(*names: str) -> Rule:
+    """Numbers by name, each as `name=number`."""
+
+    def good(value: Any) -> bool:
+        if not isinstance(value, (tuple, list)):
+            return False
+        try:
+            given = [(name, float(number)) for name, _, number in (str(item).partition("=") for item in value)]
+        except ValueError:
+            return False
+        known = all(name in names and math.isfinite(number) for name, number in given)
+        return known and len(dict(given)) == len(given)
+
+    return Rule(some_of().parse, good, f"name=number, joined by commas, with names from {', '.join(names)}")
+
+
 def text(*, empty: bool = True) -> Rule:
     return Rule(
         str, lambda value: isinstance(value, str) and bool(value or empty), "a text" + ("" if empty else ", not empty")
@@ -183,7 +199,25 @@ RULES: dict[str, Rule] = {
     "eval.attempts": integer(1),
     "monitor.sinks": some_of("tensorboard", "wandb", "trackio", empty=True),
     "monitor.report_every": integer(0),
-    "monitor.stop_on": some_of("any", *(alarm.name for alarm in ALARMS), empty=True),
+    "monitor.health.thresholds": assigned(*(alarm.name for alarm in ALARMS)),
+    "monitor.health.stop_on": some_of("any", *(alarm.name for alarm in ALARMS), empty=True),
+    "monitor.health.returns": integer(0),
+    "watchdog.on_expiry": one_of("continue", "end"),
+    **{
+        f"watchdog.{name}_s": number(0, above=True)
+        for name in (
+            "seed",
+            "play",
+            "evaluate",
+            "round",
+            "verdict",
+            "update",
+            "weights",
+            "save",
+            "report",
+            "process",
+        )
+    },
 }
 
 

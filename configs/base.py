@@ -118,5 +118,21 @@ def get_config() -> ConfigDict:
     c.monitor = ConfigDict()
     c.monitor.sinks = ("tensorboard",)  # beside metrics.jsonl: tensorboard, wandb, trackio
     c.monitor.report_every = 10  # iterations between two writings of report.html; 0: only at the end
-    c.monitor.stop_on = ()  # alarms that end the run, by name; `any` for all of them
+    c.monitor.health = ConfigDict()
+    c.monitor.health.thresholds = ()  # of single alarms, as `entropy_collapse=0.1`; azr_jax/monitor/rules.py lists them
+    c.monitor.health.stop_on = ()  # alarms that end the run with a checkpoint, by name; `any` for all of them
+    c.monitor.health.returns = 0  # times it goes back to its last good checkpoint after learner.max_bad_steps
+
+    c.watchdog = ConfigDict()  # deadlines in seconds, after which it says what is waited for (watchdog.txt)
+    c.watchdog.on_expiry = "continue"  # continue | end: with exit code 86, for a supervisor to start it again
+    c.watchdog.seed_s = 86400.0  # all of seeding
+    c.watchdog.play_s = 14400.0  # all of an iteration's sampling and judging
+    c.watchdog.evaluate_s = 14400.0  # a measurement on held-out tasks
+    c.watchdog.round_s = 900.0  # rollout.decode_steps tokens of every slot, and the callbacks of what finished
+    c.watchdog.verdict_s = 600.0  # the next verdict, while nothing is left to sample
+    c.watchdog.update_s = 3600.0  # the optimizer step; the first one compiles
+    c.watchdog.weights_s = 1800.0  # handing the new weights to the sampler; the first time compiles its programs
+    c.watchdog.save_s = 1800.0  # a checkpoint
+    c.watchdog.report_s = 600.0  # the last report
+    c.watchdog.process_s = 60.0  # a process of the run is dead and nobody has noticed
     return c

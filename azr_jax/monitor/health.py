@@ -88,6 +88,7 @@ def replay(rows: Iterable[Mapping[str, float]], settings: HealthSettings) -> lis
 
 
 def settings_from(config: Mapping[str, Any]) -> HealthSettings:
-    """From a run's config.json: the fields monitor.health.thresholds and monitor.health.stop_on, where it has them."""
+    """From a run's config: the fields monitor.health.thresholds (`name=number` each) and monitor.health.stop_on."""
     fields = config.get("monitor", {}).get("health", {})
-    return HealthSettings(fields.get("thresholds", {}), tuple(fields.get("stop_on", ())))
+    given = (item.partition("=") for item in fields.get("thresholds", ()))
+    return HealthSettings({name: float(number) for name, _, number in given}, tuple(fields.get("stop_on", ())))

@@ -11,8 +11,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ from markupsafe import Markup
 
 from azr_jax.monitor import rundata
 
+LOG = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "page"
 SCRIPTS = ("charts.js", "sections.js", "viewer.js", "main.js")
 MAX_TASKS = 2_000  # proposals in one report, over all its runs
@@ -54,13 +57,23 @@ def build(workdirs: Sequence[Path], out: Path) -> Path:
     return out
 
 
-def build_in_background(workdir: Path) -> subprocess.Popen[bytes]:
-    """Writes <workdir>/report.html from another process at low priority: the run does not wait for it."""
+def build_in_background(workdir: Path) -> threading.Thread:
+    """Writes <workdir>/report.html from another process at low priority: the run does not wait for it.
+
+    The thread waits for that process, so that it does not stay behind dead, and logs what went wrong.
+    """
     command = [sys.executable, "-m", "azr_jax.report", f"--workdir={workdir}", f"--out={workdir / 'report.html'}"]
     root = Path(__file__).parents[2]
-    return subprocess.Popen(
-        ["nice", "-n", "15", *command], cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+
+    def work() -> None:
+        done = subprocess.run(["nice", "-n", "15", *command], cwd=root, capture_output=True)
+        if done.returncode:
+            said = done.stderr[-2_000:].decode(errors="replace")
+            LOG.warning("report of %s failed with exit code %d:\n%s", workdir, done.returncode, said)
+
+    thread = threading.Thread(target=work, name="report", daemon=True)
+    thread.start()
+    return thread
 
 
 def _name_apart(runs: list[dict[str, Any]]) -> None:

@@ -2,7 +2,8 @@
 
     watchdog = Watchdog(workdir, on_expiry="continue")
     watchdog.waiting_for("executor", executor.pending)     # who can name what is under way
-    watchdog.expect_alive("sandbox", process_is_alive)     # who must not die
+    watchdog.expect_alive("sandbox", lambda: processes.alive(pid))   # who must not die
+    watchdog.watch_children(60.0)                          # how long a dead process of ours may go unnoticed
     with watchdog.stage("play", deadline_s=1800): ...
 
 On expiry, on a death, and on SIGUSR1 it writes the stacks of all threads, the stages under way and everything that is
@@ -26,6 +27,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from azr_jax.monitor import processes
+
 POLL_S = 0.5  # how soon after its deadline a stage is named, at the latest
 GRACE_S = 30.0  # after the deadline, before faulthandler writes what this thread could not
 EXIT_CODE = 86  # of a process ended by its watchdog, so that a supervisor can tell and start it again
@@ -33,7 +36,7 @@ ITEMS_SHOWN = 50
 ON_EXPIRY = ("continue", "end")
 
 
-@dataclass
+@dataclass(eq=False)
 class Stage:
     name: str
     deadline_s: float
@@ -50,13 +53,16 @@ class Watchdog:
 
     def __init__(self, workdir: Path, *, on_expiry: str = "continue", poll_s: float = POLL_S):
         if on_expiry not in ON_EXPIRY:
-            raise ValueError(f"monitor.watchdog.on_expiry={on_expiry!r}: should be one of {' | '.join(ON_EXPIRY)}")
+            raise ValueError(f"watchdog.on_expiry={on_expiry!r}: should be one of {' | '.join(ON_EXPIRY)}")
         self.path = workdir / "watchdog.txt"
         self._on_expiry, self._poll_s = on_expiry, poll_s
         self._stages: list[Stage] = []
         self._waiting: dict[str, Callable[[], Sequence[str]]] = {}
         self._alive: dict[str, Callable[[], bool]] = {}
         self._dead: set[str] = set()
+        self._children_s = float("inf")
+        self._next_look = float("inf")  # at the children
+        self._died: dict[int, float] = {}  # children seen dead, and when first; infinite once told about
         self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
         # Signals are passed on as bytes through this pair by the interpreter's C code, even when the main thread hangs.
         self._wake, self._signalled = socket.socketpair()
@@ -89,6 +95,10 @@ class Watchdog:
     def expect_alive(self, name: str, alive: Callable[[], bool]) -> None:
         """`alive` turns False when something that the run needs has died; it is asked every `poll_s`."""
         self._alive[name] = alive
+
+    def watch_children(self, deadline_s: float) -> None:
+        """Names a process started by this one that has been dead for so long without anybody waiting for it."""
+        self._children_s, self._next_look = deadline_s, 0.0
 
     def listen(self) -> None:
         """SIGUSR1 writes the same report on demand. To be called from the main thread."""
@@ -126,6 +136,18 @@ class Watchdog:
             ]:
                 self._dead.add(name)
                 self._expired(f"process {name} is dead")
+            if time.monotonic() >= self._next_look:
+                self._look_at_children()
+
+    def _look_at_children(self) -> None:
+        now = time.monotonic()
+        self._next_look = now + max(self._poll_s, self._children_s / 8)
+        dead = {child.pid: child for child in processes.children() if child.dead}
+        self._died = {pid: self._died.get(pid, now) for pid in dead}
+        for pid, since in list(self._died.items()):
+            if now - since > self._children_s:
+                self._died[pid] = float("inf")
+                self._expired(f"{dead[pid]}, and nobody has noticed for {now - since:.1f} s")
 
     def _expired(self, reason: str) -> None:
         self.tell(reason)
@@ -153,6 +175,7 @@ class Watchdog:
                 continue
             yield f"waiting for {name}: {len(items) or 'nothing'}"
             yield from (f"  {_plain(item)}" for item in items[:ITEMS_SHOWN])
+        yield from map(_plain, processes.children())
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         for ident, frame in sys._current_frames().items():
             if ident == threading.get_ident():
@@ -171,15 +194,6 @@ class Watchdog:
                 faulthandler.cancel_dump_traceback_later()
 
 
-def process_alive(pid: int) -> bool:
-    """Whether this process runs; one that has ended but was not waited for (a zombie) does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
-
-
 def _ask(alive: Callable[[], bool]) -> bool:
     try:
         return alive()
@@ -187,7 +201,8 @@ def _ask(alive: Callable[[], bool]) -> bool:
         return False
 
 
-def _plain(text: str, chars: int = 300) -> str:
+def _plain(item: object, chars: int = 300) -> str:
     """One printable line: programs and prompts of the model may be among what is waited for."""
-    shown = "".join(c if c.isprintable() else " " for c in str(text)[:chars])
-    return shown if len(str(text)) <= chars else f"{shown} ... ({len(str(text))} characters)"
+    text = str(item)
+    shown = "".join(c if c.isprintable() else " " for c in text[:chars])
+    return shown if len(text) <= chars else f"{shown} ... ({len(text)} characters)"

@@ -95,6 +95,10 @@ class Engine:
     def busy(self) -> bool:
         return bool(self._scheduler.waiting or self._ended or any(self._scheduler.slots))
 
+    def under_way(self) -> list[tuple[int, int, int]]:
+        """(request id, sample, tokens so far) of what is being decoded; may be asked from another thread."""
+        return [(one.request.id, one.sample, len(one.tokens)) for _, one in self._scheduler.running()]
+
     def drain(self) -> Iterator[Rollout]:
         while self.busy:
             yield from self.step()

@@ -19,8 +19,9 @@ import jax
 from azr_jax import config as configs
 from azr_jax.config import Config, ConfigError
 from azr_jax.learner.packing import pack, padding_share
+from azr_jax.learner.update import GradientsNotFinite
 from azr_jax.monitor.console import Console, log_to_file
-from azr_jax.monitor.health import Health, HealthSettings
+from azr_jax.monitor.health import Health, settings_from
 from azr_jax.monitor.metrics import MetricsWriter
 from azr_jax.monitor.records import RecordWriter
 from azr_jax.monitor.report import build as build_report
@@ -33,8 +34,10 @@ from azr_jax.selfplay.iteration import Iteration
 from azr_jax.selfplay.measures import measure
 from azr_jax.selfplay.played import Played
 from azr_jax.selfplay.proposing import draw
+from azr_jax.selfplay.returning import Returns
 from azr_jax.selfplay.seeding import Seeding, SeedingFailed
 from azr_jax.selfplay.stopping import Stop
+from azr_jax.selfplay.watching import Watch
 from azr_jax.selfplay.workdir import open_workdir
 
 BASE = Path(__file__).parents[2] / "configs" / "base.py"
@@ -51,23 +54,40 @@ def train(config: Config, workdir: str, *, recipe: str, again: str, fork_from: s
     log_to_file(folder)
     console = Console()
     console.message(telling.opening(config, base, recipe, folder))
-    run = build(config, folder)
+    returns = Returns(folder, config.monitor.health.returns)
+    while not _train(build(returns.reseeded(config), folder), console, returns, again, fork_from):
+        pass
+
+
+def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: str | None) -> bool:
+    """False where updates went bad and the run is to go on from a checkpoint before them."""
     try:
-        with Stop() as stop:
-            Training(run, console, stop, fork_from).go(again)
+        with Stop() as stop, Watch(run.config.watchdog, run.workdir, run.proposer.streams).on() as watch:
+            training = Training(run, console, stop, watch, fork_from)
+            try:
+                training.go(again)
+            except GradientsNotFinite as error:
+                training.metrics.close()
+                run.checkpointer.wait()
+                first_bad = training.iteration + 2 - run.config.learner.max_bad_steps
+                if not returns.go_back(first_bad):
+                    raise
+                console.alarm("bad_updates", f"{error}. Goes back to iteration {returns.target}, with other draws")
+                return False
+        return True
     finally:
         run.close()
 
 
 class Training:
-    def __init__(self, run: Run, console: Console, stop: Stop, fork_from: str | None):
-        self.run, self.console, self.stop = run, console, stop
+    def __init__(self, run: Run, console: Console, stop: Stop, watch: Watch, fork_from: str | None):
+        self.run, self.console, self.stop, self.watch = run, console, stop, watch
         self.iteration = 0  # the last one finished
         self.state = run.start_state
         extra = self._restore(Path(fork_from).resolve() if fork_from else None)
         self.metrics = MetricsWriter(run.workdir, run.config.monitor.sinks, extra.get("metrics"))
         self.records = RecordWriter(run.workdir, extra.get("records", 0))
-        self.health = Health(HealthSettings(stop_on=tuple(run.config.monitor.stop_on)), past=read_rows(run.workdir))
+        self.health = Health(settings_from(run.config), past=read_rows(run.workdir))
 
     def go(self, again: str) -> None:
         self._hand_weights_over()
@@ -80,20 +100,24 @@ class Training:
         last = self.run.config.iterations
         while self.iteration < last and not self.stop.asked:
             self._one(self.iteration + 1)
-        self.run.checkpointer.wait()
+        with self.watch.stage("save"):
+            self.run.checkpointer.wait()
         self.metrics.close()
         if self.iteration:
-            build_report([self.run.workdir], self.run.workdir / "report.html")
+            with self.watch.stage("report"):
+                build_report([self.run.workdir], self.run.workdir / "report.html")
         self.console.message(telling.closing(self.run.workdir, self.iteration, last, again))
 
     # --- one iteration
 
     def _one(self, number: int) -> None:
         clock = [time.perf_counter()]
-        played = self._play(number)
+        with self.watch.stage("play"):
+            played = self._play(number)
         scoring.reward(played, self.run.rewards)
         clock.append(time.perf_counter())
-        learned = self._learn(played)
+        with self.watch.stage("update"):
+            learned = self._learn(played)
         clock.append(time.perf_counter())
         self.iteration = number
         timings = self._timings(played, {"play": clock[1] - clock[0], "update": clock[2] - clock[1]})
@@ -126,7 +150,7 @@ class Training:
         self.state, metrics = self.run.step(self.state, batch)
         numbers = {f"learner/{name}": float(value) for name, value in jax.device_get(metrics).items()}
         if numbers["learner/steps/bad_in_row"] >= c.learner.max_bad_steps:
-            raise RuntimeError(
+            raise GradientsNotFinite(
                 f"iteration {played.iteration}: the gradients of {c.learner.max_bad_steps} updates in a row were not "
                 "finite (learner.max_bad_steps); the last checkpoint is from before them"
             )
@@ -134,8 +158,9 @@ class Training:
 
     def _hand_weights_over(self) -> None:
         """The sampler's weights are the learner's, laid out and typed for sampling: devices to devices."""
-        self.weights = self.run.for_sampling(self.state.params)
-        self._begin()
+        with self.watch.stage("weights"):
+            self.weights = self.run.for_sampling(self.state.params)
+            self._begin()
 
     def _begin(self) -> None:
         self.run.engine.begin(self.weights, self.iteration + 1)
@@ -143,7 +168,8 @@ class Training:
     def _evaluate(self, timings: dict[str, float]) -> dict[str, float]:
         """The weights just learned, on tasks that are never trained on."""
         started = time.perf_counter()
-        with self.console.stages("held-out tasks") as show, self.run.proposer.streams.shown(show):
+        shown = self.run.proposer.streams.shown
+        with self.watch.stage("evaluate"), self.console.stages("held-out tasks") as show, shown(show):
             numbers = self.run.evaluation.measure()
         timings["time/evaluate"] = time.perf_counter() - started
         self.console.message(telling.evaluation(self.iteration, numbers))
@@ -170,7 +196,7 @@ class Training:
         for alarm in alarms:
             self.console.alarm(alarm.rule, str(alarm))
         if self.health.stop:
-            self.console.message(f"monitor.stop_on: {self.health.stop} asks to end the run")
+            self.console.message(f"monitor.health.stop_on: {self.health.stop} asks to end the run")
             self.stop.asked = True
 
     # --- before and after
@@ -186,7 +212,8 @@ class Training:
                 stop_asked=lambda: self.stop.asked,
             )
             try:
-                full = seeding.fill()
+                with self.watch.stage("seed"):
+                    full = seeding.fill()
             except SeedingFailed as error:
                 raise ConfigError([str(error)]) from error
         for reason, count in seeding.refused_reasons().items():
@@ -212,4 +239,5 @@ class Training:
             "metrics": self.metrics.cursor(),
             "records": self.records.cursor(),
         }
-        self.run.checkpointer.save(self.iteration, self.state, extra)
+        with self.watch.stage("save"):
+            self.run.checkpointer.save(self.iteration, self.state, extra)

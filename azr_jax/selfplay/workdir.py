@@ -19,9 +19,9 @@ from typing import Any
 from azr_jax import config as configs
 from azr_jax.config import Config, ConfigError
 
-# What may change between two starts of one run, because it changes nothing that is learned.
+# What may change between two starts of one run, because it changes nothing that is learned; with a point: all inside.
 MAY_CHANGE = (
-    "iterations", "checkpoint.every", "checkpoint.keep", "monitor.sinks", "monitor.report_every", "executor.workers",
+    "iterations", "checkpoint.every", "checkpoint.keep", "monitor.", "watchdog.", "executor.workers",
     "model.cache_dir", "seeding.max_rounds",
 )  # fmt: skip
 
@@ -73,7 +73,7 @@ def _same_run(workdir: Path, old: Config, new: Config, base: Config) -> None:
     changed = [
         (field, before, now)
         for field, before, now in configs.diff(new, old)
-        if field not in MAY_CHANGE and not (field not in known and now == usual[field])
+        if not field.startswith(MAY_CHANGE) and not (field not in known and now == usual[field])
     ]
     if changed:
         raise ConfigError(

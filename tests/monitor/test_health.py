@@ -157,6 +157,9 @@ def test_an_unknown_rule_is_named():
     with pytest.raises(ValueError, match="no rule is called 'entropy'; should be one of valid_falling"):
         settings_from({"monitor": {"health": {"stop_on": ["entropy"]}}})
     assert settings_from({"monitor": {}}) == HealthSettings()
+    given = {"thresholds": ("sampler_gap=0.5", "entropy_collapse=0.1"), "stop_on": ("any",)}
+    wanted = HealthSettings({"sampler_gap": 0.5, "entropy_collapse": 0.1}, ("any",))
+    assert settings_from({"monitor": {"health": given}}) == wanted
 
 
 def test_repeated_characters_are_told_from_code():

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from azr_jax.monitor.watchdog import EXIT_CODE, Watchdog, process_alive
+from azr_jax.monitor import processes
+from azr_jax.monitor.watchdog import EXIT_CODE, Watchdog
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +66,7 @@ def test_a_hung_callback_is_found_in_its_threads_stack(watchdog):
 
 def test_a_dead_process_is_named_even_as_a_zombie(watchdog):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    watchdog.expect_alive(f"sandbox worker {child.pid}", lambda: process_alive(child.pid))
+    watchdog.expect_alive(f"sandbox worker {child.pid}", lambda: processes.alive(child.pid))
     time.sleep(0.2)
     assert not watchdog.path.read_text()
     child.kill()
@@ -73,6 +74,25 @@ def test_a_dead_process_is_named_even_as_a_zombie(watchdog):
     child.wait()
     time.sleep(0.2)
     assert watchdog.path.read_text().count("==== watchdog") == 1
+
+
+def test_a_dead_child_that_nobody_waits_for_is_named_once_and_a_live_one_never(watchdog):
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    child, other = subprocess.Popen(sleeper), subprocess.Popen(sleeper)
+    try:
+        watchdog.watch_children(0.3)
+        time.sleep(0.8)
+        assert not watchdog.path.read_text()
+        child.kill()
+        text = wait_for(watchdog.path, "nobody has noticed")
+        assert f"process {child.pid} (" in text.splitlines()[0]
+        assert f"process {other.pid} ({sys.executable} -c import time; time.sleep(60)): alive" in text
+        time.sleep(0.8)
+        assert watchdog.path.read_text().count("==== watchdog") == 1
+    finally:
+        for process in (child, other):
+            process.kill()
+            process.wait()
 
 
 def test_a_stage_in_time_leaves_nothing_and_an_expired_one_is_told_once(watchdog):
@@ -143,5 +163,5 @@ def test_end_ends_the_process_with_its_own_exit_code_after_telling(tmp_path):
 
 
 def test_on_expiry_must_be_one_of_two(tmp_path):
-    with pytest.raises(ValueError, match=r"monitor.watchdog.on_expiry='stop': should be one of continue \| end"):
+    with pytest.raises(ValueError, match=r"watchdog.on_expiry='stop': should be one of continue \| end"):
         Watchdog(tmp_path, on_expiry="stop")

@@ -1,0 +1,44 @@
+"""Going back to the last good checkpoint after updates that were not finite, a limited number of times.
+
+The run goes on from there as after a resume, but with other random draws: the same ones would lead to the same
+updates. How often it went back is kept in returns.json, so that a later resume draws the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from azr_jax.config import Config
+
+APART = 1_000_003  # between the seeds of a run before and after a return
+
+
+class Returns:
+    def __init__(self, workdir: Path, most: int):
+        self._file, self._checkpoints, self._most = workdir / "returns.json", workdir / "checkpoints", most
+        self._made: list[dict[str, int]] = json.loads(self._file.read_text()) if self._file.exists() else []
+
+    @property
+    def target(self) -> int:
+        """The iteration it went back to, the last time."""
+        return self._made[-1]["to"]
+
+    def reseeded(self, config: Config) -> Config:
+        """The config with the seed of what is drawn from now on."""
+        config = config.copy_and_resolve_references()
+        config.seed = (config.seed + APART * len(self._made)) % 2**31
+        return config
+
+    def go_back(self, first_bad: int) -> bool:
+        """Drops the checkpoints from `first_bad` on; False if none is left to go back to, or it went back enough."""
+        kept = {int(path.name): path for path in self._checkpoints.glob("[0-9]*") if path.name.isdigit()}
+        good = [iteration for iteration in kept if iteration < first_bad]
+        if not good or len(self._made) >= self._most:
+            return False
+        for iteration in kept.keys() - good:
+            shutil.rmtree(kept[iteration])
+        self._made.append({"from": first_bad, "to": max(good)})
+        self._file.write_text(json.dumps(self._made))
+        return True
