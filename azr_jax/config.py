@@ -21,6 +21,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from azr_jax.monitor.rules import RULES as ALARMS
+from azr_jax.selfplay import checks as selfplay
 from azr_jax.tasks.rewards import COMBINE, INTRINSIC
 
 Config = Any  # an ml_collections.ConfigDict; its fields are checked here, at run time, not by the type checker
@@ -60,11 +61,12 @@ class Rule:
     wanted: str
 
 
-def integer(low: int, high: int | None = None) -> Rule:
+def integer(low: int, high: int | None = None, why: str = "") -> Rule:
     def good(value: Any) -> bool:
         return type(value) is int and value >= low and (high is None or value <= high)
 
-    return Rule(int, good, f"a whole number from {low}" + (f" to {high}" if high is not None else " up"))
+    wanted = f"a whole number from {low}" + (f" to {high}" if high is not None else " up")
+    return Rule(int, good, f"{wanted}: {why}" if why else wanted)
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
@@ -133,7 +135,7 @@ RULES: dict[str, Rule] = {
     "model.attention": one_of("auto", "xla", "cudnn", "splash"),
     "tasks.kinds": some_of("deduction", "abduction", "induction", "error"),
     "tasks.references": integer(0, 64),
-    "tasks.estimate_attempts": integer(2),
+    "tasks.estimate_attempts": integer(2, why="with one attempt every solve rate is 0 or 1, which teaches nothing"),
     "tasks.train_proposer": boolean(),
     "tasks.train_on_estimates": boolean(),
     "tasks.prompt_style": one_of("think", "chat", "completion"),
@@ -322,28 +324,12 @@ def fill_preset(config: Config) -> None:
 
 def check_across(config: Config) -> list[str]:
     """What fields say about each other."""
-    c, problems = config, []
+    c, problems = config, selfplay.problems(config)
 
     def need(good: bool, message: str) -> None:
         if not good:
             problems.append(message)
 
-    kinds = tuple(c.tasks.kinds)
-    need(
-        c.tasks.induction_shown < c.tasks.induction_inputs,
-        f"tasks.induction_shown={c.tasks.induction_shown}: should be less than tasks.induction_inputs="
-        f"{c.tasks.induction_inputs}, so that hidden pairs remain to judge by",
-    )
-    need(
-        kinds != ("induction",) or bool(c.seeding.import_from),
-        "tasks.kinds=induction: induction takes its programs from the other kinds; add deduction, abduction or error, "
-        "or give seeding.import_from",
-    )
-    need(
-        c.buffer.capacity >= c.seeding.factor * c.batch_size,
-        f"buffer.capacity={c.buffer.capacity}: should be at least seeding.factor x batch_size = "
-        f"{c.seeding.factor * c.batch_size}, or the seeds alone overflow it",
-    )
     longest = c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
     need(
         c.learner.row_tokens == 0 or c.learner.row_tokens >= longest,
@@ -363,10 +349,6 @@ def check_across(config: Config) -> list[str]:
         bool(c.eval.every) <= bool(c.eval.suites),
         f"eval.every={c.eval.every}: eval.suites should name what is measured; eval.every=0 measures nothing",
     )
-    if c.seeding.import_from:
-        need(
-            Path(c.seeding.import_from).is_file(), f"seeding.import_from={c.seeding.import_from}: there is no such file"
-        )
     return problems
 
 

@@ -69,7 +69,7 @@ def test_presets_fill_what_is_not_said_and_leave_what_is():
     [
         ({"tasks.induction_shown": "10"}, "hidden pairs"),
         ({"tasks.kinds": "induction"}, "takes its programs"),
-        ({"buffer.capacity": "8"}, "seeding.factor x batch_size = 256"),
+        ({"buffer.capacity": "8"}, "(seeding.factor + 1) x batch_size = 320"),
         ({"learner.row_tokens": "100"}, "14240"),
         ({"rollout.pages": "3"}, "at least 223"),  # ceil(14240 / 64)
         ({"mesh.fsdp": "0"}, "-1"),

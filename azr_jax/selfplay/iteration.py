@@ -88,8 +88,9 @@ class Iteration:
         if proposed.task is not None and n:
             self._expect(Stage.ESTIMATE, n)
             then = partial(self._answered, Stage.ESTIMATE, proposed.attempts)
-            # The task has no id of the buffer yet; among estimates its place tells it from the others.
-            self.solver.ask(kind, proposed.task, index, request_id(Stage.ESTIMATE, kind, index), n, then)
+            # The task has no id of a buffer yet; the request's is one that no entry has.
+            request = request_id(Stage.ESTIMATE, kind, index)
+            self.solver.ask(kind, proposed.task, request, request, n, then)
         self._unsettled[kind] -= 1
         if not self._unsettled[kind]:
             self._settled(kind)
@@ -118,13 +119,15 @@ class Iteration:
         self._advance(stage)
 
     def _put_in_order(self) -> None:
-        """Attempts arrived in any order: sort them by request and sample, then note each task's solve rate."""
+        """Attempts arrived in any order: sort them by request and sample, then note which entry they were about."""
         for kind in self.settings.kinds:
             self.played.solved[kind].sort(key=lambda solved: solved.completion.rollout.request.id)
             for proposed in self.played.proposed[kind]:
                 proposed.attempts.sort(key=lambda attempt: attempt.completion.rollout.sample)
                 if proposed.entry_id is not None and proposed.solve_rate is not None:
                     self.buffers[kind].set_solve_rate(proposed.entry_id, proposed.solve_rate)
+                    for attempt in proposed.attempts:
+                        attempt.task_id = proposed.entry_id
 
     def _expect(self, stage: Stage, count: int) -> None:
         self._total[stage] += count

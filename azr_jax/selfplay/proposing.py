@@ -99,10 +99,7 @@ class Proposer:
             except PromptTooLong:
                 continue
             return question, Proposed(kind, index, (entry.id,), 0, program=entry.task.program)
-        raise PromptTooLong(
-            f"rollout.max_prompt_tokens={self.asker.settings.max_prompt_tokens}: {DRAWS} programs drawn for induction "
-            "proposals were all too long"
-        )
+        raise PromptTooLong(f"{DRAWS} programs drawn for induction proposals were all too long")
 
     def _finished(
         self, proposed: Proposed, question: Question, on_done: Callable[[Proposed], None], rollout: Rollout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 from azr_jax.learner.advantages import advantages
@@ -76,7 +77,7 @@ def advise(
         method,
         rewards=rewards if rewards is not None else [item.reward for _, item in chosen],
         groups=[(role, item.kind) for role, item in chosen],
-        tasks=[-1 if isinstance(item, Proposed) else item.task_id for _, item in chosen],
+        tasks=_tasks(chosen),
         lengths=[len(item.completion.rollout.tokens) for _, item in chosen],
         weighting=weighting,
     )
@@ -87,6 +88,13 @@ def advise(
         "advantage/flat_share": result.flat_groups / result.groups,
         **_without_advantage(chosen),
     }
+
+
+def _tasks(chosen: list[tuple[Role, Proposed | Solved]]) -> list[int]:
+    """Which attempts are at the same task; -1 for a prompt that was sampled once, and has its group to compare with."""
+    ids = [-1 if isinstance(item, Proposed) else item.task_id for _, item in chosen]
+    times = Counter(ids)
+    return [task if times[task] > 1 else -1 for task in ids]
 
 
 def _without_advantage(chosen: list[tuple[Role, Proposed | Solved]]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from azr_jax.selfplay.iteration import Stage, request_id
 from azr_jax.selfplay.played import Proposed
 from azr_jax.selfplay.proposing import Proposer, draw
 from azr_jax.tasks.buffers import Unkept, read_seed_file
+from azr_jax.tasks.prompts import PromptTooLong
 from azr_jax.tasks.types import Kind, Proposal, Task, Validation
 
 IDENTITY = "def f(x):\n    return x", "'Hello World'"
@@ -102,10 +103,14 @@ class Seeding:
             done.append(proposed)
             self.on_progress("sample", len(done), total)
 
-        for kind in kinds:
-            for index in range(number * size, (number + 1) * size):
-                rng = draw(self.settings.seed, 0, f"seed/{kind}/{index}")
-                proposals.append(proposer.ask(kind, index, request_id(Stage.PROPOSE, kind, index), rng, came))
+        try:
+            for kind in kinds:
+                for index in range(number * size, (number + 1) * size):
+                    rng = draw(self.settings.seed, 0, f"seed/{kind}/{index}")
+                    proposals.append(proposer.ask(kind, index, request_id(Stage.PROPOSE, kind, index), rng, came))
+        except PromptTooLong as error:
+            limit = proposer.asker.settings.max_prompt_tokens
+            raise SeedingFailed(f"rollout.max_prompt_tokens={limit}: {error}; give it more") from error
         proposer.streams.run()
         return proposals
 
@@ -113,21 +118,21 @@ class Seeding:
         for proposed in proposals:
             if proposed.task is None:
                 missed.add(proposed.refusal, proposed)
-            elif self._append(proposed.task, kinds, proposed.references, most=self.settings.target) == Unkept.DUPLICATE:
-                missed.add(Unkept.DUPLICATE, proposed)
+            elif reason := self._append(proposed.task, kinds, proposed.references, most=self.settings.target):
+                missed.add(reason, proposed)
 
-    def _append(
-        self, task: Task, kinds: tuple[Kind, ...], references: tuple[int, ...], most: int | None = None
-    ) -> Unkept | None:
+    def _append(self, task: Task, kinds: tuple[Kind, ...], references: tuple[int, ...], most: int | None = None) -> str:
         """Into each buffer that has not `most` already. Says why where none of them took it."""
-        buffers = [self.proposer.buffers[kind] for kind in kinds]
+        buffers = [self.proposer.buffers[kind] for kind in kinds if self.proposer.asker.can_ask(kind, task)]
+        if not buffers:
+            return "too long for a prompt"
         found = [
             buffer.append(task, iteration=0, references=references, seed=True)
             for buffer in buffers
             if most is None or len(buffer) < most
         ]
         unkept = [one for one in found if isinstance(one, Unkept)]
-        return unkept[0] if unkept and len(unkept) == len(found) else None
+        return unkept[0] if unkept and len(unkept) == len(found) else ""
 
     def _first(self) -> None:
         """The tasks nobody proposed: the identity triplet for every kind of triplet, and the imported file."""
@@ -149,7 +154,7 @@ class Seeding:
             kinds = tuple(kind for kind in together if kind in self.settings.kinds)
             refusal = validation.reason if kinds else "of a kind that is not played"
             if validation.task is not None and kinds:
-                refusal = self._append(validation.task, kinds, ()) or ""
+                refusal = self._append(validation.task, kinds, ())
             if refusal:
                 self.refused.append((refusal, proposal.program))
         reasons = self.refused_reasons()

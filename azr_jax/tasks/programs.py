@@ -51,7 +51,9 @@ def fingerprint(program: str, inputs: Sequence[str]) -> bytes:
 def without_comments(program: str) -> str:
     """The same program without comments and docstrings."""
     tree = parse(program)
-    return program if tree is None else _unparse(_drop_docstrings(tree), program)
+    if tree is None or not ("#" in program or _has_docstrings(tree)):  # there is nothing to lose: not even its form
+        return program
+    return _unparse(_drop_docstrings(tree), program)
 
 
 def without_globals(program: str) -> str:
@@ -60,8 +62,11 @@ def without_globals(program: str) -> str:
     if tree is None:
         return program
     kept = (*DEFINITIONS, ast.Import, ast.ImportFrom)
-    tree.body = [node for node in tree.body if isinstance(node, kept)]
-    return _unparse(tree, program) if tree.body else program
+    body: list[ast.stmt] = [node for node in tree.body if isinstance(node, kept)]
+    if not body or len(body) == len(tree.body):
+        return program
+    tree.body = body
+    return _unparse(tree, program)
 
 
 def join_parts(program: str, parts: Sequence[str]) -> str:
@@ -131,9 +136,17 @@ def _top_level_names(tree: ast.Module) -> set[str]:
     return names
 
 
+def _has_docstring(node: ast.AST) -> bool:
+    return isinstance(node, (ast.Module, *DEFINITIONS)) and ast.get_docstring(node, clean=False) is not None
+
+
+def _has_docstrings(tree: ast.Module) -> bool:
+    return any(map(_has_docstring, ast.walk(tree)))
+
+
 def _drop_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, *DEFINITIONS)) and ast.get_docstring(node, clean=False) is not None:
+        if isinstance(node, (ast.Module, *DEFINITIONS)) and _has_docstring(node):
             node.body = node.body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
     return tree
 

@@ -1,0 +1,87 @@
+"""What the fields of tasks, seeding, buffers and rewards say about each other. Plain Python, before any device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from azr_jax.tasks.seedfile import SeedFileError, read_seed_file
+from azr_jax.tasks.types import Kind, Proposal
+
+
+def problems(c: Any) -> list[str]:
+    """One line each: the field, its value, and what would be right. The fields of `c` are sound by themselves."""
+    return [*_of_kinds(c), *_of_buffers(c), *_of_rewards(c), *_of_the_seed_file(c)]
+
+
+def _of_kinds(c: Any) -> list[str]:
+    found = []
+    only_induction = tuple(c.tasks.kinds) == (Kind.INDUCTION,)
+    if c.tasks.induction_shown >= c.tasks.induction_inputs:
+        found.append(
+            f"tasks.induction_shown={c.tasks.induction_shown}: should be less than tasks.induction_inputs="
+            f"{c.tasks.induction_inputs}, so that hidden pairs remain to judge by"
+        )
+    if only_induction and not c.seeding.import_from:
+        found.append(
+            "tasks.kinds=induction: induction takes its programs from the other kinds; add deduction, abduction or "
+            "error, or give seeding.import_from"
+        )
+    for field in ("composite_probability", "novelty_gate"):
+        if only_induction and c.tasks[field]:
+            found.append(
+                f"tasks.{field}={c.tasks[field]}: has nothing to act on where tasks.kinds=induction, whose proposals "
+                "hold no program of their own; should be 0, or another kind added"
+            )
+    return found
+
+
+def _of_buffers(c: Any) -> list[str]:
+    seeds = c.seeding.factor * c.batch_size
+    if c.buffer.capacity < seeds + c.batch_size:
+        return [
+            f"buffer.capacity={c.buffer.capacity}: should be at least (seeding.factor + 1) x batch_size = "
+            f"{seeds + c.batch_size}: seeds never go, and an iteration's new tasks need room beside them"
+        ]
+    return []
+
+
+def _of_rewards(c: Any) -> list[str]:
+    found = []
+    if c.rewards.combine != "add" and not any(c.rewards.intrinsic.values()):
+        found.append(
+            f"rewards.combine={c.rewards.combine}: there is nothing to combine; should be add, or a weight of "
+            "rewards.intrinsic other than 0"
+        )
+    return found
+
+
+def _of_the_seed_file(c: Any) -> list[str]:
+    """Read whole: a mistake in the last line should not be found after the model was loaded."""
+    path = c.seeding.import_from
+    if not path:
+        return []
+    if not Path(path).is_file():
+        return [f"seeding.import_from={path}: there is no such file"]
+    try:
+        rows = list(read_seed_file(Path(path)))
+    except (SeedFileError, OSError, UnicodeDecodeError) as error:
+        return [f"seeding.import_from={path}: cannot be read: {error}"]
+    return _of_rows(c, rows)
+
+
+def _of_rows(c: Any, rows: list[Proposal]) -> list[str]:
+    name = f"seeding.import_from={c.seeding.import_from}"
+    if not rows:
+        return [f"{name}: holds no rows; give a file with some, or none to start from the identity triplet"]
+    if tuple(c.tasks.kinds) == (Kind.INDUCTION,) and not any(row.kind == Kind.INDUCTION for row in rows):
+        return [
+            f"{name}: holds no induction rows (inputs and a message), and tasks.kinds=induction has no other source of "
+            "programs; add a kind or give another file"
+        ]
+    if len(rows) + c.batch_size > c.buffer.capacity:
+        return [
+            f"{name}: has {len(rows)} rows; buffer.capacity={c.buffer.capacity} should be at least "
+            f"{len(rows) + c.batch_size}, these and batch_size: imported tasks are seeds and never go"
+        ]
+    return []
