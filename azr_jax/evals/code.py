@@ -51,9 +51,7 @@ class Runner:
     def call(self, program: str, f: str, inputs: Sequence[str], factor: float = 1.0) -> tuple[Outcome, ...]:
         """`f` is an expression over the program's names and those of executor/inside.py."""
         whole = f"{_names_in(inputs)}{program}\n\n{_INSIDE}\n\nf = {f}\n"
-        jobs = [
-            self.executor.submit(Run(whole, tuple(part), self.timeout_s * factor)) for part in _batches(inputs)
-        ]
+        jobs = [self.executor.submit(Run(whole, tuple(part), self.timeout_s * factor)) for part in _batches(inputs)]
         return tuple(outcome for job in jobs for outcome in job.result())
 
     def first_then_rest(self, program: str, f: str, inputs: Sequence[str]) -> tuple[Outcome, ...]:
@@ -99,20 +97,32 @@ class Calls:
         *,
         base: int | None = None,
         atol: float = 0.0,
+        known: Sequence[Any] | None = None,
     ):
-        """Of the inputs, the first `base` are the base tests."""
+        """Of the inputs, the first `base` are the base tests. `known` outputs need no canonical solution.
+
+        The entry point may be a method of a class Solution, as contests have it.
+        """
         self.runner, self.entry_point, self.inputs, self.canonical = runner, entry_point, inputs, canonical
         self.base, self.atol = len(inputs) if base is None else base, atol
         self.texts = [as_arguments(one) for one in inputs]
-        self.f = f"_settle({entry_point}, {entry_point in plus_rules.NOT_NONE})"
+        self.known = known
+        self.f = (
+            f"_settle({entry_point}, {entry_point in plus_rules.NOT_NONE})"
+            if known is None
+            else f"_method({entry_point!r})"
+        )
         self._lock = threading.Lock()
 
     @cached_property
     def expected(self) -> list[Any]:
-        outcomes = self.runner.call(self.canonical, self.f, self.texts, CANONICAL_FACTOR)
+        if self.known is not None:
+            outcomes = self.runner.call("", "_settle(lambda value: value)", [show(v) for v in self.known])
+        else:
+            outcomes = self.runner.call(self.canonical, self.f, self.texts, CANONICAL_FACTOR)
         for text, outcome in zip(self.texts, outcomes):
             if outcome.value is None:
-                raise BrokenTest(f"the canonical solution on {text[:80]}: {outcome.reason} {outcome.detail}")
+                raise BrokenTest(f"the expected output for {text[:80]}: {outcome.reason} {outcome.detail}")
         return [decode(outcome.value or "") for outcome in outcomes]
 
     def judge(self, program: str) -> Verdict:
@@ -176,7 +186,11 @@ class TestFunction:
         if said.value is not None and decode(said.value) is True:
             return _CORRECT
         bad = next((outcome for outcome in outcomes if outcome.value is None), None)
-        return Verdict(0.0, bad.reason, bad.detail) if bad else Verdict(0.0, "wrong value", f"{said.detail or decode(said.value or '')}")
+        return (
+            Verdict(0.0, bad.reason, bad.detail)
+            if bad
+            else Verdict(0.0, "wrong value", f"{said.detail or decode(said.value or '')}")
+        )
 
 
 def test_of_asserts(entry_point: str, setup: str, asserts: Sequence[str]) -> str:
@@ -231,7 +245,9 @@ def _same_lines(output: Any, expected: Any) -> bool:
     """The same text, or line by line the same numbers, as 1.0 is 1 for a contest's judge."""
     if output == expected or not (isinstance(output, list) and isinstance(expected, list)):
         return output == expected
-    return len(output) == len(expected) and all(a == b or _numbers(a) == _numbers(b) != [] for a, b in zip(output, expected))
+    return len(output) == len(expected) and all(
+        a == b or _numbers(a) == _numbers(b) != [] for a, b in zip(output, expected)
+    )
 
 
 def _numbers(line: str) -> list[float]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_AZR = "https://raw.githubusercontent.com/LeapLabTHU/Absolute-Zero-Reasoner/a82124e514e2/evaluation/math_eval/eval/data/"
+_AZR = (
+    "https://raw.githubusercontent.com/LeapLabTHU/Absolute-Zero-Reasoner/a82124e514e2/evaluation/math_eval/eval/data/"
+)
 _EVALPLUS = "https://github.com/evalplus/"
 _LCB = "https://huggingface.co/datasets/livecodebench/"
 

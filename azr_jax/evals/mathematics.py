@@ -1,0 +1,162 @@
+"""Mathematical answers: found in a completion, and compared with the gold in processes that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from azr_jax.tasks.parsing import answer_part, blocks
+from azr_jax.tasks.types import Verdict
+
+LIMIT_S = 3.0  # of one comparison; beyond, the answer counts as wrong
+_START_S = 120.0
+_ROOT = Path(__file__).resolve().parents[2]
+LONGEST = 1_000  # characters of an answer; longer ones are no final answers
+_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
+
+
+class MathJudge:
+    """A few workers, each with one comparison at a time; `judge` may be called from any thread, and waits."""
+
+    def __init__(self, workers: int = 1, limit_s: float = LIMIT_S):
+        self.limit_s = limit_s
+        self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
+        self._count = workers
+        # Workers die with the thread that started them, so that is one which lives as long as this judge.
+        self._starter = ThreadPoolExecutor(1, "math-starter")
+        for _ in range(workers):
+            self._idle.put(None)  # started when first needed: loading sympy takes seconds
+
+    def judge(self, gold: str, answer: str) -> Verdict:
+        if len(answer) > LONGEST:
+            return Verdict(0.0, "too long")
+        worker = self._idle.get() or self._starter.submit(_Worker).result()
+        kept = None
+        try:
+            found = worker.ask([gold, answer], self.limit_s)
+            kept = worker
+        except TimeoutError:
+            return Verdict(0.0, "timeout")
+        except (OSError, ValueError) as error:
+            return Verdict(0.0, "crashed", str(error))
+        finally:
+            if kept is None:
+                worker.kill()
+            self._idle.put(kept)
+        if found is True:
+            return Verdict(1.0, "correct")
+        return Verdict(0.0, "wrong value") if found is False else Verdict(0.0, "no comparison", str(found))
+
+    def close(self) -> None:
+        for _ in range(self._count):
+            worker = self._idle.get()
+            if worker is not None:
+                worker.kill()
+        self._starter.shutdown()
+
+
+class _Worker:
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "azr_jax.evals.math_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=_ROOT,
+            start_new_session=True,
+        )
+        if self._line(_START_S) != b"ready\n":
+            self.kill()
+            raise RuntimeError("the process that compares answers did not start; is `math-verify` installed?")
+
+    def ask(self, pair: list[str], limit_s: float) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(pair).encode() + b"\n")
+        self._process.stdin.flush()
+        return json.loads(self._line(limit_s))
+
+    def _line(self, limit_s: float) -> bytes:
+        assert self._process.stdout is not None
+        reading, _, _ = select.select([self._process.stdout], [], [], limit_s)
+        if not reading:
+            raise TimeoutError
+        return os.read(self._process.stdout.fileno(), 4_096)  # an answer is one short line, written at once
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                _quietly(pipe.close)
+
+
+def _quietly(close: Callable[[], None]) -> None:
+    try:
+        close()
+    except OSError:  # what was still to be written to a process that is gone
+        return
+
+
+def last_boxed(text: str) -> str | None:
+    r"""What stands in the last \boxed{...}, braces inside it matched."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    begin = start + len("\\boxed{")
+    depth = 1
+    for place in range(begin, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0) if text[place - 1] != "\\" else 0
+        if not depth:
+            return text[begin:place].strip()
+    return None
+
+
+def final_answer(text: str, *, numbers: bool = False) -> str | None:
+    r"""The last <answer> block's text, or the last \boxed; with `numbers`, else the last number there is."""
+    if "<answer>" in text:
+        found = answer_part(text) or ""
+        fenced = [block.text for block in blocks(found) if block.text]
+        inside = last_boxed(found)
+        plain = inside if inside is not None else (fenced[-1] if fenced else found.strip())
+        return _undressed(plain) or None
+    inside = last_boxed(text)
+    if inside is not None:
+        return _undressed(inside) or None
+    if "<think>" in text and "</think>" not in text:
+        return None
+    if numbers:
+        found = _NUMBER.findall(text)
+        return found[-1].replace("$", "").replace(",", "") if found else None
+    return None
+
+
+def _undressed(text: str) -> str:
+    """Without the dollar signs around all of it."""
+    text = text.strip()
+    for mark in ("$$", "$"):
+        if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
+            inner = text[len(mark) : -len(mark)]
+            return inner.strip() if mark not in inner else text
+    return text
+
+
+def gold_of(suite: str, fields: dict[str, Any]) -> str:
+    """The gold answer of a row, as each benchmark keeps it."""
+    if suite in ("math500", "minerva"):
+        return last_boxed(fields["solution"]) or ""
+    if suite == "olympiadbench":
+        return _undressed(fields["final_answer"][0].replace("$", ""))
+    if suite == "gsm8k":
+        return fields["answer"].rsplit("####", 1)[1].strip().replace(",", "")
+    if suite == "amc23":
+        return f"{fields['answer']:g}"
+    return str(fields["answer"]).strip()

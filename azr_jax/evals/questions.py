@@ -1,0 +1,148 @@
+"""How a row is put to a model, in three styles, and where its answer is found in what the model wrote.
+
+    think       the conversation of training: reasoning in <think>, the answer in <answer>
+    boxed       the model's own chat template; mathematics ends in \\boxed{...}, programs stand in a fenced block
+    completion  plain text to go on with, for base models
+
+CRUXEval's and LiveCodeBench's reasoning tasks are put as self-play puts deduction and abduction (tasks/prompts.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from azr_jax.tasks import prompts, wording
+from azr_jax.tasks.parsing import answer_part, blocks
+from azr_jax.tasks.prompts import Prompt, block, fill
+from azr_jax.tasks.types import Kind, Task
+
+STYLES = ("think", "boxed", "completion")
+TASK_STYLE = {"think": "think", "boxed": "chat", "completion": "completion"}
+LETTERS = "ABCDEFGHIJ"
+
+_FUNCTION = (
+    "Complete this Python function so that it does what its description says:\n\n{program}\n\nGive the whole function, "
+    "with the imports it needs, in one fenced ```python``` block."
+)
+_TASK = (
+    "{text}\n\nThe function is called `{name}`. It should pass tests like these:\n\n{tests}\n\nGive the whole "
+    "program in one fenced ```python``` block."
+)
+_CONTEST = "Solve this programming problem in Python.\n\n{text}\n\n{how}\n\nGive the program in one ```python``` block."
+_STDIN = "The program reads from standard input and prints its answer to standard output."
+_STARTER = "Complete this code, keeping its names:\n\n{program}"
+_MATH = {
+    "think": "{problem}\n\nThe answer is the result alone, a number or an expression in LaTeX, without a sentence.",
+    "boxed": "{problem}\n\nReason step by step and put your final answer within \\boxed{{}}.",
+    "completion": (
+        "Problem: A box holds 3 rows of 4 pens, and 2 pens are taken out. How many are left?\n"
+        "Solution: There are 3 times 4, which is 12 pens. Without the 2 taken out, 10 are left. The answer is "
+        "\\boxed{{10}}.\n\nProblem: {problem}\nSolution:"
+    ),
+}
+_CHOICE = {
+    "think": "{question}\n\n{options}\n\nThe answer is the letter of the right option.",
+    "boxed": "{question}\n\n{options}\n\nReason step by step and put the right option's letter within \\boxed{{}}.",
+    "completion": "Question: {question}\nOptions:\n{options}\nAnswer: The right option is (",
+}
+_CODE_STOPS = ("\nclass ", "\nif __name__", "\nprint(", "\n```", "\nassert ", '\n"""', "\n#")
+
+
+def humaneval(fields: dict[str, Any], style: str) -> Prompt:
+    if style == "completion":
+        return Prompt(text=fields["prompt"].rstrip() + "\n", stop=("\ndef ", *_CODE_STOPS))
+    return _request(fill(_FUNCTION, program=block("python", fields["prompt"].strip())), style)
+
+
+def described(text: str, entry_point: str, tests: Sequence[str], style: str) -> Prompt:
+    """MBPP and MBPP+: a sentence and a few asserts."""
+    if style == "completion":
+        lines = "\n".join([text.strip(), *tests])
+        return Prompt(text=f'"""\n{lines}\n"""\n', prefix=f"def {entry_point}(", stop=_CODE_STOPS)
+    return _request(fill(_TASK, text=text.strip(), name=entry_point, tests=block("python", "\n".join(tests))), style)
+
+
+def contest(fields: dict[str, Any], style: str) -> Prompt:
+    starter = fields.get("starter_code", "").strip()
+    how = fill(_STARTER, program=block("python", starter)) if starter else _STDIN
+    request = fill(_CONTEST, text=fields["question_content"].strip(), how=how)
+    if style == "completion":
+        return Prompt(
+            text=f"{request}\n\n", prefix="```python\n" + (f"{starter}\n" if starter else ""), stop=("\n```",)
+        )
+    return _request(request, style)
+
+
+def mathematics(problem: str, style: str) -> Prompt:
+    request = fill(_MATH[style], problem=problem.strip())
+    return Prompt(text=request, stop=("\n\nProblem:",)) if style == "completion" else _request(request, style)
+
+
+def choice(fields: dict[str, Any], style: str) -> Prompt:
+    options = "\n".join(f"({letter}) {text}" for letter, text in zip(LETTERS, fields["options"]))
+    request = fill(_CHOICE[style], question=fields["question"].strip(), options=options)
+    return Prompt(text=request, stop=(")", "\n")) if style == "completion" else _request(request, style)
+
+
+def reasoning(kind: Kind, task: Task, style: str) -> Prompt:
+    return prompts.solve(kind, task, style=TASK_STYLE[style])
+
+
+def _request(request: str, style: str) -> Prompt:
+    if style == "think":
+        return Prompt(text=fill(wording.CONVERSATION, request=request), prefix="<think>", stop=("</answer>",))
+    return Prompt(messages=({"role": "user", "content": request},))
+
+
+# ---------------------------------------------------------------------------------------------- reading
+def program_in(text: str, style: str, *, before: str = "", name: str = "", stops: Sequence[str] = ()) -> str | None:
+    """The program of a completion. `before` is what the prompt shows of it: imports and helpers the answer may use.
+
+    The last fenced program that defines `name` counts, else the last one, else the text where it begins to be one.
+    """
+    if style == "completion" and not text.startswith("```"):
+        return before + _until_stop(text, stops)
+    found = answer_part(text)
+    if found is None:
+        return None
+    fenced = [one.text for one in blocks(found) if one.name in ("python", "") and one.text]
+    defining = [one for one in fenced if re.search(rf"\bdef\s+{re.escape(name)}\b", one)] if name else fenced
+    program = (defining or fenced or [_bare(found)])[-1]
+    if not program:
+        return None
+    stub = f"{before.rstrip()}\n    pass\n\n\n" if name and before else ""
+    if stub and not defining and program.startswith((" ", "\t")):
+        return before + program
+    return stub + program
+
+
+def _bare(text: str) -> str:
+    """A program without a fence: from its first line of code."""
+    start = re.search(r"^(?:from |import |def |class )", text, re.MULTILINE)
+    return text[start.start() :].rstrip() if start else ""
+
+
+def _until_stop(text: str, stops: Sequence[str]) -> str:
+    ends = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text
+
+
+def letter_in(text: str, style: str) -> str | None:
+    """The letter chosen: boxed, in the answer's tag, or after the words for it."""
+    if style == "completion":
+        found = re.match(r"\s*\(?([A-J])\b", text)
+        return found.group(1) if found else None
+    part = answer_part(text)
+    if part is None:
+        return None
+    for pattern in (
+        r"\\boxed\{[^A-J{}]*(?:\\text\{)?\s*\(?([A-J])\b",
+        r"(?:option|answer)(?: is)?:?\s*\**\(?([A-J])\b",
+    ):
+        found = re.findall(pattern, part)
+        if found:
+            return found[-1]
+    found = re.fullmatch(r"\s*\(?([A-J])\)?[.:]?(?:\s.*)?", part.strip(), re.DOTALL)
+    return found.group(1) if found else None
