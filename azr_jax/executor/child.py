@@ -23,7 +23,7 @@ from azr_jax.executor.values import Refused, decode, encode
 HEADER = struct.Struct("=QI")  # before a request: its number, the time limit in milliseconds
 REQUEST_BYTES = 180_000  # one message of the socket
 PIPE_BYTES = 1 << 19
-_RESERVE = 1_024  # of the pipe, for the end line
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _MODULE = "program"
 
 
@@ -32,16 +32,26 @@ class Full(Exception):
 
 
 class Pipe:
-    """Writes outcome lines; never more than the pipe holds, because nobody reads before the child has ended."""
+    """Writes outcome lines; never more than the pipe holds, because nobody reads before the child has ended.
+
+    A pipe holds pages: what is over whole pages goes behind the last write if it fits into the rest of that page, and
+    begins a new page if not.
+    """
 
     def __init__(self, descriptor: int, room: int) -> None:
-        self._descriptor, self._room = descriptor, room - _RESERVE
+        self._descriptor = descriptor
+        self._pages = room // _PAGE - 1  # the last one is for the end line
+        self._rest = 0  # of the page written last
 
     def send(self, *line: Any) -> None:
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-        if len(data) > self._room:
+        whole, over = divmod(len(data), _PAGE)
+        behind = over <= self._rest
+        pages = whole if behind else whole + 1
+        if pages > self._pages:
             raise Full
-        self._room -= len(data)
+        self._pages -= pages
+        self._rest = _PAGE - over if not behind else 0 if whole else self._rest - over
         os.write(self._descriptor, data)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,9 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from azr_jax.executor import child, pool
 from azr_jax.executor import loop as loop_module
-from azr_jax.executor import pool
 from azr_jax.executor.jobs import Run, Validate, Verify
 from azr_jax.executor.pool import Executor, ExecutorSettings, WeakIsolation
 from azr_jax.executor.values import encode
@@ -303,3 +306,30 @@ def test_many_slow_inputs_do_not_hold_the_executor(executor):
     proposal = Proposal(Kind.INDUCTION, "def f(x):\n    while x >= 0: pass", tuple("0123456789"), "")
     assert executor.submit(Validate(proposal)).result().task is None
     assert time.monotonic() - began < 4.5 * executor.settings.timeout_s
+
+
+def test_long_outcomes_never_fill_the_childs_pipe(executor):
+    """A pipe holds pages, not bytes: lines of a little over half a page take a whole one each."""
+    program = "def f(x):\n    return str(x) * 700"
+    inputs = tuple(str(n) for n in range(1000, 1400))
+    outcomes = executor.submit(Run(program, inputs)).result()
+    assert {outcome.reason for outcome in outcomes} == {"ok"}
+
+
+@given(st.lists(st.one_of(st.integers(1, 300), st.integers(1, 20_000)), min_size=200, max_size=400))
+@settings(max_examples=20, deadline=None)
+def test_a_pipe_takes_what_is_counted_and_is_nearly_full_when_it_is_called_so(sizes):
+    reader, writer = os.pipe()
+    try:
+        fcntl.fcntl(writer, 1031, 1 << 16)  # F_SETPIPE_SZ
+        os.set_blocking(writer, False)  # a write that does not fit fails at once
+        pipe, sent = child.Pipe(writer, 1 << 16), 0
+        with pytest.raises(child.Full):
+            for size in [*sizes, *[40_000] * 3]:
+                pipe.send("x" * size)
+                sent += 1
+        os.write(writer, b'["end"]\n')
+        assert len(os.read(reader, 1 << 17).splitlines()) == sent + 1
+    finally:
+        os.close(reader)
+        os.close(writer)
