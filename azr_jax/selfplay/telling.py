@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,29 @@ def closing(workdir: Path, iteration: int, iterations: int, again: str) -> str:
     if iteration < iterations:
         lines.append(f"  resume      {again}")
     return "\n".join(lines)
+
+
+SPAN = 10  # iterations at each end that are compared
+
+
+def progress(rows: Sequence[Mapping[str, float]]) -> str:
+    """What the first iterations were like and what the last: means, with standard errors over iterations."""
+    shown = (("valid proposals", "propose/valid_rate"), ("policy entropy", "learner/entropy"))
+    lines = []
+    for label, name in shown:
+        values = [row[name] for row in rows if name in row]
+        if len(values) >= 2 * SPAN:
+            (early, early_error), (late, late_error) = (mean_and_error(v) for v in (values[:SPAN], values[-SPAN:]))
+            spans = (
+                f"first {SPAN} iterations {early:.3f} +- {early_error:.3f}, last {SPAN} {late:.3f} +- {late_error:.3f}"
+            )
+            lines.append(f"{label}: {spans}")
+    return "\n".join(lines)
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    mean = sum(values) / len(values)
+    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
 
 
 def records(played: Played) -> list[dict[str, Any]]:

@@ -106,6 +106,9 @@ class Training:
         if self.iteration:
             with self.watch.stage("report"):
                 build_report([self.run.workdir], self.run.workdir / "report.html")
+        learned = telling.progress(read_rows(self.run.workdir))
+        if learned:
+            self.console.message(learned)
         self.console.message(telling.closing(self.run.workdir, self.iteration, last, again))
 
     # --- one iteration

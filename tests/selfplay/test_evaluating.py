@@ -77,3 +77,10 @@ def test_spoiled_rewards_stay_in_their_group_and_leave_the_true_ones_alone():
     dealt = {tuple(scoring.spoiled(items, "shuffled", random.Random(seed))) for seed in range(40)}
     assert dealt == {(a, b, 3.0, c, d) for a, b in ((1.0, 2.0), (2.0, 1.0)) for c, d in ((4.0, 5.0), (5.0, 4.0))}
     assert [item.reward for _, item in items] == true
+
+
+def test_the_end_of_a_run_compares_its_last_ten_iterations_with_its_first_ten():
+    rows = [{"iteration": 0}] + [{"propose/valid_rate": v} for v in [0.0, 1.0] * 5 + [0.3] * 4 + [1.0] * 10]
+    # ten values of 0 and 1: deviation sqrt(10 * 0.25 / 9), over sqrt(10)
+    assert telling.progress(rows) == ("valid proposals: first 10 iterations 0.500 +- 0.167, last 10 1.000 +- 0.000")
+    assert telling.progress(rows[:15]) == ""
