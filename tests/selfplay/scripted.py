@@ -1,13 +1,39 @@
-"""A policy without a network: a function from prompt to completions, and a tokenizer of one token per character."""
+"""A policy without a network: a function from prompt to completions, and a tokenizer of one token per character.
+
+`Stage` is self-play as a run builds it, from the flags of the command line, with such a policy in place of the model.
+"""
 
 from __future__ import annotations
 
+import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from azr_jax import config as configs
+from azr_jax.executor.jobs import Validate
+from azr_jax.executor.pool import Executor
 from azr_jax.rollout.engine import Request, Rollout
+from azr_jax.selfplay import scoring
 from azr_jax.selfplay.asking import Asker, SamplingSettings
+from azr_jax.selfplay.iteration import Iteration
+from azr_jax.selfplay.iteration import Stage as IterationStage
+from azr_jax.selfplay.measures import measure
+from azr_jax.selfplay.played import Played, Proposed, Solved
+from azr_jax.selfplay.proposing import Proposer
+from azr_jax.selfplay.seeding import Seeding
+from azr_jax.selfplay.settings import (
+    buffer_settings,
+    play_settings,
+    played_kinds,
+    propose_settings,
+    reward_settings,
+    sampling_settings,
+    seed_settings,
+)
+from azr_jax.selfplay.streams import Streams
+from azr_jax.tasks.buffers import Buffers, Entry
+from azr_jax.tasks.types import Kind, Proposal, Role
 
 END = 0
 
@@ -37,10 +63,81 @@ class ScriptedEngine:
         self.seen.append(prompt)
         done = []
         for sample in reversed(range(request.n)):
-            tokens = (*Characters().encode(self.script(prompt, sample)), END)
+            tokens = (*Characters().encode(self.text(request, prompt, sample)), END)
             zeros = (0.0,) * len(tokens)
             done.append(Rollout(request, sample, tokens, zeros, zeros, "stop"))
         return done
+
+    def text(self, request: Request, prompt: str, sample: int) -> str:
+        return self.script(prompt, sample)
+
+
+class Cast(ScriptedEngine):
+    """Proposals by their index, `proposals[kind][index]`; answers by what the prompt holds, one for each attempt.
+
+    `answers` maps a piece of text to the attempts at the task whose prompt holds it; the last one goes on for ever.
+    """
+
+    def __init__(self, proposals: dict[Kind, Sequence[str]], answers: dict[str, Sequence[str]]):
+        super().__init__(lambda prompt, sample: "")
+        self.proposals, self.answers = proposals, answers
+
+    def text(self, request: Request, prompt: str, sample: int) -> str:
+        stage, kind, index = request.id >> 28, list(Kind)[request.id >> 24 & 15], request.id & 0xFFFFFF
+        if stage == IterationStage.PROPOSE:
+            return self.proposals[kind][index % len(self.proposals[kind])]
+        asked = prompt[prompt.rindex("###") :]  # what stands before is the worked example
+        for piece, attempts in self.answers.items():
+            if piece in asked:
+                return attempts[min(sample, len(attempts) - 1)]
+        return "nothing was written for this"
+
+
+BASE = str(Path(__file__).parents[2] / "configs" / "base.py")
+SMALL = {
+    "batch_size": "4", "tasks.estimate_attempts": "4", "tasks.prompt_style": "completion", "tasks.references": "1",
+    "tasks.induction_inputs": "4", "tasks.induction_shown": "2", "seeding.factor": "1", "rollout.slots": "4",
+    "rollout.max_prompt_tokens": "8000",
+}  # fmt: skip
+
+
+class Stage:
+    def __init__(self, executor: Executor, engine: ScriptedEngine, folder: Path | None = None, **flags: str):
+        """Flags are those of the command line, with __ for the dots."""
+        given = SMALL | {name.replace("__", "."): value for name, value in flags.items()}
+        self.config, problems = configs.load(BASE, given)
+        assert not problems, problems
+        self.executor, self.engine, self.folder = executor, engine, folder
+        asker = Asker(Characters(), Path(), sampling_settings(self.config))
+        self.buffers = Buffers(played_kinds(self.config), buffer_settings(self.config), folder)
+        streams = Streams(engine, executor)  # type: ignore[arg-type]
+        self.proposer = Proposer(asker, streams, self.buffers, propose_settings(self.config))
+
+    def put(self, kind: Kind, program: str, *inputs: str, message: str = "", seed: bool = True) -> Entry:
+        """A task into its buffer, as seeding does it."""
+        job = Validate(Proposal(kind, program, inputs, message), shown=self.config.tasks.induction_shown)
+        task = self.executor.submit(job).result().task
+        assert task is not None
+        entry = self.buffers[kind].append(task, iteration=0, seed=seed)
+        assert isinstance(entry, Entry)
+        return entry
+
+    def seeding(self) -> Seeding:
+        assert self.folder is not None
+        return Seeding(seed_settings(self.config), self.proposer, self.folder / "seeding.json")
+
+    def play(self, number: int = 1) -> Played:
+        """One iteration with its rewards and advantages; what it measured is in `numbers`."""
+        c = self.config
+        played = Iteration(number, play_settings(c), self.proposer).play()
+        scoring.reward(played, reward_settings(c))
+        self.chosen: list[tuple[Role, Proposed | Solved]] = scoring.trained_on(
+            played, proposer=c.tasks.train_proposer, estimates=c.tasks.train_on_estimates
+        )
+        rewards = scoring.spoiled(self.chosen, c.rewards.control, random.Random(0))
+        advised = scoring.advise(self.chosen, c.learner.advantage, c.learner.weighting, rewards)
+        self.numbers = measure(played, self.buffers) | advised
+        return played
 
 
 def asker(style: str = "completion", tmp: Path = Path(), **changes) -> Asker:
