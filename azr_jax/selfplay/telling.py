@@ -132,7 +132,8 @@ def example(played: Played) -> tuple[str, list[tuple[str, str]], str] | None:
         verdict = "right" if attempt.correct else _attempt_record(attempt)["reason"]
         facts.append(("attempt", f"{verdict}: {answer}" if answer else verdict))
     rate = "not measured" if best.solve_rate is None else f"{best.solve_rate:.2f}"
-    return f"{best.kind} task {best.entry_id}, solve rate {rate}, reward {best.reward:+.2f}", facts, task.program
+    which = "proposal, not kept" if best.entry_id is None else f"task {best.entry_id}"
+    return f"{best.kind} {which}, solve rate {rate}, reward {best.reward:+.2f}", facts, task.program
 
 
 def iteration_table(
