@@ -1,8 +1,8 @@
 """What a person sees while it runs: bars with rates and time left, tables, one task with its verdicts, alarms.
 
-On a terminal the bars are live; elsewhere (a log file, CI) every line is plain, and a long stage says now and then how
-far it is. Text of the model is escaped: no markup, no control characters, no endless lines. Quiet where asked to be:
-of several processes only the first one speaks; `log_to_file` gives each of them a file.
+On a terminal all of it is one live view (live.py); elsewhere (a log file, CI) every line is plain, and a long stage
+says now and then how far it is. Text of the model is escaped: no markup, no control characters, no endless lines.
+Quiet where asked to be: of several processes only the first one speaks; `log_to_file` gives each of them a file.
 """
 
 from __future__ import annotations
@@ -10,52 +10,59 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from azr_jax.monitor.live import View, stage_bars
 
 PROGRAM_LINES = 16
 LINE_CHARS = 200  # longer lines of the model are cut: a megabyte on one line is nothing to look at
 PLAIN_EVERY_S = 30.0  # how often a stage reports where there are no live bars
 
 
-class Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        elapsed = task.finished_time if task.finished else task.elapsed
-        return Text(f"{task.completed / elapsed:6.1f}/s" if elapsed else "", style="cyan")
-
-
 class Console:
     def __init__(self, rich: RichConsole | None = None, *, quiet: bool = False):
         self._rich = RichConsole(file=io.StringIO()) if quiet else rich or RichConsole(highlight=False, soft_wrap=True)
+        self._view: View | None = None
+
+    @contextlib.contextmanager
+    def live(self, iterations: int) -> Iterator[None]:
+        """Inside, on a terminal, there is one view that is drawn again and again; messages scroll by above it."""
+        if not self._rich.is_terminal:
+            yield
+            return
+        self._view = View(self._rich, iterations)
+        try:
+            with self._view.shown():
+                yield
+        finally:
+            self._view = None
 
     def message(self, text: str) -> None:
         self._rich.print(clean(text), markup=False)
 
     def alarm(self, name: str, text: str) -> None:
         """Something is going wrong: what was seen and what to do about it (health.py makes these)."""
-        self._rich.print(Text(f"ALARM {clean(name)}: ", style="bold red") + Text(clean(text)))
+        line = Text(f"ALARM {clean(name)}: ", style="bold red") + Text(clean(text))
+        self._rich.print(line)
+        if self._view is not None:
+            self._view.alarm(line)
 
     @contextlib.contextmanager
     def stages(self, title: str) -> Iterator[Callable[[str, int, int], None]]:
         """Bars that appear as their stages begin: call it with (stage, done, total)."""
         live = self._rich.is_terminal
-        columns = (
-            TextColumn("{task.description:<24}"),
-            BarColumn(24),
-            MofNCompleteColumn(),
-            Rate(),
-            TimeRemainingColumn(),
-        )
-        progress = Progress(*columns, console=self._rich, transient=True, disable=not live)
+        view = self._view
+        progress = view.stage(clean(title)) if view else stage_bars(self._rich, transient=True, disable=not live)
         bars: dict[str, Any] = {}
         state: dict[str, tuple[int, int]] = {}
         started = told = time.perf_counter()
@@ -70,12 +77,19 @@ class Console:
                 told = time.perf_counter()
                 self.message(f"{title}: {_so_far(state)} after {told - started:.0f} s")
 
-        with progress:
+        with contextlib.nullcontext() if view else progress:
             yield update
         if not live and state:
             self.message(f"{title}: {_so_far(state)} in {time.perf_counter() - started:.1f} s")
 
+    def iteration(self, number: int, cells: Mapping[str, str]) -> None:
+        """One line about an iteration, for the live view's table of the last ones."""
+        if self._view is not None:
+            self._view.row(number, {clean(name): clean(cell) for name, cell in cells.items()})
+
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        if self._view is not None:  # which has a table of its own
+            return
         table = Table(title=escape(clean(title)), title_justify="left", box=None, pad_edge=False, header_style="bold")
         for number, column in enumerate(columns):
             table.add_column(escape(clean(column)), justify="left" if not number else "right")
@@ -93,12 +107,25 @@ class Console:
             text.append(f"\n{clean(name):<10}", style="bold")
             text.append(_one_line(value))
         panel = Panel(text, title=escape(clean(title)), title_align="left", expand=False)
-        self._rich.print(panel, soft_wrap=False)  # its lines are folded inside its border
+        if self._view is not None:
+            self._view.task(panel)
+        else:
+            self._rich.print(panel, soft_wrap=False)  # its lines are folded inside its border
 
 
 def clean(text: str) -> str:
     """Without control characters (escape codes, bells, right-to-left marks), which could paint over the terminal."""
     return "".join(c if c == "\n" or c.isprintable() else " " if c == "\t" else "?" for c in text)
+
+
+class Stderr:
+    """Whatever sys.stderr is at the moment: what is logged through it scrolls by above a live view."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def log_to_file(workdir: Path, process: int = 0) -> Path:

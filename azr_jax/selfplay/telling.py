@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from azr_jax.config import Config
 from azr_jax.selfplay.played import Completion, Played, Proposed, Solved
 from azr_jax.selfplay.workdir import diff_text
-from azr_jax.tasks.types import Answer, FormatError, InductionTask, Task
+from azr_jax.tasks.types import Answer, FormatError, InductionTask, Kind, Task
 
 EXAMPLE_ATTEMPTS = 4
 
@@ -164,6 +164,25 @@ def iteration_table(
         for kind in played.proposed
     ]
     return title, columns, rows
+
+
+def iteration_row(kinds: Iterable[Kind], numbers: Mapping[str, float], timings: Mapping[str, float]) -> dict[str, str]:
+    """One line about an iteration; of several kinds the values stand beside each other, in the order of the kinds."""
+    kinds = tuple(kinds)
+
+    def each(pattern: str) -> str:
+        return " ".join(cell(numbers.get(pattern.replace("*", kind), math.nan), ".2f") for kind in kinds)
+
+    initials = "/".join(kind[:3] for kind in kinds)
+    return {
+        "valid": cell(numbers.get("propose/valid_rate", math.nan), ".2f"),
+        f"solve rate {initials}": each("estimate/*/solve_rate/mean"),
+        f"solved {initials}": each("solve/*/accuracy"),
+        "entropy": cell(numbers.get("learner/entropy", math.nan), ".3f"),
+        "gradient": cell(numbers.get("learner/gradient/norm", math.nan), ".2f"),
+        "tokens/s": cell(timings.get("engine/tokens_per_s", math.nan), ".0f"),
+        "seconds": cell(timings.get("time/play", math.nan) + timings.get("time/update", math.nan), ".1f"),
+    }
 
 
 def evaluation(iteration: int, numbers: Mapping[str, float]) -> str:

@@ -20,7 +20,7 @@ from azr_jax import config as configs
 from azr_jax.config import Config, ConfigError
 from azr_jax.learner.packing import pack, padding_share
 from azr_jax.learner.update import GradientsNotFinite
-from azr_jax.monitor.console import Console, log_to_file
+from azr_jax.monitor.console import Console, Stderr, log_to_file
 from azr_jax.monitor.health import Health, settings_from
 from azr_jax.monitor.metrics import MetricsWriter
 from azr_jax.monitor.records import RecordWriter
@@ -51,6 +51,7 @@ def train(config: Config, workdir: str, *, recipe: str, again: str, fork_from: s
     base, _ = configs.load(str(BASE), {})
     folder = open_workdir(workdir, config, base)
     absl.logging.get_absl_handler().setLevel(logging.WARNING)  # the console is for people; the rest goes to logs/
+    absl.logging.get_absl_handler().python_handler.setStream(Stderr())
     log_to_file(folder)
     console = Console()
     console.message(telling.opening(config, base, recipe, folder))
@@ -65,7 +66,8 @@ def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: 
         with Stop() as stop, Watch(run.config.watchdog, run.workdir, run.proposer.streams).on() as watch:
             training = Training(run, console, stop, watch, fork_from)
             try:
-                training.go(again)
+                with console.live(run.config.iterations):
+                    training.go(again)
             except GradientsNotFinite as error:
                 training.metrics.close()
                 run.checkpointer.wait()
@@ -192,6 +194,7 @@ class Training:
         timings |= self.health.metrics()
         self.metrics.write(played.iteration, numbers, timings)
         self.records.write(played.iteration, telling.records(played))
+        self.console.iteration(played.iteration, telling.iteration_row(played.proposed, numbers, timings))
         self.console.table(*telling.iteration_table(played, self.run.config.iterations, numbers, timings))
         example = telling.example(played)
         if example:

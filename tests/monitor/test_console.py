@@ -4,6 +4,7 @@ import io
 import logging
 
 from rich.console import Console as RichConsole
+from rich.text import Text
 
 from azr_jax.monitor.console import Console, clean, log_to_file
 
@@ -84,3 +85,63 @@ def test_each_process_logs_to_its_own_file(tmp_path):
         for handler in set(root.handlers) - set(before):
             root.removeHandler(handler)
             handler.close()
+
+
+def live_screen(action, width=100, height=30):
+    """What a terminal of this size shows in the end, and everything that was written to it."""
+    out = io.StringIO()
+    rich = RichConsole(file=out, force_terminal=True, width=width, height=height, highlight=False, soft_wrap=True)
+    console = Console(rich)
+    with console.live(iterations=10):
+        action(console)
+    return "\n".join(line.rstrip() for line in Text.from_ansi(out.getvalue()).plain.splitlines()[-height:])
+
+
+def test_the_live_view_shows_stages_alarms_the_last_iterations_and_a_task():
+    def run(console):
+        for number in range(1, 11):
+            with console.stages(f"iteration {number}") as show:
+                show("propose", 3, 4)
+                show("execute", 5, 9)
+            console.table("not printed beside the view", ["kind"], [["deduction"]])
+            console.iteration(number, {"valid": f"0.{number}", "entropy": "1.5"})
+        console.alarm("entropy_collapse", "0.02, it began at 1")
+        console.task("abduction task 7", [("input", "'x'")], "def f(x):\n    return x")
+
+    screen = live_screen(run)
+    assert "iteration 10   10 of 10 done" in screen
+    assert "propose" in screen and "3/4" in screen and "5/9" in screen
+    assert "ALARM entropy_collapse: 0.02, it began at 1" in screen
+    assert "not printed" not in screen
+    rows = [line.split() for line in screen.splitlines() if line.strip().endswith("1.5")]
+    assert [row[0] for row in rows[-8:]] == ["3", "4", "5", "6", "7", "8", "9", "10"]
+    assert "abduction task 7" in screen and "return x" in screen
+
+
+def test_the_live_view_says_how_long_the_rest_will_take():
+    def run(console):
+        console.iteration(4, {"valid": "0.5"})
+        console._view._began -= 60.0  # one iteration of a minute was seen: six are left
+
+    assert "4 of 10 done, 0:01:00 so far, about 0:06:00 left" in live_screen(run)
+
+
+def test_text_of_the_model_cannot_steer_the_live_view():
+    def run(console):
+        with console.stages(HOSTILE) as show:
+            show(HOSTILE, 1, 2)
+        console.iteration(1, {HOSTILE: HOSTILE})
+        console.alarm(HOSTILE, HOSTILE)
+        console.task(HOSTILE, [(HOSTILE, HOSTILE * 100_000)], HOSTILE * 100_000)
+        console.message(HOSTILE)
+
+    out = io.StringIO()
+    rich = RichConsole(file=out, force_terminal=True, width=300, height=60, highlight=False, soft_wrap=True)
+    console = Console(rich)
+    with console.live(iterations=10):
+        run(console)
+    written = out.getvalue()
+    assert "[bold red]?[2J???gnp.exe</script>[/not a tag]?" in written
+    assert not set("\x07\x00\u202e") & set(written)
+    assert "\x1b[2J" not in written
+    assert len(written) < 100_000
