@@ -55,6 +55,7 @@ class Console:
         line = Text(f"ALARM {clean(name)}: ", style="bold red") + Text(clean(text))
         self._rich.print(line)
         if self._view is not None:
+            line.no_wrap, line.overflow = True, "ellipsis"  # there, one line each
             self._view.alarm(line)
 
     @contextlib.contextmanager
@@ -118,14 +119,15 @@ def clean(text: str) -> str:
     return "".join(c if c == "\n" or c.isprintable() else " " if c == "\t" else "?" for c in text)
 
 
-class Stderr:
+class Stderr(io.TextIOBase):
     """Whatever sys.stderr is at the moment: what is logged through it scrolls by above a live view."""
 
     def write(self, text: str) -> int:
         return sys.stderr.write(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        if not self.closed:
+            sys.stderr.flush()
 
 
 def log_to_file(workdir: Path, process: int = 0) -> Path:

@@ -49,7 +49,8 @@ class View:
 
     def __init__(self, rich: RichConsole, iterations: int):
         self._rich, self._iterations = rich, iterations
-        self._began, self._first, self._number = time.monotonic(), 0, 0
+        self._began, self._number = time.monotonic(), 0
+        self._first: tuple[int, float] | None = None  # the first iteration seen to end, and when
         self._doing, self._bars = "", stage_bars(rich)
         self._rows: deque[Mapping[str, str]] = deque(maxlen=ROWS)
         self._alarms: deque[Text] = deque(maxlen=ALARMS)
@@ -64,7 +65,7 @@ class View:
         return self._bars
 
     def row(self, number: int, cells: Mapping[str, str]) -> None:
-        self._first = self._first or number
+        self._first = self._first or (number, time.monotonic())
         self._number = number
         self._rows.append({"iteration": str(number), **cells})
 
@@ -87,18 +88,18 @@ class View:
             yield self._task
 
     def _headline(self) -> Text:
-        """The time left is that of the iterations still to come, at the pace of those seen."""
-        passed = time.monotonic() - self._began
-        text = Text(f"{self._doing}", style="bold")
-        text.append(f"   {self._number} of {self._iterations} done, {_clock(passed)} so far", style="not bold")
-        done = self._number - self._first + 1
-        if self._rows and self._number < self._iterations:
-            left = passed / done * (self._iterations - self._number)
-            text.append(f", about {_clock(left)} left", style="not bold")
+        text = Text(self._doing or "starting", style="bold")
+        now = time.monotonic()
+        so_far = f"   {self._number} of {self._iterations} done, {_clock(now - self._began)} so far"
+        text.append(so_far, style="not bold")
+        # Before the first iteration ends there is seeding and compiling: its pace says nothing about the rest.
+        if self._first and self._first[0] < self._number < self._iterations:
+            pace = (now - self._first[1]) / (self._number - self._first[0])
+            text.append(f", about {_clock(pace * (self._iterations - self._number))} left", style="not bold")
         return text
 
     def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
         for name in self._rows[-1]:
             table.add_column(escape(name), justify="right", no_wrap=True)
         for row in list(self._rows):

@@ -176,8 +176,8 @@ def iteration_row(kinds: Iterable[Kind], numbers: Mapping[str, float], timings: 
     initials = "/".join(kind[:3] for kind in kinds)
     return {
         "valid": cell(numbers.get("propose/valid_rate", math.nan), ".2f"),
-        f"solve rate {initials}": each("estimate/*/solve_rate/mean"),
-        f"solved {initials}": each("solve/*/accuracy"),
+        f"solve rate\n{initials}": each("estimate/*/solve_rate/mean"),
+        f"solved\n{initials}": each("solve/*/accuracy"),
         "entropy": cell(numbers.get("learner/entropy", math.nan), ".3f"),
         "gradient": cell(numbers.get("learner/gradient/norm", math.nan), ".2f"),
         "tokens/s": cell(timings.get("engine/tokens_per_s", math.nan), ".0f"),

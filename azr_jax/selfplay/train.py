@@ -67,7 +67,8 @@ def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: 
             training = Training(run, console, stop, watch, fork_from)
             try:
                 with console.live(run.config.iterations):
-                    training.go(again)
+                    said = training.go(again)
+                console.message(said)
             except GradientsNotFinite as error:
                 training.metrics.close()
                 run.checkpointer.wait()
@@ -91,11 +92,11 @@ class Training:
         self.records = RecordWriter(run.workdir, extra.get("records", 0))
         self.health = Health(settings_from(run.config), past=read_rows(run.workdir))
 
-    def go(self, again: str) -> None:
+    def go(self, again: str) -> str:
+        """Returns what to tell the user in the end."""
         self._hand_weights_over()
         if not self.iteration and not self._seed():
-            self.console.message(f"stopped while seeding; go on with\n  {again}")
-            return
+            return f"stopped while seeding; go on with\n  {again}"
         if not self.iteration and self.run.evaluation.settings.every:
             timings: dict[str, float] = {}
             self.metrics.write(0, self._evaluate(timings), timings)
@@ -111,7 +112,7 @@ class Training:
         learned = telling.progress(read_rows(self.run.workdir))
         if learned:
             self.console.message(learned)
-        self.console.message(telling.closing(self.run.workdir, self.iteration, last, again))
+        return telling.closing(self.run.workdir, self.iteration, last, again)
 
     # --- one iteration
 
