@@ -18,6 +18,7 @@ Found = Iterator[tuple[str, str]]
 KEPT = 1_000  # iterations the rules can look back on
 WINDOW = 10  # iterations a rule takes the mean of
 KILLS = ("timeout", "memory", "crashed", "killed", "too much cpu", "too many processes")
+EVIDENCE = 100  # tasks to look at before saying that their solve rates are all 0 or 1
 SIGMAS = 4.5  # a fall or growth must stand this many standard errors out of the scatter
 
 
@@ -83,6 +84,10 @@ def repeats(text: str) -> bool:
     return len(tail) >= 200 and len(zlib.compress(tail)) < 0.12 * len(tail)
 
 
+def _sumproduct(a: Sequence[float], b: Sequence[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
 def _deviation(values: Sequence[float]) -> float:
     # statistics.pstdev reckons in exact fractions: right, and a hundred times slower.
     mean = fmean(values)
@@ -117,9 +122,22 @@ def valid_falling(history: History, threshold: float) -> Found:
 )
 def solve_rates_agree(history: History, threshold: float) -> Found:
     for name in history.names("estimate/", "/agree_rate"):
+        # A small batch gives few tasks at a time: it takes many of them to say that none is in between.
+        counts = [row.get(name.replace("agree_rate", "tasks"), 1.0) for row in history.rows if name in row]
+        width = next((w for w in range(WINDOW, len(counts) + 1) if sum(counts[-w:]) >= EVIDENCE), 0)
+        if not width:
+            continue
+        share = _sumproduct(counts[-width:], history.values(name)[-width:]) / sum(counts[-width:])
+        if share > threshold:
+            yield name, f"for {share:.1%} of {sum(counts[-width:]):.0f} tasks all attempts agree"
+
+
+@rule(0.9, "The proposer says what it said before: try more tasks.references, a higher temperature or a novelty gate.")
+def old_tasks(history: History, threshold: float) -> Found:
+    for name in history.names("propose/", "/duplicate_rate"):
         values = history.latest(name)
         if values and fmean(values) > threshold:
-            yield name, f"for {fmean(values):.0%} of the tasks all attempts agree"
+            yield name, f"{fmean(values):.0%} of the proposals were in the buffer already"
 
 
 @rule(0.6, "Most groups teach nothing; raise batch_size or look at which rewards are constant.")

@@ -71,6 +71,7 @@ def _estimates(name: str, estimated: Sequence[Proposed]) -> dict[str, float]:
     bins = Counter(round(rate * (BINS - 1)) for rate in rates)
     return {
         **{f"{name}/solve_rate/hist_{b}": bins[b] / len(rates) for b in range(BINS)},
+        f"{name}/tasks": float(len(rates)),
         f"{name}/solve_rate/mean": mean(rates),
         f"{name}/agree_rate": mean(rate in (0.0, 1.0) for rate in rates),
         f"{name}/disagreement": mean(disagreement(_answers(p.attempts)) for p in estimated),

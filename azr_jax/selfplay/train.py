@@ -30,6 +30,7 @@ from azr_jax.monitor.rundata import read_rows
 from azr_jax.monitor.system import system_metrics
 from azr_jax.selfplay import scoring, telling
 from azr_jax.selfplay.build import Run, build
+from azr_jax.selfplay.devices import compilations, device_memory
 from azr_jax.selfplay.iteration import Iteration
 from azr_jax.selfplay.measures import measure
 from azr_jax.selfplay.played import Played
@@ -187,7 +188,9 @@ class Training:
         timings["time/waiting_for_executor"] = played.waited_s
         timings |= {f"engine/{name}": value for name, value in self.run.engine.metrics().items()}
         timings |= {f"executor/{name}": value for name, value in self.run.executor.stats().items()}
-        return timings | system_metrics()
+        # A checkpoint is written after its iteration's line: its time stands in the next one.
+        timings |= self.watch.taken("weights", "save")
+        return timings | system_metrics() | compilations().taken() | device_memory()
 
     def _write_down(self, played: Played, learned: Mapping[str, float], timings: dict[str, float]) -> None:
         numbers = measure(played, self.run.buffers) | dict(learned)

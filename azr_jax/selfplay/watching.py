@@ -10,7 +10,9 @@ answered for, whose callback runs, the state of every process, and the stacks of
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, contextmanager
+import time
+from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from azr_jax.executor.jobs import Job, Run, Validate, Verify
@@ -35,6 +37,7 @@ class Watch:
     def __init__(self, settings: Config, workdir: Path, streams: Streams, *, poll_s: float = 0.5):
         """`settings` is the config's `watchdog`: on_expiry, process_s and a deadline for each of STAGES."""
         self._deadlines = {name: settings[f"{name}_s"] for name in STAGES}
+        self._seconds: Counter[str] = Counter()
         self.dog = Watchdog(workdir, on_expiry=settings.on_expiry, poll_s=poll_s)
         self.dog.waiting_for("callback", lambda: [streams.doing] if streams.doing else [])
         self.dog.waiting_for("sampling", lambda: requests(streams, streams.engine))
@@ -42,8 +45,16 @@ class Watch:
         self.dog.watch_children(settings.process_s)
         streams.watched(self.stage)
 
-    def stage(self, name: str) -> AbstractContextManager[None]:
-        return self.dog.stage(name, self._deadlines[name])
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        with self.dog.stage(name, self._deadlines[name]):
+            yield
+        self._seconds[name] += time.perf_counter() - began
+
+    def taken(self, *names: str) -> dict[str, float]:
+        """`time/<stage>` of these stages since they were last asked for here."""
+        return {f"time/{name}": self._seconds.pop(name, 0.0) for name in names}
 
     @contextmanager
     def on(self) -> Iterator[Watch]:

@@ -40,6 +40,7 @@ def numbers(iteration: int, rng: random.Random, total: int = 500) -> tuple[dict[
             out[f"estimate/{kind}/solve_rate/hist_{b}"] = weight / sum(weights)
         out[f"estimate/{kind}/solve_rate/mean"] = rate
         out[f"estimate/{kind}/agree_rate"] = 0.4 + 0.02 * rng.random()
+        out[f"estimate/{kind}/tasks"] = 24.0
         out[f"buffer/{kind}/size"], out[f"buffer/{kind}/age"] = 256 + 20.0 * iteration, 0.4 * iteration
         out[f"novelty/{kind}/nearest"] = 0.6 + 0.05 * rng.random()
     out |= {"learner/loss": rng.gauss(0, 0.01), "learner/gradient/norm": 0.5 + 0.1 * rng.random()}

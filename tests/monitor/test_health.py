@@ -34,8 +34,12 @@ RUNS = {
         {"propose/deduction/valid_rate": then(0.5, 0.35, scatter=0.05)},
     ),
     "solve_rates_agree": (
-        {"estimate/deduction/agree_rate": then(0.5, 1.0)},
-        {"estimate/deduction/agree_rate": then(0.5, 0.95)},
+        {"estimate/deduction/agree_rate": then(0.5, 1.0), "estimate/deduction/tasks": steady(32)},
+        {"estimate/deduction/agree_rate": then(0.5, 0.95), "estimate/deduction/tasks": steady(32)},
+    ),
+    "old_tasks": (
+        {"propose/induction/duplicate_rate": then(0.2, 1.0)},
+        {"propose/induction/duplicate_rate": then(0.2, 0.8)},
     ),
     "flat_groups": (
         {"advantage/flat_groups": then(0.0, 2.0), **GROUPS},
@@ -119,6 +123,13 @@ def test_small_batches_still_raise_when_everything_is_lost():
         valid = [sum(rng.random() < (0.3 if i < 30 else 0.0) for _ in range(8)) / 8 for i in range(LENGTH)]
         raised += bool(replay(rows({"propose/deduction/valid_rate": valid}), HealthSettings()))
     assert raised == 20
+
+
+def test_it_takes_a_hundred_tasks_to_say_that_no_solve_rate_is_in_between():
+    """Three tasks an iteration: ten iterations of agreement are 30 tasks, which chance makes; 34 iterations are 102."""
+    agreeing = {"estimate/deduction/agree_rate": [1.0] * LENGTH, "estimate/deduction/tasks": [3.0] * LENGTH}
+    (alarm,) = replay(rows(agreeing), HealthSettings())
+    assert (alarm.iteration, alarm.seen) == (34, "for 100.0% of 102 tasks all attempts agree")
 
 
 def test_an_alarm_speaks_again_only_after_it_cleared():
