@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.models.spec import Llama3Rope, ModelSpec
@@ -182,6 +183,6 @@ def gathered(weight: jax.Array, dtype: jnp.dtype, *, embed: int) -> jax.Array:
 
 
 def layout_of(x: jax.Array) -> P | None:
-    """How x lies on an explicit mesh; None where there is none."""
+    """How x lies on the explicit axes of a mesh; None where there are none."""
     sharding = jax.typeof(x).sharding
-    return sharding.spec if sharding.mesh.are_all_axes_explicit else None
+    return sharding.spec if AxisType.Explicit in sharding.mesh.axis_types else None

@@ -3,25 +3,28 @@
 A fixed number of slots is decoded side by side, a few tokens at a time. When a slot falls free and something waits, the
 device stops at once and the host fills it. `step` hands out what finished while the next tokens are already being
 decoded. What a completion says depends on the seed, the iteration, the request's id and the sample's number alone.
+On a mesh every replica has its share of the slots; programs.py says how.
 
-Left out: several devices, and the paged-attention kernels of TPU (see steps.py).
+Left out: the paged-attention kernels of TPU (see attention.py).
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from azr_jax.models.spec import ModelSpec
+from azr_jax.parallel.mesh import reshard
 from azr_jax.rollout import steps
 from azr_jax.rollout.cache import piece_shapes
+from azr_jax.rollout.programs import EVERYWHERE, programs_of
 from azr_jax.rollout.requests import STOP_IDS, EngineSettings, Request, Rollout, check
 from azr_jax.rollout.sampling import Knobs, Sampled
 from azr_jax.rollout.scheduler import Placement, Scheduler, Sequence
@@ -29,6 +32,8 @@ from azr_jax.rollout.stops import DecodeText, cut_at_stop_string
 
 __all__ = ["Engine", "EngineSettings", "Request", "Rollout"]
 log = logging.getLogger(__name__)
+
+PATIENCE = 16  # while something waits, the device looks up when this part of the slots has fallen free
 
 COUNTS: tuple[str, ...] = (
     "tokens", "prompt_tokens", "prefill_seconds", "decode_seconds", "slot_steps", "useful_slot_steps",
@@ -57,13 +62,12 @@ class Engine:
         *,
         seed: int,
         decode_text: DecodeText | None = None,
+        mesh: Mesh | None = None,
     ):
         self.spec, self.settings, self.seed, self.decode_text = spec, settings, seed, decode_text
-        dtype = jnp.dtype(settings.dtype)
-        self._cache = steps.empty_cache(spec, settings.page_count, settings.page_size, dtype)
-        self._prefill = partial(steps.prefill, graphdef, dtype)
-        self._decode = partial(steps.decode, graphdef, dtype, settings.decode_steps)
-        self._scheduler = Scheduler(settings)
+        self.programs = programs_of(graphdef, spec, settings, mesh)
+        self._cache: Any = self.programs.empty_cache()
+        self._scheduler = Scheduler(settings, self.programs.replicas)
         self._params: Any = None
         self._key: Any = None
         self._flight: _Flight | None = None
@@ -73,20 +77,23 @@ class Engine:
         self._counts = dict.fromkeys(COUNTS, 0.0)
 
     def begin(self, params: Any, iteration: int) -> None:
-        """New weights, and the randomness of another iteration. Nothing may be under way."""
+        """New weights, in any layout, and the randomness of another iteration. Nothing may be under way.
+
+        Weights that already lie as the sampler needs them are used where they are, not copied.
+        """
         if self.busy:
             raise RuntimeError("begin() while requests are under way: drain() or cancel() them first")
-        self._params = params
-        self._key = jax.random.fold_in(jax.random.key(self.seed), iteration)
-        self._scheduler.pages.forget()
-        self._scheduler.preemptions = self._scheduler.shared_tokens = 0
+        self._params = reshard(params, self.programs.params_layout, self.programs.dtype)
+        key = jax.random.fold_in(jax.random.key(self.seed), iteration)
+        self._key = self.programs.place(key, EVERYWHERE)
+        self._scheduler.forget()
         self._counts = dict.fromkeys(COUNTS, 0.0)
         if not self._warm:
             self._warm_up()
 
     def submit(self, request: Request) -> None:
         """Queues a request; allowed at any time, also from a callback."""
-        check(request, self.settings, self.spec.vocab)
+        check(request, self.settings, self.spec.vocab, self.programs.replicas)
         if request.stop_strings and self.decode_text is None:
             raise ValueError(f"request {request.id}: stop_strings need an Engine with decode_text")
         self._scheduler.submit(request)
@@ -104,7 +111,11 @@ class Engine:
             yield from self.step()
 
     def cancel(self, request_id: int) -> list[Rollout]:
-        """Ends a request: all of its samples that are not handed out yet come back, with what they hold so far."""
+        """Ends a request: its samples that wait or are under way come back, with what they hold so far.
+
+        They are handed out here and nowhere else, and `on_done` is not called for them. Samples that had already ended
+        are not among them: the next `step` hands those out as usual.
+        """
         self._collect()
         gone = [self._rollout(sequence, "cancelled") for sequence in self._scheduler.withdraw(request_id)]
         for slot, sequence in self._scheduler.running():
@@ -153,7 +164,7 @@ class Engine:
     def close(self) -> None:
         """Gives the cache's memory back. The engine is of no further use."""
         self._collect()
-        self._scheduler = Scheduler(self.settings)
+        self._scheduler = Scheduler(self.settings, self.programs.replicas)
         self._ended, self._params, self._cache = [], None, None
 
     # --- a round
@@ -197,29 +208,49 @@ class Engine:
         """Fills free slots: what is new of each prompt is computed, and the page decoding goes on in is copied."""
         started, placements = time.perf_counter(), []
         while placement := self._scheduler.place():
-            table = np.zeros(self.settings.pages_per_slot, np.int32)
-            table[: len(placement.body)] = placement.body
-            for piece in placement.fresh:
-                tokens_1xT = np.zeros((1, piece.shape), np.int32)
-                end = piece.start + piece.length
-                tokens_1xT[0, : piece.length] = placement.prompt[piece.start : end]
-                self._run_prefill(tokens_1xT, piece.start, end, table)
-                self._counts["prompt_tokens"] += piece.length
             placements.append(placement)
         if placements:
+            self._read(placements)
             self._copy(placements)
             if any(placement.fresh for placement in placements):
                 jax.block_until_ready(self._cache)
                 self._free_since = time.perf_counter()
         self._counts["prefill_seconds"] += time.perf_counter() - started
 
+    def _read(self, placements: list[Placement]) -> None:
+        """Prefills what is new, in order, each replica its own pieces; pieces of one shape go side by side."""
+        todo = [
+            deque((p, piece) for p in placements if p.replica == replica for piece in p.fresh)
+            for replica in range(self.programs.replicas)
+        ]
+        while any(todo):
+            shape = next(pieces[0][1].shape for pieces in todo if pieces)
+            tokens_RxT = np.zeros((len(todo), shape), np.int32)
+            start_R, end_R = np.zeros((2, len(todo)), np.int32)
+            table_RxM = np.zeros((len(todo), self.settings.pages_per_slot), np.int32)
+            for replica, pieces in enumerate(todo):
+                if not pieces or pieces[0][1].shape != shape:
+                    continue
+                placement, piece = pieces.popleft()
+                start_R[replica], end_R[replica] = piece.start, piece.start + piece.length
+                tokens_RxT[replica, : piece.length] = placement.prompt[piece.start : end_R[replica]]
+                table_RxM[replica, : len(placement.body)] = placement.body
+                self._counts["prompt_tokens"] += piece.length
+            self._run_prefill(tokens_RxT, start_R, end_R, table_RxM)
+
     def _copy(self, placements: list[Placement]) -> None:
-        copies = [placement.copy for placement in placements if placement.copy]
-        from_S = np.zeros(self.settings.slots, np.int32)
-        to_S = np.full(self.settings.slots, self.settings.page_count, np.int32)
-        if copies:
-            from_S[: len(copies)], to_S[: len(copies)] = zip(*copies)
-            self._cache = self._watched("copy", steps.copy_pages, self._cache, from_S, to_S)
+        from_RxC = np.zeros((self.programs.replicas, self.programs.slots), np.int32)
+        to_RxC = np.full_like(from_RxC, self.programs.pages)
+        number = [0] * self.programs.replicas
+        for placement in placements:
+            if placement.copy:
+                at = placement.replica, number[placement.replica]
+                from_RxC[at], to_RxC[at] = placement.copy
+                number[placement.replica] += 1
+        if any(number):
+            self._cache = self._watched(
+                "copy", self.programs.copy, self._cache, *self.programs.place((from_RxC, to_RxC))
+            )
         for placement in placements:
             self._scheduler.copied(placement)
 
@@ -234,13 +265,18 @@ class Engine:
             self._counts["device_waited_s"] += now - self._free_since
         state = self._state()
         self._cache, drawn, was_on_NxS = self._watched(
-            "decode", self._decode, self._params, self._cache, state, self._key, np.bool_(queued)
+            "decode", self.programs.decode, self._params, self._cache, state, self._key, self._leave(queued)
         )
         self._flight = _Flight(drawn, was_on_NxS, queued, now)
 
+    def _leave(self, queued: bool) -> jax.Array:
+        """How many slots may fall free before the device stops to have them filled; all of them if nobody waits."""
+        slots = len(self._scheduler.slots)
+        return self.programs.place(np.int32(max(1, slots // PATIENCE) if queued else slots + 1), EVERYWHERE)
+
     def _state(self) -> steps.State:
         """Of all slots, for the device; where nobody stands, harmless numbers."""
-        slots, S = self._scheduler.slots, self.settings.slots
+        slots, S = self._scheduler.slots, len(self._scheduler.slots)
 
         def of(value: Callable[[Sequence], Any], empty: Any, dtype: Any) -> Any:
             return np.array([empty if one is None else value(one) for one in slots], dtype)
@@ -249,7 +285,7 @@ class Engine:
         for slot, one in enumerate(slots):
             if one is not None:
                 stop_ids[slot, : len(one.request.stop_ids)] = one.request.stop_ids
-        return steps.State(
+        state = steps.State(
             token=of(lambda one: one.next_token, 0, np.int32),
             position=of(lambda one: one.position, 0, np.int32),
             drawn=of(lambda one: len(one.tokens), 0, np.int32),
@@ -266,6 +302,7 @@ class Engine:
             stop_ids=stop_ids,
             table=self._scheduler.table_SxM.copy(),  # type: ignore[arg-type]
         )
+        return self.programs.place(state)
 
     def _rollout(self, sequence: Sequence, finish: str) -> Rollout:
         now = time.perf_counter()
@@ -295,33 +332,35 @@ class Engine:
 
     def _warm_up(self) -> None:
         """Compiles every program by running it on nothing, so that later rounds compile none."""
-        table = np.zeros(self.settings.pages_per_slot, np.int32)
+        R = self.programs.replicas
+        nothing_R, table_RxM = np.zeros(R, np.int32), np.zeros((R, self.settings.pages_per_slot), np.int32)
         for shape in piece_shapes(self.settings.chunk, self.settings.page_size):
-            self._run_prefill(np.zeros((1, shape), np.int32), 0, 0, table)
-        nowhere_S = np.full(self.settings.slots, self.settings.page_count, np.int32)
-        self._cache = steps.copy_pages(self._cache, np.zeros_like(nowhere_S), nowhere_S)
-        self._cache, _, _ = self._decode(self._params, self._cache, self._state(), self._key, np.bool_(False))
-        jax.block_until_ready(self._cache)
+            self._run_prefill(np.zeros((R, shape), np.int32), nothing_R, nothing_R, table_RxM)
+        nowhere_RxC = np.full((R, self.programs.slots), self.programs.pages, np.int32)
+        nowhere = self.programs.place((np.zeros_like(nowhere_RxC), nowhere_RxC))
+        self._cache = self._watched("copy", self.programs.copy, self._cache, *nowhere)
+        args = (self._params, self._cache, self._state(), self._key, self._leave(False))
+        self._cache = jax.block_until_ready(self._watched("decode", self.programs.decode, *args))[0]
         self._counts = dict.fromkeys(COUNTS, 0.0)
         self._warm = True
 
-    def _run_prefill(self, tokens_1xT: np.ndarray, start: int, end: int, table: np.ndarray) -> None:
-        args = (self._params, self._cache, tokens_1xT, np.int32(start), np.int32(end), table)
-        self._cache = self._watched(f"prefill of {tokens_1xT.shape[1]} tokens", self._prefill, *args)
+    def _run_prefill(self, tokens_RxT: np.ndarray, *where: np.ndarray) -> None:
+        args = (self._params, self._cache, *self.programs.place((tokens_RxT, *where)))
+        self._cache = self._watched(f"prefill of {tokens_RxT.shape[1]} tokens", self.programs.prefill, *args)
 
-    def _watched(self, name: str, program: Callable[..., Any], *args: Any) -> Any:
+    def _watched(self, name: str, program: Any, *args: Any) -> Any:
         """Calls a jitted program; a compilation after warm-up is counted and named."""
-        jitted: Any = program.func if isinstance(program, partial) else program
-        before = jitted._cache_size()
-        out = program(*args)
-        if jitted._cache_size() > before and self._warm:
+        before = program._cache_size()
+        with jax.set_mesh(self.programs.mesh):
+            out = program(*args)
+        if program._cache_size() > before and self._warm:
             self._counts["compilations"] += 1
             log.warning("compiled after warm-up: %s; all shapes should be known before the first round", name)
         return out
 
     def _count_flight(self, flight: _Flight, was_on_NxS: np.ndarray) -> None:
         n, rounds = self._counts, int(was_on_NxS.any(axis=1).sum())
-        useful, all_steps = int(was_on_NxS.sum()), rounds * self.settings.slots
+        useful, all_steps = int(was_on_NxS.sum()), rounds * len(self._scheduler.slots)
         n["tokens"] += useful
         n["useful_slot_steps"] += useful
         n["slot_steps"] += all_steps
@@ -330,7 +369,7 @@ class Engine:
             n["queued_slot_steps"] += all_steps
         n["decode_seconds"] += time.perf_counter() - flight.departed
         running = [sequence for _, sequence in self._scheduler.running()]
-        in_use = self._scheduler.pages.in_use
+        in_use = self._scheduler.pages_in_use
         n["page_tokens"] += in_use * self.settings.page_size
         n["tokens_in_flight"] += sum(sequence.position + 1 for sequence in running)
         n["pages_most"] = max(n["pages_most"], in_use)

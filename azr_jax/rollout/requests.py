@@ -42,10 +42,13 @@ class EngineSettings:
     def pages_per_slot(self) -> int:
         return -(-self.longest // self.page_size)
 
-    @property
-    def page_count(self) -> int:
+    def slots_per_replica(self, replicas: int) -> int:
+        """At least two: a product with a single row is another program, and its sums round differently."""
+        return max(2, -(-self.slots // replicas))
+
+    def pages_per_replica(self, replicas: int) -> int:
         """One more than the slots can hold: the page a completion copies from is still there while it copies."""
-        return self.pages or self.slots * self.pages_per_slot + 1
+        return self.pages // replicas or self.slots_per_replica(replicas) * self.pages_per_slot + 1
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Rollout:
     waited: float = 0.0  # from submit to its start
 
 
-def check(request: Request, settings: EngineSettings, vocab: int) -> None:
+def check(request: Request, settings: EngineSettings, vocab: int, replicas: int = 1) -> None:
     """Refuses what the engine cannot do, naming the field, its value and what would be right."""
 
     def refuse(field: str, value: object, right: str) -> None:
@@ -109,6 +112,6 @@ def check(request: Request, settings: EngineSettings, vocab: int) -> None:
     if not all(request.stop_strings):
         refuse("stop_strings", request.stop_strings, "free of empty strings")
     pages = -(-(len(request.prompt) + request.max_new_tokens) // settings.page_size) + 1
-    if pages > settings.page_count:
-        fits = (settings.page_count - 1) * settings.page_size
+    if pages > (most := settings.pages_per_replica(replicas)):
+        fits = (most - 1) * settings.page_size
         refuse("prompt + max_new_tokens", len(request.prompt) + request.max_new_tokens, f"at most {fits} (pages)")

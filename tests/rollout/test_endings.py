@@ -63,7 +63,7 @@ def test_cancelling_gives_back_what_was_written_and_what_had_not_begun(model):
     assert sorted(len(r.tokens) for r in gone)[:2] == [0, 0] and max(len(r.tokens) for r in gone) > 0
     left = list(engine.drain())
     assert [(r.request.id, r.tokens) for r in left] == [(2, whole.tokens)]
-    assert engine._scheduler.pages.in_use == 0
+    assert engine._scheduler.pages_in_use == 0
 
 
 def test_nan_ends_its_own_request_and_no_other_even_in_reused_pages():

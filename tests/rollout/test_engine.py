@@ -111,7 +111,7 @@ def test_log_probabilities_are_those_of_a_plain_forward_and_greedy_is_its_likeli
 def test_nothing_is_left_in_the_cache_at_the_end(model):
     engine = engine_of(model)
     sample(engine, requests(6))
-    assert engine._scheduler.pages.in_use == 0 and not engine.busy
+    assert engine._scheduler.pages_in_use == 0 and not engine.busy
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,151 @@
+"""The compiled programs of the engine, for one device or for a mesh: every shape is known here, and there are few.
+
+The mesh's `fsdp` axis counts replicas: each holds all weights, its own slots and its own pages, and decodes by itself.
+The `tensor` axis splits a layer inside a replica. A replica's program is the one-device program (steps.py); the only
+thing replicas tell each other is when to look up. What was drawn is gathered once per call, so that every process of a
+run with several sees the same and can decide the same.
+
+`Programs(spec, settings, mesh).listing()` names every program with abstract arguments: enough to `lower()` it for a
+device that is not there.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from azr_jax.models.spec import ModelSpec
+from azr_jax.models.transformer import Transformer
+from azr_jax.parallel.mesh import RolloutRules, abstract_params, make_mesh, shardings
+from azr_jax.rollout import steps
+from azr_jax.rollout.cache import piece_shapes
+from azr_jax.rollout.requests import STOP_IDS, EngineSettings
+from azr_jax.rollout.sampling import Knobs
+
+REPLICAS = PartitionSpec("fsdp")
+POOL = PartitionSpec(
+    None, "fsdp", "tensor", None, None
+)  # of [L, N, G, ...]: each replica its pages, each device its heads
+EVERYWHERE = PartitionSpec()
+
+
+class Program(NamedTuple):
+    """A jitted function and what it is called with: shapes, types and layouts."""
+
+    name: str
+    run: Any  # what jax.jit gives
+    arguments: tuple[Any, ...]
+    mesh: Mesh
+
+    def lower(self) -> jax.stages.Lowered:
+        with jax.set_mesh(self.mesh):
+            return self.run.lower(*self.arguments)
+
+
+@functools.cache
+def programs_of(graphdef: Any, spec: ModelSpec, settings: EngineSettings, mesh: Mesh | None) -> Programs:
+    """Engines alike share what is compiled."""
+    return Programs(spec, settings, mesh, graphdef=graphdef)
+
+
+class Programs:
+    """`prefill`, `copy` and `decode`, called inside `jax.set_mesh(mesh)`; the cache they get is theirs to overwrite."""
+
+    def __init__(self, spec: ModelSpec, settings: EngineSettings, mesh: Mesh | None = None, *, graphdef: Any = None):
+        self.spec, self.settings = spec, settings
+        self.mesh = mesh or make_mesh(1, 1, jax.devices()[:1])
+        self.replicas: int = self.mesh.shape["fsdp"]
+        self.slots = settings.slots_per_replica(self.replicas)  # of one replica, like all numbers of slots and pages
+        self.pages = settings.pages_per_replica(self.replicas)
+        self.dtype = jnp.dtype(settings.dtype)
+        graphdef = graphdef or nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))[0]
+        per_replica, alike = REPLICAS, EVERYWHERE
+        pool = PartitionSpec(None, "fsdp")
+        self.params_layout = shardings(spec, self.mesh, RolloutRules())
+        self.prefill = self._compiled(
+            partial(steps.prefill, graphdef, self.dtype),
+            (alike, pool, per_replica, per_replica, per_replica, per_replica),
+            pool,
+            donated=1,
+        )
+        self.copy = self._compiled(
+            lambda cache, from_1xC, to_1xC: steps.copy_pages(cache, from_1xC[0], to_1xC[0]),
+            (pool, per_replica, per_replica),
+            pool,
+            donated=0,
+        )
+        drawn = PartitionSpec(None, "fsdp")
+        self.decode = self._compiled(
+            partial(steps.decode, graphdef, self.dtype, settings.decode_steps),
+            (alike, pool, per_replica, alike, alike),
+            (pool, drawn, drawn),
+            donated=1,
+        )
+
+    def _compiled(self, body: Callable[..., Any], in_specs: Any, out_specs: Any, *, donated: int) -> Any:
+        """One program for all replicas. All that is not the cache comes out whole on every device."""
+        each = jax.shard_map(
+            body, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names={"fsdp"}, check_vma=False
+        )
+
+        def program(*args: Any) -> Any:
+            out = each(*args)
+            if len(out) == 2:  # the cache alone
+                return out
+            cache, *rest = out
+            return cache, *jax.tree.map(lambda x: jax.reshard(x, NamedSharding(self.mesh, EVERYWHERE)), rest)
+
+        return jax.jit(program, donate_argnums=donated)
+
+    def empty_cache(self) -> steps.Cache:
+        make = partial(steps.empty_cache, self.spec, self.pages * self.replicas, self.settings.page_size, self.dtype)
+        return jax.jit(make, out_shardings=NamedSharding(self.mesh, POOL))()
+
+    def place(self, tree: Any, spec: PartitionSpec = REPLICAS) -> Any:
+        """Numbers of the host on their devices. Every process gives the same and keeps its own part."""
+        return jax.device_put(tree, NamedSharding(self.mesh, spec))
+
+    def listing(self) -> list[Program]:
+        """Every program that a run can need, with abstract arguments: no device memory is touched."""
+
+        def array(shape: tuple[int, ...], dtype: Any, spec: PartitionSpec = REPLICAS) -> Any:
+            return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(self.mesh, spec))
+
+        params = jax.tree.map(
+            lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
+            abstract_params(self.spec, self.dtype),
+            self.params_layout,
+        )
+        shapes = jax.eval_shape(
+            partial(steps.empty_cache, self.spec, self.pages * self.replicas, self.settings.page_size, self.dtype)
+        )
+        cache = tuple(array(pool.shape, pool.dtype, POOL) for pool in shapes)
+        R, S, M = self.replicas, self.replicas * self.slots, self.settings.pages_per_slot
+        number_R, pages_RxS = array((R,), jnp.int32), array((R, self.slots), jnp.int32)
+        prefills = [
+            (params, cache, array((R, shape), jnp.int32), number_R, number_R, array((R, M), jnp.int32))
+            for shape in piece_shapes(self.settings.chunk, self.settings.page_size)
+        ]
+        words: Any = array((S,), jnp.int32)
+        reals: Any = array((S,), jnp.float32)
+        state = steps.State(
+            token=words, position=words, drawn=words, left=words, on=array((S,), jnp.bool_),
+            request=array((S,), jnp.uint32), sample=array((S,), jnp.uint32),
+            knobs=Knobs(reals, words, reals, reals),
+            stop_ids=array((S, STOP_IDS), jnp.int32), table=array((S, M), jnp.int32),
+        )  # fmt: skip
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        key = array(key.shape, key.dtype, EVERYWHERE)
+        leave = array((), jnp.int32, EVERYWHERE)
+        return [
+            *(Program(f"prefill of {args[2].shape[1]} tokens", self.prefill, args, self.mesh) for args in prefills),
+            Program("copy", self.copy, (cache, pages_RxS, pages_RxS), self.mesh),
+            Program("decode", self.decode, (params, cache, state, key, leave), self.mesh),
+        ]
