@@ -17,10 +17,10 @@ class Compilations:
         self._count, self._seconds = 0, 0.0
         jax.monitoring.register_event_duration_secs_listener(self._heard)
 
-    def _heard(self, event: str, seconds: float, **_: Any) -> None:
+    def _heard(self, event: str, duration_secs: float, **_: Any) -> None:
         if event == COMPILED:
             self._count += 1
-            self._seconds += seconds
+            self._seconds += duration_secs
 
     def taken(self) -> dict[str, float]:
         """Since the last call."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ class Watch:
     def __init__(self, settings: Config, workdir: Path, streams: Streams, *, poll_s: float = 0.5):
         """`settings` is the config's `watchdog`: on_expiry, process_s and a deadline for each of STAGES."""
         self._deadlines = {name: settings[f"{name}_s"] for name in STAGES}
-        self._seconds: Counter[str] = Counter()
+        self._seconds: dict[str, float] = defaultdict(float)
         self.dog = Watchdog(workdir, on_expiry=settings.on_expiry, poll_s=poll_s)
         self.dog.waiting_for("callback", lambda: [streams.doing] if streams.doing else [])
         self.dog.waiting_for("sampling", lambda: requests(streams, streams.engine))
