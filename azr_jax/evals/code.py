@@ -30,7 +30,8 @@ _TYPES = {
     "Counter": "collections", "OrderedDict": "collections", "defaultdict": "collections", "deque": "collections",
     "Fraction": "fractions", "Decimal": "decimal",
 }  # fmt: skip
-CANONICAL_FACTOR = 3.0  # the canonical solution may take so much longer than a sample
+REST_FACTOR = 2.0  # all calls of one child share its time: they may take so much longer together
+CANONICAL_FACTOR = 6.0  # the canonical solution may take so much longer than a sample
 CHECK = "_check_of_this_task"  # a name no solution has
 PREAMBLE = (  # what answers to contest problems may take for granted
     "import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, sys\n"
@@ -59,7 +60,7 @@ class Runner:
         first = self.call(program, f, inputs[:1])
         if first and first[0].reason != "ok" and first[0].error is None:
             return first * len(inputs)
-        return first + self.call(program, f, inputs[1:]) if len(inputs) > 1 else first
+        return first + self.call(program, f, inputs[1:], REST_FACTOR) if len(inputs) > 1 else first
 
 
 def _batches(inputs: Sequence[str]) -> list[list[str]]:

@@ -7,8 +7,10 @@ source files are checked at every load, so a file that has changed is noticed al
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
+import io
 import json
 import os
 import urllib.request
@@ -40,7 +42,6 @@ class AzrBenchmarks(tfds.core.GeneratorBasedBuilder):
     """One configuration per benchmark, one split, rows in the order of the source."""
 
     VERSION = tfds.core.Version("1.0.0")
-    builder_config: _Config
 
     def _info(self) -> tfds.core.DatasetInfo:
         text = tfds.features.Text
@@ -54,9 +55,9 @@ class AzrBenchmarks(tfds.core.GeneratorBasedBuilder):
         return {"test": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, str]]]:
-        dataset = self.builder_config.dataset
-        assert dataset is not None
-        for number, line in enumerate(self.builder_config.lines()):
+        config: Any = self.builder_config
+        dataset: Dataset = config.dataset
+        for number, line in enumerate(config.lines()):
             row = json.loads(line)
             yield number, {"id": str(row[dataset.key]) if dataset.key else str(number), "row": line.decode()}
 
@@ -83,8 +84,9 @@ def load(name: str, data_dir: str | Path | None = None, cache: Path = CACHE) -> 
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # its notes on where things are kept
     try:
-        builder = AzrBenchmarks(config=config, data_dir=cache / digest, file_format="array_record")
-        builder.download_and_prepare()
+        builder: Any = AzrBenchmarks(config=config, data_dir=cache / digest, file_format="array_record")
+        with contextlib.redirect_stdout(io.StringIO()):  # where it keeps what, in three lines
+            builder.download_and_prepare()
         examples = builder.as_data_source(split="test")
         rows = tuple(Row(one["id"].decode(), json.loads(one["row"])) for one in examples)
     finally:

@@ -25,8 +25,8 @@ def main() -> None:
     from math_verify import parse, verify
 
     def equal(gold: str, answer: str) -> bool:
-        both = [parse(rf"\boxed{{{text}}}", parsing_timeout=0) for text in (gold, answer)]
-        return bool(both[0]) and bool(verify(*both, timeout_seconds=0))
+        right, given = (parse(rf"\boxed{{{text}}}", parsing_timeout=0) for text in (gold, answer))
+        return bool(right) and bool(verify(right, given, timeout_seconds=0))
 
     for warm in (("\\frac{1}{2}", "0.5"), ("(1,2]", "(1,2]"), ("x^2+1", "1+x^2"), ("\\sqrt{2}", "2"), ("3 \\%", "3")):
         equal(*warm)  # so that no comparison pays for what is loaded at first use

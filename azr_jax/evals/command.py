@@ -1,0 +1,155 @@
+"""What `python -m azr_jax.evaluate` does once its flags are read: one model after the other, then the tables."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from azr_jax.evals import table
+from azr_jax.evals.code import BrokenTest, Runner
+from azr_jax.evals.datasets import DataProblem
+from azr_jax.evals.harness import SAME_SUITE, Harness, NoTemplate, SampleSettings, Tokenizing, fit
+from azr_jax.evals.mathematics import MathJudge
+from azr_jax.evals.models import Found, NoModel, find
+from azr_jax.evals.records import OtherSettings, Results
+from azr_jax.evals.suites import SUITES, Item, Judges, Suite, UnknownSuite, named
+from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.monitor.console import Console
+
+
+class CannotEvaluate(ValueError):
+    """Something in the request is wrong; the message says what would be right."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    suites: tuple[str, ...]
+    style: str
+    n: int
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    seed: int
+    dtype: str
+    slots: int
+    limit: int
+    shard: tuple[int, int]
+    data_dir: str | None
+    out: Path
+    timeout_s: float
+    memory_mb: int
+    allow_weak: bool
+
+    def sampling(self) -> SampleSettings:
+        names = SampleSettings.__dataclass_fields__
+        return SampleSettings(**{name: getattr(self, name) for name in names})
+
+    def folder(self, model: Found) -> Path:
+        how = f"{self.style}-n{self.n}-t{self.temperature:g}-{self.max_new_tokens}"
+        return self.out / model.slug / how
+
+
+def evaluate(model: str, compare: str | None, asked: Asked) -> dict[str, Any]:
+    """Prints tables; returns the same figures. Raises CannotEvaluate before anything is sampled."""
+    console = Console()
+    try:
+        suites = named(asked.suites)
+        models = [find(name) for name in (model, compare) if name]
+        executor = Executor(
+            ExecutorSettings(timeout_s=asked.timeout_s, memory_mb=asked.memory_mb, allow_weak=asked.allow_weak)
+        )
+    except (UnknownSuite, NoModel, RuntimeError) as error:
+        raise CannotEvaluate(str(error)) from error
+    mathematics = MathJudge(2)
+    try:
+        judges = Judges(Runner(executor, asked.timeout_s), mathematics)
+        rows = {suite.name: suite.items(asked.data_dir, asked.style, judges) for suite in suites}
+        found = [_one(each, suites, rows, asked, console) for each in models]
+    except (DataProblem, OtherSettings, NoTemplate, BrokenTest, NoModel) as error:
+        raise CannotEvaluate(str(error)) from error
+    finally:
+        mathematics.close()
+        executor.close()
+    numbers = {each.name: _tell(each, results, console) for each, results in zip(models, found, strict=True)}
+    if compare:
+        _tell_difference(models, found, console, numbers)
+    return numbers
+
+
+def _one(
+    model: Found, suites: Sequence[Suite], rows: dict[str, tuple[list[Item], str]], asked: Asked, console: Console
+) -> list[table.SuiteResult]:
+    """Samples and judges what is not there yet, and reads all results back."""
+    results = Results(asked.folder(model), asked.shard)
+    settings = asdict(asked.sampling()) | {"model": str(model.name), "timeout_s": asked.timeout_s}
+    del settings["slots"]  # which changes nothing that is sampled
+    results.open(settings)
+    tokenizing = Tokenizing(AutoTokenizer.from_pretrained(model.folder), model)
+    mine: list[tuple[int, Item]] = []
+    for suite in suites:
+        items, digest = rows[suite.name]
+        results.open_suite(suite.name, digest)
+        first = list(SUITES).index(suite.name) * SAME_SUITE
+        numbered = list(enumerate(items, first))[: asked.limit or None]
+        mine += [pair for pair in numbered if pair[0] % asked.shard[1] == asked.shard[0]]
+    requests, told = fit(mine, tokenizing, model.spec.max_positions, asked.max_new_tokens)
+    for line in told:
+        console.message(line)
+    digests = {name: digest for name, (_, digest) in rows.items()}
+    harness = Harness(asked.sampling(), results, tokenizing, digests)
+    todo = harness.to_do(requests)
+    console.message(
+        f"{model.name}: {len(requests)} rows, {len(requests) - len(todo)} of them done already; results in "
+        f"{results.folder}"
+    )
+    with console.stages(f"evaluating {model.slug}") as show:
+        harness.run(model, todo, 2 * (os.cpu_count() or 1), show)
+    if harness.engine_numbers:
+        e = harness.engine_numbers
+        console.message(
+            f"engine: {e['tokens']:.0f} tokens, {e['tokens_per_s']:.1f} a second, slots busy while rows waited "
+            f"{e['occupancy_queued']:.1%}, over all {e['occupancy']:.1%}"
+        )
+    return [table.result(suite.name, results.lines(suite.name), asked.n) for suite in suites]
+
+
+def _tell(model: Found, results: Sequence[table.SuiteResult], console: Console) -> dict[str, Any]:
+    console.table(model.name, *table.rows_of_table(results))
+    numbers: dict[str, Any] = {}
+    for each in results:
+        if each.rows:
+            one = each.pass_at(1)
+            numbers[each.suite] = {"rows": each.rows, "pass@1": one.value, "error": _finite(one.error)}
+        subjects = each.by_category()
+        if subjects:
+            rows = [[name, str(one.problems), table.percent(one)] for name, one in subjects.items()]
+            console.table(f"{each.suite} by subject", ["subject", "rows", "accuracy"], rows)
+    means = table.averages({name: figures["pass@1"] for name, figures in numbers.items()})
+    if means:
+        console.table("averages, as in the paper", list(means), [[f"{100 * value:.1f}" for value in means.values()]])
+    return numbers | ({"averages": means} if means else {})
+
+
+def _tell_difference(
+    models: Sequence[Found], found: Sequence[Sequence[table.SuiteResult]], console: Console, numbers: dict[str, Any]
+) -> None:
+    """The first model against the one it is compared with, row by row."""
+    pairs = list(zip(found[1], found[0], strict=True))
+    head, rows = table.comparison_table(pairs)
+    head[2:4] = [models[1].name, models[0].name]
+    console.table("difference, paired by row", head, rows)
+    numbers["differences"] = {
+        base.suite: {"difference": each.difference, "error": _finite(each.error), "p": each.p, "rows": each.problems}
+        for base, other in pairs
+        if (each := table.compared(base, other)) is not None
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
