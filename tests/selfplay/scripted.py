@@ -13,6 +13,7 @@ from pathlib import Path
 from azr_jax import config as configs
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor
+from azr_jax.executor.values import encode
 from azr_jax.rollout.engine import Request, Rollout
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.asking import Asker, SamplingSettings
@@ -33,7 +34,7 @@ from azr_jax.selfplay.settings import (
 )
 from azr_jax.selfplay.streams import Streams
 from azr_jax.tasks.buffers import Buffers, Entry
-from azr_jax.tasks.types import Kind, Proposal, Role
+from azr_jax.tasks.types import Kind, Proposal, Role, Triplet
 
 END = 0
 
@@ -86,7 +87,7 @@ class Cast(ScriptedEngine):
         stage, kind, index = request.id >> 28, list(Kind)[request.id >> 24 & 15], request.id & 0xFFFFFF
         if stage == IterationStage.PROPOSE:
             return self.proposals[kind][index % len(self.proposals[kind])]
-        asked = prompt[prompt.rindex("###") :]  # what stands before is the worked example
+        asked = prompt[prompt.rfind("###") :]  # what stands before is the worked example
         for piece, attempts in self.answers.items():
             if piece in asked:
                 return attempts[min(sample, len(attempts) - 1)]
@@ -119,6 +120,12 @@ class Stage:
         task = self.executor.submit(job).result().task
         assert task is not None
         entry = self.buffers[kind].append(task, iteration=0, seed=seed)
+        assert isinstance(entry, Entry)
+        return entry
+
+    def know(self, kind: Kind, program: str, given: str, output: int) -> Entry:
+        """The same for a task nobody has to run: where a test needs many."""
+        entry = self.buffers[kind].append(Triplet(program, given, str(output), encode(output)), iteration=0)
         assert isinstance(entry, Entry)
         return entry
 

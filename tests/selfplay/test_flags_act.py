@@ -1,0 +1,495 @@
+"""Every field of tasks, seeding, buffer and rewards does what configs/base.py says of it: played with and without.
+
+A field without a test here is found by the last one.
+"""
+
+import itertools
+import json
+
+import pytest
+
+from azr_jax.config import RULES
+from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.selfplay.seeding import SeedingFailed
+from azr_jax.tasks.buffers import Unkept
+from azr_jax.tasks.programs import rename_part
+from azr_jax.tasks.types import FormatError, Kind, Role
+from tests.selfplay.scripted import Cast, Stage
+
+D, A, I = Kind.DEDUCTION, Kind.ABDUCTION, Kind.INDUCTION  # noqa: E741
+END = "\n```"
+SEED = "def f(x):\n    return [x]"
+ADD = "a, b):\n    return a + b\n```\n```input\n1, 2\n```"
+ANSWERS = {"a + b": ["3" + END, "4" + END], "[x]": ["['one']" + END]}
+TESTED: set[str] = set()
+
+
+def acts(*fields: str):
+    """Marks a test as the one of these fields."""
+
+    def register(test):
+        TESTED.update(fields)
+        return test
+
+    return register
+
+
+@pytest.fixture(scope="module")
+def executor():
+    with Executor(ExecutorSettings(workers=1, timeout_s=5.0)) as running:
+        yield running
+
+
+def deduction(executor, proposals=(ADD,), answers=ANSWERS, folder=None, **flags) -> Stage:
+    """One proposal, two attempts, one seed, unless flags say otherwise."""
+    few = {"tasks__kinds": D, "batch_size": "1", "tasks__estimate_attempts": "2", "seeding__factor": "1"}
+    made = Stage(executor, Cast({D: proposals}, answers), folder, **(few | flags))
+    made.put(D, SEED, "'one'")
+    return made
+
+
+def programs(*bodies: str) -> list[str]:
+    return [f"x):\n    return {body}\n```\n```input\n2\n```" for body in bodies]
+
+
+# --- tasks
+
+
+@acts("tasks.kinds", "batch_size")
+def test_only_the_kinds_asked_for_are_played(executor):
+    for kinds in ((D,), (D, A)):
+        made = Stage(executor, Cast({D: [ADD], A: [ADD]}, ANSWERS), tasks__kinds=",".join(kinds), batch_size="2")
+        for kind in kinds:
+            made.put(kind, SEED, "'one'")
+        played = made.play()
+        assert set(played.proposed) == set(played.solved) == set(made.buffers) == set(kinds)
+        assert [len(played.proposed[kind]) for kind in kinds] == [len(played.solved[kind]) for kind in kinds]
+        assert len(played.proposed[D]) == 2
+
+
+@acts("tasks.references")
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_the_proposer_is_shown_k_references(executor, k):
+    made = deduction(executor, tasks__references=str(k))
+    seeds = {SEED, "def f(x):\n    return (x, x)", "def f(x):\n    return {x: x}"}
+    for program in sorted(seeds - {SEED}):
+        made.put(D, program, "'one'")
+    (proposed,) = made.play().proposed[D]
+    prompt = made.engine.seen[0]
+    assert sum(program in prompt for program in seeds) == k == len(proposed.references)
+    assert (proposed.traits.ast_distance == 1.0) == (k == 0), "without references there is nothing to be near to"
+
+
+@acts("tasks.estimate_attempts")
+@pytest.mark.parametrize("n", [2, 5])
+def test_n_attempts_measure_how_hard_a_task_is(executor, n):
+    (proposed,) = deduction(executor, tasks__estimate_attempts=str(n)).play().proposed[D]
+    assert len(proposed.attempts) == n and proposed.solve_rate == 1 / n
+
+
+@acts("tasks.train_proposer", "tasks.train_on_estimates")
+@pytest.mark.parametrize(
+    ("proposer", "estimates", "trained", "attempts"),
+    [
+        ("true", "false", [1, 1], 2),
+        ("false", "false", [0, 1], 0),
+        ("true", "true", [1, 3], 2),
+        ("false", "true", [0, 3], 2),
+    ],
+)
+def test_who_is_trained_on_what(executor, proposer, estimates, trained, attempts):
+    made = deduction(executor, tasks__train_proposer=proposer, tasks__train_on_estimates=estimates)
+    (proposed,) = made.play().proposed[D]
+    assert [sum(role == one for role, _ in made.chosen) for one in (Role.PROPOSE, Role.SOLVE)] == trained
+    assert len(proposed.attempts) == attempts, "nobody is asked how hard a task is where nobody learns from it"
+    assert ("propose/deduction/advantage/zero" in made.numbers) == (proposer == "true")
+
+
+def test_the_solver_learns_from_estimates_beside_the_solve_batch(executor):
+    # Attempts at ADD are right and wrong (1, -1/2), the solve batch is ADD once more, right: mean 1/2, variance 1/2.
+    made = deduction(executor, tasks__train_on_estimates="true")
+    made.play()
+    advantages = [item.advantage for role, item in made.chosen if role == Role.SOLVE]
+    assert advantages == pytest.approx([0.5 / 0.5**0.5, -1.0 / 0.5**0.5, 0.5 / 0.5**0.5])
+
+
+def test_grpo_compares_attempts_at_the_same_task_where_there_are_several(executor):
+    # Two attempts at ADD (1, -1/2) and its solution (1) are one task: the same numbers as above. The seed, solved once,
+    # has nobody to be compared with at its task, and alone in its group it teaches nothing.
+    made = deduction(executor, tasks__train_on_estimates="true", batch_size="2", learner__advantage="grpo")
+    made.play()
+    by_task: dict[int, list[float]] = {}
+    for role, item in made.chosen:
+        if role == Role.SOLVE:
+            by_task.setdefault(item.task_id, []).append(round(item.advantage, 4))
+    seed, add = (entry.id for entry in made.buffers[D])
+    assert by_task[seed] == [0.0] and sorted(by_task[add]) == [-1.4142, 0.7071, 0.7071]
+
+
+@acts("tasks.prompt_style")
+def test_the_style_of_prompts(executor):
+    ends = {}
+    for style in ("completion", "think"):
+        made = deduction(executor, tasks__prompt_style=style)
+        made.play()
+        ends[style] = made.engine.seen[0][-20:]
+    assert ends["think"].endswith("<think>") and ends["completion"].endswith("```python\ndef f(")
+
+
+@acts("tasks.induction_inputs", "tasks.induction_shown")
+def test_induction_asks_for_inputs_and_shows_some(executor):
+    written = "m\n```" + "".join(f"\n```input\n{given}\n```" for given in range(9))
+    made = Stage(
+        executor, Cast({D: [ADD], I: [written]}, ANSWERS), tasks__kinds=f"{D},{I}", batch_size="1",
+        tasks__induction_inputs="9", tasks__induction_shown="3",
+    )  # fmt: skip
+    made.put(D, SEED, "'one'")
+    (proposed,) = made.play().proposed[I]
+    assert any("Function, message and 9 inputs" in prompt for prompt in made.engine.seen)
+    assert len(proposed.task.inputs) == 9 and proposed.task.shown == 3
+    asked = next(prompt for prompt in made.engine.seen if "message\nm\n" in prompt)
+    assert "[2]" in asked and "[3]" not in asked, "the fourth pair judges"
+
+
+@acts("tasks.induction_reward")
+@pytest.mark.parametrize(("how", "worth"), [("binary", -0.5), ("fraction", 0.5)])
+def test_a_program_that_is_right_on_half_of_what_is_hidden(executor, how, worth):
+    answers = {"seed": ["x):\n    return abs(x)" + END]}
+    made = Stage(
+        executor,
+        Cast({D: [ADD], I: [""]}, answers),
+        tasks__kinds=f"{D},{I}",
+        batch_size="1",
+        tasks__induction_reward=how,
+    )
+    made.put(D, SEED, "'one'")
+    made.put(I, "def f(x):\n    return x", "1", "2", "3", "-4", message="seed")
+    (solved,) = made.play().solved[I]
+    assert solved.reward == worth
+
+
+COMMENTED = 'x):\n    """Adds."""\n    return x + N  # to N\nN = 3\n```\n```input\n1\n```'
+
+
+@acts("tasks.strip_comments", "tasks.strip_globals")
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [
+        ({}, 'def f(x):\n    """Adds."""\n    return x + N  # to N\nN = 3'),
+        ({"tasks__strip_comments": "true"}, "def f(x):\n    return x + N\nN = 3"),
+        ({"tasks__strip_globals": "true"}, "raised"),  # N is gone
+    ],
+)
+def test_what_a_new_task_loses(executor, flags, kept):
+    (proposed,) = deduction(executor, [COMMENTED], **flags).play().proposed[D]
+    assert kept == (proposed.task.program if proposed.task else proposed.refusal)
+
+
+@acts("tasks.composite_probability", "tasks.composite_most")
+def test_a_composite_calls_functions_of_the_buffer_and_is_judged_with_them(executor):
+    calls = programs("g1(x)[0] * 2")
+    made = deduction(executor, calls, tasks__composite_probability="1", tasks__composite_most="1")
+    (proposed,) = made.play().proposed[D]
+    given = rename_part(SEED, 1)
+    assert given in made.engine.seen[0] and proposed.functions == (given,)
+    assert proposed.task.program == f"{given}\n\ndef f(x):\n    return g1(x)[0] * 2" and proposed.task.output == "4"
+    seed = next(iter(made.buffers[D])).id
+    assert proposed.references == (seed, seed), "shown as a reference, and to be called"
+    assert proposed.traits.lines == 2, "what it calls is not its own"
+    # Off: nobody is given anything, and g1 is not defined.
+    (alone,) = deduction(executor, calls).play().proposed[D]
+    assert alone.functions == () and alone.refusal == "raised"
+
+
+def test_a_composite_that_does_not_call_what_it_was_given_is_refused(executor):
+    made = deduction(executor, programs("x"), tasks__composite_probability="1", tasks__composite_most="1")
+    (proposed,) = made.play().proposed[D]
+    assert proposed.refusal == "does not call the functions given" and proposed.reward == -0.5
+
+
+def test_how_often_and_how_many_functions(executor):
+    made = deduction(executor, batch_size="64", tasks__composite_probability="0.5", tasks__composite_most="3")
+    for number in range(6):
+        made.put(D, f"def f(x):\n    return x + {number}", "1")
+    counts = [len(proposed.functions) for proposed in made.play().proposed[D]]
+    assert 20 <= counts.count(0) <= 44  # 32 of 64 on average, deviation 4
+    assert all(counts.count(many) >= 3 for many in (1, 2, 3)) and max(counts) == 3  # about 11 of each
+
+
+@acts("tasks.novelty_gate")
+def test_the_gate_refuses_what_is_near_to_anything_ever_kept(executor):
+    kept = "def f(x):\n    total = 0\n    for y in x:\n        if y > 2:\n            total += y\n    return total"
+    near = kept.removeprefix("def f(").replace("2", "3") + "\n```\n```input\n[4]\n```"
+    for gate, refusal, reward in (("0", "", 0.0), ("0.5", "not novel", -0.5)):
+        made = deduction(executor, [near], {"total": ["4" + END]}, tasks__novelty_gate=gate, buffer__capacity="2")
+        made.put(D, kept, "[4]")
+        (proposed,) = made.play().proposed[D]
+        assert 0.0 < proposed.traits.nearest < 0.5
+        assert (proposed.refusal, proposed.reward, len(proposed.attempts)) == (refusal, reward, 0 if refusal else 2)
+        assert made.numbers.get("propose/deduction/refused/not novel", 0.0) == float(bool(refusal))
+
+
+def test_the_gate_remembers_what_was_evicted(executor):
+    made = deduction(
+        executor, programs("x ** 5 - 1"), {"": ["31" + END]}, tasks__novelty_gate="0.3", buffer__capacity="2"
+    )
+    made.put(D, "def f(x):\n    return x ** 5 - 1", "9", seed=False)
+    made.put(D, "def f(x):\n    return {x: str(x)}", "9", seed=False)  # evicts it
+    assert "x ** 5" not in "".join(entry.task.program for entry in made.buffers[D])
+    (proposed,) = made.play().proposed[D]
+    assert proposed.refusal == "not novel"
+
+
+# --- seeding
+
+
+def seeds(count: int = 40) -> list[str]:
+    return programs(*(f"x * {number}" for number in range(2, 2 + count)))
+
+
+@acts("seeding.factor")
+@pytest.mark.parametrize("factor", [1, 3])
+def test_the_model_fills_its_buffers_to_s_times_b(executor, tmp_path, factor):
+    flags = {"tasks__kinds": f"{D},{A}", "batch_size": "2", "seeding__factor": str(factor), "rollout__slots": "4"}
+    made = Stage(executor, Cast({D: seeds(), A: seeds()}, {}), tmp_path, **flags)
+    assert made.seeding().fill()
+    assert [len(made.buffers[kind]) for kind in (D, A)] == [2 * factor, 2 * factor]
+    assert all(entry.seed and entry.iteration == 0 for entry in made.buffers[D])
+
+
+@acts("seeding.max_rounds")
+def test_a_model_that_writes_nothing_valid_is_stopped_and_told_why(executor, tmp_path):
+    made = Stage(
+        executor, Cast({D: ["no blocks", *programs("1 / 0")]}, {}), tmp_path, tasks__kinds=D, seeding__max_rounds="2"
+    )
+    with pytest.raises(SeedingFailed) as stopped:
+        made.seeding().fill()
+    text = str(stopped.value)
+    # Two rounds of four slots, half of each sort; the identity triplet is the one task there is.
+    assert "seeding of deduction gave up after 2 rounds with 1 of 4 tasks" in text
+    assert "    4  no input block" in text or "    4  no python block" in text
+    assert "    4  raised" in text
+    assert text.count("--- a proposal of the model ---") == 3 and "1 / 0" in text and "tasks.prompt_style" in text
+
+
+def test_a_model_that_only_repeats_itself_is_told_so(executor, tmp_path):
+    made = Stage(executor, Cast({D: programs("x * 2")}, {}), tmp_path, tasks__kinds=D, seeding__max_rounds="2")
+    with pytest.raises(SeedingFailed, match=r"with 2 of 4 tasks(.|\n)*  7  already kept"):
+        made.seeding().fill()
+
+
+@acts("seeding.strip")
+@pytest.mark.parametrize(
+    ("strip", "kept"), [("true", "def f(x):\n    return x + 2"), ("false", "def f(x):\n    return x + 2  # two\nN = 3")]
+)
+def test_what_seed_programs_lose(executor, tmp_path, strip, kept):
+    written = "x):\n    return x + 2  # two\nN = 3\n```\n```input\n1\n```"
+    made = Stage(
+        executor, Cast({D: [written, *seeds()]}, {}), tmp_path, tasks__kinds=D, batch_size="2", seeding__strip=strip
+    )
+    assert made.seeding().fill()
+    assert [entry.task.program for entry in made.buffers[D]] == ["def f(x):\n    return x", kept]
+    # After seeding programs stay as they are written.
+    (*_, played) = made.play().proposed[D][:1]
+    assert played.task.program.endswith("# two\nN = 3")
+
+
+@acts("seeding.import_from")
+def test_an_imported_file_is_validated_row_by_row_and_refusals_are_listed(executor, tmp_path):
+    rows = [
+        {"snippet": "def f(x):\n    # kept as it is\n    return x * 2", "input": "4", "output": "a lie"},
+        {"snippet": "def f(x):\n    return y", "input": "1", "output": "1"},
+        {"snippet": "def f(x):\n    return x", "inputs": ["1", "2", "3", "4"], "outputs": [], "message": "m"},
+        {"snippet": "def f(x):\n    return 'long' * 1100", "input": "1", "output": "1"},
+    ]
+    (tmp_path / "seeds.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    made = Stage(
+        executor, Cast({D: seeds()}, {}), tmp_path, tasks__kinds=D, batch_size="3",
+        seeding__import_from=str(tmp_path / "seeds.jsonl"), rollout__max_prompt_tokens="4000",
+    )  # fmt: skip
+    seeding = made.seeding()
+    assert seeding.fill()
+    first, second, third = (entry.task for entry in made.buffers[D])
+    assert third.program == "def f(x):\n    return x * 2", "the model's own; what is in the file is kept as it is"
+    assert first.program == "def f(x):\n    return x" and second.program == rows[0]["snippet"]
+    assert second.output == "8", "the executor's word, not the file's"
+    assert dict(seeding.refused_reasons()) == {"raised": 1, "of a kind that is not played": 1, "output too long": 1}
+
+
+def test_a_file_of_which_nothing_can_be_played_is_refused(executor, tmp_path):
+    (tmp_path / "seeds.jsonl").write_text(json.dumps({"snippet": "def f(x):\n    return y", "input": "1"}))
+    made = Stage(
+        executor, Cast({D: seeds()}, {}), tmp_path, tasks__kinds=D, seeding__import_from=str(tmp_path / "seeds.jsonl")
+    )
+    with pytest.raises(SeedingFailed, match=r"none of its 1 rows is a task(.|\n)*  1  raised"):
+        made.seeding().fill()
+
+
+def test_a_prompt_that_cannot_fit_stops_seeding_with_the_field(executor, tmp_path):
+    made = Stage(executor, Cast({D: seeds()}, {}), tmp_path, tasks__kinds=D, rollout__max_prompt_tokens="20")
+    with pytest.raises(SeedingFailed, match=r"rollout\.max_prompt_tokens=20: the prompt has \d+ tokens"):
+        made.seeding().fill()
+
+
+def test_seeding_goes_on_where_it_was_stopped(executor, tmp_path):
+    def contents(made: Stage) -> list:
+        return [(entry.id, entry.task) for kind in (D, A) for entry in made.buffers[kind]]
+
+    flags = {"tasks__kinds": f"{D},{A}", "batch_size": "5", "seeding__factor": "2", "rollout__slots": "2"}
+    made = Stage(executor, Cast({D: seeds(), A: seeds(60)}, {}), tmp_path / "whole", **flags)
+    (tmp_path / "whole").mkdir()
+    assert made.seeding().fill()
+    (tmp_path / "halves").mkdir()
+    for stop_after in (2, 99):
+        half = Stage(executor, Cast({D: seeds(), A: seeds(60)}, {}), tmp_path / "halves", **flags)
+        seeding, looks = half.seeding(), itertools.count(1)
+        seeding.stop_asked = lambda looks=looks, last=stop_after: next(looks) > last
+        assert seeding.fill() == (stop_after == 99)
+    assert contents(half) == contents(made)
+
+
+# --- buffer
+
+
+@acts("buffer.capacity", "buffer.evict")
+@pytest.mark.parametrize(
+    ("flags", "kept", "full"),
+    [
+        ({"buffer__capacity": "9"}, [SEED, "x + 1", "x + 2", "a + b"], 0.0),
+        ({"buffer__capacity": "3"}, [SEED, "x + 2", "a + b"], 0.0),
+        ({"buffer__capacity": "3", "preset": "reference"}, [SEED, "x + 1", "x + 2"], 1.0),
+        ({"buffer__capacity": "3", "buffer__evict": "keep_oldest"}, [SEED, "x + 1", "x + 2"], 1.0),
+    ],
+)
+def test_who_goes_when_a_buffer_is_full(executor, flags, kept, full):
+    made = deduction(executor, **flags)
+    for number in (1, 2):
+        made.put(D, f"def f(x):\n    return x + {number}", "1", seed=False)
+    (proposed,) = made.play().proposed[D]
+    there = sorted(entry.task.program for entry in made.buffers[D])
+    assert len(there) == len(kept) and all(any(body in program for program in there) for body in kept)
+    # A full buffer that keeps its oldest refuses what is new: that is no duplicate.
+    assert (made.numbers["propose/deduction/full_rate"], made.numbers["propose/deduction/duplicate_rate"]) == (
+        full,
+        0.0,
+    )
+    assert (proposed.kept == Unkept.FULL) == bool(full) and proposed.reward == 0.5
+
+
+@acts("buffer.reference_sampling")
+def test_which_references_are_shown(executor):
+    def shown(how: str) -> list[int]:
+        made = deduction(executor, buffer__reference_sampling=how, batch_size="40", buffer__capacity="1000")
+        entries = [made.know(D, f"def f(x):\n    return x + {n}", "1", 1 + n) for n in range(300)]
+        for place, entry in enumerate(entries):
+            made.buffers[D].set_solve_rate(entry.id, 0.5 if place < 30 else 1.0)
+        first = entries[0].id
+        return [(p.references[0] - first) // len(Kind) for p in made.play().proposed[D]]
+
+    uniform, recent, learnability = shown("uniform"), shown("recent"), shown("learnability")
+    assert min(recent) >= 300 - 256 and min(uniform) < 300 - 256  # the chance of no such draw in 40 is 0.2 %
+    # 30 entries of weight 1 and 270 of weight 0.05: about 27 of 40; uniformly 4 of 40.
+    assert sum(place < 30 for place in learnability) > 17 > sum(place < 30 for place in uniform)
+
+
+@acts("buffer.solve_sampling")
+@pytest.mark.parametrize(("how", "least", "most"), [("max_new", 4, 4), ("half_new", 2, 4), ("uniform", 0, 2)])
+def test_which_tasks_are_solved(executor, how, least, most):
+    new = programs("x + 1", "x + 2", "x + 3", "x + 4")
+    made = deduction(executor, new, {}, batch_size="4", buffer__solve_sampling=how)
+    for number in range(200):
+        made.know(D, f"def f(x):\n    return x * {number}", "1", number)
+    solved = made.play().solved[D]
+    assert len(solved) == 4 and least <= sum("x + " in s.task.program for s in solved) <= most
+
+
+# --- rewards
+
+
+@acts("preset", "rewards.zero_learnability")
+@pytest.mark.parametrize(
+    ("flags", "worth"),
+    [({}, 0.0), ({"preset": "reference"}, -0.5), ({"rewards__zero_learnability": "0.25"}, 0.25)],
+)
+def test_a_task_that_everybody_solves(executor, flags, worth):
+    (proposed,) = deduction(executor, answers={"a + b": ["3" + END]}, **flags).play().proposed[D]
+    assert proposed.solve_rate == 1.0 and proposed.reward == worth
+
+
+@acts("rewards.learnability", "rewards.peak_power")
+@pytest.mark.parametrize(
+    ("flags", "worth"),
+    [
+        ({}, 0.75),
+        ({"rewards__learnability": "peak"}, 0.75),  # 4 x 1/4 x 3/4
+        ({"rewards__learnability": "peak", "rewards__peak_power": "2"}, 0.5625),
+    ],
+)
+def test_learnability_at_a_solve_rate_of_a_quarter(executor, flags, worth):
+    answers = {"a + b": ["3" + END, "4" + END]}
+    (proposed,) = deduction(executor, answers=answers, tasks__estimate_attempts="4", **flags).play().proposed[D]
+    assert proposed.solve_rate == 0.25 and proposed.reward == worth
+
+
+def test_paper_and_peak_differ_off_the_middle(executor):
+    answers = {"a + b": ["4" + END, "3" + END]}
+    for name, worth in (("paper", 0.25), ("peak", 0.75)):
+        made = deduction(executor, answers=answers, tasks__estimate_attempts="4", rewards__learnability=name)
+        (proposed,) = made.play().proposed[D]
+        assert proposed.solve_rate == 0.75 and proposed.reward == worth
+
+
+@acts("rewards.wrong", "rewards.format_error")
+def test_prices_of_failure(executor):
+    flags = {"rewards__wrong": "-0.2", "rewards__format_error": "-3", "batch_size": "2"}
+    made = deduction(executor, ["x):\n    return x\n```", *programs("1 / 0")], {"": ["7" + END]}, **flags)
+    played = made.play()
+    assert isinstance(played.proposed[D][0].proposal, FormatError)
+    assert [p.reward for p in played.proposed[D]] == [-3.0, -0.2]
+    assert {s.reward for s in played.solved[D]} == {-0.2}
+
+
+TERMS = ("complexity", "halstead", "ast_distance", "answer_diversity")
+
+
+@acts(*(f"rewards.intrinsic.{term}" for term in TERMS), "rewards.combine")
+@pytest.mark.parametrize("term", TERMS)
+def test_each_intrinsic_term_adds_its_weight_times_what_was_measured(executor, term):
+    branch = "x):\n    return 1 if x else 2\n```\n```input\n5\n```"
+    answers = {"if x": ["1" + END, "2" + END]}
+    (plain,) = deduction(executor, [branch], answers).play().proposed[D]
+    made = deduction(executor, [branch], answers, **{f"rewards__intrinsic__{term}": "0.5"})
+    (paid,) = made.play().proposed[D]
+    measured = plain.traits.terms(D)[term]
+    assert plain.reward == 0.5 and 0.0 < measured <= 1.0
+    assert paid.reward == pytest.approx(0.5 + 0.5 * measured)
+    assert made.numbers["propose/deduction/reward/intrinsic"] == pytest.approx(0.5 * measured)
+    assert made.numbers["propose/deduction/reward/learnability"] == 0.5
+    if term == "complexity":
+        assert measured == 1 / (1 + 3)
+        times = {f"rewards__intrinsic__{term}": "0.5", "rewards__combine": "multiply"}
+        (multiplied,) = deduction(executor, [branch], answers, **times).play().proposed[D]
+        assert multiplied.reward == pytest.approx(0.5 * 0.5 * 0.25)
+
+
+@acts("rewards.control")
+def test_control_experiments_spoil_what_the_update_is_told_and_nothing_else(executor):
+    (honest, flipped) = (
+        deduction(executor, [ADD, "no"], batch_size="2", rewards__control=c) for c in ("none", "flipped")
+    )
+    told = []
+    for made in (honest, flipped):
+        assert [p.reward for p in made.play().proposed[D]] == [0.5, -1.0]
+        told.append([item.advantage for role, item in made.chosen if role == Role.PROPOSE])
+    assert told[0] == [1.0, -1.0] and told[1] == [-1.0, 1.0]
+    # Shuffled: of 64 groups of two about half are dealt the wrong way round.
+    from azr_jax.selfplay import scoring
+    from azr_jax.selfplay.proposing import draw
+
+    dealt = [scoring.spoiled(honest.chosen, "shuffled", draw(0, n, "control"))[:2] for n in range(64)]
+    assert 16 <= dealt.count([-1.0, 0.5]) <= 48 and all(sorted(two) == [-1.0, 0.5] for two in dealt)
+
+
+def test_no_field_of_these_groups_is_without_a_test():
+    groups = ("tasks.", "seeding.", "buffer.", "rewards.")
+    assert {field for field in RULES if field.startswith(groups)} <= TESTED
