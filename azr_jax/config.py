@@ -123,6 +123,9 @@ def boolean() -> Rule:
     return Rule(lambda word: words[word.lower()], lambda value: type(value) is bool, "true or false")
 
 
+MATRICES = ("q", "k", "v", "o", "gate", "up", "down")  # of a layer
+FREEZABLE = ("embed", "unembed", "final_norm", "layers", *(f"layers.{w}" for w in (*MATRICES, "attn_norm", "mlp_norm")))
+
 RULES: dict[str, Rule] = {
     "seed": integer(0, 2**31 - 1),
     "iterations": integer(1),
@@ -178,7 +181,13 @@ RULES: dict[str, Rule] = {
     "executor.workers": integer(0, 1024),
     "executor.allow_weak": boolean(),
     "learner.lr": number(0, 1),
+    "learner.schedule": one_of("constant", "linear", "cosine"),
     "learner.warmup": integer(0),
+    "learner.optimizer": one_of("adamw", "adamw_bf16", "adamw_factored"),
+    "learner.b1": number(0, 0.99999),
+    "learner.b2": number(0, 0.99999),
+    "learner.eps": number(0, 1, above=True),
+    "learner.weight_decay": number(0, 10),
     "learner.grad_clip": number(0, above=True),
     "learner.advantage": one_of("trr", "reinforce_pp", "grpo", "rloo"),
     "learner.weighting": one_of("sequence", "token"),
@@ -186,15 +195,25 @@ RULES: dict[str, Rule] = {
     "learner.entropy": number(-1, 1),
     "learner.clip_low": number(0, 1, above=True),
     "learner.clip_high": number(0, above=True),
+    "learner.clip_dual": number(0),
+    "learner.kl": number(0),
+    "learner.kl_in": one_of("loss", "reward"),
+    "learner.epochs": integer(1),
+    "learner.minibatches": integer(1),
     "learner.importance": one_of("none", "token", "sequence"),
     "learner.importance_cap": number(1),
     "learner.row_tokens": integer(0),
     "learner.microbatch": integer(0),
+    "learner.chunk": integer(0),
+    "learner.freeze": some_of(*FREEZABLE, empty=True),
+    "learner.lora.rank": integer(0),
+    "learner.lora.targets": some_of(*MATRICES),
     "learner.max_bad_steps": integer(1),
     "mesh.fsdp": integer(-1),
     "mesh.tensor": integer(1),
     "checkpoint.every": integer(1),
     "checkpoint.keep": integer(1),
+    "checkpoint.keep_every": integer(0),
     "eval.every": integer(0),
     "eval.suites": some_of("nano", empty=True),
     "eval.rows": integer(0),
@@ -335,6 +354,16 @@ def check_across(config: Config) -> list[str]:
         c.learner.row_tokens == 0 or c.learner.row_tokens >= longest,
         f"learner.row_tokens={c.learner.row_tokens}: should be 0 or at least rollout.max_prompt_tokens + "
         f"rollout.max_new_tokens = {longest}, or the longest rollout does not fit a row",
+    )
+    learner = c.learner
+    need(not 0 < learner.clip_dual <= 1, f"learner.clip_dual={learner.clip_dual}: should be above 1, or 0 for no bound")
+    need(
+        learner.schedule == "constant" or learner.warmup < c.iterations,
+        f"learner.warmup={learner.warmup}: should be less than iterations={c.iterations}, where the schedule ends",
+    )
+    need(
+        not (learner.lora.rank and learner.freeze),
+        f"learner.freeze={','.join(learner.freeze)}: learner.lora.rank={learner.lora.rank} freezes all; give one",
     )
     pages = math.ceil(longest / c.rollout.page_size)
     need(

@@ -86,8 +86,14 @@ def get_config() -> ConfigDict:
     c.executor.allow_weak = False  # True: run even where the machine lacks the least isolation asked for
 
     c.learner = ConfigDict()
-    c.learner.lr = 1e-6  # AdamW, constant
+    c.learner.lr = 1e-6  # the learning rate
+    c.learner.schedule = "constant"  # constant | linear | cosine: the latter two fall to 0 at the last iteration
     c.learner.warmup = 0  # iterations of linear warm-up
+    c.learner.optimizer = "adamw"  # adamw | adamw_bf16 (smaller first moment) | adamw_factored (smaller second too)
+    c.learner.b1 = 0.9  # how much of the first moment stays from step to step
+    c.learner.b2 = 0.999  # and of the second; adamw_factored has a schedule of its own for it
+    c.learner.eps = 1e-8  # added to the root of the second moment
+    c.learner.weight_decay = 0.01  # of matrices; norms and biases do not decay
     c.learner.grad_clip = 1.0  # global norm
     c.learner.advantage = "trr"  # trr (one baseline per role and kind) | reinforce_pp | grpo | rloo
     c.learner.weighting = None  # sequence | token: what the baseline's mean and deviation average over
@@ -95,10 +101,20 @@ def get_config() -> ConfigDict:
     c.learner.entropy = None  # weight of the entropy bonus
     c.learner.clip_low = 0.2  # PPO clip; has no effect while there is one step per iteration
     c.learner.clip_high = None  # PPO clip, upper side
+    c.learner.clip_dual = 0.0  # above 1: bounds the ratio where the advantage is negative; 0: off
+    c.learner.kl = 0.0  # weight of the divergence from model.name as it was; above 0 its weights are held too
+    c.learner.kl_in = "loss"  # loss (a penalty with a gradient) | reward (taken off the advantage of every token)
+    c.learner.epochs = 1  # passes over an iteration's completions
+    c.learner.minibatches = 1  # optimizer steps per pass, each on its share of every role and kind
     c.learner.importance = "none"  # none | token | sequence: truncated sampler/learner importance weights
     c.learner.importance_cap = 2.0  # where they are truncated
     c.learner.row_tokens = 0  # tokens of a packed row; 0: the longest prompt plus the longest completion
     c.learner.microbatch = 0  # packed rows per gradient step of the accumulation, all devices; 0: one per device
+    c.learner.chunk = 0  # completion tokens whose logits are held at a time; 0: as many as make 512 MiB
+    c.learner.freeze = ()  # weights that are not trained: embed, unembed, final_norm, layers, layers.q, ...
+    c.learner.lora = ConfigDict()
+    c.learner.lora.rank = 0  # above 0: the weights stay, and low-rank corrections beside them are trained
+    c.learner.lora.targets = ("q", "k", "v", "o", "gate", "up", "down")  # which weights get corrections
     c.learner.max_bad_steps = 3  # updates skipped in a row for a gradient that is not finite, before it stops
 
     c.mesh = ConfigDict()
@@ -108,6 +124,7 @@ def get_config() -> ConfigDict:
     c.checkpoint = ConfigDict()
     c.checkpoint.every = 10  # iterations between checkpoints; the last one is always saved
     c.checkpoint.keep = 2  # how many of the latest are kept
+    c.checkpoint.keep_every = 0  # beside those, every one whose iteration this divides stays; 0: none
 
     c.eval = ConfigDict()
     c.eval.every = 0  # iterations between two measurements on tasks the run never trains on; 0: never

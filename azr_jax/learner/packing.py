@@ -78,6 +78,16 @@ def pack(samples: Sequence[Sample], row_tokens: int, *, rows: int = 1) -> Batch:
     return batch
 
 
+def minibatches(samples: Sequence[Sample], count: int) -> list[list[Sample]]:
+    """Every count-th sample in each, so that neighbours (of one role and kind) are spread over all of them.
+
+    There are fewer where there are not enough samples with a completion to go round.
+    """
+    used = [sample for sample in samples if len(sample.completion)]
+    count = min(count, max(1, len(used)))
+    return [used[start::count] for start in range(count)] if count > 1 else [list(samples)]
+
+
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Best fit decreasing: each item, longest first, goes where it leaves the least room. Indices per bin."""
     bins: list[list[int]] = []

@@ -58,6 +58,23 @@ def make_update(graphdef: Any, settings: LearnerSettings, *, reference: Any = No
     return update
 
 
+def over_steps(metrics: Sequence[Metrics]) -> dict[str, float]:
+    """An iteration's numbers from those of its steps: counters as the last step left them, otherwise means.
+
+    Of a `max` the largest, of tokens the sum. Waits for the steps.
+    """
+    values = {name: np.array([float(step[name]) for step in jax.device_get(list(metrics))]) for name in metrics[0]}
+
+    def one(name: str, value: np.ndarray) -> float:
+        if name.startswith("steps/"):
+            return float(value[-1])
+        if name.startswith(("tokens/trained", "tokens/read")):
+            return float(value.sum())
+        return float(value.max() if name.endswith("/max") else value.mean())
+
+    return {name: one(name, value) for name, value in values.items()}
+
+
 def stop_if_stuck(metrics: Metrics, batch: Batch, settings: LearnerSettings, folder: str | Path) -> None:
     """Raises after `max_bad_steps` skipped steps in a row, with the batch saved for study.
 

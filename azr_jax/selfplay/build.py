@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from transformers import AutoTokenizer
 
 from azr_jax.config import Config, ConfigError
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
+from azr_jax.learner.lora import Trained, merged
 from azr_jax.learner.optimizer import OptimizerSettings
-from azr_jax.learner.step import LearnerSettings, Step, TrainState, init_state, make_step
+from azr_jax.learner.step import LearnerSettings, TrainState, init_state
 from azr_jax.learner.terms import Objective
+from azr_jax.learner.update import Update, make_update
 from azr_jax.models import hf
 from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec, UnsupportedModel, load_spec
@@ -54,8 +57,9 @@ class Run:
     executor: Executor
     engine: Engine
     start_state: TrainState
-    step: Step
-    for_sampling: Callable[[Any], Any]  # the learner's weights -> the sampler's: layout and type
+    learner: LearnerSettings
+    update: Update
+    for_sampling: Callable[[TrainState], Any]  # the learner's weights -> the sampler's: merged, layout and type
     row_tokens: int
     rows: int
     checkpointer: Checkpointer
@@ -107,6 +111,13 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
             check_divides(spec, mesh, rules)
     except ValueError as error:
         problems.append(str(error))
+    weights = {".".join(weight.path) for weight in spec.weights()}
+    absent = [prefix for prefix in c.learner.freeze if not any(name.startswith(prefix) for name in weights)]
+    if absent or all(name.startswith(tuple(c.learner.freeze)) for name in weights):
+        what = f"this model has no {' or '.join(absent)}" if absent else "nothing is left to train"
+        problems.append(
+            f"learner.freeze={','.join(c.learner.freeze)}: {what}; its weights are {', '.join(sorted(weights))}"
+        )
     longest = c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
     if longest > spec.max_positions:
         problems.append(
@@ -141,6 +152,7 @@ def build(config: Config, workdir: Path) -> Run:
     asker = Asker(tokenizer, folder, sampling_settings(c))
     buffers = Buffers(played_kinds(c), buffer_settings(c), workdir / "buffers")
     learner = learner_settings(c)
+    reference = _start_policy(params, learner)
     streams = Streams(engine, executor)
     return Run(
         config=c,
@@ -150,11 +162,12 @@ def build(config: Config, workdir: Path) -> Run:
         executor=executor,
         engine=engine,
         start_state=init_state(params, learner),
-        step=make_step(graphdef, learner),
-        for_sampling=jax.jit(lambda params: jax.tree.map(lambda p: p.astype(c.model.dtype), params)),
+        learner=learner,
+        update=make_update(graphdef, learner, reference=reference),
+        for_sampling=jax.jit(lambda state: _cast(merged(state.params, state.base), c.model.dtype)),
         row_tokens=c.learner.row_tokens or c.rollout.max_prompt_tokens + c.rollout.max_new_tokens,
         rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
-        checkpointer=Checkpointer(workdir, keep=c.checkpoint.keep),
+        checkpointer=Checkpointer(workdir, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every),
         buffers=buffers,
         proposer=Proposer(asker, streams, buffers, propose_settings(c)),
         play=play_settings(c),
@@ -164,6 +177,15 @@ def build(config: Config, workdir: Path) -> Run:
             EvalSettings(c.eval.every, tuple(c.eval.suites), c.eval.rows, c.eval.attempts), asker, streams
         ),
     )
+
+
+def _start_policy(params: Any, settings: LearnerSettings) -> Any:
+    """A copy of the weights that the divergence is measured from; None where none is, or the base serves."""
+    return _cast(params, settings.dtype, copy=True) if settings.objective.kl and not settings.trained.rank else None
+
+
+def _cast(params: Any, dtype: str, *, copy: bool = False) -> Any:
+    return jax.tree.map(lambda p: jnp.array(p, dtype, copy=copy), params)
 
 
 def engine_settings(c: Config) -> EngineSettings:
@@ -179,20 +201,37 @@ def engine_settings(c: Config) -> EngineSettings:
 
 
 def learner_settings(c: Config) -> LearnerSettings:
+    steps = c.learner.epochs * c.learner.minibatches  # of the optimizer, in an iteration
     return LearnerSettings(
         objective=Objective(
             entropy=c.learner.entropy,
             clip_low=c.learner.clip_low,
             clip_high=c.learner.clip_high,
+            clip_dual=c.learner.clip_dual,
             importance=c.learner.importance,
             importance_cap=c.learner.importance_cap,
+            kl=c.learner.kl,
+            kl_in=c.learner.kl_in,
         ),
-        optimizer=OptimizerSettings(lr=c.learner.lr, warmup=c.learner.warmup),
+        optimizer=OptimizerSettings(
+            c.learner.optimizer,
+            lr=c.learner.lr,
+            schedule=c.learner.schedule,
+            warmup=c.learner.warmup * steps,
+            steps=c.iterations * steps,
+            b1=c.learner.b1,
+            b2=c.learner.b2,
+            eps=c.learner.eps,
+            weight_decay=c.learner.weight_decay,
+        ),
+        trained=Trained(c.learner.lora.rank, tuple(c.learner.lora.targets), tuple(c.learner.freeze)),
+        epochs=c.learner.epochs,
         loss=c.learner.loss,
         grad_clip=c.learner.grad_clip,
         temperature=c.rollout.temperature,
         dtype=c.model.dtype,
         remat=c.model.remat,
         attention=c.model.attention,
+        chunk=c.learner.chunk,
         max_bad_steps=c.learner.max_bad_steps,
     )

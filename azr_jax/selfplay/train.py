@@ -8,18 +8,18 @@ sampled depends on seed and iteration alone, so the run that goes on is the run 
 from __future__ import annotations
 
 import logging
+import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import absl.logging
-import jax
 
 from azr_jax import config as configs
 from azr_jax.config import Config, ConfigError
-from azr_jax.learner.packing import pack, padding_share
-from azr_jax.learner.update import GradientsNotFinite
+from azr_jax.learner.packing import minibatches, pack, padding_share
+from azr_jax.learner.update import GradientsNotFinite, over_steps, stop_if_stuck
 from azr_jax.monitor.console import Console, Stderr, log_to_file
 from azr_jax.monitor.health import Health, settings_from
 from azr_jax.monitor.metrics import MetricsWriter
@@ -148,25 +148,23 @@ class Training:
             ).play()
 
     def _learn(self, played: Played) -> dict[str, float]:
-        """One optimizer step on everything the iteration produced."""
+        """One optimizer step on everything the iteration produced, or several (learner.epochs, learner.minibatches)."""
         c = self.run.config
         chosen = scoring.trained_on(played, proposer=c.tasks.train_proposer, estimates=c.tasks.train_on_estimates)
         rewards = scoring.spoiled(chosen, c.rewards.control, draw(c.seed, played.iteration, "control"))
         advised = scoring.advise(chosen, c.learner.advantage, c.learner.weighting, rewards)
-        batch = pack(scoring.samples(chosen), self.run.row_tokens, rows=self.run.rows)
-        self.state, metrics = self.run.step(self.state, batch)
-        numbers = {f"learner/{name}": float(value) for name, value in jax.device_get(metrics).items()}
-        if numbers["learner/steps/bad_in_row"] >= c.learner.max_bad_steps:
-            raise GradientsNotFinite(
-                f"iteration {played.iteration}: the gradients of {c.learner.max_bad_steps} updates in a row were not "
-                "finite (learner.max_bad_steps); the last checkpoint is from before them"
-            )
-        return numbers | advised | {"learner/padding_share": padding_share(batch)}
+        parts = minibatches(scoring.samples(chosen), c.learner.minibatches)
+        batches = [pack(part, self.run.row_tokens, rows=self.run.rows) for part in parts]
+        self.state, steps = self.run.update(self.state, batches)
+        for measured, batch in zip(steps, batches * c.learner.epochs, strict=True):
+            stop_if_stuck(measured, batch, self.run.learner, self.run.workdir)
+        numbers = {f"learner/{name}": value for name, value in over_steps(steps).items()}
+        return numbers | advised | {"learner/padding_share": statistics.fmean(map(padding_share, batches))}
 
     def _hand_weights_over(self) -> None:
         """The sampler's weights are the learner's, laid out and typed for sampling: devices to devices."""
         with self.watch.stage("weights"):
-            self.weights = self.run.for_sampling(self.state.params)
+            self.weights = self.run.for_sampling(self.state)
             self._begin()
 
     def _begin(self) -> None:

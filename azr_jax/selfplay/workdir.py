@@ -70,10 +70,13 @@ def diff_text(config: Config, base: Config) -> str:
 def _same_run(workdir: Path, old: Config, new: Config, base: Config) -> None:
     """A field that came into being after the run began must have the value that means what was done before."""
     known, usual = configs.flatten(old), configs.flatten(base)
+    # A falling learning rate ends at the last iteration, which then is part of what is learned.
+    falls = new.learner.schedule != "constant"
+    may_change = tuple(field for field in MAY_CHANGE if not (falls and field == "iterations"))
     changed = [
         (field, before, now)
         for field, before, now in configs.diff(new, old)
-        if not field.startswith(MAY_CHANGE) and not (field not in known and now == usual[field])
+        if not (field.startswith(may_change) or (field not in known and now == usual[field]))
     ]
     if changed:
         raise ConfigError(

@@ -195,15 +195,15 @@ def test_a_run_whose_updates_go_bad_goes_on_from_before_them_with_other_draws(tm
     """Updates 3, 4 and 5 are not finite: with three allowed, the run goes back to iteration 2 and gets to 6."""
     calls, before = [], []
 
-    def step(state, batch):
+    def update(state, batches):
         calls.append(len(calls) + 1)
         bad = max(0, calls[-1] - 2) if calls[-1] <= 5 else 0
         if calls[-1] == 5:
             before.extend(read(workdir / "records.jsonl"))
-        return state, {"gradient/norm": 1.0, "steps/bad_in_row": float(bad)}
+        return state, [{"loss": 0.0, "gradient/norm": 1.0, "steps/bad_in_row": float(bad)}]
 
     workdir = tmp_path / "run"
-    monkeypatch.setattr(build, "make_step", lambda graphdef, settings: step)
+    monkeypatch.setattr(build, "make_update", lambda graphdef, settings, *, reference: update)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     given = {"iterations": "6", "checkpoint.keep": "5", "monitor.health.returns": "1"}
     given["seeding.import_from"] = str(ROOT / "tests/fixtures/seeds.jsonl")
