@@ -7,6 +7,7 @@ that of pre-training.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from azr_jax.tasks.types import InductionTask, Kind, Task, Triplet
 FILE = Path(__file__).with_name("heldout.jsonl")
 SEED = 0
 PER_KIND = 200
+DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,13 @@ def make(executor: Executor, *, seed: int = SEED, per_kind: int = PER_KIND) -> l
 
 
 def _drawn(rng: random.Random, count: int) -> list[Little]:
+    """Easy programs repeat each other and run out: after so many draws a harder one takes the place."""
     drawn: dict[str, Little] = {}
-    while len(drawn) < count:
-        level = rng.choices(list(LEVEL_SHARE), list(LEVEL_SHARE.values()))[0]
-        little = write(rng, level, INDUCTION_INPUTS + 2)
-        if held_out(little.program):
-            drawn.setdefault(normal_form(little.program), little)
+    for level in rng.choices(list(LEVEL_SHARE), list(LEVEL_SHARE.values()), k=count):
+        draws = (write(rng, min(3, level + number // DRAWS), INDUCTION_INPUTS + 2) for number in itertools.count())
+        forms = ((normal_form(little.program), little) for little in draws if held_out(little.program))
+        form, little = next((form, little) for form, little in forms if form not in drawn)
+        drawn[form] = little
     return list(drawn.values())
 
 

@@ -3,8 +3,9 @@
     python -m azr_jax.nano.pretrain --out=azr_jax/nano/base --workdir=<scratch>
 
 The learner's own packing and step do the work: with advantage 1 on every token, no entropy bonus and one step per
-batch, the gradient of the policy loss is that of the next-token loss. Only completions are trained on; the programs
-that solvers read are learned as what proposers write.
+batch, the gradient of the policy loss is that of the next-token loss. The first steps read whole texts, prompts too:
+programs are most of the text, and what they teach (names, copying, layout) is what answers are made with. Then only
+completions are trained on.
 
 It stops early on purpose: what it leaves unlearned is what self-play has to find. A run that was stopped goes on from
 its last checkpoint under `--workdir`. Which batch comes at which step follows from the seed and the step alone.
@@ -64,8 +65,9 @@ class Recipe:
 
     seed: int = 0
     programs: int = 16_000
-    steps: int = 1_200  # that the learning rate falls over
-    stop: int = 800  # where it stops, with things left to learn
+    steps: int = 6_000  # that the learning rate falls over
+    stop: int = 6_000  # where it stops, with things left to learn
+    reading: int = 1_500  # the first of them, that learn prompts as well
     texts: int = 32  # of a step
     row_tokens: int = 256
     rows: int = 4  # of a microbatch
@@ -91,10 +93,12 @@ def batch_texts(recipe: Recipe, known: Sequence[Known], step: int) -> list[Text]
     return [draw(rng, known, role, kind) for role, kind in chosen]
 
 
-def sample_of(tokenizer: Tokenizer, text: Text) -> Sample:
+def sample_of(tokenizer: Tokenizer, text: Text, *, reading: bool = False) -> Sample:
     """Prompt and completion are encoded apart, as they will be when the completion is sampled."""
     prompt = tokenizer.encode(text.prompt).ids
     completion = [*tokenizer.encode(text.completion).ids, tokenizer.token_to_id(tokens.END)]
+    if reading:
+        prompt, completion = prompt[:1], prompt[1:] + completion
     return Sample(prompt, completion, [0.0] * len(completion), 1.0)
 
 
@@ -142,7 +146,8 @@ def train(recipe: Recipe, spec: ModelSpec, known: Sequence[Known], tokenizer: To
     step = make_step(graphdef, settings)
     started = time.perf_counter()
     for number in range(begun, recipe.stop):
-        samples = [sample_of(tokenizer, text) for text in batch_texts(recipe, known, number)]
+        reading = number < recipe.reading
+        samples = [sample_of(tokenizer, text, reading=reading) for text in batch_texts(recipe, known, number)]
         samples = [s if s.inputs <= recipe.row_tokens else Sample(s.prompt, (), (), 0.0) for s in samples]
         state, metrics = step(state, pack(samples, recipe.row_tokens, rows=recipe.rows))
         done = number + 1

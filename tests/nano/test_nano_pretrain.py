@@ -14,7 +14,7 @@ from azr_jax.nano import heldout, pretrain, texts, tokenizer
 from azr_jax.nano.pretrain import Recipe, make
 
 BASE = Path(pretrain.__file__).with_name("base")
-SMALL = Recipe(programs=60, steps=6, stop=4, texts=8, width=32, depth=1, heads=2, mlp=32)
+SMALL = Recipe(programs=60, steps=6, stop=4, reading=3, texts=8, width=32, depth=1, heads=2, mlp=32)
 
 
 @pytest.mark.slow
