@@ -26,6 +26,7 @@ COMPARED = (
     "learner/entropy",
     "engine/tokens_per_s",
     "eval/*/*",
+    "eval/*/*/*",
 )
 
 
@@ -90,7 +91,7 @@ def paired(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str,
     shared = shared[len(shared) // 2 :]
     rows = []
     for name in sorted(set(first["series"]) & set(other["series"])):
-        if not any(_like(name, pattern) for pattern in COMPARED):
+        if name.endswith("_se") or not any(_like(name, pattern) for pattern in COMPARED):
             continue
         a = [first["series"][name][place[0][i]] for i in shared]
         b = [other["series"][name][place[1][i]] for i in shared]

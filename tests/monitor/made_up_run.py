@@ -48,6 +48,8 @@ def numbers(iteration: int, rng: random.Random, total: int = 500) -> tuple[dict[
     out |= {"advantage/flat_groups": float(rng.random() < 0.05), "learner/steps/bad_in_row": 0.0}
     if iteration % 50 == 0:
         out |= {"eval/humaneval/pass_1": 0.3 + 0.1 * part, "eval/humaneval/pass_10": 0.5 + 0.1 * part}
+        for kind in KINDS:
+            out |= {f"eval/nano/{kind}/accuracy": 0.2 + 0.3 * part, f"eval/nano/{kind}/accuracy_se": 0.04}
     clock = {"time/play": 60 + 4 * rng.random(), "time/update": 20 + rng.random(), "time/waiting_for_executor": 1.0}
     clock |= {
         "engine/tokens_per_s": 900 + 50 * rng.random(),

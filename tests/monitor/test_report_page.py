@@ -64,11 +64,14 @@ def listed(browser):
 def test_it_opens_without_network_or_errors_and_every_chart_draws(browser, page):
     opened(browser, page)
     # Charts draw when they come into view.
-    browser.run("(async () => { for (let y = 0; y < document.body.scrollHeight; y += 500) "
-                "{ scrollTo(0, y); await new Promise(r => setTimeout(r, 30)); } })()")  # fmt: skip
     empty = browser.run(
-        "[...document.querySelectorAll('.chart')].filter(c => !c.querySelector('svg path[d^=M], svg rect, svg circle'))"
-        ".map(c => c.textContent)"
+        "(async () => { const empty = [];"
+        " for (const chart of document.querySelectorAll('.chart')) {"
+        "  chart.scrollIntoView();"
+        "  for (let wait = 0; wait < 500 && !chart.querySelector('svg'); wait++)"
+        "   await new Promise(r => setTimeout(r, 20));"
+        "  if (!chart.querySelector('svg path[d^=M], svg rect, svg circle')) empty.push(chart.textContent);"
+        " } return empty; })()"
     )
     assert empty == []
     assert browser.run("document.querySelectorAll('.chart svg').length") > 40
@@ -76,7 +79,7 @@ def test_it_opens_without_network_or_errors_and_every_chart_draws(browser, page)
     titles = browser.run("[...document.querySelectorAll('h2')].map(h => h.textContent)")
     assert titles == [
         "Overview", "Comparison", "Rewards", "Difficulty", "Lengths", "Novelty", "Refusals", "Buffers", "Learner",
-        "Time", "Evaluations", "Tasks", "Every metric", "Config",
+        "Time", "System", "Evaluations", "Tasks", "Every metric", "Config",
     ]  # fmt: skip
     assert browser.errors == []
     assert [url for url in browser.requests if not url.startswith(("file:", "data:"))] == []

@@ -139,7 +139,7 @@ function lineChart({ title, note, xs, series, smooth = 1, zero = false, sparse =
     let low = Math.min(...all), high = Math.max(...all);
     // A flat curve gets some height. Bands are shown whole for shares; elsewhere they must not flatten the curves.
     const span = Math.max(high - low, 0.1 * Math.max(Math.abs(low), Math.abs(high))) || 0.2;
-    if (low === high) { low -= span / 2; high += span / 2; }
+    if (low === high) { low -= zero && low === 0 ? 0 : span / 2; high += zero && high === 0 ? 1 : span / 2; }
     const [least, most] = share ? [0, 1] : [low - 0.5 * span, high + 0.5 * span];
     for (const s of shown) if (s.errors) s.values.forEach((v, i) => {
       if (v === null || s.errors[i] === null) return;

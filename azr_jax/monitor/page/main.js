@@ -35,7 +35,7 @@ function overview(run) {
 function comparison() {
   const [first, ...others] = data.runs, boxes = [];
   const names = new Set(data.runs.flatMap((run) => Object.keys(run.series)));
-  const wanted = [...names].filter((n) => /^(propose\/\w+\/(valid_rate|reward\/mean)|propose\/valid_rate|solve\/\w+\/(accuracy|reward\/mean)|estimate\/\w+\/solve_rate\/mean|learner\/entropy|eval\/.*)$/.test(n)).sort();
+  const wanted = [...names].filter((n) => !n.endsWith("_se") && /^(propose\/\w+\/(valid_rate|reward\/mean)|propose\/valid_rate|solve\/\w+\/(accuracy|reward\/mean)|estimate\/\w+\/solve_rate\/mean|learner\/entropy|eval\/.*)$/.test(n)).sort();
   const xs = [...new Set(data.runs.flatMap((run) => run.iterations))].sort((a, b) => a - b);
   for (const name of wanted) {
     const series = data.runs.map((run, i) => ({ run, i })).filter(({ run }) => has(run, name)).map(({ run, i }) => {
@@ -80,5 +80,6 @@ document.documentElement.classList.toggle("dark", darkSystem.matches);
 darkSystem.addEventListener("change", (event) => document.documentElement.classList.toggle("dark", event.matches));
 document.getElementById("theme").addEventListener("click", () => document.documentElement.classList.toggle("dark"));
 for (const field of Object.values(choice)) field.addEventListener("change", render);
-if (data.runs[0].iterations.length >= 60) choice.smooth.value = "10";
+const longest = Math.max(...data.runs.map((run) => run.iterations.length));
+if (longest >= 20) choice.smooth.value = longest >= 60 ? "10" : "5";
 render();
