@@ -148,10 +148,8 @@ class Calls:
         return plus_rules.accepts(self.entry_point, self.inputs[number], output, expected[number], self.atol)
 
 
-class TestFunction:
+class CheckFunction:
     """A test `check(candidate)`, run on the answers of the program and never beside it."""
-
-    __test__ = False  # not one of pytest's
 
     def __init__(self, runner: Runner, entry_point: str, canonical: str, test: str, check: str = "check"):
         self.runner, self.entry_point, self.canonical = runner, entry_point, canonical
@@ -194,7 +192,7 @@ class TestFunction:
         )
 
 
-def test_of_asserts(entry_point: str, setup: str, asserts: Sequence[str]) -> str:
+def asserts_as_check(entry_point: str, setup: str, asserts: Sequence[str]) -> str:
     """The asserts of MBPP, which name the function, as a function of the candidate called CHECK."""
     tree = ast.parse(f"def {CHECK}(candidate):\n    pass")
     body = ast.parse("\n".join([f"global {entry_point}", f"{entry_point} = candidate", *asserts])).body
@@ -204,10 +202,7 @@ def test_of_asserts(entry_point: str, setup: str, asserts: Sequence[str]) -> str
     return f"{setup}\n\n{ast.unparse(tree)}\n"
 
 
-test_of_asserts.__test__ = False  # type: ignore[attr-defined]
-
-
-def tested_function(code: str, asserts: Sequence[str]) -> str:
+def name_of_tested(code: str, asserts: Sequence[str]) -> str:
     """Which function of the program the asserts are about: the one called first."""
     defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
     for node in ast.walk(ast.parse("\n".join(asserts))):

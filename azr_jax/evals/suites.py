@@ -88,7 +88,7 @@ def _graded(verdict: Verdict | FormatError, answer: str | None = None) -> Graded
 
 def _humaneval(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
     f = row.fields
-    test = code.TestFunction(judges.runner, f["entry_point"], f["prompt"] + f["canonical_solution"], f["test"])
+    test = code.CheckFunction(judges.runner, f["entry_point"], f["prompt"] + f["canonical_solution"], f["test"])
     return _program_item(suite, row, style, questions.humaneval(f, style), test.judge, f["prompt"], f["entry_point"])
 
 
@@ -119,11 +119,11 @@ def _mbpp_plus(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
     return _program_item(suite, row, style, prompt, calls.judge, "", f["entry_point"])
 
 
-def mbpp_test(row: Row, runner: code.Runner) -> code.TestFunction:
+def mbpp_test(row: Row, runner: code.Runner) -> code.CheckFunction:
     f = row.fields
-    name = code.tested_function(f["code"], f["test_list"])
-    test = code.test_of_asserts(name, f["test_setup_code"], f["test_list"])
-    return code.TestFunction(runner, name, f["code"], test, code.CHECK)
+    name = code.name_of_tested(f["code"], f["test_list"])
+    test = code.asserts_as_check(name, f["test_setup_code"], f["test_list"])
+    return code.CheckFunction(runner, name, f["code"], test, code.CHECK)
 
 
 def _mbpp(suite: Suite, row: Row, style: str, judges: Judges) -> Item | None:

@@ -14,6 +14,7 @@ from flax import nnx
 from transformers import AutoTokenizer
 
 from azr_jax.config import Config, ConfigError
+from azr_jax.evals.datasets import DataProblem
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
 from azr_jax.learner.lora import Trained, merged
@@ -85,6 +86,15 @@ class Run:
         for file in (source / "buffers").glob("*.jsonl"):
             shutil.copy(file, self.workdir / "buffers" / file.name)
         self.buffers.load(restored.extra["buffers"])
+        reserved = self.evaluation.reserved
+        spoiled = sum(entry.task.program in reserved for buffer in self.buffers.values() for entry in buffer)
+        if spoiled:
+            raise ConfigError(
+                [
+                    f"--fork_from={source}: {spoiled} of its tasks are programs of eval.suites="
+                    f"{','.join(self.config.eval.suites)}, which must not be trained on; give another run or suite"
+                ]
+            )
         return restored.state
 
     def close(self) -> None:
@@ -154,6 +164,7 @@ def build(config: Config, workdir: Path) -> Run:
     learner = learner_settings(c)
     reference = _start_policy(params, learner)
     streams = Streams(engine, executor)
+    evaluation = _evaluation(c, asker, streams)
     return Run(
         config=c,
         workdir=workdir,
@@ -169,13 +180,11 @@ def build(config: Config, workdir: Path) -> Run:
         rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
         checkpointer=Checkpointer(workdir, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every),
         buffers=buffers,
-        proposer=Proposer(asker, streams, buffers, propose_settings(c)),
+        proposer=Proposer(asker, streams, buffers, propose_settings(c), evaluation.reserved),
         play=play_settings(c),
         seeding=seed_settings(c),
         rewards=reward_settings(c),
-        evaluation=Evaluation(
-            EvalSettings(c.eval.every, tuple(c.eval.suites), c.eval.rows, c.eval.attempts), asker, streams
-        ),
+        evaluation=evaluation,
     )
 
 
@@ -186,6 +195,14 @@ def _start_policy(params: Any, settings: LearnerSettings) -> Any:
 
 def _cast(params: Any, dtype: str, *, copy: bool = False) -> Any:
     return jax.tree.map(lambda p: jnp.array(p, dtype, copy=copy), params)
+
+
+def _evaluation(c: Config, asker: Asker, streams: Streams) -> Evaluation:
+    settings = EvalSettings(c.eval.every, tuple(c.eval.suites), c.eval.rows, c.eval.attempts, c.eval.data_dir)
+    try:
+        return Evaluation(settings, asker, streams)
+    except DataProblem as error:
+        raise ConfigError([f"eval.suites={','.join(c.eval.suites)}: {error} (here: eval.data_dir)"]) from error
 
 
 def engine_settings(c: Config) -> EngineSettings:

@@ -11,17 +11,20 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from azr_jax.evals.held import cruxeval
 from azr_jax.executor.jobs import Verify
 from azr_jax.nano import heldout
 from azr_jax.rollout.engine import Rollout
 from azr_jax.selfplay.asking import Asker
 from azr_jax.selfplay.streams import Streams
+from azr_jax.tasks.contamination import Reserved
 from azr_jax.tasks.parsing import parse_answer
 from azr_jax.tasks.types import FormatError, Kind, Task, Verdict
 
 Held = tuple[Kind, Task]
-SUITES: dict[str, Callable[[], Iterable[Held]]] = {
-    "nano": lambda: ((held.kind, held.task) for held in heldout.load()),
+SUITES: dict[str, Callable[[str], Iterable[Held]]] = {  # each is given eval.data_dir
+    "nano": lambda _: ((held.kind, held.task) for held in heldout.load()),
+    "cruxeval": cruxeval,
 }
 FIRST_ID = 3 << 28  # request ids above those of an iteration's own stages
 
@@ -32,6 +35,7 @@ class EvalSettings:
     suites: tuple[str, ...]
     rows: int  # tasks of each kind, the first of the suite; 0: all
     attempts: int
+    data_dir: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,15 @@ class Evaluation:
         """Suites are read at once, so that a missing file is found before training.
 
         A kind that the run does not play is measured too: what it learns may carry over. Tasks longer than a prompt
-        may be are left out.
+        may be are left out. `reserved` are the programs of the whole suites, asked or not: they are no tasks.
         """
         self.settings, self.asker, self.streams = settings, asker, streams
         self.tasks: dict[str, list[Held]] = {}
-        for name in settings.suites if settings.every else ():
-            tasks = first_of_each_kind(list(SUITES[name]()), settings.rows)
-            self.tasks[name] = [held for held in tasks if asker.can_ask(*held)]
+        whole = {name: list(SUITES[name](settings.data_dir)) for name in (settings.suites if settings.every else ())}
+        for name, tasks in whole.items():
+            some = first_of_each_kind(tasks, settings.rows)
+            self.tasks[name] = [held for held in some if asker.can_ask(*held)]
+        self.reserved = Reserved(task.program for tasks in whole.values() for _, task in tasks)
 
     def due(self, iteration: int, last: int) -> bool:
         return bool(self.settings.every) and (iteration % self.settings.every == 0 or iteration == last)

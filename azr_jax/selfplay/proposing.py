@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from azr_jax.executor.jobs import Validate
@@ -15,6 +15,7 @@ from azr_jax.selfplay.asking import Asker, Question
 from azr_jax.selfplay.played import Completion, Proposed
 from azr_jax.selfplay.streams import Streams
 from azr_jax.tasks.buffers import Buffers
+from azr_jax.tasks.contamination import Reserved
 from azr_jax.tasks.parsing import parse_proposal
 from azr_jax.tasks.programs import calls_parts, join_parts, rename_part, without_comments, without_globals
 from azr_jax.tasks.prompts import PromptTooLong
@@ -22,6 +23,7 @@ from azr_jax.tasks.traits import traits
 from azr_jax.tasks.types import FormatError, Kind, Proposal, Validation
 
 DRAWS = 100
+CONTAMINATION = "of an evaluation"  # why a program that the run is measured on is refused
 
 
 def draw(seed: int, iteration: int, purpose: str) -> random.Random:
@@ -47,6 +49,7 @@ class Proposer:
     streams: Streams
     buffers: Buffers
     settings: ProposeSettings
+    reserved: Reserved = field(default_factory=Reserved)  # programs of the run's evaluations
 
     def ask(
         self, kind: Kind, index: int, request_id: int, rng: random.Random, on_done: Callable[[Proposed], None]
@@ -132,6 +135,8 @@ class Proposer:
         task, kind = validation.task, proposed.kind
         if task is None:
             return validation
+        if task.program in self.reserved:
+            return Validation(None, CONTAMINATION)
         if not self.asker.can_ask(kind, task):
             return Validation(None, "too long for a prompt")
         assert isinstance(proposed.proposal, Proposal)

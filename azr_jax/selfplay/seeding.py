@@ -16,7 +16,7 @@ from pathlib import Path
 
 from azr_jax.selfplay.iteration import Stage, request_id
 from azr_jax.selfplay.played import Proposed
-from azr_jax.selfplay.proposing import Proposer, draw
+from azr_jax.selfplay.proposing import CONTAMINATION, Proposer, draw
 from azr_jax.tasks.buffers import Unkept, read_seed_file
 from azr_jax.tasks.prompts import PromptTooLong
 from azr_jax.tasks.types import Kind, Proposal, Task, Validation
@@ -123,6 +123,8 @@ class Seeding:
 
     def _append(self, task: Task, kinds: tuple[Kind, ...], references: tuple[int, ...], most: int | None = None) -> str:
         """Into each buffer that has not `most` already. Says why where none of them took it."""
+        if task.program in self.proposer.reserved:
+            return CONTAMINATION
         buffers = [self.proposer.buffers[kind] for kind in kinds if self.proposer.asker.can_ask(kind, task)]
         if not buffers:
             return "too long for a prompt"
