@@ -1,0 +1,60 @@
+# What the scripts beside this file share: their flags, and `go`, which runs a command or, with --dry_run, prints it.
+# Left out on purpose: anything gcloud already asks or remembers (login, default project).
+set -euo pipefail
+
+NAME=azr ZONE="" SLICE="" PROJECT="" SPOT=no DRY_RUN=no WORKER=0 WORKDIR="" KEEP=no REST=()
+HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+
+fail() { echo "error: $*" >&2; exit 2; }
+
+parse() {
+  while (($#)); do
+    case "$1" in
+      --name=*) NAME="${1#*=}" ;;
+      --zone=*) ZONE="${1#*=}" ;;
+      --slice=*) SLICE="${1#*=}" ;;
+      --project=*) PROJECT="${1#*=}" ;;
+      --worker=*) WORKER="${1#*=}" ;;
+      --workdir=*) WORKDIR="${1#*=}"; REST+=("$1") ;;
+      --spot) SPOT=yes ;;
+      --keep) KEEP=yes ;;
+      --dry_run) DRY_RUN=yes ;;
+      --help) usage; exit 0 ;;
+      --config*) REST+=("$1") ;;
+      *) fail "$1: unknown. $(usage)" ;;
+    esac
+    shift
+  done
+}
+
+# The comment that opens a script is its help.
+usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
+
+need() { [[ -n "${!1}" ]] || fail "--${1,,}= is missing. $(usage)"; }
+
+go() {
+  if [[ $DRY_RUN == yes ]]; then printf '%q ' "$@"; echo; else "$@"; fi
+}
+
+where() { echo "--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"}; }
+
+# The slice as the dry run names it (v5e:4x4) -> Google Cloud's accelerator type and the image of its VMs.
+accelerator() {
+  local chip="${SLICE%%:*}" grid="${SLICE#*:}" chips=1 n
+  [[ $SLICE =~ ^v(5e|5p|6e):[0-9]+x[0-9]+(x[0-9]+)?$ ]] || fail "--slice=$SLICE: should be as v5e:4x4, v5p:2x2x1, v6e:2x4"
+  for n in ${grid//x/ }; do chips=$((chips * n)); done
+  case "$chip" in
+    v5e) TYPE="v5litepod-$chips" IMAGE=v2-alpha-tpuv5-lite ;;
+    v5p) TYPE="v5p-$((chips * 2))" IMAGE=v2-alpha-tpuv5 ;;
+    v6e) TYPE="v6e-$chips" IMAGE=v2-alpha-tpuv6e ;;
+  esac
+}
+
+# A command on one worker, or on all of them at once.
+on() {
+  go gcloud compute tpus tpu-vm ssh "$NAME" $(where) --worker="$1" --command="$2"
+}
+
+state() {
+  gcloud compute tpus queued-resources describe "$NAME" $(where) --format='value(state.state)' 2>/dev/null || echo ABSENT
+}
