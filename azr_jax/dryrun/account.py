@@ -1,0 +1,119 @@
+"""The account of one recipe on one slice: lays it out, compiles each program, and tries knobs where it is too much."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from azr_jax.dryrun import topology as slices
+from azr_jax.dryrun.measure import DoesNotFit, Measured, measure
+from azr_jax.dryrun.programs import Job, Shape, engine_jobs_of, other_jobs, page_bytes, shape_of, train_job
+from azr_jax.dryrun.report import Account
+from azr_jax.dryrun.shapes import spec_of
+from azr_jax.models.spec import ModelSpec
+from azr_jax.parallel import flags
+from azr_jax.parallel.layouts import Layout, choose, tensor_sizes
+from azr_jax.parallel.mesh import make_mesh
+
+GIB = 2**30
+MOMENT_BYTES = {"adamw": 8.0, "adamw_bf16": 6.0, "adamw_factored": 2.0}  # of the optimizer, per parameter
+
+
+def take(
+    c: Any, recipe: str, topology: slices.Topology, only: str, sequences: int, say: Callable[[str], None]
+) -> tuple[Account, dict[str, str]]:
+    """The account, and each program's compiled text."""
+    spec = spec_of(c.model.name, c.model.cache_dir or None)
+    layout = plan(c, spec, topology)
+    c = for_tpu(c)
+    jobs, shape, rollout = _jobs(c, spec, topology, layout, only, sequences)
+    account = Account(
+        recipe=recipe,
+        topology=topology,
+        layout=layout,
+        shape=shape,
+        measured=[],
+        page_tokens=c.rollout.page_size,
+        page_bytes=page_bytes(c, spec, rollout),
+        longest=c.rollout.max_prompt_tokens + c.rollout.max_new_tokens,
+        median=(c.rollout.max_prompt_tokens + c.rollout.max_new_tokens) // 2,
+        only=only,
+    )
+    options, texts = flags.of_chip(topology.name.split(":")[0]), {}
+    for job in jobs:
+        say(f"compiling {job.name}")
+        try:
+            measured = measure(job, options)
+        except DoesNotFit as error:
+            account.too_large[job.name] = error.wanted_gib
+            continue
+        account.measured.append(measured)
+        texts[job.name] = measured.text
+    too_much = [m.job.name for m in account.measured if m.with_neighbours_gib > topology.chip.memory_gib]
+    if any(name.startswith("train") for name in [*account.too_large, *too_much]):
+        account.tried = list(_knobs(c, spec, topology, sequences, options, say))
+    return account, texts
+
+
+def for_tpu(c: Any) -> Any:
+    """The config with what `auto` means on a TPU written out: the compiler's target is not this machine."""
+    c = copy.deepcopy(c)
+    if c.model.attention == "auto":
+        c.model.attention = "splash"
+    return c
+
+
+def plan(c: Any, spec: ModelSpec, topology: slices.Topology) -> Layout:
+    return choose(
+        spec,
+        topology.chips,
+        topology.chip.memory_gib * GIB,
+        fsdp=c.mesh.fsdp,
+        tensor=c.mesh.tensor,
+        rollout_tensor=c.mesh.rollout_tensor,
+        state_bytes=4 + MOMENT_BYTES[c.learner.optimizer],
+    )
+
+
+def _jobs(
+    c: Any, spec: ModelSpec, topology: slices.Topology, layout: Layout, only: str, sequences: int
+) -> tuple[list[Job], Shape, Any]:
+    devices = slices.devices(topology)
+    learner = make_mesh(layout.fsdp, layout.tensor, devices)
+    rollout = make_mesh(layout.replicas, layout.rollout_tensor, devices)
+    shape = shape_of(c, spec, learner, sequences)
+    jobs: list[Job] = []
+    if only != "engine":
+        jobs.append(train_job(c, shape, learner))
+    if only == "all":
+        jobs += other_jobs(c, shape, learner, rollout)
+    if only != "train":
+        jobs += engine_jobs_of(c, shape, learner, rollout)
+    return jobs, shape, rollout
+
+
+def _knobs(c: Any, spec: ModelSpec, topology: slices.Topology, sequences: int, options: dict[str, str], say: Any):
+    """(knob, what came of it), each tried by itself on the train step."""
+    knobs: list[tuple[str, Any]] = []
+    if c.model.remat != "full":
+        knobs.append(("model.remat", "full"))
+    knobs += [("learner.optimizer", name) for name in ("adamw_bf16", "adamw_factored") if name != c.learner.optimizer]
+    knobs += [("mesh.tensor", n) for n in tensor_sizes(spec, topology.chips) if n > c.mesh.tensor][:1]
+    if c.learner.microbatch > topology.chips:
+        knobs.append(("learner.microbatch", topology.chips))
+    for field, value in knobs:
+        say(f"trying {field}={value}")
+        other = copy.deepcopy(c)
+        section, _, name = field.partition(".")
+        other[section][name] = value
+        try:
+            job = _jobs(other, spec, topology, plan(other, spec, topology), "train", sequences)[0][0]
+            yield f"{field}={value}", _told(measure(job, options), topology)
+        except DoesNotFit as error:
+            yield f"{field}={value}", f"wants {error.wanted_gib:.2f} GiB: still too much"
+
+
+def _told(m: Measured, topology: slices.Topology) -> str:
+    fits = "fits" if m.with_neighbours_gib <= topology.chip.memory_gib else "still too much"
+    return f"{m.with_neighbours_gib:.2f} GiB, ratio {m.flops_ratio:.3f}: {fits}"

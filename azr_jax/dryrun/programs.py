@@ -1,0 +1,173 @@
+"""Every program a run compiles, with abstract arguments on a named slice: nothing is allocated, no weight is read.
+
+A `Job` says what its program should cost by arithmetic, to hold against what the compiler made of it: products of
+matrices (`wanted_flops`), and the bytes that must be read at the least (`floor_bytes`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from azr_jax.learner.packing import Batch
+from azr_jax.learner.step import init_state, step_program
+from azr_jax.models.spec import ModelSpec
+from azr_jax.models.transformer import Transformer
+from azr_jax.parallel.mesh import LearnerRules, RolloutRules, abstract_params, shardings
+from azr_jax.rollout.attention import BLOCK
+from azr_jax.rollout.programs import Programs
+from azr_jax.selfplay.build import engine_settings, learner_settings
+
+GIB = 2**30
+TILE = 128  # splash attention wants rows of whole tiles
+
+
+@dataclass(frozen=True)
+class Job:
+    """A program to compile. Figures are per chip; `beside`: bytes on the chip meanwhile that are not its own."""
+
+    name: str
+    lower: Callable[[], jax.stages.Lowered]
+    wanted_flops: float = 0.0
+    model_flops: float = 0.0
+    floor_bytes: float = 0.0
+    unknown_trips: tuple[int, ...] = ()
+    beside: float = 0.0
+    cache_bytes: float = 0.0  # of the cache it was compiled with, which the caller may size otherwise
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a run on a slice that several programs share."""
+
+    spec: ModelSpec
+    row_tokens: int
+    rows: int  # of a microbatch, over all chips
+    microbatches: int
+    sequences: int  # trained on in one iteration, at most
+
+    @property
+    def layer_weights(self) -> int:
+        """Numbers in the matrices of all layers."""
+        s = self.spec
+        return s.depth * s.width * (2 * s.head_dim * (s.heads + s.kv_heads) + 3 * s.mlp)
+
+    @property
+    def unembedding(self) -> int:
+        return self.spec.vocab * self.spec.width
+
+
+def shape_of(c: Any, spec: ModelSpec, mesh: Mesh, sequences: int = 0) -> Shape:
+    longest = c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
+    row_tokens = c.learner.row_tokens or math.ceil(longest / TILE) * TILE
+    rows = c.learner.microbatch or mesh.size // mesh.shape["tensor"]
+    sequences = sequences or len(c.tasks.kinds) * c.batch_size * (1 + c.tasks.train_proposer)
+    minibatch = math.ceil(sequences / c.learner.minibatches)
+    microbatches = 1 << (math.ceil(minibatch / rows) - 1).bit_length()
+    return Shape(spec, row_tokens, rows, microbatches, sequences)
+
+
+def abstract_state(c: Any, spec: ModelSpec, mesh: Mesh) -> Any:
+    """The learner's state on the slice: weights, moments and counters."""
+    layout = shardings(spec, mesh, LearnerRules())
+    params = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract_params(spec), layout
+    )
+    with jax.set_mesh(mesh):
+        state = jax.eval_shape(lambda params: init_state(params, learner_settings(c)), params)
+    return jax.tree.map(partial(_on, mesh), state)
+
+
+def _on(mesh: Mesh, leaf: Any) -> Any:
+    """The abstract array, on the mesh's own devices."""
+    layout = leaf.sharding.spec if getattr(leaf, "sharding", None) is not None else P()
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, layout))
+
+
+def bytes_per_chip(tree: Any) -> int:
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def train_job(c: Any, shape: Shape, mesh: Mesh) -> Job:
+    """One optimizer step on the longest rows."""
+    state = abstract_state(c, shape.spec, mesh)
+    place = NamedSharding(mesh, P(None, "fsdp", None))
+    sizes = (shape.microbatches, shape.rows, shape.row_tokens)
+    whole, real = (jax.ShapeDtypeStruct(sizes, dtype, sharding=place) for dtype in (jnp.int32, jnp.float32))
+    batch = Batch(*[whole] * 7, *[real] * 2)
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: Transformer(shape.spec, rngs=nnx.Rngs(0))))
+    settings = learner_settings(c)
+
+    def lower() -> jax.stages.Lowered:
+        with jax.set_mesh(mesh):
+            return step_program(graphdef, settings).lower(state, batch)
+
+    s, tokens = shape.spec, math.prod(sizes) / mesh.size
+    down = s.depth * s.width * s.mlp
+    again = {"full": 2 * (shape.layer_weights - down), "dots": 0, "none": 0}[settings.remat]
+    wanted = tokens * (6 * shape.layer_weights + again + 6 * shape.unembedding)
+    causal = 2 * shape.row_tokens * s.heads * s.head_dim * s.depth  # of a token, forward: scores and sums
+    model = tokens * (6 * (shape.layer_weights + shape.unembedding) + 3 * causal)
+    return Job(f"train step, {shape.microbatches} x {shape.rows} rows", lower, wanted, model)
+
+
+def other_jobs(c: Any, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Job]:
+    """Weights as they start, and learner -> sampler."""
+    state = abstract_state(c, shape.spec, learner)
+    beside = bytes_per_chip(state)
+    dtype = jnp.dtype(c.model.dtype)
+    to = shardings(shape.spec, rollout, RolloutRules())
+
+    def init() -> jax.stages.Lowered:
+        layout = jax.tree.map(lambda leaf: leaf.sharding, state.params)
+        make = lambda: nnx.state(Transformer(shape.spec, rngs=nnx.Rngs(0)))  # noqa: E731
+        return jax.jit(make, out_shardings=layout).lower()
+
+    def reshard() -> jax.stages.Lowered:
+        cast = lambda params: jax.tree.map(lambda leaf: leaf.astype(dtype), params)  # noqa: E731
+        return jax.jit(cast, out_shardings=to).lower(state.params)
+
+    moments = beside - bytes_per_chip(state.params)
+    return [
+        Job("initial weights", init),
+        Job("learner -> sampler", reshard, beside=moments),
+    ]
+
+
+def engine_jobs_of(c: Any, shape: Shape, learner: Mesh, mesh: Mesh) -> list[Job]:
+    """The engine's programs; the learner's state lies on the chips meanwhile."""
+    settings, beside = engine_settings(c), bytes_per_chip(abstract_state(c, shape.spec, learner))
+    tensor, s = mesh.shape["tensor"], shape.spec
+    slots = settings.slots_per_replica(mesh.shape["fsdp"])
+    if not settings.pages:  # enough for every slot at its longest is what the slice may not hold: compile for two
+        settings = replace(settings, pages=2 * settings.pages_per_slot * mesh.shape["fsdp"])
+    blocks = math.ceil(settings.longest / BLOCK)
+    weights = (shape.layer_weights + shape.unembedding) / tensor
+    itemsize = jnp.dtype(settings.dtype).itemsize
+    cached = 2 * s.depth * s.kv_heads * s.head_dim * settings.longest * itemsize / tensor
+    cache_bytes = page_bytes(c, s, mesh) * settings.pages_per_replica(mesh.shape["fsdp"])
+    jobs = []
+    for program in Programs(s, settings, mesh).listing():
+        wanted, floor = 0.0, 0.0
+        if program.name == "decode":
+            wanted = 2.0 * settings.decode_steps * slots * weights
+            floor = settings.decode_steps * (weights * itemsize + slots * cached)
+        elif program.name.startswith("prefill"):
+            wanted = 2.0 * int(program.name.split()[2]) * (weights - shape.unembedding / tensor)
+        jobs.append(Job(program.name, program.lower, wanted, wanted, floor, (blocks,), beside, cache_bytes))
+    return jobs
+
+
+def page_bytes(c: Any, spec: ModelSpec, rollout: Mesh) -> float:
+    """Of one page of the cache, on one chip."""
+    numbers = 2 * spec.depth * spec.kv_heads * spec.head_dim * c.rollout.page_size / rollout.shape["tensor"]
+    return numbers * jnp.dtype(c.model.dtype).itemsize

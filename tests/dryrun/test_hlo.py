@@ -1,0 +1,90 @@
+"""Reading compiled text: a small program written by hand, in the compiler's words, with sums that can be checked."""
+# ruff: noqa: E501 - the text is as the compiler writes it
+
+from azr_jax.dryrun import counts, hlo
+
+TEXT = """HloModule jit_f, is_scheduled=true
+
+FileNames
+1 "/somewhere/azr_jax/learner/step.py"
+2 "/elsewhere/site-packages/jax/lax.py"
+
+FunctionNames
+1 "step"
+
+FileLocations
+1 {file_name_id=1 function_name_id=1 line=33 end_line=33 column=8 end_column=58}
+2 {file_name_id=2 function_name_id=1 line=7 end_line=7 column=8 end_column=58}
+
+StackFrames
+1 {file_location_id=1 parent_frame_id=1}
+2 {file_location_id=2 parent_frame_id=1}
+
+
+%body (p: (s32[], bf16[8,4])) -> (s32[], bf16[8,4]) {
+  %p = (s32[]{:T(128)}, bf16[8,4]{1,0:T(8,128)(2,1)}) parameter(0)
+  %x = bf16[8,4]{1,0:T(8,128)(2,1)} get-tuple-element(%p), index=1
+  %gathered = bf16[4,4]{1,0} all-gather(%x), replica_groups=mesh['fsdp'=2,'tensor'=1] {'fsdp'}, frontend_attributes={kernel_metadata={
+"note":"an attribute over several lines"
+}}, metadata={op_name="jit(f)/gather" stack_frame_id=2}
+  %y = f32[8,4]{1,0} convolution(%x, %gathered), dim_labels=bf_io->bf, metadata={stack_frame_id=2}, backend_config={"estimated_cycles":"10"}
+  ROOT %t = (s32[]{:T(128)}, f32[8,4]{1,0}) tuple(%y, %y)
+}
+
+%condition (p.1: (s32[], bf16[8,4])) -> pred[] {
+  %three = s32[]{:T(128)} constant(3)
+  %p.1 = (s32[]{:T(128)}, bf16[8,4]{1,0}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%p.1), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%i, %three), direction=LT
+}
+
+%open_condition (p.2: (s32[], bf16[8,4])) -> pred[] {
+  %p.2 = (s32[]{:T(128)}, bf16[8,4]{1,0}) parameter(0)
+  %i.1 = s32[]{:T(128)} get-tuple-element(%p.2), index=0
+  %end = s32[]{:T(128)} get-tuple-element(%p.2), index=0
+  ROOT %lt.1 = pred[]{:T(512)} compare(%i.1, %end), direction=LT
+}
+
+%sliced (big: bf16[100,8], at: s32[]) -> bf16[1,8] {
+  %big = bf16[100,8]{1,0} parameter(0)
+  %at = s32[]{:T(128)} parameter(1)
+  ROOT %cut = bf16[1,8]{1,0} dynamic-slice(%big, %at, %at), dynamic_slice_sizes={1,8}
+}
+
+ENTRY %main (a: (s32[], bf16[8,4]), b: bf16[100,8], c: s32[]) -> f32[] {
+  %a = (s32[]{:T(128)}, bf16[8,4]{1,0}) parameter(0)
+  %b = bf16[100,8]{1,0} parameter(1)
+  %c = s32[]{:T(128)} parameter(2)
+  %thrice = (s32[]{:T(128)}, bf16[8,4]{1,0}) while(%a), condition=%condition, body=%body
+  %often = (s32[]{:T(128)}, bf16[8,4]{1,0}) while(%a), condition=%open_condition, body=%body
+  %fusion = bf16[1,8]{1,0} fusion(%b, %c), kind=kLoop, calls=%sliced
+  ROOT %done = f32[]{:T(128)} constant(0)
+}
+"""
+
+
+def test_loops_count_as_often_as_they_run():
+    # One product of [8, 4] with [4, 4] is 2 x 8 x 4 x 4 = 256 operations; 3 rounds, and 5 that the caller knows of.
+    counted = counts.count(hlo.parse(TEXT), unknown_trips=(5,))
+    assert counted.flops == 256 * (3 + 5)
+    assert counted.cycles == 10 * 8
+    assert counted.unknown_loops == 1
+
+
+def test_exchanges_are_read_over_line_ends_with_size_group_and_source():
+    (gather,) = counts.count(hlo.parse(TEXT)).collectives
+    assert (gather.kind, str(gather.array), gather.group, gather.bytes) == ("all-gather", "bf16[4,4]", 2, 32)
+    assert gather.source == "azr_jax/learner/step.py:33"  # the innermost line of this project, not of the library
+
+
+def test_a_fusion_that_slices_reads_the_slice_alone():
+    module = hlo.parse(TEXT)
+    main = module.computations["main"]
+    # 16 bytes in, 16 bytes out, and the 4 of the index.
+    assert counts.moved(module, main, main.by_name["fusion"]) == 36
+
+
+def test_a_window_over_padding_counts_only_what_meets_an_input():
+    # Heads as a window: 28 outputs, 28 weights, one input; all else is padding.
+    assert counts._meetings(1, 28, 28, {"size": "28", "pad": "27_27"}) == 28
+    assert counts._meetings(5, 3, 5, {"size": "3", "pad": "1_1"}) == 13
