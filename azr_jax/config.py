@@ -211,6 +211,7 @@ RULES: dict[str, Rule] = {
     "learner.max_bad_steps": integer(1),
     "mesh.fsdp": integer(-1),
     "mesh.tensor": integer(1),
+    "mesh.rollout_tensor": integer(0),
     "checkpoint.every": integer(1),
     "checkpoint.keep": integer(1),
     "checkpoint.keep_every": integer(0),

@@ -120,6 +120,7 @@ def get_config() -> ConfigDict:
     c.mesh = ConfigDict()
     c.mesh.fsdp = -1  # devices the weights are sharded over; -1: all that `tensor` leaves
     c.mesh.tensor = 1  # devices a layer is split over
+    c.mesh.rollout_tensor = 0  # the same while sampling, replicas over the rest; 0: chosen by parallel/layouts.py
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every = 10  # iterations between checkpoints; the last one is always saved
