@@ -50,13 +50,22 @@ class Checkpointer:
 
     def __init__(self, workdir: str | Path, *, keep: int = 2, keep_every: int = 0):
         self.folder = epath.Path(workdir) / "checkpoints"
+        self._kept = {"max_to_keep": keep, "keep_period": keep_every or None}
+        self._saves = False
+        self._manager = self._open()
+
+    def _open(self) -> ocp.CheckpointManager:
+        """Until the first save as a reader: one that makes no folder, and leaves what another process is writing.
+
+        A run that was killed leaves its half-written checkpoint; it goes when the run saves again.
+        """
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, keep_period=keep_every or None, cleanup_tmp_directories=True
+            **self._kept, read_only=not self._saves, create=self._saves, cleanup_tmp_directories=self._saves
         )
         # Named here, so that a process that has saved nothing can read what another one saved.
         handlers = {item: ocp.StandardCheckpointHandler() for item in ARRAYS}
         handlers |= {item: ocp.JsonCheckpointHandler() for item in ("extra", "digests")}
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def save(self, iteration: int, state: TrainState, extra: dict[str, Any]) -> None:
         """Returns when the state may be donated again; the writing goes on behind. Waits for a save still under way.
@@ -65,6 +74,10 @@ class Checkpointer:
         over, say), and go.
         """
         self.wait()
+        if not self._saves:
+            self._manager.close()
+            self._saves = True
+            self._manager = self._open()
         for later in self.iterations():
             if later >= iteration:
                 self._manager.delete(later)

@@ -23,7 +23,8 @@ from jax.sharding import PartitionSpec as P
 
 from azr_jax.learner.terms import Objective, Tokens, sequence_importance, token_loss
 
-CHUNK_LOGITS = 2**27  # logits of a chunk, where the caller names no size: 512 MiB in float32
+CHUNK_LOGITS = 2**27  # logits of a chunk, where the caller names no size: at most 512 MiB in float32,
+CHUNK_ROW = 128  # and at most this many tokens of a row, or a quarter of it, so that few empty ones are computed
 Aux = dict[str, jax.Array]
 
 
@@ -135,7 +136,8 @@ def _loss(objective, temperature, chunk, with_gradient, axes: Axes, hidden_RxTxD
 def _scan(objective, temperature, chunk, with_gradient, vocabulary, hidden_RxTxD, w_VxD, tokens: Tokens):
     """Over chunks of each row's completion tokens. Chunks that hold none are skipped, not computed."""
     rows, size = tokens.index.shape
-    chunk = chunk or max(1, CHUNK_LOGITS // w_VxD.shape[0])
+    # A row has no more completion tokens than some of it: in parts of a row, the empty ones cost nothing.
+    chunk = chunk or max(1, min(CHUNK_LOGITS // w_VxD.shape[0], rows * max(CHUNK_ROW, size // 4)))
     chunk = min(size, max(1, chunk // rows))
     chunks = -(-size // chunk)
     tokens_KxRxC = jax.tree.map(

@@ -162,7 +162,7 @@ def build(config: Config, workdir: Path) -> Run:
     asker = Asker(tokenizer, folder, sampling_settings(c))
     buffers = Buffers(played_kinds(c), buffer_settings(c), workdir / "buffers")
     learner = learner_settings(c)
-    reference = _start_policy(params, learner)
+    reference = start_policy(params, learner)
     streams = Streams(engine, executor)
     evaluation = _evaluation(c, asker, streams)
     return Run(
@@ -188,7 +188,7 @@ def build(config: Config, workdir: Path) -> Run:
     )
 
 
-def _start_policy(params: Any, settings: LearnerSettings) -> Any:
+def start_policy(params: Any, settings: LearnerSettings) -> Any:
     """A copy of the weights that the divergence is measured from; None where none is, or the base serves."""
     return _cast(params, settings.dtype, copy=True) if settings.objective.kl and not settings.trained.rank else None
 

@@ -143,6 +143,34 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
         Checkpointer(tmp_path).restore(shapes(), 2)
 
 
+def test_who_only_reads_leaves_what_another_process_is_writing(tmp_path):
+    """A report or an export of a live run once deleted the checkpoint it was in the middle of writing."""
+    state = new_state()
+    checkpointer = Checkpointer(tmp_path)
+    checkpointer.save(1, state, {"iteration": 1})
+    checkpointer.close()
+    half = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
+    half.mkdir()
+    (half / "params").write_text("half of it")
+    reader = Checkpointer(tmp_path)
+    assert reader.iterations() == [1] and reader.restore(shapes()).iteration == 1
+    reader.restore_params(abstract_params(SPEC))
+    reader.close()
+    assert (half / "params").read_text() == "half of it"
+    # The run itself, resumed after a kill, clears it away when it saves.
+    writer = Checkpointer(tmp_path)
+    assert writer.restore(shapes()).iteration == 1
+    writer.save(2, state, {"iteration": 2})
+    writer.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "2"]
+
+
+def test_who_only_reads_makes_no_folder(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        Checkpointer(tmp_path).restore(shapes())
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         Checkpointer(tmp_path).restore(shapes())
