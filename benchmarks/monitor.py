@@ -4,12 +4,14 @@
 
 Writes a made-up run (`per_kind` proposals and as many solutions of each of three kinds per iteration: 384 rollouts at
 the paper's batch, and four estimate attempts with each accepted proposal), then measures the writing and the health
-check of further iterations, and the building of the report. The share is that of an iteration of ITERATION_S seconds.
+check of further iterations, ROUNDS stages of the watchdog, the live view's drawing, and the building of the report.
+The share is that of an iteration of ITERATION_S seconds; the report is written by another process at low priority.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import random
 import sys
@@ -21,14 +23,19 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "monitor")]
 
 import made_up_run  # noqa: E402
+from rich.console import Console as RichConsole  # noqa: E402
+from rich.panel import Panel  # noqa: E402
 
 from azr_jax.monitor import rundata  # noqa: E402
 from azr_jax.monitor.health import Health  # noqa: E402
+from azr_jax.monitor.live import REFRESHES_PER_S, View  # noqa: E402
 from azr_jax.monitor.metrics import MetricsWriter  # noqa: E402
 from azr_jax.monitor.records import RecordWriter  # noqa: E402
 from azr_jax.monitor.report import build  # noqa: E402
+from azr_jax.monitor.watchdog import Watchdog  # noqa: E402
 
 ITERATION_S = 60.0
+ROUNDS = 500  # stages of the watchdog in an iteration: rounds of the engine, waits for verdicts
 
 
 def main() -> None:
@@ -39,6 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = made_up_run.write(Path(folder) / "run", args.iterations, per_kind=args.per_kind)
         costs = per_iteration(run, args.iterations, args.per_kind)
+        costs |= {"watchdog": watching(Path(folder)), "view": drawing()}
         started = time.perf_counter()
         report = build([run], run / "report.html")
         costs["report"] = time.perf_counter() - started
@@ -47,7 +55,7 @@ def main() -> None:
         print(f"{name:<10} {1e3 * seconds:10.1f} ms")
     for name, size in sizes.items():
         print(f"{name:<10} {size:10.1f}")
-    share = sum(costs[name] for name in ("metrics", "records", "health")) / ITERATION_S
+    share = sum(costs[name] for name in ("metrics", "records", "health", "watchdog", "view")) / ITERATION_S
     print(f"share of a {ITERATION_S:.0f} s iteration: {share:.3%}")
     print(json.dumps({**{f"{name}_s": round(s, 5) for name, s in costs.items()}, **sizes, "share": share}))
 
@@ -74,6 +82,37 @@ def per_iteration(run: Path, iterations: int, per_kind: int) -> dict[str, float]
             costs[name].append(time.perf_counter() - started)
     metrics.close()
     return {name: sorted(times)[2] for name, times in costs.items()}
+
+
+def watching(folder: Path) -> float:
+    """Seconds of ROUNDS stages in an iteration, with the watchdog's thread at work."""
+    dog = Watchdog(folder)
+    dog.watch_children(60.0)
+    started = time.perf_counter()
+    for _ in range(ROUNDS):
+        with dog.stage("round", 900.0):
+            pass
+    seconds = time.perf_counter() - started
+    dog.close()
+    return seconds
+
+
+def drawing() -> float:
+    """Seconds of drawing the live view in an iteration, as often as it is drawn on a terminal."""
+    rich = RichConsole(file=io.StringIO(), force_terminal=True, width=110, height=50)
+    view = View(rich, 500)
+    bars = view.stage("iteration 9")
+    for stage in ("propose", "estimate", "solve", "execute"):
+        bars.add_task(stage, total=100, completed=40)
+    for number in range(1, 10):
+        view.row(number, dict.fromkeys(("valid", "solve rate", "solved", "entropy", "tokens/s", "seconds"), "0.123"))
+    view.task(Panel("\n".join(f"line {n} of a program and its attempts" for n in range(16))))
+    times = []
+    for _ in range(20):
+        started = time.perf_counter()
+        rich.print(view)
+        times.append(time.perf_counter() - started)
+    return sorted(times)[10] * REFRESHES_PER_S * ITERATION_S
 
 
 if __name__ == "__main__":

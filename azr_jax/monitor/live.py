@@ -1,6 +1,7 @@
 """The one live view of a run on a terminal: how far it is, the stages under way, alarms, the last iterations, a task.
 
-It is drawn again a few times a second by rich, below everything that is printed meanwhile. What does not fit the
+It is drawn again every second by rich, below everything that is printed meanwhile; of it only the first lines change
+while an iteration goes on, and only they are made anew. What does not fit the
 terminal's height is cut at the bottom, so what matters most stands first. It only draws what console.py hands it,
 whose texts are cleaned there.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 
 from rich.console import Console as RichConsole
@@ -17,12 +18,13 @@ from rich.console import ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
 ROWS = 8  # iterations in the table
 ALARMS = 4
-REFRESHES_PER_S = 2
+REFRESHES_PER_S = 1
 
 
 class Rate(ProgressColumn):
@@ -55,6 +57,7 @@ class View:
         self._rows: deque[Mapping[str, str]] = deque(maxlen=ROWS)
         self._alarms: deque[Text] = deque(maxlen=ALARMS)
         self._task: RenderableType | None = None
+        self._still: tuple[int, list[Segment]] | None = None  # what does not change, for a terminal of this width
 
     def shown(self) -> Live:
         # Nothing is drawn by the run's own thread: it only leaves things here.
@@ -68,24 +71,26 @@ class View:
         self._first = self._first or (number, time.monotonic())
         self._number = number
         self._rows.append({"iteration": str(number), **cells})
+        self._still = None
 
     def alarm(self, text: Text) -> None:
         self._alarms.append(text)
+        self._still = None
 
     def task(self, panel: RenderableType) -> None:
         self._task = panel
+        self._still = None
 
     def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
-        yield Group(*self._parts())
-
-    def _parts(self) -> Iterator[RenderableType]:
         yield self._headline()
         yield self._bars
-        yield from self._alarms
-        if self._rows:
-            yield self._table()
-        if self._task is not None:
-            yield self._task
+        still = self._still
+        if still is None or still[0] != options.max_width:
+            parts = Group(
+                *self._alarms, *([self._table()] if self._rows else []), *([self._task] if self._task else [])
+            )
+            still = self._still = options.max_width, list(console.render(parts, options))
+        yield Segments(still[1])
 
     def _headline(self) -> Text:
         text = Text(self._doing or "starting", style="bold")

@@ -77,11 +77,12 @@ def build_in_background(workdir: Path) -> threading.Thread:
 
 
 def _name_apart(runs: list[dict[str, Any]]) -> None:
-    """Runs of the same folder name are told apart by their paths."""
+    """Runs of the same folder name are told apart by their paths, which are in the report only then."""
     names = [run["name"] for run in runs]
     for run in runs:
+        path = run.pop("path")
         if names.count(run["name"]) > 1:
-            run["name"] = run["path"]
+            run["name"] = path
 
 
 def _page(data: dict[str, Any]) -> str:

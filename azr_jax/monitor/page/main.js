@@ -43,7 +43,7 @@ function comparison() {
       const spread = (values) => xs.map((v) => (at.has(v) ? values[at.get(v)] : null));
       return { label: run.name, color: color(i), values: spread(run.series[name]), errors: errors && spread(errors) };
     });
-    boxes.push(place(lineChart({ title: name, xs, series, smooth: Number(choice.smooth.value), sparse: name.startsWith("eval/") })));
+    boxes.push(place(lineChart({ title: name, xs, series, smooth: Number(choice.smooth.value), sparse: name.startsWith("eval/"), share: SHARE.test(name) })));
   }
   const differences = others.map((run, i) => el("div", { class: "card" },
     el("h3", {}, `${run.name} minus ${first.name}`), el("p", { class: "note" }, "paired by iteration over the later half of the shared iterations; ± is 95 %, from up to ten blocks"),
