@@ -12,6 +12,8 @@ from azr_jax import config
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "configs").glob("*.py"))
 BASE = str(ROOT / "configs/base.py")
+SEEDS = str(ROOT / "tests/fixtures/seeds.jsonl")
+TRIPLETS, EMPTY = (str(ROOT / f"tests/fixtures/{name}.jsonl") for name in ("triplets", "no_rows"))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -70,6 +72,15 @@ def test_presets_fill_what_is_not_said_and_leave_what_is():
         ({"tasks.induction_shown": "10"}, "hidden pairs"),
         ({"tasks.kinds": "induction"}, "takes its programs"),
         ({"buffer.capacity": "8"}, "(seeding.factor + 1) x batch_size = 320"),
+        ({"tasks.kinds": "induction", "seeding.import_from": TRIPLETS}, "holds no induction rows"),
+        ({"seeding.import_from": EMPTY}, "holds no rows"),
+        ({"seeding.import_from": EMPTY, "tasks.references": "6"}, "holds no rows"),
+        ({"seeding.import_from": EMPTY, "tasks.train_proposer": "false"}, "holds no rows"),
+        ({"seeding.import_from": BASE}, "line 1: is not JSON"),
+        ({"seeding.import_from": str(ROOT)}, "no such file"),
+        ({"seeding.import_from": SEEDS, "buffer.capacity": "5", "batch_size": "1"}, "7 rows"),
+        ({"tasks.kinds": "induction", "seeding.import_from": SEEDS, "tasks.novelty_gate": "0.2"}, "nothing to act on"),
+        ({"rewards.combine": "multiply"}, "nothing to combine"),
         ({"learner.row_tokens": "100"}, "14240"),
         ({"rollout.pages": "3"}, "at least 223"),  # ceil(14240 / 64)
         ({"mesh.fsdp": "0"}, "-1"),
@@ -79,6 +90,27 @@ def test_presets_fill_what_is_not_said_and_leave_what_is():
 def test_fields_that_contradict_each_other_are_named(overrides, named):
     _, problems = config.load(BASE, overrides)
     assert len(problems) == 1 and named in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "named"),
+    [
+        ("tasks.kinds", "", "at least one of deduction"),
+        ("tasks.kinds", "deduction,deduction", "each once"),
+        ("tasks.estimate_attempts", "1", "from 2 up: with one attempt every solve rate is 0 or 1"),
+        ("tasks.references", "-1", "from 0 to 64"),
+        ("tasks.novelty_gate", "1.5", "from 0 to 1"),
+        ("tasks.composite_probability", "nan", "from 0 to 1"),
+        ("tasks.composite_most", "0", "from 1 to 8"),
+        ("rewards.intrinsic.complexity", "much", "a number"),
+        ("rewards.intrinsic.beauty", "1", "no such field"),
+        ("rewards.intrinsic", "1", "its fields: rewards.intrinsic.complexity"),
+        ("rewards.combine", "average", "add | add_product"),
+    ],
+)
+def test_a_field_of_self_play_that_cannot_be_is_named(field, given, named):
+    _, problems = config.load(BASE, {field: given})
+    assert len(problems) == 1 and field in problems[0] and named in problems[0], problems
 
 
 def test_a_config_survives_its_own_json():

@@ -112,6 +112,18 @@ def find_model(config: Config) -> tuple[Path, ModelSpec]:
         raise ConfigError([f"model.name={config.model.name}: {error}"]) from error
 
 
+def find_tokenizer(config: Config, folder: Path) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if config.tasks.prompt_style == "chat" and not tokenizer.chat_template:
+        raise ConfigError(
+            [
+                f"tasks.prompt_style=chat: the tokenizer of {config.model.name} has no chat template; should be "
+                "completion, or think for a large model"
+            ]
+        )
+    return tokenizer
+
+
 def check_fits(config: Config, spec: ModelSpec) -> None:
     """What the model's shape and the devices say about the config."""
     c, problems, mesh = config, [], None
@@ -145,6 +157,7 @@ def build(config: Config, workdir: Path) -> Run:
     folder, spec = find_model(c)
     check_fits(c, spec)
     check_space(workdir, spec.parameters(), c.checkpoint.keep)
+    tokenizer = find_tokenizer(c, folder)
     try:
         executor = Executor(
             ExecutorSettings(
@@ -156,7 +169,6 @@ def build(config: Config, workdir: Path) -> Run:
         )
     except RuntimeError as error:  # too little isolation on this machine
         raise ConfigError([f"executor: {error}"]) from error
-    tokenizer = AutoTokenizer.from_pretrained(folder)
     graphdef, params = nnx.split(hf.load(folder))
     engine = Engine(graphdef, spec, engine_settings(c), seed=c.seed, decode_text=tokenizer.decode)
     asker = Asker(tokenizer, folder, sampling_settings(c))

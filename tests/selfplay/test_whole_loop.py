@@ -171,6 +171,8 @@ def test_a_fork_starts_from_the_others_weights_and_tasks(shared, uninterrupted):
     [
         (["--config.model.name=nobody/no-such-model"], ["nobody/no-such-model", "Tried"]),
         (["--config.mesh.tensor=3"], ["mesh.tensor=3", "should be"]),
+        (["--config.tasks.prompt_style=chat"], ["tasks.prompt_style=chat", "no chat template"]),
+        (["--config.rollout.max_prompt_tokens=8"], ["none of its 7 rows", "too long for a prompt"]),
         (["--config.rollout.max_new_tokens=9000"], ["context"]),
     ],
 )
