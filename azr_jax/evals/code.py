@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from azr_jax.evals import plus_rules
-from azr_jax.executor import pool
+from azr_jax.executor import inside
 from azr_jax.executor.jobs import Outcome, Run
+from azr_jax.executor.pool import Executor
 from azr_jax.executor.values import Refused, decode, show
 from azr_jax.tasks.types import Verdict
 
-_INSIDE = Path(pool.__file__).with_name("inside.py").read_text()
+_INSIDE = Path(inside.__file__).read_text()
 _CORRECT = Verdict(1.0, "correct")
 _BATCH_CHARS, _ANSWER_CHARS = 200_000, 1_000
 _TYPES = {
@@ -46,7 +47,7 @@ class BrokenTest(RuntimeError):
 
 @dataclass(frozen=True)
 class Runner:
-    executor: pool.Executor
+    executor: Executor
     timeout_s: float = 10.0  # of one call of a sample
 
     def call(self, program: str, f: str, inputs: Sequence[str], factor: float = 1.0) -> tuple[Outcome, ...]:
@@ -118,9 +119,8 @@ class Calls:
     @cached_property
     def expected(self) -> list[Any]:
         if self.known is not None:
-            outcomes = self.runner.call("", "_settle(lambda value: value)", [show(v) for v in self.known])
-        else:
-            outcomes = self.runner.call(self.canonical, self.f, self.texts, CANONICAL_FACTOR)
+            return [_settled(value) for value in self.known]
+        outcomes = self.runner.call(self.canonical, self.f, self.texts, CANONICAL_FACTOR)
         for text, outcome in zip(self.texts, outcomes):
             if outcome.value is None:
                 raise BrokenTest(f"the expected output for {text[:80]}: {outcome.reason} {outcome.detail}")
@@ -220,12 +220,7 @@ class Scripts:
 
     @cached_property
     def _expected(self) -> list[Any]:
-        lines = [[line.strip() for line in text.strip().split("\n")] for text in self.outputs]
-        settled = self.runner.call("", "_settle(lambda lines: lines)", [show(one) for one in lines], CANONICAL_FACTOR)
-        for outcome in settled:
-            if outcome.value is None:
-                raise BrokenTest(f"an expected output cannot be compared: {outcome.reason} {outcome.detail}")
-        return [decode(outcome.value or "") for outcome in settled]
+        return [_settled([line.strip() for line in text.strip().split("\n")]) for text in self.outputs]
 
     def judge(self, program: str) -> Verdict:
         outcomes = self.runner.first_then_rest("", f"_run_script({program!r})", self.texts)
@@ -235,6 +230,11 @@ class Scripts:
             if not _same_lines(decode(outcome.value), expected):
                 return Verdict(0.0, "wrong value")
         return _CORRECT
+
+
+def _settled(value: Any) -> Any:
+    """A value that the benchmark states, in the form in which programs' values come back: a long one as its digest."""
+    return inside._settle(lambda: value)()
 
 
 def _same_lines(output: Any, expected: Any) -> bool:

@@ -144,5 +144,5 @@ def letter_in(text: str, style: str) -> str | None:
         found = re.findall(pattern, part)
         if found:
             return found[-1]
-    found = re.fullmatch(r"\s*\(?([A-J])\)?[.:]?(?:\s.*)?", part.strip(), re.DOTALL)
+    found = re.fullmatch(r"\(?([A-J])(?:[).:]{1,2}(?:\s.*)?)?", part.strip(), re.DOTALL)
     return found.group(1) if found else None

@@ -1,7 +1,8 @@
-"""Appended as text to a program that an evaluation judges, and run with it in the jail; never imported by the trainer.
+"""Appended as text to a program that an evaluation judges, and run with it in the jail.
 
 Nothing here knows an expected value. A program can change all of this for itself, and gains what it gains by returning
-something else: its own outcome. `_run_script` needs `exec` because a script starts anew for each input.
+something else: its own outcome. The evaluation imports `_settle` alone, for values that a benchmark states.
+`_run_script` needs `exec` because a script starts anew for each input.
 """
 
 _LONG = 400  # characters of a value, about, from which its digest goes through the pipe in its place

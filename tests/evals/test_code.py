@@ -1,0 +1,142 @@
+"""Programs judged by tests: right ones pass, wrong ones do not, and nothing a program does can forge a verdict."""
+
+import json
+
+import pytest
+
+from azr_jax.evals import plus_rules
+from azr_jax.evals.code import CHECK, BrokenTest, Calls, CheckFunction, Scripts, asserts_as_check, name_of_tested
+
+SQUARE = "def square(x):\n    return x * x\n"
+BIG = "def numbers(n):\n    return list(range(n))\n"
+
+
+def calls(runner, program=SQUARE, name="square", inputs=((2,), (3,), (-1,)), **more):
+    return Calls(runner, name, [list(one) for one in inputs], program, **more)
+
+
+def test_the_canonical_solution_decides(runner):
+    judge = calls(runner).judge
+    assert judge("def square(n):\n    return n ** 2\n").correct
+    assert judge("def square(n):\n    return abs(n) * 3 - 2 if n > 2 else n * n\n").reason == "wrong value"
+    assert judge("def cube(n):\n    return n ** 3\n").score == 0
+
+
+def test_base_tests_alone_are_told_apart(runner):
+    """Right on the first input, wrong on the second: passes the one base test and not the others."""
+    judge = calls(runner, base=1).judge
+    assert judge("def square(n):\n    return 4\n").detail == "base"
+    assert judge("def square(n):\n    return 5\n").detail != "base"
+
+
+FORGERIES = {
+    "equal": "class A(int):\n    def __eq__(self, other):\n        return True\ndef square(n):\n    return A(7)\n",
+    "another settle": "def square(n):\n    return 7\ndef _settle(*a):\n    return lambda n: n * n * 0 + 7\n",
+    "exit": "import sys\ndef square(n):\n    sys.exit(0)\n",
+    "hard exit": "import os\ndef square(n):\n    os._exit(0)\n",
+    "frames": "import sys\ndef square(n):\n    return sys._getframe(1).f_locals.get('expected', 7)\n",
+    "digest": "def square(n):\n    return ('digest of a long value', '0' * 64)\n",
+    "endless": "def square(n):\n    while True:\n        pass\n",
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_forged_results_gain_nothing(runner, name):
+    assert calls(runner).judge(FORGERIES[name]).score == 0
+
+
+def test_long_results_are_compared_by_digest(runner):
+    """20,000 numbers do not fit through the wall; equal by == is what counts, so floats that are whole are equal."""
+    judge = calls(runner, BIG, "numbers", ((20_000,),)).judge
+    assert judge("def numbers(n):\n    return [float(i) for i in range(n)]\n").correct
+    assert not judge("def numbers(n):\n    return list(range(n - 1)) + [0]\n").correct
+    assert not judge("def numbers(n):\n    return tuple(range(n))\n").correct
+
+
+def test_a_function_called_f_may_call_itself(runner):
+    """HumanEval/106 is called f."""
+    program = "def f(n):\n    return [] if not n else f(n - 1) + [n]\n"
+    assert calls(runner, program, "f", ((300,),)).judge(program).correct
+
+
+def test_a_canonical_solution_that_fails_is_told(runner):
+    with pytest.raises(BrokenTest, match="ZeroDivisionError"):
+        calls(runner, "def square(x):\n    return 1 // 0\n").judge(SQUARE)
+
+
+TEST = "import random\ndef check(candidate):\n    for _ in range(9):\n        x = random.randint(1, 99)\n"
+TEST += "        assert candidate(x) == x * x\n"
+
+
+def test_a_test_function_runs_on_answers_and_not_beside_the_program(runner):
+    judge = CheckFunction(runner, "square", SQUARE, TEST).judge
+    assert judge("def square(n):\n    return n ** 2\n").correct
+    assert judge("def square(n):\n    return n ** 3\n").reason == "wrong value"
+    assert judge("def square(n):\n    raise KeyError(n)\n").reason == "raised"
+    assert judge("def check(candidate):\n    pass\ndef square(n):\n    return 0\n").score == 0
+
+
+def test_asserts_of_mbpp_become_a_test(runner):
+    asserts = ["assert check([1, 2]) == 3", "assert check([]) == 0, 'nothing'"]
+    program = "def helper(x):\n    return sum(x)\ndef check(x):\n    return helper(x)\n"
+    assert name_of_tested(program, asserts) == "check"
+    judge = CheckFunction(runner, "check", program, asserts_as_check("check", "", asserts), CHECK).judge
+    assert judge("check = sum\n").correct
+    assert not judge("def check(x):\n    return 3\n").correct
+
+
+def test_scripts_are_fed_and_heard(runner):
+    scripts = Scripts(runner, ["3\n1 2 3\n", "1\n5\n"], ["6\n", "5"])
+    right = "n = int(input())\nif __name__ == '__main__':\n    print(sum(map(int, input().split())), ' ')\n"
+    assert scripts.judge(right).correct
+    assert scripts.judge("import sys\nn, *rest = sys.stdin.read().split()\nprint(float(sum(map(int, rest))))\n").correct
+    assert scripts.judge("print(6)\n").reason == "wrong value"
+    assert scripts.judge("print(int('x'))\n").reason == "raised"
+    assert scripts.judge("import sys\nprint(6)\nsys.exit(1)\n").score == 0
+
+
+def test_long_prints_are_compared_by_digest(runner):
+    scripts = Scripts(runner, ["30000"], ["\n".join(map(str, range(30_000)))])
+    assert scripts.judge("for i in range(int(input())):\n    print(i)\n").correct
+    assert not scripts.judge("for i in range(int(input())):\n    print(i + (i == 777))\n").correct
+
+
+def test_methods_of_contests(runner):
+    known = [json.loads("[1, 2]"), json.loads("[]")]
+    judge = Calls(runner, "firsts", [[[1, 2, 3], 2], [[], 1]], "", known=known).judge
+    assert judge("class Solution:\n    def firsts(self, values, n):\n        return tuple(values[:n])\n").correct
+    assert judge("def firsts(values, n):\n    return values[:n]\n").correct
+    assert not judge("class Solution:\n    def firsts(self, values, n):\n        return values\n").correct
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "output", "expected", "atol", "right"),
+    [
+        ("g", [1], 1.0000001, 1.0, 0, True),  # floats are compared with 1e-6 where no tolerance is given
+        ("g", [1], 1.00001, 1.0, 0, False),
+        ("g", [1], 1.00001, 1.0, 1e-4, True),
+        ("g", [1], [0.1 + 0.2], [0.3], 0, True),
+        ("g", [1], (0.3,), [0.3], 0, False),
+        ("g", [1], 2, 1, 0, False),
+        ("g", [1], "a", 1.0, 0, False),
+        ("find_zero", [[-4.0, 0.0, 1.0]], 2.0, 0.0, 1e-4, True),  # any root of x^2 - 4
+        ("find_zero", [[-4.0, 0.0, 1.0]], -2.0, 2.0, 1e-4, True),
+        ("find_zero", [[-4.0, 0.0, 1.0]], 1.9, 2.0, 1e-4, False),
+        ("similar_elements", [(1, 2), (2, 3)], [2], (2,), 0, True),
+        ("similar_elements", [(1, 2), (2, 3)], None, (2,), 0, False),
+        ("surface_Area", [3, 4], 33, 0, 0, False),  # 9 + 6 * sqrt(1.5^2 + 16) = 34.6, so 35
+        ("surface_Area", [3, 4], 35, 0, 0, True),
+        ("digit_distance_nums", [1, 256], 2 + 5 + 5, 0, 0, True),
+    ],
+)
+def test_rules_beyond_equality(name, inputs, output, expected, atol, right):
+    assert plus_rules.accepts(name, inputs, output, expected, atol) is right
+
+
+def test_types_that_json_lost_come_back():
+    assert plus_rules.restored("Mbpp/2", [[[1, 2], [3]]]) == [[(1, 2), (3,)]]
+    assert plus_rules.restored("Mbpp/63", [[[[1, 2], [3, 4]]]]) == [[[(1, 2), (3, 4)]]]
+    assert plus_rules.restored("Mbpp/115", [[[[1, 1], []]]]) == [[[{1}, {}]]]
+    assert plus_rules.restored("Mbpp/252", [["(1+2j)"]]) == [[1 + 2j]]
+    assert plus_rules.restored("Mbpp/580", [[[1, [2, [3]]]]]) == [[(1, (2, (3,)))]]
+    assert plus_rules.restored("HumanEval/2", [[[1]]]) == [[[1]]]

@@ -1,0 +1,170 @@
+"""The whole command on made-up benchmarks and a tiny random model: resumed, shared, refused where it cannot work."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from azr_jax.evals import harness
+from azr_jax.evals.command import Asked, CannotEvaluate, evaluate
+from azr_jax.evals.harness import fit
+from azr_jax.evals.records import OtherSettings, Results
+from azr_jax.evals.sources import DATASETS, Dataset, File
+from azr_jax.evals.suites import Item
+from azr_jax.evals.table import result
+from azr_jax.tasks.prompts import Prompt
+
+MODEL = "random:tiny"
+ROWS = 6
+
+
+@pytest.fixture(autouse=True)
+def made_up(monkeypatch, tmp_path):
+    """GSM8K of six rows."""
+    file = File("gsm8k.jsonl", "https://made-up.invalid", "v1", ROWS)
+    monkeypatch.setitem(DATASETS, "gsm8k", Dataset("gsm8k", "", ((file,),)))
+    monkeypatch.setattr("azr_jax.evals.datasets.load.__defaults__", (None, tmp_path / "cache"))
+    lines = [json.dumps({"question": f"{n} + {n}?", "answer": f"#### {2 * n}"}) for n in range(ROWS)]
+    (tmp_path / "gsm8k.jsonl").write_text("\n".join(lines))
+
+
+def asked(tmp_path: Path, **changes) -> Asked:
+    usual = {
+        "suites": ("gsm8k",), "style": "completion", "n": 2, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 4,
+        "seed": 0, "dtype": "float32", "slots": 4, "limit": 0, "shard": (0, 1), "data_dir": str(tmp_path),
+        "out": tmp_path / "out", "timeout_s": 2.0, "memory_mb": 256, "allow_weak": True,
+    }  # fmt: skip
+    return Asked(**usual | changes)
+
+
+def lines(tmp_path: Path) -> list[dict]:
+    files = sorted((tmp_path / "out").rglob("gsm8k.*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def without_clock(found: list[dict]) -> list[dict]:
+    kept = [{name: value for name, value in line.items() if name != "judged_s"} for line in found]
+    return sorted(kept, key=lambda line: (line["id"], line["sample"]))
+
+
+def test_every_row_and_sample_once_also_after_an_interruption(tmp_path, monkeypatch):
+    """Stopped after three samples, one line torn; going on gives what an evaluation that was never stopped gives."""
+    evaluate(MODEL, None, asked(tmp_path))
+    whole = without_clock(lines(tmp_path))
+    assert [(line["id"], line["sample"]) for line in whole] == [(str(row), s) for row in range(ROWS) for s in (0, 1)]
+
+    (file,) = (tmp_path / "out").rglob("gsm8k.*.jsonl")
+    kept = file.read_text().splitlines(keepends=True)[:3]
+    file.write_text("".join(kept) + '{"id": "5", "sam')
+    evaluate(MODEL, None, asked(tmp_path))
+    assert without_clock(lines(tmp_path)) == whole
+
+    monkeypatch.setattr(harness.Harness, "_engine", lambda *_: pytest.fail("nothing is left to sample"))
+    assert evaluate(MODEL, None, asked(tmp_path))[MODEL]["gsm8k"]["rows"] == ROWS
+
+
+def test_an_interruption_keeps_what_was_judged(tmp_path, monkeypatch):
+    before = Results.add
+
+    def add(self, suite, line):
+        before(self, suite, line)
+        if len(lines(tmp_path)) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Results, "add", add)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(MODEL, None, asked(tmp_path))
+    monkeypatch.setattr(Results, "add", before)
+    assert len(lines(tmp_path)) == 3
+    evaluate(MODEL, None, asked(tmp_path))
+    found = [(line["id"], line["sample"]) for line in lines(tmp_path)]
+    assert len(found) == len(set(found)) == 2 * ROWS
+
+
+def test_two_processes_share_the_rows(tmp_path):
+    evaluate(MODEL, None, asked(tmp_path, shard=(0, 2)))
+    assert {line["id"] for line in lines(tmp_path)} == {"0", "2", "4"}
+    numbers = evaluate(MODEL, None, asked(tmp_path, shard=(1, 2)))
+    assert numbers[MODEL]["gsm8k"]["rows"] == ROWS
+    assert len(lines(tmp_path)) == 2 * ROWS
+
+
+def test_other_settings_want_another_folder(tmp_path):
+    evaluate(MODEL, None, asked(tmp_path, limit=1))
+    with pytest.raises(CannotEvaluate, match=r"seed: 0 there, 1 asked for.*another --out"):
+        evaluate(MODEL, None, asked(tmp_path, limit=1, seed=1))
+
+
+def test_other_data_wants_another_folder(tmp_path):
+    evaluate(MODEL, None, asked(tmp_path, limit=1))
+    (tmp_path / "gsm8k.jsonl").write_text('{"question": "?", "answer": "#### 1"}\n' * ROWS)
+    with pytest.raises(CannotEvaluate, match="measured on other data"):
+        evaluate(MODEL, None, asked(tmp_path, limit=1))
+
+
+def test_a_model_compared_with_itself_does_not_differ(tmp_path):
+    numbers = evaluate(MODEL, MODEL, asked(tmp_path))
+    assert numbers["differences"]["gsm8k"] == {"difference": 0.0, "error": 0.0, "p": 1.0, "rows": ROWS}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"suites": ("gsm9k",)}, r"gsm9k: should be of paper.*gsm8k"),
+        ({"data_dir": "nowhere"}, r"nowhere does not hold gsm8k.jsonl.*made-up.invalid.*--data_dir"),
+        ({"style": "boxed"}, r"no chat template; --style=completion"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(tmp_path, changes, said):
+    with pytest.raises(CannotEvaluate, match=said):
+        evaluate(MODEL, None, asked(tmp_path, **changes))
+
+
+def test_an_unknown_model_is_said(tmp_path):
+    with pytest.raises(CannotEvaluate, match=r"--model=.*no_such_model"):
+        evaluate(str(tmp_path / "no_such_model"), None, asked(tmp_path))
+
+
+class ByCharacter:
+    stop_ids = ()
+
+    def tokens(self, prompt):
+        return tuple(map(ord, prompt.text))
+
+
+def test_rows_too_long_for_the_model_are_told_and_counted_as_wrong():
+    """Context 100, 40 new tokens: 50 fit whole, 70 leave 30, 90 leave less than the least an answer needs."""
+    items = [Item("math500", str(n), Prompt(text="x" * n), lambda text: pytest.fail("not asked")) for n in (50, 70, 90)]
+    found, told = fit(list(enumerate(items)), ByCharacter(), context=100, new=40)  # type: ignore[arg-type]
+    assert [each.max_new_tokens for each in found] == [40, 30, 0]
+    assert "1 of 3 prompts leave less than --max_new_tokens=40" in told[0] and "30 tokens at the least" in told[0]
+    assert "1 of 3 prompts do not fit" in told[1] and "count as wrong" in told[1]
+
+
+def test_rows_that_do_not_fit_are_written_down_once_without_sampling(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness.Harness, "_engine", lambda *_: pytest.fail("there is nothing to sample"))
+    row = json.dumps({"question": "x" * 40_000, "answer": "#### 1"}) + "\n"
+    (tmp_path / "gsm8k.jsonl").write_text(row * ROWS)
+    for _ in range(2):
+        assert evaluate(MODEL, None, asked(tmp_path))[MODEL]["gsm8k"]["rows"] == ROWS
+    assert [line["reason"] for line in lines(tmp_path)] == ["prompt too long"] * 2 * ROWS
+
+
+def test_only_rows_with_all_their_samples_count():
+    def line(row, sample, score):
+        return {"id": row, "sample": sample, "score": score, "answer": None, "category": "", "reason": "", "detail": ""}
+
+    found = result("gsm8k", [line("a", 1, 0.0), line("a", 0, 1.0), line("b", 0, 1.0)], 2)
+    assert found.scores == {"a": [1.0, 0.0]}
+    assert found.pass_at(2).value == 1.0
+
+
+def test_results_of_one_sample_are_kept_once(tmp_path):
+    results = Results(tmp_path)
+    results.open({"n": 1})
+    results.open_suite("gsm8k", "d")
+    for score in (1.0, 0.0):
+        results.add("gsm8k", {"id": "a", "sample": 0, "score": score, "data": "d"})
+    assert [line["score"] for line in results.lines("gsm8k")] == [1.0]
+    with pytest.raises(OtherSettings, match="n: 1 there, 2 asked for"):
+        results.open({"n": 2})

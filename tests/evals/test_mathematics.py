@@ -1,0 +1,87 @@
+"""Final answers found in what models write, and compared by a process that can be killed."""
+
+import pytest
+
+from azr_jax.evals.mathematics import MathJudge, final_answer, gold_of, last_boxed
+
+
+@pytest.fixture(scope="module")
+def judge():
+    made = MathJudge(1, limit_s=10.0)  # generous: a loaded machine is no wrong answer
+    yield made.judge
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("025", "25"),
+        ("\\frac{1}{2}", "0.5"),
+        ("\\left( 3, \\frac{\\pi}{2} \\right)", "(3, \\pi/2)"),
+        ("x^2+1", "1+x^2"),
+        ("10\\%", "0.1"),
+    ],
+)
+def test_equal_answers(judge, gold, answer):
+    assert judge(gold, answer).correct
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [("25", "26"), ("\\frac{1}{2}", "2"), ("(1,2]", "[1,2]"), ("x+1", "y+1"), ("7", ""), ("7", "{" * 40), ("7", "\\")],
+)
+def test_other_answers(judge, gold, answer):
+    assert judge(gold, answer).score == 0
+
+
+def test_an_answer_that_takes_for_ever_is_killed_and_the_next_is_judged():
+    made = MathJudge(1, limit_s=3.0)
+    try:
+        assert made.judge("7", "9^{9^{9^{9^{9}}}}+\\int_0^1 x^{x^{x}} dx").score == 0
+        assert made.judge("7", "7").correct
+        assert made.judge("7", "7" * 2_000).reason == "too long"
+    finally:
+        made.close()
+
+
+def test_an_answer_is_not_run_as_a_program(judge, tmp_path):
+    """math-verify hands some text to sympy's reader, which evaluates it: the worker cannot open a file for writing."""
+    file = tmp_path / "made"
+    for text in (f"__import__('os').system('touch {file}')", f"open('{file}', 'w')", f'exec(\'open("{file}", "w")\')'):
+        assert judge("7", text).score == 0
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<think>\\boxed{1}</think><answer>\\boxed{\\frac{1}{2}}</answer>", "\\frac{1}{2}"),
+        ("<think>so</think><answer> $12$ </answer>", "12"),
+        ("<think>so</think><answer>```output\n12\n```</answer>", "12"),
+        ("<answer>1</answer> no, <answer>2", "2"),
+        ("first \\boxed{1}, then \\boxed{a_{2}}.", "a_{2}"),
+        ("<think>still at it, 12", None),
+        ("It is 12.", None),
+        ("\\boxed{", None),
+        ("<answer></answer>", None),
+    ],
+)
+def test_where_the_answer_is(text, found):
+    assert final_answer(text) == found
+
+
+def test_grade_school_answers_may_be_the_last_number():
+    assert final_answer("She has 3 and then earns $1,250.50.", numbers=True) == "1250.50"
+    assert final_answer("none", numbers=True) is None
+
+
+def test_boxes_within_boxes():
+    assert last_boxed(r"\boxed{\text{a \} b} {c}}") == r"\text{a \} b} {c}"
+
+
+def test_gold_answers_stand_where_each_benchmark_keeps_them():
+    assert gold_of("gsm8k", {"answer": "3 + 1\n#### 1,004"}) == "1004"
+    assert gold_of("amc23", {"answer": 27.0}) == "27"
+    assert gold_of("aime24", {"answer": "025"}) == "025"
+    assert gold_of("math500", {"solution": r"so $\boxed{3}$ or \boxed{\frac{1}{2}}", "answer": "x"}) == r"\frac{1}{2}"
+    assert gold_of("olympiadbench", {"final_answer": ["$\\frac{1}{2}$"]}) == "\\frac{1}{2}"

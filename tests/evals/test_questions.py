@@ -1,0 +1,155 @@
+"""Every suite can be asked in every style, and what is asked for is found again in the answer."""
+
+import base64
+import json
+import pickle
+import zlib
+
+import pytest
+
+from azr_jax.evals.code import Runner
+from azr_jax.evals.datasets import Row
+from azr_jax.evals.mathematics import MathJudge
+from azr_jax.evals.questions import STYLES, letter_in, program_in
+from azr_jax.evals.suites import GROUPS, SUITES, Judges, UnknownSuite, contest_tests, inside_call, named
+from azr_jax.tasks.prompts import Prompt
+
+TESTS = [{"input": "1\n2\n", "output": "3\n", "testtype": "stdin"}]
+PROMPT = 'def add(a, b):\n    """Adds.\n    >>> add(1, 2)\n    3\n    """\n'
+CHECK = "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate(0, 5) == 5\n"
+PLUS = {"entry_point": "add", "canonical_solution": "    return a + b\n", "atol": 0}
+PLUS |= {"base_input": [[1, 2]], "plus_input": [[5, 7]]}
+CONTEST = {
+    "question_content": "Add two numbers.",
+    "starter_code": "",
+    "metadata": "{}",
+    "public_test_cases": json.dumps(TESTS),
+    "private_test_cases": base64.b64encode(zlib.compress(pickle.dumps(json.dumps(TESTS)))).decode(),
+}
+RIGHT = "def add(a, b):\n    return a + b"
+SCRIPT = "print(int(input()) + int(input()))"
+MADE_UP = {
+    "humaneval": ("H/0", {"prompt": PROMPT, "test": CHECK} | PLUS, RIGHT),
+    "humaneval_plus": ("H/0", {"prompt": PROMPT} | PLUS, RIGHT),
+    "mbpp": (
+        "11",
+        {"text": "Adds.", "code": RIGHT, "test_list": ["assert add(1, 2) == 3"], "test_setup_code": ""},
+        RIGHT,
+    ),
+    "mbpp_plus": (
+        "Mbpp/9",
+        PLUS | {"prompt": '"""\nAdds.\nassert add(1, 2) == 3\n"""\n', "canonical_solution": RIGHT},
+        RIGHT,
+    ),
+    "livecodebench_v1": ("1", CONTEST, SCRIPT),
+    "cruxeval_o": ("s", {"code": "def f(a):\n    return {a}", "input": "1", "output": "{1}"}, "{1}"),
+    "cruxeval_i": ("s", {"code": "def f(a):\n    return {a}", "input": "1", "output": "{1}"}, "True"),
+    "livecodebench_execution": (
+        "s",
+        {"code": "def add(a, b):\n    return a + b", "function_name": "add", "input": "add(a=1, b=2)", "output": "3"},
+        "3",
+    ),
+    "gsm8k": ("0", {"question": "1 + 2?", "answer": "#### 3"}, "3"),
+    "math500": ("0", {"problem": "1 + 2?", "solution": "\\boxed{3}"}, "3"),
+    "mmlu_pro": ("0", {"question": "?", "options": ["x", "y"], "answer": "B", "category": "law"}, "B"),
+}
+
+
+@pytest.fixture(scope="module")
+def judges(runner: Runner):
+    mathematics = MathJudge(1, limit_s=10.0)
+    yield Judges(runner, mathematics)
+    mathematics.close()
+
+
+def completion(name: str, style: str, prompt: Prompt, answer: str) -> str:
+    """What a model that knows the answer would write after the prompt's prefix."""
+    area = SUITES[name].area
+    if area == "in_distribution":
+        kind = "input" if name == "cruxeval_i" else "output"
+        fenced = f"```{kind}\n{answer}\n```"
+        return f"<think>hm</think><answer>{fenced}</answer>" if style == "think" else prompt.prefix + answer + "\n```"
+    if style == "completion":
+        if area == "general":
+            return f"{answer})"
+        if area == "math":
+            return f" It is \\boxed{{{answer}}}.\n\nProblem:"
+        if name == "livecodebench_v1":
+            return prompt.prefix + answer + "\n```"
+        body = "    return a + b\n\n\nprint(1)\n"
+        return body if name.startswith("humaneval") else f"{prompt.prefix}a, b):\n{body}"
+    said = {"code": f"```python\n{answer}\n```"}.get(area, answer)
+    if style == "think":
+        return f"<think>Let me see ```python\n1\n```</think> <answer>{said}</answer>"
+    return said if area == "code" else f"So it is \\boxed{{{answer}}}."
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", MADE_UP)
+def test_right_answers_are_found_and_wrong_ones_are_not_taken(name, style, judges):
+    row_id, fields, answer = MADE_UP[name]
+    suite = SUITES[name]
+    item = suite.make(suite, Row(row_id, fields), style, judges)
+    assert item is not None
+    text = completion(name, style, item.prompt, answer)
+    assert item.grade(text).score == 1.0, (item.prompt, text, item.grade(text))
+    wrong = completion(name, style, item.prompt, answer.replace("+", "-").replace("3", "4").replace("B", "A"))
+    wrong = wrong.replace("a + b", "a - b").replace("{1}", "{2}").replace("True", "False")
+    assert item.grade(wrong).score == 0.0
+    assert item.grade(item.prompt.prefix).score == 0.0
+
+
+def test_the_gold_of_a_reasoning_task_is_not_in_its_prompt(judges):
+    suite = SUITES["cruxeval_o"]
+    row = Row("s", {"code": "def f(a):\n    return a * 3", "input": "'q'", "output": "'qqq'"})
+    for style in STYLES:
+        assert "qqq" not in str(suite.make(suite, row, style, judges).prompt)
+
+
+def test_only_the_test_split_of_mbpp_is_asked(judges):
+    suite = SUITES["mbpp"]
+    assert suite.make(suite, Row("10", {}), "think", judges) is None
+
+
+def test_hidden_tests_are_text_and_nothing_else():
+    assert contest_tests(CONTEST) == TESTS + TESTS
+    bad = CONTEST | {"private_test_cases": base64.b64encode(zlib.compress(pickle.dumps(print))).decode()}
+    with pytest.raises(pickle.UnpicklingError, match=r"builtins\.print"):
+        contest_tests(bad)
+
+
+def test_the_inside_of_a_call():
+    assert inside_call("add(a = 1, b='x, y')") == "a=1, b='x, y'"
+
+
+def test_an_answer_may_use_what_the_prompt_defines():
+    before = "import math\ndef helper(x):\n    return x\n\ndef area(r):\n"
+    program = program_in(
+        "```python\ndef area(r):\n    return math.pi * helper(r)\n```", "boxed", before=before, name="area"
+    )
+    assert program == before + "    pass\n\n\ndef area(r):\n    return math.pi * helper(r)"
+    body = program_in("```python\n    return 1\n```", "boxed", before=before, name="area")
+    assert body is None or "return 1" in body
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("The answer is (C).", "C"),
+        ("\\boxed{\\text{D}}", "D"),
+        ("\\boxed{(A)} or rather \\boxed{J}", "J"),
+        ("B", "B"),
+        ("I do not know", None),
+        ("<think>It is B", None),
+    ],
+)
+def test_letters(text, letter):
+    assert letter_in(text, "boxed") == letter
+
+
+def test_unknown_suites_are_answered_with_all_there_are():
+    with pytest.raises(UnknownSuite, match=r"humanevl: should be of paper.*humaneval_plus.*mmlu_pro"):
+        named(["humanevl", "gsm8k"])
+    assert [suite.name for suite in named(["general", "mmlu_pro", "gsm8k"])] == ["mmlu_pro", "gsm8k"]
+    assert len(named(["paper"])) == 9
+    assert set(sum(GROUPS.values(), ())) <= set(SUITES)
