@@ -23,7 +23,7 @@ BUFFER_LINE = re.compile(rb'"record":\{"id":(\d+),')
 ACCEPTED_WEIGHT = 3.0  # an accepted task is this much more likely to be shown than a refusal
 SOLVED_LATER = 4  # solutions kept per task, beside its estimate attempts
 LINEAGE_DEPTH = 4
-PROGRAM_CHARS, COMPLETION_CHARS, ATTEMPT_CHARS, STUB_CHARS = 6_000, 4_000, 800, 500
+PROGRAM_CHARS, COMPLETION_CHARS, ATTEMPT_CHARS, STUB_CHARS, REASON_CHARS = 6_000, 4_000, 800, 500, 200
 
 
 @dataclass
@@ -110,7 +110,7 @@ def _item(record: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: record.get(name) for name in ("iteration", "kind", "index", "task_id", "finish", "tokens")},
         **{name: record.get(name) for name in ("solve_rate", "reward", "advantage")},
-        "refused": record.get("refused") or "",
+        "refused": cut(record.get("refused") or "", REASON_CHARS),
         "detail": cut(record.get("detail") or "", ATTEMPT_CHARS),
         "references": record.get("references") or [],
         "completion": cut(record.get("completion") or "", COMPLETION_CHARS),
@@ -121,7 +121,8 @@ def _item(record: dict[str, Any]) -> dict[str, Any]:
 
 def _attempt(record: dict[str, Any]) -> dict[str, Any]:
     return {
-        **{name: record.get(name) for name in ("correct", "reason", "reward", "advantage", "tokens")},
+        **{name: record.get(name) for name in ("correct", "reward", "advantage", "tokens")},
+        "reason": cut(record.get("reason") or "", REASON_CHARS),
         "answer": None if record.get("answer") is None else cut(record["answer"], ATTEMPT_CHARS),
         "completion": cut(record.get("completion") or "", ATTEMPT_CHARS),
     }

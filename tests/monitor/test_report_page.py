@@ -153,6 +153,20 @@ def test_nothing_the_model_wrote_runs_or_breaks_the_page(browser, tmp_path):
     assert browser.errors == []
 
 
+def test_a_megabyte_on_one_line_neither_widens_nor_slows_the_page(browser, tmp_path):
+    run = made_up_run.write(tmp_path / "long", 1, per_kind=1, text="\u202e" + "y" * 1_000_000)
+    page = build([run], tmp_path / "report.html")
+    assert page.stat().st_size < 1_000_000
+    opened(browser, page, width=390)
+    for button in range(len(listed(browser))):
+        browser.run(f"document.querySelectorAll('#list button')[{button}].click()")
+        browser.run("document.querySelectorAll('#detail details').forEach(d => { d.open = true; })")
+        assert browser.run("document.documentElement.scrollWidth") <= 390
+    shown = browser.run("document.getElementById('detail').textContent")
+    assert "\\x202e" + "y" * 100 in shown and "characters in records.jsonl" in shown
+    assert browser.errors == []
+
+
 @pytest.mark.parametrize("width", [390, 1300])
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_fits_the_width_in_light_and_dark(browser, page, pictures, width, dark):

@@ -17,7 +17,7 @@ function tile(run, label, name) {
   if (!values) return null;
   const h = halves(values), latest = values.filter((v) => v !== null).pop();
   if (!h) return el("div", { class: "card" }, el("b", {}, short(latest)), el("span", {}, label));
-  return el("div", { class: "card" }, el("b", {}, short(h.last[0])), el("span", {}, label, el("br"), `± ${two(1.96 * h.last[1])}, at first ${short(h.first[0])} ± ${two(1.96 * h.first[1])}`));
+  return el("div", { class: "card" }, el("b", {}, short(h.last[0])), el("span", {}, label, el("br"), `±\u00a0${two(1.96 * h.last[1])}, at first ${short(h.first[0])}\u00a0±\u00a0${two(1.96 * h.first[1])}`));
 }
 
 function overview(run) {
