@@ -350,11 +350,18 @@ def _show_dict(value: dict[Any, Any]) -> str:
 def _show_members(value: Iterable[Any]) -> str:
     """Sorted, so that the prompt does not depend on this process's hash seed."""
     try:
-        members: Iterable[Any] = sorted(value)  # type: ignore[type-var]
+        members: Iterable[Any] = sorted(value, key=show if any(map(_has_no_place, value)) else None)
     except TypeError:
         members = sorted(value, key=show)
     shown = [show(v) for v in members]
     return "{" + ", ".join(shown) + "}"
+
+
+def _has_no_place(value: Any) -> bool:
+    """Whether `<` says nothing of it: frozensets are compared by what they contain, and NaN is never less."""
+    if type(value) is tuple:
+        return any(map(_has_no_place, value))
+    return type(value) is frozenset or value != value
 
 
 def _show_deque(value: deque[Any]) -> str:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from azr_jax.executor import literals
+from azr_jax.executor import literals, values
 from azr_jax.executor.values import MAX_CHARS, Refused, decode, encode, same, show
 
 _atoms = (
@@ -158,6 +159,20 @@ def test_colliding_keys_cost_little():
     began = __import__("time").perf_counter()
     assert len(decode(text)) >= 400
     assert __import__("time").perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [frozenset({False}), frozenset({-12451647, -1j, 126456764.0})],
+        [(1, frozenset({1})), (1, frozenset({2})), (1, frozenset())],
+        [math.nan, 3.0, 1.0, 2.0],
+        [Decimal("NaN"), Decimal(2), Decimal(1)],
+        [(10,), (9,), (8,)],
+    ],
+)
+def test_sets_are_shown_the_same_whatever_their_order(members):
+    assert len({values._show_members(order) for order in itertools.permutations(members)}) == 1
 
 
 @settings(max_examples=300, deadline=None)
