@@ -7,19 +7,17 @@ together. What depends on the model's shape and the devices is checked in selfpl
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import json
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from azr_jax.fields import Rule, assigned, boolean, integer, integers, number, one_of, some_of, text
 from azr_jax.monitor.rules import RULES as ALARMS
 from azr_jax.selfplay import checks as selfplay
 from azr_jax.tasks.rewards import COMBINE, INTRINSIC
@@ -50,77 +48,6 @@ class ConfigError(ValueError):
     def __init__(self, problems: list[str]):
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What a field may be: `parse` reads a flag's text, `good` judges a value, `wanted` says it in words."""
-
-    parse: Callable[[str], Any]
-    good: Callable[[Any], bool]
-    wanted: str
-
-
-def integer(low: int, high: int | None = None, why: str = "") -> Rule:
-    def good(value: Any) -> bool:
-        return type(value) is int and value >= low and (high is None or value <= high)
-
-    wanted = f"a whole number from {low}" + (f" to {high}" if high is not None else " up")
-    return Rule(int, good, f"{wanted}: {why}" if why else wanted)
-
-
-def number(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
-    def good(value: Any) -> bool:
-        in_range = type(value) in (int, float) and low <= value <= high
-        return in_range and math.isfinite(value) and not (above and value == low)
-
-    bounds = f"above {low:g}" if above else f"from {low:g}"
-    return Rule(float, good, f"a number {bounds}" + (f" to {high:g}" if high != math.inf else " up"))
-
-
-def one_of(*names: str) -> Rule:
-    return Rule(str, lambda value: value in names, " | ".join(names))
-
-
-def some_of(*names: str, empty: bool = False) -> Rule:
-    def parse(text: str) -> tuple[str, ...]:
-        if text.strip().startswith(("(", "[")):
-            return tuple(ast.literal_eval(text))
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-
-    def good(value: Any) -> bool:
-        if not isinstance(value, (tuple, list)) or not (value or empty):
-            return False
-        return all(isinstance(item, str) and item in names for item in value) and len(set(value)) == len(value)
-
-    return Rule(parse, good, f"{'any' if empty else 'at least one'} of {', '.join(names)}, each once, joined by commas")
-
-
-def assigned(*names: str) -> Rule:
-    """Numbers by name, each as `name=number`."""
-
-    def good(value: Any) -> bool:
-        if not isinstance(value, (tuple, list)):
-            return False
-        try:
-            given = [(name, float(number)) for name, _, number in (str(item).partition("=") for item in value)]
-        except ValueError:
-            return False
-        known = all(name in names and math.isfinite(number) for name, number in given)
-        return known and len(dict(given)) == len(given)
-
-    return Rule(some_of().parse, good, f"name=number, joined by commas, with names from {', '.join(names)}")
-
-
-def text(*, empty: bool = True) -> Rule:
-    return Rule(
-        str, lambda value: isinstance(value, str) and bool(value or empty), "a text" + ("" if empty else ", not empty")
-    )
-
-
-def boolean() -> Rule:
-    words = {"true": True, "1": True, "false": False, "0": False}
-    return Rule(lambda word: words[word.lower()], lambda value: type(value) is bool, "true or false")
 
 
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")  # of a layer
@@ -212,6 +139,7 @@ RULES: dict[str, Rule] = {
     "mesh.fsdp": integer(-1),
     "mesh.tensor": integer(1),
     "mesh.rollout_tensor": integer(0),
+    "profile.steps": integers(1),
     "checkpoint.every": integer(1),
     "checkpoint.keep": integer(1),
     "checkpoint.keep_every": integer(0),

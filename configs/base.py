@@ -142,6 +142,9 @@ def get_config() -> ConfigDict:
     c.monitor.health.stop_on = ()  # alarms that end the run with a checkpoint, by name; `any` for all of them
     c.monitor.health.returns = 0  # times it goes back to its last good checkpoint after learner.max_bad_steps
 
+    c.profile = ConfigDict()
+    c.profile.steps = ()  # iterations of which a JAX profiler trace is written to profile/<iteration>, as 2,3
+
     c.watchdog = ConfigDict()  # deadlines in seconds, after which it says what is waited for (watchdog.txt)
     c.watchdog.on_expiry = "continue"  # continue | end: with exit code 86, for a supervisor to start it again
     c.watchdog.seed_s = 86400.0  # all of seeding

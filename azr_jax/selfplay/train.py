@@ -34,6 +34,7 @@ from azr_jax.selfplay.devices import compilations, device_memory
 from azr_jax.selfplay.iteration import Iteration
 from azr_jax.selfplay.measures import measure
 from azr_jax.selfplay.played import Played
+from azr_jax.selfplay.profiling import keep_compiled, traced
 from azr_jax.selfplay.proposing import draw
 from azr_jax.selfplay.returning import Returns
 from azr_jax.selfplay.seeding import Seeding, SeedingFailed
@@ -54,6 +55,7 @@ def train(config: Config, workdir: str, *, recipe: str, again: str, fork_from: s
     absl.logging.get_absl_handler().setLevel(logging.WARNING)  # the console is for people; the rest goes to logs/
     absl.logging.get_absl_handler().python_handler.setStream(Stderr())
     log_to_file(folder)
+    keep_compiled(folder)
     console = Console()
     console.message(telling.opening(config, base, recipe, folder))
     returns = Returns(folder, config.monitor.health.returns)
@@ -103,7 +105,8 @@ class Training:
             self.metrics.write(0, self._evaluate(timings), timings)
         last = self.run.config.iterations
         while self.iteration < last and not self.stop.asked:
-            self._one(self.iteration + 1)
+            with traced(self.iteration + 1, self.run.config.profile.steps, self.run.workdir):
+                self._one(self.iteration + 1)
         with self.watch.stage("save"):
             self.run.checkpointer.wait()
         self.metrics.close()

@@ -19,6 +19,7 @@ from azr_jax.executor.jobs import Job, Run, Validate, Verify
 from azr_jax.monitor.watchdog import Watchdog
 from azr_jax.selfplay.evaluating import FIRST_ID
 from azr_jax.selfplay.iteration import Stage
+from azr_jax.selfplay.profiling import phase
 from azr_jax.tasks.types import Kind
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Watch:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         began = time.perf_counter()
-        with self.dog.stage(name, self._deadlines[name]):
+        with self.dog.stage(name, self._deadlines[name]), phase(name):
             yield
         self._seconds[name] += time.perf_counter() - began
 

@@ -1,0 +1,90 @@
+"""What the value of a config field may be: how a flag's text is read, what is good, and how that is said in words."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a field may be: `parse` reads a flag's text, `good` judges a value, `wanted` says it in words."""
+
+    parse: Callable[[str], Any]
+    good: Callable[[Any], bool]
+    wanted: str
+
+
+def integer(low: int, high: int | None = None, why: str = "") -> Rule:
+    def good(value: Any) -> bool:
+        return type(value) is int and value >= low and (high is None or value <= high)
+
+    wanted = f"a whole number from {low}" + (f" to {high}" if high is not None else " up")
+    return Rule(int, good, f"{wanted}: {why}" if why else wanted)
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
+    def good(value: Any) -> bool:
+        in_range = type(value) in (int, float) and low <= value <= high
+        return in_range and math.isfinite(value) and not (above and value == low)
+
+    bounds = f"above {low:g}" if above else f"from {low:g}"
+    return Rule(float, good, f"a number {bounds}" + (f" to {high:g}" if high != math.inf else " up"))
+
+
+def one_of(*names: str) -> Rule:
+    return Rule(str, lambda value: value in names, " | ".join(names))
+
+
+def some_of(*names: str, empty: bool = False) -> Rule:
+    def parse(text: str) -> tuple[str, ...]:
+        if text.strip().startswith(("(", "[")):
+            return tuple(ast.literal_eval(text))
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+
+    def good(value: Any) -> bool:
+        if not isinstance(value, (tuple, list)) or not (value or empty):
+            return False
+        return all(isinstance(item, str) and item in names for item in value) and len(set(value)) == len(value)
+
+    return Rule(parse, good, f"{'any' if empty else 'at least one'} of {', '.join(names)}, each once, joined by commas")
+
+
+def integers(low: int) -> Rule:
+    def parse(text: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in text.strip("()[] ").split(",") if part.strip())
+
+    def good(value: Any) -> bool:
+        return isinstance(value, (tuple, list)) and all(type(item) is int and item >= low for item in value)
+
+    return Rule(parse, good, f"whole numbers from {low} up, joined by commas")
+
+
+def assigned(*names: str) -> Rule:
+    """Numbers by name, each as `name=number`."""
+
+    def good(value: Any) -> bool:
+        if not isinstance(value, (tuple, list)):
+            return False
+        try:
+            given = [(name, float(number)) for name, _, number in (str(item).partition("=") for item in value)]
+        except ValueError:
+            return False
+        known = all(name in names and math.isfinite(number) for name, number in given)
+        return known and len(dict(given)) == len(given)
+
+    return Rule(some_of().parse, good, f"name=number, joined by commas, with names from {', '.join(names)}")
+
+
+def text(*, empty: bool = True) -> Rule:
+    return Rule(
+        str, lambda value: isinstance(value, str) and bool(value or empty), "a text" + ("" if empty else ", not empty")
+    )
+
+
+def boolean() -> Rule:
+    words = {"true": True, "1": True, "false": False, "0": False}
+    return Rule(lambda word: words[word.lower()], lambda value: type(value) is bool, "true or false")
