@@ -26,7 +26,7 @@ def executor():
 
 def test_attempts_are_averaged_inside_a_task_and_errors_are_over_tasks(executor, monkeypatch):
     held = [(Kind.DEDUCTION, DOUBLE), (Kind.ABDUCTION, DOUBLE), (Kind.DEDUCTION, DOUBLE), (Kind.DEDUCTION, LONG)]
-    monkeypatch.setitem(evaluating.SUITES, "nano", lambda: held)
+    monkeypatch.setitem(evaluating.SUITES, "nano", lambda _: held)
     asked = []
 
     def script(prompt: str, sample: int) -> str:
