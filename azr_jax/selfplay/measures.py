@@ -95,10 +95,12 @@ def _novelty(name: str, valid: Sequence[Proposed]) -> dict[str, float]:
     if not valid:
         return {}
     known = [p.traits for p in valid if p.traits is not None]
+    # An induction proposal is about a program of the buffer: no references are shown for it to differ from.
+    noted = {what: of for what, of in OF_TRAITS.items() if what != "ast_distance" or valid[0].kind != Kind.INDUCTION}
     inputs = [text for p in valid if p.task is not None for text in _inputs(p.task)]
     outputs = [text for p in valid if p.task is not None for text in _outputs(p.task)]
     return {
-        **{f"{name}/{what}": mean(map(of, known)) for what, of in OF_TRAITS.items()},
+        **{f"{name}/{what}": mean(map(of, known)) for what, of in noted.items()},
         f"{name}/distinct_inputs": len(set(inputs)) / len(inputs),
         f"{name}/distinct_outputs": len(set(outputs)) / len(outputs),
         f"{name}/distinct_input_types": float(len(set(map(type_of, inputs)))),

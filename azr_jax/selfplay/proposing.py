@@ -141,7 +141,7 @@ class Proposer:
             return Validation(None, "too long for a prompt")
         assert isinstance(proposed.proposal, Proposal)
         written = proposed.proposal.program if proposed.functions else task.program
-        proposed.traits = traits(task, written, proposed.shown or (proposed.program,), self.buffers[kind].history)
+        proposed.traits = traits(task, written, proposed.shown, self.buffers[kind].history)
         if kind != Kind.INDUCTION and proposed.traits.nearest < self.settings.novelty_gate:
             return Validation(None, "not novel")
         return validation
