@@ -18,7 +18,7 @@ from tests.selfplay.scripted import ScriptedEngine, Stage
 KINDS = list(Kind)
 # Bits of completions after an opened block: programs, inputs, messages, answers, and what breaks them.
 SCRAPS = st.sampled_from(
-    ["x):\n    return x", "a, b):\n    return a / b", "x):\n    raise KeyError(x)", 
+    ["x):\n    return x", "a, b):\n    return a / b", "x):\n    raise KeyError(x)",
      "x):\n    '''doc'''\n    return [x]",
      "x):\n    return g1(x)", "\n```\n", "```input\n", "```python\ndef f(", "```message\n", "```output\n", "1", "'a'",
      "[1, 2]", "1, 2", "f(3)", "TypeError", "NoError", "words", "\n", "#", "(", ")", "'", "\0", "\ud800", "\u2028",
