@@ -130,6 +130,7 @@ RULES: dict[str, Rule] = {
     "learner.importance": one_of("none", "token", "sequence"),
     "learner.importance_cap": number(1),
     "learner.row_tokens": integer(0),
+    "learner.row_lengths": integer(1, 64),
     "learner.microbatch": integer(0),
     "learner.chunk": integer(0),
     "learner.freeze": some_of(*FREEZABLE, empty=True),

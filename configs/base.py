@@ -109,6 +109,7 @@ def get_config() -> ConfigDict:
     c.learner.importance = "none"  # none | token | sequence: truncated sampler/learner importance weights
     c.learner.importance_cap = 2.0  # where they are truncated
     c.learner.row_tokens = 0  # tokens of a packed row; 0: the longest prompt plus the longest completion
+    c.learner.row_lengths = 32  # rows may be shorter by so many-ths, for less padding; each length met is compiled once
     c.learner.microbatch = 0  # packed rows per gradient step of the accumulation, all devices; 0: one per device
     c.learner.chunk = 0  # completion tokens whose logits are held at a time; 0: as many as make 512 MiB
     c.learner.freeze = ()  # weights that are not trained: embed, unembed, final_norm, layers, layers.q, ...

@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
     c.rollout.decode_steps = 8
     c.executor.timeout_s = 2.0
     c.learner.lr = 1e-4
+    c.learner.row_lengths = 1  # compiling takes longer than padding
     c.checkpoint.every = 50
     c.eval.every = 10
     c.eval.suites = ("nano",)

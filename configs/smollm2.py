@@ -32,5 +32,6 @@ def get_config() -> ConfigDict:
     c.rollout.temperature = 0.7
     c.executor.timeout_s = 2.0
     c.learner.lr = 5e-6
+    c.learner.row_lengths = 1  # compiling takes longer than padding
     c.checkpoint.every = 5
     return c

@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
     c.rollout.decode_steps = 8
     c.executor.timeout_s = 2.0
     c.learner.lr = 1e-3
+    c.learner.row_lengths = 1  # compiling takes longer than padding
     c.checkpoint.every = 1
     c.monitor.sinks = ()
     c.monitor.report_every = 0

@@ -1,9 +1,12 @@
 """Samples of any length into dense rows: best fit, longest first, each sample a segment of its own.
 
 A batch is a stack of microbatches of rows. Its shape depends on the number of samples and the row length alone, never
-on how well they packed, so that the step is compiled once: microbatches at the end may be empty, and the step skips
-those. Completion tokens stand a second time in arrays of their own, gathered to the front of their row, because only
-they need the unembedding.
+on how well they packed, so that the step is compiled once for each length: microbatches at the end may be empty, and
+the step skips those. Where several rows go side by side, the last microbatch may be far from full; shorter rows help,
+so a few lengths may be allowed.
+
+Completion tokens stand a second time in arrays of their own, gathered to the front of their row, because only they need
+the unembedding.
 
 Left out on purpose: a prompt shared by several samples is stored once per sample, and a sample is never split.
 """
@@ -18,6 +21,9 @@ from typing import Any
 
 import jax
 import numpy as np
+
+LITTLE_PADDING = 0.05
+TILE = 128  # shorter rows are multiples of this, as some attention kernels want them
 
 Array = Any  # NumPy on the host, JAX inside the step
 
@@ -57,14 +63,17 @@ class Batch:
     reference_logprobs: Array | None = None  # under the start policy
 
 
-def pack(samples: Sequence[Sample], row_tokens: int, *, rows: int = 1) -> Batch:
+def pack(samples: Sequence[Sample], row_tokens: int, *, rows: int = 1, row_lengths: int = 1) -> Batch:
     """Rows of `row_tokens`, `rows` of them side by side in a microbatch. Samples with an empty completion are left out.
 
+    With `row_lengths` = n, rows may be shorter, by n-ths of `row_tokens`.
     Rows that go side by side have about the same attention cost, so that no device waits for another.
     """
     used = [sample for sample in samples if len(sample.completion)]
     _check(samples, used, row_tokens)
-    bins = best_fit([sample.inputs for sample in used], row_tokens)
+    lengths = [sample.inputs for sample in used]
+    row_tokens = row_length(lengths, row_tokens, rows, row_lengths)
+    bins = best_fit(lengths, row_tokens)
     bins.sort(key=lambda bin: -sum(used[index].inputs ** 2 for index in bin))
     # There are never more rows than samples: this bound, rounded up, keeps the shape the same from batch to batch.
     microbatches = _power_of_two(math.ceil(len(samples) / rows))
@@ -86,6 +95,27 @@ def minibatches(samples: Sequence[Sample], count: int) -> list[list[Sample]]:
     used = [sample for sample in samples if len(sample.completion)]
     count = min(count, max(1, len(used)))
     return [used[start::count] for start in range(count)] if count > 1 else [list(samples)]
+
+
+def row_length(lengths: Sequence[int], row_tokens: int, rows: int, choices: int) -> int:
+    """The coarsest fraction (all, then halves, quarters, ...) of `row_tokens` that leaves little padding, or the least.
+
+    Coarse ones first, so that batches of about the same size meet in the same few lengths.
+    """
+    parts = sorted(range(1, choices + 1), key=lambda part: (choices // math.gcd(part, choices), -part))
+    allowed = [min(row_tokens, -(-row_tokens * part // choices // TILE) * TILE) for part in parts]
+    allowed = [length for length in dict.fromkeys(allowed) if length >= max(lengths)]
+
+    def padding(length: int) -> float:
+        microbatches = math.ceil(len(best_fit(lengths, length)) / rows)
+        return 1.0 - sum(lengths) / (microbatches * rows * length)
+
+    shares = {}
+    for length in allowed:
+        shares[length] = padding(length) if choices > 1 else 0.0
+        if shares[length] <= LITTLE_PADDING:
+            return length
+    return min(shares, key=lambda length: shares[length])
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:

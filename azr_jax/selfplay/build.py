@@ -19,6 +19,7 @@ from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
 from azr_jax.learner.lora import Trained, merged
 from azr_jax.learner.optimizer import OptimizerSettings
+from azr_jax.learner.packing import TILE
 from azr_jax.learner.step import LearnerSettings, TrainState, init_state
 from azr_jax.learner.terms import Objective
 from azr_jax.learner.update import Update, make_update
@@ -188,7 +189,7 @@ def build(config: Config, workdir: Path) -> Run:
         learner=learner,
         update=make_update(graphdef, learner, reference=reference),
         for_sampling=jax.jit(lambda state: _cast(merged(state.params, state.base), c.model.dtype)),
-        row_tokens=c.learner.row_tokens or c.rollout.max_prompt_tokens + c.rollout.max_new_tokens,
+        row_tokens=c.learner.row_tokens or -(-(c.rollout.max_prompt_tokens + c.rollout.max_new_tokens) // TILE) * TILE,
         rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
         checkpointer=Checkpointer(workdir, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every),
         buffers=buffers,

@@ -157,7 +157,8 @@ class Training:
         rewards = scoring.spoiled(chosen, c.rewards.control, draw(c.seed, played.iteration, "control"))
         advised = scoring.advise(chosen, c.learner.advantage, c.learner.weighting, rewards)
         parts = minibatches(scoring.samples(chosen), c.learner.minibatches)
-        batches = [pack(part, self.run.row_tokens, rows=self.run.rows) for part in parts]
+        shape = {"rows": self.run.rows, "row_lengths": c.learner.row_lengths}
+        batches = [pack(part, self.run.row_tokens, **shape) for part in parts]
         self.state, steps = self.run.update(self.state, batches)
         for measured, batch in zip(steps, batches * c.learner.epochs, strict=True):
             stop_if_stuck(measured, batch, self.run.learner, self.run.workdir)
