@@ -157,7 +157,7 @@ RULES: dict[str, Rule] = {
     "watchdog.on_expiry": one_of("continue", "end"),
     **{
         f"watchdog.{name}_s": number(0, above=True)
-        for name in "seed play evaluate round verdict update weights save report process".split()
+        for name in ["seed", "play", "evaluate", "round", "verdict", "update", "weights", "save", "report", "process"]
     },
 }
 
