@@ -10,45 +10,68 @@ blocks here are plain XLA and run everywhere.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
-BLOCK = 128  # tokens of context that are looked at together
+BLOCK = 128  # tokens of context that a piece of a prompt looks at together
+SLOT_BLOCK = 32  # the same for a decoding slot; a page that is longer is a block by itself
 
 Cache = tuple[jax.Array, jax.Array]
 
 
-def attend_one(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, reach) -> jax.Array:
-    """Attention of one query per slot, as products and sums: many small matrix products are slow on a CPU."""
+def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S) -> jax.Array:
+    """Attention of one query per slot over the pages of that slot.
+
+    Slots come sorted, the longest first: so those that reach a block stand at the beginning, and the block is computed
+    for the narrowest of a few widths that holds them. The cost is that of the tokens there are, give or take a half.
+    """
     k_pool, v_pool = cache
     S, _, H, K = q_Sx1xHxK.shape
     G, P = v_pool.shape[2:4]
-    R, E = H // G, -(-BLOCK // P)  # queries per key head, pages per block
+    R, E = H // G, -(-SLOT_BLOCK // P)  # queries per key head, pages per block
     table_SxM = jnp.pad(table_SxM, ((0, 0), (0, -table_SxM.shape[1] % E)))
-    q_SxGxRxK = q_Sx1xHxK.reshape(S, G, R, K).astype(jnp.float32) * K**-0.5
+    q_SxGxRxK = (q_Sx1xHxK.reshape(S, G, R, K) * K**-0.5).astype(k_pool.dtype)
+    widths = sorted({-(-S // part) for part in (1, 2, 4, 8)})
+    last_S = jnp.where(on_S, position_S, -1)
 
     def block(number, running):
-        top_SxGxR, sum_SxGxR, out_SxGxRxK = running
-        pages_SxE = jax.lax.dynamic_slice_in_dim(table_SxM, number * E, E, axis=1)
-        seen_SxExP = (number * E * P + jnp.arange(E * P)).reshape(E, P) <= position_S[:, None, None]
-        k_SxExGxKxP = k_pool[layer, pages_SxE].astype(jnp.float32)
-        v_SxExGxPxK = v_pool[layer, pages_SxE].astype(jnp.float32)
+        reached = jnp.max(jnp.where(last_S >= number * E * P, 1 + jnp.arange(S), 0))  # rows up to the last that does
+        choice = sum((reached > width).astype(jnp.int32) for width in widths[:-1])
+        return jax.lax.switch(choice, [partial(of_first, width) for width in widths], number, running)
+
+    def of_first(W, number, running):
+        top_WxGxR, sum_WxGxR, out_WxGxRxK = (x[:W] for x in running)
+        pages_WxE = jax.lax.dynamic_slice_in_dim(table_SxM[:W], number * E, E, axis=1)
+        seen_WxExP = (number * E * P + jnp.arange(E * P)).reshape(E, P) <= position_S[:W, None, None]
         # What is not seen may hold anything, NaN of another sequence among it.
-        v_SxExGxPxK = jnp.where(seen_SxExP[:, :, None, :, None], v_SxExGxPxK, 0)
-        scores_SxExGxRxP = (q_SxGxRxK[:, None, :, :, :, None] * k_SxExGxKxP[:, :, :, None]).sum(axis=-2)
-        scores_SxExGxRxP = jnp.where(seen_SxExP[:, :, None, None], scores_SxExGxRxP, -jnp.inf)
-        new_top_SxGxR = jnp.maximum(top_SxGxR, scores_SxExGxRxP.max(axis=(1, 4)))
-        weights_SxExGxRxP = jnp.exp(scores_SxExGxRxP - new_top_SxGxR[:, None, :, :, None])
-        keep_SxGxR = jnp.exp(top_SxGxR - new_top_SxGxR)
-        added_SxGxRxK = (weights_SxExGxRxP[..., None] * v_SxExGxPxK[:, :, :, None]).sum(axis=(1, 4))
-        return (
-            new_top_SxGxR,
-            sum_SxGxR * keep_SxGxR + weights_SxExGxRxP.sum(axis=(1, 4)),
-            out_SxGxRxK * keep_SxGxR[..., None] + added_SxGxRxK,
+        v_WxExGxPxK = jnp.where(seen_WxExP[:, :, None, :, None], v_pool[layer, pages_WxE], 0)
+        q_WxExGxRxK = jnp.broadcast_to(q_SxGxRxK[:W, None], (W, E, G, R, K))
+        scores_WxExGxRxP = jnp.einsum(
+            "segrk,segkp->segrp", q_WxExGxRxK, k_pool[layer, pages_WxE], preferred_element_type=jnp.float32
         )
+        scores_WxExGxRxP = jnp.where(seen_WxExP[:, :, None, None], scores_WxExGxRxP, -jnp.inf)
+        new_top_WxGxR = jnp.maximum(top_WxGxR, scores_WxExGxRxP.max(axis=(1, 4)))
+        weights_WxExGxRxP = jnp.exp(scores_WxExGxRxP - new_top_WxGxR[:, None, :, :, None])
+        keep_WxGxR = jnp.exp(top_WxGxR - new_top_WxGxR)
+        added_WxExGxRxK = jnp.einsum(
+            "segrp,segpk->segrk",
+            weights_WxExGxRxP.astype(v_pool.dtype),
+            v_WxExGxPxK,
+            preferred_element_type=jnp.float32,
+        )
+        new = (
+            new_top_WxGxR,
+            sum_WxGxR * keep_WxGxR + weights_WxExGxRxP.sum(axis=(1, 4)),
+            out_WxGxRxK * keep_WxGxR[..., None] + added_WxExGxRxK.sum(axis=1),
+        )
+        return jax.tree.map(lambda whole, first: whole.at[:W].set(first), running, new)
 
     start = (jnp.full((S, G, R), -jnp.inf), jnp.zeros((S, G, R)), jnp.zeros((S, G, R, K)))
-    _, sum_SxGxR, out_SxGxRxK = jax.lax.fori_loop(0, -(-reach // (E * P)), block, start)
+    blocks = last_S.max() // (E * P) + 1
+    _, sum_SxGxR, out_SxGxRxK = jax.lax.fori_loop(0, blocks, block, start)
+    sum_SxGxR = jnp.where(on_S[:, None, None], sum_SxGxR, 1.0)  # a slot that is off may have seen nothing
     return (out_SxGxRxK / sum_SxGxR[..., None]).reshape(S, 1, H, K).astype(q_Sx1xHxK.dtype)
 
 

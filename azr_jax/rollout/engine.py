@@ -45,6 +45,7 @@ COUNTS: tuple[str, ...] = (
 class _Flight(NamedTuple):
     """What the device is decoding, and for whom."""
 
+    slots: list[int]  # the slot of each of its rows
     drawn: Sampled
     was_on_NxS: jax.Array
     queued: bool  # something was waiting when it left
@@ -178,10 +179,12 @@ class Engine:
         self._free_since = time.perf_counter()
         drawn = jax.tree.map(np.asarray, flight.drawn)
         count_S = was_on_NxS.sum(axis=0)
+        row_of = {slot: row for row, slot in enumerate(flight.slots)}
         for slot, sequence in self._scheduler.running():
-            count = int(count_S[slot])
+            row = row_of[slot]
+            count = int(count_S[row])
             for values, new in zip((sequence.tokens, sequence.logprobs, sequence.sampled_logprobs), drawn):
-                values += new[:count, slot].tolist()
+                values += new[:count, row].tolist()
             self._end_if_complete(slot, sequence, count)
         self._count_flight(flight, was_on_NxS)
 
@@ -263,20 +266,21 @@ class Engine:
         queued, now = bool(self._scheduler.waiting), time.perf_counter()
         if self._free_since is not None:
             self._counts["device_waited_s"] += now - self._free_since
-        state = self._state()
+        slots = self._scheduler.longest_first()
+        state = self._state(slots)
         self._cache, drawn, was_on_NxS = self._watched(
             "decode", self.programs.decode, self._params, self._cache, state, self._key, self._leave(queued)
         )
-        self._flight = _Flight(drawn, was_on_NxS, queued, now)
+        self._flight = _Flight(slots, drawn, was_on_NxS, queued, now)
 
     def _leave(self, queued: bool) -> jax.Array:
         """How many slots may fall free before the device stops to have them filled; all of them if nobody waits."""
         slots = len(self._scheduler.slots)
         return self.programs.place(np.int32(max(1, slots // PATIENCE) if queued else slots + 1), EVERYWHERE)
 
-    def _state(self) -> steps.State:
-        """Of all slots, for the device; where nobody stands, harmless numbers."""
-        slots, S = self._scheduler.slots, len(self._scheduler.slots)
+    def _state(self, order: list[int]) -> steps.State:
+        """Of the slots in this order, for the device; where nobody stands, harmless numbers."""
+        slots, S = [self._scheduler.slots[slot] for slot in order], len(order)
 
         def of(value: Callable[[Sequence], Any], empty: Any, dtype: Any) -> Any:
             return np.array([empty if one is None else value(one) for one in slots], dtype)
@@ -300,7 +304,7 @@ class Engine:
                 of(lambda one: one.request.min_p, 0, np.float32),
             ),
             stop_ids=stop_ids,
-            table=self._scheduler.table_SxM.copy(),  # type: ignore[arg-type]
+            table=self._scheduler.table_SxM[order],  # type: ignore[arg-type]
         )
         return self.programs.place(state)
 
@@ -339,7 +343,7 @@ class Engine:
         nowhere_RxC = np.full((R, self.programs.slots), self.programs.pages, np.int32)
         nowhere = self.programs.place((np.zeros_like(nowhere_RxC), nowhere_RxC))
         self._cache = self._watched("copy", self.programs.copy, self._cache, *nowhere)
-        args = (self._params, self._cache, self._state(), self._key, self._leave(False))
+        args = (self._params, self._cache, self._state(self._scheduler.longest_first()), self._key, self._leave(False))
         self._cache = jax.block_until_ready(self._watched("decode", self.programs.decode, *args))[0]
         self._counts = dict.fromkeys(COUNTS, 0.0)
         self._warm = True

@@ -88,6 +88,15 @@ class Scheduler:
         held = [pair for pair in held if replica in (None, self.replica_of(pair[0]))]
         return sorted(held, key=lambda pair: pair[1].rank)
 
+    def longest_first(self) -> list[int]:
+        """All slots, replica by replica, in each the longest sequence first and empty slots last."""
+
+        def order(slot: int) -> tuple[int, int]:
+            sequence = self.slots[slot]
+            return self.replica_of(slot), -1 - sequence.position if sequence else 0
+
+        return sorted(range(len(self.slots)), key=order)
+
     @property
     def pages_in_use(self) -> int:
         return sum(pages.in_use for pages in self.pages)

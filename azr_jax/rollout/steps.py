@@ -19,7 +19,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from azr_jax.models.spec import ModelSpec
-from azr_jax.rollout.attention import Cache, attend_one, attend_piece
+from azr_jax.rollout.attention import Cache, attend_piece, attend_slots
 from azr_jax.rollout.sampling import Knobs, Sampled, sample
 
 HEADS = PartitionSpec(None, None, "tensor")  # of queries, keys and values: [rows, tokens, heads, ...]
@@ -156,8 +156,7 @@ def _attend_in_slots(table_SxM: jax.Array):
         page_S, row_S = jnp.where(on_S, page_S, count), position_S % P  # a slot that is off writes nowhere
         k_pool = k_pool.at[layer, page_S, :, :, row_S].set(k_Sx1xGxK[:, 0].astype(k_pool.dtype), mode="drop")
         v_pool = v_pool.at[layer, page_S, :, row_S].set(v_Sx1xGxK[:, 0].astype(v_pool.dtype), mode="drop")
-        reach = jnp.where(on_S, position_S, 0).max() + 1
-        out_Sx1xHxK = attend_one(q_Sx1xHxK, (k_pool, v_pool), layer, table_SxM, position_S, reach)
+        out_Sx1xHxK = attend_slots(q_Sx1xHxK, (k_pool, v_pool), layer, table_SxM, position_S, on_S)
         return out_Sx1xHxK, (k_pool, v_pool)
 
     split = jax.shard_map(
