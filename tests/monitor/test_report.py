@@ -131,7 +131,7 @@ def test_alarms_of_the_past_are_in_the_report(tmp_path):
 
 def test_it_can_be_written_by_another_process_while_the_run_goes_on(tmp_path):
     run = made_up_run.write(tmp_path / "run", 3)
-    report.build_in_background(run).join(timeout=60)
+    report.build_in_background(run).join(timeout=240)
     assert len(data_of(run / "report.html")["runs"][0]["iterations"]) == 3
 
 
