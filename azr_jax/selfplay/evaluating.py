@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from azr_jax.evals.held import cruxeval
-from azr_jax.executor.jobs import Verify
 from azr_jax.nano import heldout
-from azr_jax.rollout.engine import Rollout
 from azr_jax.selfplay.asking import Asker
+from azr_jax.selfplay.played import Solved
+from azr_jax.selfplay.solving import Solver
 from azr_jax.selfplay.streams import Streams
 from azr_jax.tasks.contamination import Reserved
-from azr_jax.tasks.parsing import parse_answer
-from azr_jax.tasks.types import FormatError, Kind, Task, Verdict
+from azr_jax.tasks.types import Kind, Task
 
 Held = tuple[Kind, Task]
 SUITES: dict[str, Callable[[str], Iterable[Held]]] = {  # each is given eval.data_dir
@@ -95,27 +94,12 @@ def attempt(
     asker: Asker, streams: Streams, tasks: Sequence[Held], attempts: int, first_id: int = FIRST_ID
 ) -> list[list[float]]:
     """The score of every attempt, a list for each task."""
-    scores: list[list[float]] = [[] for _ in tasks]
-
-    def ask(number: int, kind: Kind, task: Task) -> None:
-        question = asker.solve(kind, task)
-
-        def finished(rollout: Rollout) -> None:
-            answer = parse_answer(kind, asker.text(question, rollout))
-            if isinstance(answer, FormatError):
-                scores[number].append(0.0)
-            else:
-                streams.judge(Verify(kind, task, answer), judged)
-
-        def judged(verdict: Verdict) -> None:
-            scores[number].append(verdict.score)
-
-        streams.sample(asker.request(first_id + number, question, attempts), finished)
-
+    solver = Solver(asker, streams, induction_reward="binary")
+    solved: list[list[Solved]] = [[] for _ in tasks]
     for number, (kind, task) in enumerate(tasks):
-        ask(number, kind, task)
+        solver.ask(kind, task, number, first_id + number, attempts, solved[number].append)
     streams.run()
-    return scores
+    return [[one.score for one in of_task] for of_task in solved]
 
 
 def accuracies(tasks: Sequence[Held], scores: Sequence[Sequence[float]]) -> Mapping[Kind, Mean]:

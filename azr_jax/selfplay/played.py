@@ -39,6 +39,10 @@ class Solved:
         return sum(self.reward_parts.values())
 
     @property
+    def score(self) -> float:
+        return self.verdict.score if self.verdict else 0.0
+
+    @property
     def correct(self) -> bool:
         return self.verdict is not None and self.verdict.correct
 

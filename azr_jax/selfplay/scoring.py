@@ -32,8 +32,7 @@ def reward(played: Played, settings: RewardSettings) -> None:
 
 
 def _solved_reward(solved: Solved, settings: RewardSettings) -> dict[str, float]:
-    score = solved.verdict.score if solved.verdict else 0.0
-    return solver_reward(not isinstance(solved.answer, FormatError), score, settings)
+    return solver_reward(not isinstance(solved.answer, FormatError), solved.score, settings)
 
 
 def trained_on(played: Played, *, proposer: bool, estimates: bool) -> list[tuple[Role, Proposed | Solved]]:
