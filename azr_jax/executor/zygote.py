@@ -84,6 +84,7 @@ def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJa
     random.seed(settings["seed"])  # two zygotes differ, one and the same repeats itself after a restart
     wall = jail.ChildJail(settings["memory_mb"])  # reads /proc, which is gone after the next line
     layers = jail.enter_zygote(paths, namespaces)
+    wall.limit_zygote()
     held = jail.probe(wall, settings["outside"])
     layers += ["rlimits", "seccomp"] if wall.filtered else ["rlimits"]
     _forget_ourselves()
