@@ -1,0 +1,78 @@
+"""A run's tasks as one file in the public seed-buffer format, for `seeding.import_from` of another run.
+
+    python -m azr_jax.export_tasks --workdir=runs/first --out=tasks.jsonl.gz
+
+What is in the buffers now, each task once: deduction and abduction are both played from a row with one input. Error
+tasks are left out, because the format has no place for them. The run may be going on meanwhile: its files are copied
+first and read in the copy.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import app, flags
+
+from azr_jax.config import Config, from_json
+from azr_jax.tasks.buffers import Buffers, BufferSettings, Damaged
+from azr_jax.tasks.seedfile import write_seed_file
+from azr_jax.tasks.types import Kind, Task
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, with config.json and buffers.", required=True)
+OUT = flags.DEFINE_string("out", None, "The file to write; compressed where its name ends in .gz.", required=True)
+JSON = flags.DEFINE_bool("json", False, "End with one line of JSON.")
+
+
+class CannotExport(ValueError):
+    """The run's folder or the flags are not what an export needs."""
+
+
+def export_tasks(workdir: Path, out: Path) -> int:
+    """How many tasks were written."""
+    written = workdir / "config.json"
+    if not written.is_file() or not (workdir / "buffers").is_dir():
+        raise CannotExport(f"--workdir={workdir}: holds no config.json and buffers, so it is not the folder of a run")
+    if out.exists():
+        raise CannotExport(f"--out={out}: is there already; give another name or move it away")
+    config: Config = from_json(written.read_text())
+    with tempfile.TemporaryDirectory() as copy:
+        for file in (workdir / "buffers").glob("*.jsonl"):
+            shutil.copy(file, copy)
+        kinds = [Kind(kind) for kind in config.tasks.kinds if kind != Kind.ERROR]
+        buffers = Buffers(kinds, BufferSettings(config.buffer.capacity, config.buffer.evict), Path(copy))
+        buffers.load()
+        return write_seed_file(out, _each_once(buffers))
+
+
+def _each_once(buffers: Buffers) -> Iterator[Task]:
+    seen: set[tuple[str, str | tuple[str, ...]]] = set()
+    for buffer in buffers.values():
+        for entry in buffer:
+            task = entry.task
+            mark = (task.program, getattr(task, "input", None) or getattr(task, "inputs", ""))
+            if mark not in seen:
+                seen.add(mark)
+                yield task
+
+
+def main(argv: list[str]) -> None:
+    """Flags to `export_tasks`; what is wrong with them is one line and exit code 2."""
+    if len(argv) > 1:
+        sys.exit(f"{argv[1]}: not understood; flags look like --workdir=...")
+    try:
+        count = export_tasks(Path(WORKDIR.value), Path(OUT.value))
+    except (CannotExport, Damaged, OSError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    print(f"{OUT.value}: {count} tasks")
+    if JSON.value:
+        print(json.dumps({"out": OUT.value, "tasks": count}))
+
+
+if __name__ == "__main__":
+    app.run(main)
