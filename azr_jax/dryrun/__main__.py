@@ -9,13 +9,13 @@ Exit codes: 0 it fits, 1 it does not, 2 something in the request is wrong (nothi
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags
 
+from azr_jax.config import ConfigError, load
 from azr_jax.dryrun import topology as slices
 from azr_jax.main import CONFIG, fail, parse_flags, read_overrides
 
@@ -29,27 +29,26 @@ TEXT = flags.DEFINE_string("text", None, "A folder for the compiled text of each
 
 
 def main(argv: list[str]) -> None:
-    from azr_jax.config import ConfigError, load
+    try:
+        topology = slices.find(TOPOLOGY.value)
+        config, problems = load(CONFIG.value, read_overrides(argv[1:]))
+    except slices.UnknownTopology as error:
+        fail([str(error)])
+    except ConfigError as error:
+        fail(error.problems)
+    if problems:
+        fail(problems)
+    # Only now: these import JAX, and wrong flags should not have to wait for that.
+    from azr_jax.dryrun.account import take
     from azr_jax.dryrun.report import as_json, table
     from azr_jax.models.source import ModelNotFound
     from azr_jax.models.spec import UnsupportedModel
     from azr_jax.parallel.layouts import ImpossibleLayout
 
-    logging.getLogger("azr_jax").setLevel(logging.WARNING)
+    say = (lambda text: print(text, file=sys.stderr, flush=True)) if sys.stderr.isatty() else lambda text: None
     try:
-        topology = slices.find(TOPOLOGY.value)
-        config, problems = load(CONFIG.value, read_overrides(argv[1:]))
-        if problems:
-            raise ConfigError(problems)
-        from azr_jax.dryrun.account import take
-
-        say = (lambda text: print(text, file=sys.stderr, flush=True)) if sys.stderr.isatty() else lambda text: None
         account, texts = take(config, Path(CONFIG.value).stem, topology, ONLY.value, SEQUENCES.value, say)
-    except ConfigError as error:
-        fail(error.problems)
-    except (
-        slices.UnknownTopology, slices.LibtpuMissing, ImpossibleLayout, ModelNotFound, UnsupportedModel
-    ) as error:  # fmt: skip
+    except (slices.LibtpuMissing, ImpossibleLayout, ModelNotFound, UnsupportedModel) as error:
         fail([str(error)])
     _write(texts)
     print(table(account))

@@ -39,6 +39,7 @@ def take(
         longest=c.rollout.max_prompt_tokens + c.rollout.max_new_tokens,
         median=(c.rollout.max_prompt_tokens + c.rollout.max_new_tokens) // 2,
         only=only,
+        sampled=len(c.tasks.kinds) * c.batch_size * (2 + c.tasks.estimate_attempts),
     )
     options, texts = flags.of_chip(topology.name.split(":")[0]), {}
     for job in jobs:

@@ -25,10 +25,9 @@ from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import LearnerRules, RolloutRules, abstract_params, shardings
 from azr_jax.rollout.attention import BLOCK
 from azr_jax.rollout.programs import Programs
-from azr_jax.selfplay.build import engine_settings, learner_settings
+from azr_jax.selfplay.build import engine_settings, learner_settings, row_tokens
 
 GIB = 2**30
-TILE = 128  # splash attention wants rows of whole tiles
 
 
 @dataclass(frozen=True)
@@ -67,13 +66,11 @@ class Shape:
 
 
 def shape_of(c: Any, spec: ModelSpec, mesh: Mesh, sequences: int = 0) -> Shape:
-    longest = c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
-    row_tokens = c.learner.row_tokens or math.ceil(longest / TILE) * TILE
     rows = c.learner.microbatch or mesh.size // mesh.shape["tensor"]
     sequences = sequences or len(c.tasks.kinds) * c.batch_size * (1 + c.tasks.train_proposer)
     minibatch = math.ceil(sequences / c.learner.minibatches)
     microbatches = 1 << (math.ceil(minibatch / rows) - 1).bit_length()
-    return Shape(spec, row_tokens, rows, microbatches, sequences)
+    return Shape(spec, row_tokens(c, "tpu"), rows, microbatches, sequences)
 
 
 def abstract_state(c: Any, spec: ModelSpec, mesh: Mesh) -> Any:

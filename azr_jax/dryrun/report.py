@@ -31,6 +31,7 @@ class Account:
     longest: int  # tokens of the longest prompt and completion
     median: int  # tokens assumed for a median one
     only: str = "all"
+    sampled: int = 0  # completions of an iteration, those that measure how hard a task is among them
     too_large: dict[str, float] = field(default_factory=dict)  # programs the compiler gave up on -> GiB they wanted
     tried: list[tuple[str, str]] = field(default_factory=list)
 
@@ -59,7 +60,7 @@ class Account:
 
     @property
     def floor_s(self) -> dict[str, float]:
-        """Seconds of one iteration, at the least: update, and sampling of what is trained on at full length."""
+        """Seconds of one iteration, at the least, with every completion at full length."""
         chip, floors = self.topology.chip, {}
         for m in self.measured:
             if m.counts is None:
@@ -73,7 +74,7 @@ class Account:
     def _sampling(self, decode: Measured) -> float:
         """Every completion at full length, the slots always full: reading weights and cache once per token."""
         fit = max(1, self.at_once(self.longest))
-        rounds = -(-self.shape.sequences // fit)
+        rounds = -(-self.sampled // fit)
         cached = fit / self.layout.replicas * self.page_bytes * self.longest / self.page_tokens
         weights = decode.arguments_gib * GIB - decode_cache_gib(decode) * GIB
         return rounds * self.longest * (weights + cached) / self.topology.chip.memory_bytes_s
@@ -138,7 +139,8 @@ def _sum(a: Account) -> list[str]:
             f"{a.median} tokens (half the longest), {a.at_once(a.longest)} of the longest, {a.longest}"
         )
     lines.append(
-        f"an iteration trains on {a.shape.sequences} sequences, at most {a.shape.sequences * a.longest:,} tokens"
+        f"an iteration samples {a.sampled} completions and trains on {a.shape.sequences} sequences, at most "
+        f"{a.shape.sequences * a.longest:,} tokens"
     )
     if a.floor_s:
         parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in a.floor_s.items())
@@ -173,6 +175,7 @@ def as_json(a: Account) -> dict[str, Any]:
         "recipe": a.recipe,
         "topology": a.topology.name,
         "layout": str(a.layout),
+        "row_tokens": a.shape.row_tokens,
         "largest_gb": round(largest_gib(a), 3),
         "programs": programs,
         "too_large": a.too_large,

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 from transformers import AutoTokenizer
 
 from azr_jax.config import Config, ConfigError
@@ -24,6 +25,7 @@ from azr_jax.learner.step import LearnerSettings, TrainState, init_state
 from azr_jax.learner.terms import Objective
 from azr_jax.learner.update import Update, make_update
 from azr_jax.models import hf
+from azr_jax.models.attention import SPLASH_BLOCKS
 from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec, UnsupportedModel, load_spec
 from azr_jax.parallel.mesh import LearnerRules, RolloutRules, check_divides, make_mesh
@@ -56,6 +58,7 @@ class Run:
     workdir: Path
     folder: Path
     spec: ModelSpec
+    mesh: Mesh  # the learner's programs run inside jax.set_mesh(mesh); the engine sees to itself
     executor: Executor
     engine: Engine
     start_state: TrainState
@@ -127,7 +130,7 @@ def find_tokenizer(config: Config, folder: Path) -> Any:
 
 def check_fits(config: Config, spec: ModelSpec) -> None:
     """What the model's shape and the devices say about the config."""
-    c, problems, mesh = config, [], None
+    c, problems = config, []
     try:
         mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
         for rules in (LearnerRules(), RolloutRules()):
@@ -147,8 +150,6 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
             f"rollout.max_prompt_tokens + rollout.max_new_tokens = {longest}: should be at most {spec.max_positions}, "
             "the model's context"
         )
-    if mesh is not None and mesh.size > 1:
-        problems.append(f"{mesh.size} devices: sampling runs on one device so far; make one visible")
     if problems:
         raise ConfigError(problems)
 
@@ -170,12 +171,14 @@ def build(config: Config, workdir: Path) -> Run:
         )
     except RuntimeError as error:  # too little isolation on this machine
         raise ConfigError([f"executor: {error}"]) from error
-    graphdef, params = nnx.split(hf.load(folder))
-    engine = Engine(graphdef, spec, engine_settings(c), seed=c.seed, decode_text=tokenizer.decode)
+    mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
+    graphdef, params = nnx.split(hf.load(folder, mesh=mesh, rules=LearnerRules()))
+    engine = Engine(graphdef, spec, engine_settings(c), seed=c.seed, decode_text=tokenizer.decode, mesh=mesh)
     asker = Asker(tokenizer, folder, sampling_settings(c))
     buffers = Buffers(played_kinds(c), buffer_settings(c), workdir / "buffers")
     learner = learner_settings(c)
-    reference = start_policy(params, learner)
+    with jax.set_mesh(mesh):
+        reference, start = start_policy(params, learner), init_state(params, learner)
     streams = Streams(engine, executor)
     evaluation = _evaluation(c, asker, streams)
     return Run(
@@ -183,9 +186,10 @@ def build(config: Config, workdir: Path) -> Run:
         workdir=workdir,
         folder=folder,
         spec=spec,
+        mesh=mesh,
         executor=executor,
         engine=engine,
-        start_state=init_state(params, learner),
+        start_state=start,
         learner=learner,
         update=make_update(graphdef, learner, reference=reference),
         for_sampling=jax.jit(lambda state: _cast(merged(state.params, state.base), c.model.dtype)),
@@ -216,6 +220,13 @@ def _evaluation(c: Config, asker: Asker, streams: Streams) -> Evaluation:
         return Evaluation(settings, asker, streams)
     except DataProblem as error:
         raise ConfigError([f"eval.suites={','.join(c.eval.suites)}: {error} (here: eval.data_dir)"]) from error
+
+
+def row_tokens(c: Config, platform: str) -> int:
+    """Of a packed row: room for the longest sample; on TPU whole tiles, without which splash attention cannot run."""
+    longest = c.learner.row_tokens or c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
+    tile = SPLASH_BLOCKS[-1] if platform == "tpu" else 1
+    return -(-longest // tile) * tile
 
 
 def engine_settings(c: Config) -> EngineSettings:
