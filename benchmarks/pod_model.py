@@ -21,11 +21,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from azr_jax.config import load  # noqa: E402
-from azr_jax.dryrun.shapes import spec_of  # noqa: E402
-from azr_jax.dryrun.topology import CHIPS, SLICES, Chip, find  # noqa: E402
-from azr_jax.models.spec import ModelSpec  # noqa: E402
-from azr_jax.parallel.layouts import ImpossibleLayout, Layout, choose  # noqa: E402
+from azr_jax.config import load
+from azr_jax.dryrun.shapes import spec_of
+from azr_jax.dryrun.topology import CHIPS, SLICES, Chip, find
+from azr_jax.models.spec import ModelSpec
+from azr_jax.parallel.layouts import ImpossibleLayout, Layout, choose
 
 GIB = 2**30
 
@@ -188,7 +188,7 @@ def main() -> None:
         rows = [row for n in chips if (row := iteration(run, CHIPS[options.chip], n, length, a, per_row))]
         print(f"\ncompletions of {length} tokens")
         print(
-            f"{'chips':>6} {'at once':>8} {'microbatches':>13} {'update s':>9} {'sampling s':>11} {'all s':>8}  bound by"
+            f"{'chips':>6} {'at once':>8} {'microbatches':>13} {'update s':>9} {'sampling s':>11} {'all s':>8}  bound"
         )
         for r in rows:
             print(
