@@ -23,9 +23,7 @@ from azr_jax.tasks.buffers import Buffers, BufferSettings, Damaged
 from azr_jax.tasks.seedfile import write_seed_file
 from azr_jax.tasks.types import Kind, Task
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, with config.json and buffers.", required=True)
-OUT = flags.DEFINE_string("out", None, "The file to write; compressed where its name ends in .gz.", required=True)
-JSON = flags.DEFINE_bool("json", False, "End with one line of JSON.")
+FLAGS = flags.FLAGS
 
 
 class CannotExport(ValueError):
@@ -65,14 +63,17 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"{argv[1]}: not understood; flags look like --workdir=...")
     try:
-        count = export_tasks(Path(WORKDIR.value), Path(OUT.value))
+        count = export_tasks(Path(FLAGS.workdir), Path(FLAGS.out))
     except (CannotExport, Damaged, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    print(f"{OUT.value}: {count} tasks")
-    if JSON.value:
-        print(json.dumps({"out": OUT.value, "tasks": count}))
+    print(f"{FLAGS.out}: {count} tasks")
+    if FLAGS.json:
+        print(json.dumps({"out": FLAGS.out, "tasks": count}))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # only here: other programs have flags of the same names
+    flags.DEFINE_string("workdir", None, "The run's folder, with config.json and buffers.", required=True)
+    flags.DEFINE_string("out", None, "The file to write; compressed where its name ends in .gz.", required=True)
+    flags.DEFINE_bool("json", False, "End with one line of JSON.")
     app.run(main)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from azr_jax import config as configs
-from azr_jax.main import PREFIX, read_overrides
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "ABLATIONS.md").read_text()
@@ -30,7 +29,8 @@ def load(command: str) -> tuple[dict, dict]:
     """What the command changes in its recipe, and the flags it gives."""
     words = shlex.split(command)
     (recipe,) = (word.removeprefix("--config=") for word in words if word.startswith("--config="))
-    overrides = read_overrides([word for word in words if word.startswith(PREFIX)])
+    fields = [word.removeprefix("--config.") for word in words if word.startswith("--config.")]
+    overrides = {field: value for field, _, value in (flag.partition("=") for flag in fields)}
     assert len(words) == 4 + len(overrides), f"flags that are no fields: {command}"
     plain, _ = configs.load(str(ROOT / recipe), {})
     changed, problems = configs.load(str(ROOT / recipe), overrides)
