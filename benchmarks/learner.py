@@ -5,8 +5,8 @@
 Both sides train SmolLM2-135M's shape from random weights in float32 with AdamW: loss of the completion tokens with an
 entropy bonus, logits of completion tokens only. `equal`: every sample has 512 tokens, half of them completion.
 `skewed`: lognormal lengths up to 512; torch pads each microbatch of four to its longest, this learner packs. The two
-sides are two processes that take turns, so that other load on the machine hits both. `memory` prints what the compiled
-step needs for vocabularies, optimizers and LoRA. Left out on purpose: warm-up and compilation, which are not counted.
+sides are two processes that take turns, so that other load on the machine hits both. Left out on purpose: warm-up and
+compilation, which are not counted, and memory, which is benchmarks/learner_memory.py.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def ours(case: str, sequences: int) -> None:
         for p, c in lengths(case, sequences)
     ]
     batch = pack(samples, LONGEST, rows=1)
-    graphdef, params = nnx.split(nnx.jit(lambda: Transformer(spec(SHAPE["vocab"]), rngs=nnx.Rngs(0)))())
+    graphdef, params = nnx.split(nnx.jit(lambda: Transformer(spec(), rngs=nnx.Rngs(0)))())
     settings = LearnerSettings(Objective(entropy=ENTROPY), OptimizerSettings(lr=LR))
     state, step = init_state(params, settings), make_step(graphdef, settings)
     state, metrics = step(state, batch)
@@ -112,11 +112,11 @@ def theirs(case: str, sequences: int) -> None:
         print(time.perf_counter() - start, flush=True)
 
 
-def spec(vocab: int):
+def spec():
     from azr_jax.models.spec import ModelSpec
 
     s = SHAPE
-    return ModelSpec("llama", vocab, s["width"], s["depth"], s["heads"], s["kv_heads"], 64, s["mlp"], tied=True)
+    return ModelSpec("llama", s["vocab"], s["width"], s["depth"], s["heads"], s["kv_heads"], 64, s["mlp"], tied=True)
 
 
 def compare(case: str, torch_python: str, rounds: int, sequences: int) -> dict[str, float]:
@@ -150,40 +150,11 @@ def compare(case: str, torch_python: str, rounds: int, sequences: int) -> dict[s
     }
 
 
-def memory() -> list[tuple[str, float, float]]:
-    """(what, bytes held by the state, temporary bytes of the compiled step), nothing is run."""
-    import jax
-    from flax import nnx
-
-    from azr_jax.learner.lora import Trained
-    from azr_jax.learner.optimizer import OptimizerSettings
-    from azr_jax.learner.packing import Sample, pack
-    from azr_jax.learner.step import LearnerSettings, init_state, step_program
-    from azr_jax.models.transformer import Transformer
-
-    cases = [(f"vocabulary {vocab}", vocab, {}) for vocab in (8192, 65536, 152064)]
-    cases += [(name, 65536, {"optimizer": OptimizerSettings(name)}) for name in ("adamw_bf16", "adamw_factored")] + [
-        ("LoRA, rank 16", 65536, {"trained": Trained(rank=16)})
-    ]
-    rows = []
-    for name, vocab, options in cases:
-        settings = LearnerSettings(remat="full", chunk=256, **options)
-        model = nnx.eval_shape(lambda vocab=vocab: Transformer(spec(vocab), rngs=nnx.Rngs(0)))
-        graphdef, params = nnx.split(model)
-        state = jax.eval_shape(lambda p, s=settings: init_state(p, s), params)
-        batch = pack([Sample([1] * 2, [1] * 2047, [-1.0] * 2047, 1.0)], 2048)
-        compiled = step_program(graphdef, settings).lower(state, batch).compile()
-        used = compiled.memory_analysis()
-        rows.append((name, used.argument_size_in_bytes, used.temp_size_in_bytes))
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch-python", default=sys.executable, help="a Python that has torch and transformers")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sequences", type=int, default=8)
-    parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--worker", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     parser.add_argument("--case", choices=("equal", "skewed"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -199,12 +170,6 @@ def main() -> None:
         )
         result |= {f"vs_torch_{case}": found["ratio"], f"tokens_per_s_{case}": found["ours"]}
         result["padding_share"] = found["padding_share"]
-    if not args.no_memory:
-        print(f"\n{'one row of 2048 tokens':<26}{'state GiB':>10}{'temporary GiB':>15}{'logits would be':>17}")
-        for name, held, temporary in memory():
-            vocab = int(name.split()[1]) if name.startswith("vocabulary") else 65536
-            print(f"{name:<26}{held / 2**30:>10.2f}{temporary / 2**30:>15.2f}{2048 * vocab * 4 / 2**30:>17.2f}")
-            result[f"temporary_bytes {name}"] = temporary
     print(json.dumps(result))
 
 

@@ -140,6 +140,7 @@ def _scan(objective, temperature, chunk, with_gradient, vocabulary, hidden_RxTxD
     chunk = chunk or max(1, min(CHUNK_LOGITS // w_VxD.shape[0], rows * max(CHUNK_ROW, size // 4)))
     chunk = min(size, max(1, chunk // rows))
     chunks = -(-size // chunk)
+    chunk = -(-size // chunks)  # even parts: 14,336 tokens by 882 would compute 658 of padding
     tokens_KxRxC = jax.tree.map(
         lambda a: jnp.pad(a, ((0, 0), (0, chunks * chunk - size))).reshape(rows, chunks, chunk).swapaxes(0, 1), tokens
     )

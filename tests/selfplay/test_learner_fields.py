@@ -123,12 +123,12 @@ def test_a_schedule_ends_at_the_last_iteration_whatever_the_steps_in_one():
         assert before[1][-1]["update/ratio"] < 0.75 * after[1][-1]["update/ratio"]
 
 
-def test_the_optimizers_hold_what_they_say():
-    held = {}
-    for name in ("adamw", "adamw_bf16", "adamw_factored"):
-        state, _ = updated(learner__optimizer=name)
-        held[name] = sum(leaf.nbytes for leaf in jax.tree.leaves(state.optimizer))
-    assert held["adamw_factored"] < held["adamw_bf16"] < held["adamw"]
+def test_the_optimizers_are_those_named():
+    state = {name: updated(learner__optimizer=name)[0].optimizer for name in ("adamw", "adamw_bf16", "adamw_factored")}
+    bytes_held = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(each)) for name, each in state.items()}
+    assert bytes_held["adamw_bf16"] < 0.8 * bytes_held["adamw"]
+    factored = [name for name, each in state.items() if "FactoredState" in str(jax.tree.structure(each))]
+    assert factored == ["adamw_factored"]
 
 
 def test_what_is_frozen_does_not_move():

@@ -1,5 +1,6 @@
 """Exact resume: a run killed twenty times, in seeding, sampling, update and while saving, ends as if never killed."""
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ import pytest
 
 from tests.selfplay.test_whole_loop import ROOT, TINY, environment, files_that_must_repeat, same, wait_for, weights
 
-ITERATIONS = 8
+ITERATIONS = 10
 # The program itself, but that it says on standard output which stage it enters.
 TELLING = """
     import contextlib, runpy
@@ -50,10 +51,12 @@ def test_twenty_kills_change_nothing(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(tmp_path, whole)
     random, found = np.random.default_rng(0), Counter()
-    # While it seeds only at first; a save that is let through is all the progress there is between two kills.
-    for stage in ["seed"] * 4 + ["play", "update", "save", "save"] * 4:
+    # It seeds only at first. Who gets to its second update or save has left a checkpoint of the iteration before.
+    moments = [("seed", 1)] * 4 + [("play", 1), ("update", 2), ("save", 1), ("save", 2)] * 4
+    for stage, times in moments:
         process = start(tmp_path, killed)
-        wait_for(process, f"stage {stage}.")
+        for _ in range(times):
+            wait_for(process, f"stage {stage}.")
         time.sleep(random.uniform(0.0, 0.4))
         process.kill()
         process.wait()
@@ -62,7 +65,8 @@ def test_twenty_kills_change_nothing(tmp_path):
         folder = killed / "checkpoints"
         found["half a checkpoint left"] += folder.is_dir() and any("tmp" in path.name for path in folder.iterdir())
     output = finish(tmp_path, killed)
-    print(dict(found), output.split("resumed after", 1)[-1].splitlines()[0])
-    assert "resumed after iteration" in output and f"finished after iteration {ITERATIONS} of" in output
+    resumed = re.findall(r"resumed after iteration (\d+)", output)
+    print(dict(found), "the last start resumed after iteration", *resumed)
+    assert resumed and f"finished after iteration {ITERATIONS} of" in output
     assert files_that_must_repeat(killed) == files_that_must_repeat(whole)
     assert same(weights(tmp_path, killed), weights(tmp_path, whole))
