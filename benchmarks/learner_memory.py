@@ -40,7 +40,7 @@ def needs(vocab: int, row: int, options: dict) -> tuple[int, int]:
     spec = ModelSpec("llama", vocab, 576, 30, heads=9, kv_heads=3, head_dim=64, mlp=1536, tied=True)
     settings = LearnerSettings(remat="full", chunk=256, **options)
     graphdef, params = nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))
-    state = jax.eval_shape(lambda: init_state(params, settings))
+    state = jax.eval_shape(lambda p: init_state(p, settings), params)
     batch = pack([Sample([1] * 2, [1] * (row - 1), [-1.0] * (row - 1), 1.0)], row)
     used = step_program(graphdef, settings).lower(state, batch).compile().memory_analysis()
     return used.argument_size_in_bytes, used.temp_size_in_bytes

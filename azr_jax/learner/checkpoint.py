@@ -12,6 +12,7 @@ Left out on purpose: what stands in `extra` is checked by those who wrote it. Pa
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,10 @@ class Checkpointer:
                 for name, array in arrays["params"].items():
                     target, factor = name.split(".")
                     pairs.setdefault(target, {})[factor] = array
-                return merged(pairs, _rebuilt(like, arrays["base"]))
+                # The product of the corrections is laid out by names, which mean something under their mesh only.
+                mesh = getattr(everywhere, "mesh", None)
+                with jax.set_mesh(mesh) if isinstance(mesh, jax.sharding.Mesh) else nullcontext():
+                    return merged(pairs, _rebuilt(like, arrays["base"]))
             frozen = {name: a for name, a in wanted.items() if name not in live}
             items = {"params": {name: a for name, a in wanted.items() if name in live}}
             arrays = self._read(iteration, items | ({"base": frozen} if frozen else {}))

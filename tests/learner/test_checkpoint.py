@@ -111,7 +111,7 @@ def test_the_policy_alone_for_export(eight_devices, tmp_path):
 
 
 @pytest.mark.parametrize("trained", [Trained(rank=2, targets=("q", "down")), Trained(freeze=("embed",))])
-def test_the_policy_alone_is_whole_where_only_a_part_was_trained(tmp_path, trained):
+def test_the_policy_alone_is_whole_where_only_a_part_was_trained(eight_devices, tmp_path, trained):
     settings = LearnerSettings(trained=trained)
     state = new_state(settings)
     if trained.rank:
@@ -121,6 +121,11 @@ def test_the_policy_alone_is_whole_where_only_a_part_was_trained(tmp_path, train
     checkpointer.close()
     assert_same(Checkpointer(tmp_path).restore(shapes(settings)).state, state)
     assert_same(Checkpointer(tmp_path).restore_params(abstract_params(SPEC)), merged(state.params, state.base))
+    # And laid out over devices, as an export does, with no mesh set.
+    layout = shardings(SPEC, make_mesh(4, 2, devices=eight_devices), LearnerRules())
+    like = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract_params(SPEC), layout)
+    spread, whole = Checkpointer(tmp_path).restore_params(like), merged(state.params, state.base)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=1e-6), spread, whole)
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):

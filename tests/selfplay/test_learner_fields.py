@@ -198,6 +198,7 @@ def quiet_hub(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_run_with_corrections_samples_from_resumes_and_exports_the_merged_weights(tmp_path, quiet_hub, monkeypatch):
     sampled = []
     begin = build.Engine.begin
@@ -217,6 +218,7 @@ def test_a_run_with_corrections_samples_from_resumes_and_exports_the_merged_weig
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_run_of_several_steps_an_iteration_with_a_divergence_keeps_what_it_is_told(tmp_path, quiet_hub):
     run(
         tmp_path, iterations="5", learner__epochs="2", learner__minibatches="2", learner__kl="0.1",
@@ -230,6 +232,7 @@ def test_a_run_of_several_steps_an_iteration_with_a_divergence_keeps_what_it_is_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_run_whose_rate_falls_cannot_be_made_longer(tmp_path, quiet_hub):
     run(tmp_path, iterations="1", learner__schedule="linear")
     with pytest.raises(configs.ConfigError, match="iterations: 1 -> 2"):
