@@ -109,11 +109,13 @@ _CONVERSIONS: tuple[tuple[tuple[int, ...], Callable[[Inputs], Inputs]], ...] = (
     ((252,), lambda a: [complex(a[0])]),
     ((580, 615, 791), lambda a: list(_all_below(a))),
 )
+# Inputs whose right answer is too much for a jailed program: 1.7 million lists of 77 texts.
+LEFT_OUT = {"Mbpp/255": [[["Dog", "Cat", "CatBird", "Bird", "Fish"], 77]]}
 _BY_TASK = {number: convert for numbers, convert in _CONVERSIONS for number in numbers}
 
 
 def restored(task_id: str, inputs: Sequence[Inputs]) -> list[Inputs]:
-    """The inputs of a task as they were before they became JSON."""
+    """The inputs of a task as they were before they became JSON, without those of LEFT_OUT."""
     name, _, number = task_id.partition("/")
     convert = _BY_TASK.get(int(number)) if name == "Mbpp" else None
-    return [convert(one) if convert else one for one in inputs]
+    return [convert(one) if convert else one for one in inputs if one not in LEFT_OUT.get(task_id, ())]

@@ -140,3 +140,9 @@ def test_types_that_json_lost_come_back():
     assert plus_rules.restored("Mbpp/252", [["(1+2j)"]]) == [[1 + 2j]]
     assert plus_rules.restored("Mbpp/580", [[[1, [2, [3]]]]]) == [[(1, (2, (3,)))]]
     assert plus_rules.restored("HumanEval/2", [[[1]]]) == [[[1]]]
+
+
+def test_the_one_input_that_is_left_out_is_named():
+    huge = [["Dog", "Cat", "CatBird", "Bird", "Fish"], 77]
+    assert plus_rules.restored("Mbpp/255", [[["a"], 2], huge]) == [[["a"], 2]]
+    assert plus_rules.restored("Mbpp/256", [huge]) == [huge]

@@ -168,4 +168,7 @@ def test_verdicts_are_those_of_evalplus(judges, data_dir):
 
     found = {(one["id"], one["n"]): mine for one, mine in zip(asked, everywhere(ours, asked))}
     assert len(theirs) == len(found) == 3 * 164
-    assert {key: (mine, theirs[key]) for key, mine in found.items() if mine != theirs[key]} == {}
+    differ = {key: (mine, theirs[key]) for key, mine in found.items() if mine != theirs[key]}
+    # EvalPlus 0.3.1 passes over `find_zero` without noting it as done, so that no program can pass there.
+    assert {key for key in differ if key[0] != "HumanEval/32"} == set(), differ
+    assert not any(any(verdict) for key, verdict in theirs.items() if key[0] == "HumanEval/32")
