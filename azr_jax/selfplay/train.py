@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import absl.logging
+import jax
 
 from azr_jax import config as configs
 from azr_jax.config import Config, ConfigError
@@ -66,7 +67,8 @@ def train(config: Config, workdir: str, *, recipe: str, again: str, fork_from: s
 def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: str | None) -> bool:
     """False where updates went bad and the run is to go on from a checkpoint before them."""
     try:
-        with Stop() as stop, Watch(run.config.watchdog, run.workdir, run.proposer.streams).on() as watch:
+        watched = Watch(run.config.watchdog, run.workdir, run.proposer.streams).on()
+        with Stop() as stop, watched as watch, jax.set_mesh(run.mesh):
             training = Training(run, console, stop, watch, fork_from)
             try:
                 with console.live(run.config.iterations):
