@@ -60,9 +60,7 @@ class Checkpointer:
 
         A run that was killed leaves its half-written checkpoint; it goes when the run saves again.
         """
-        options = ocp.CheckpointManagerOptions(
-            **self._kept, read_only=not self._saves, create=self._saves, cleanup_tmp_directories=self._saves
-        )
+        options = ocp.CheckpointManagerOptions(**self._kept, create=self._saves, cleanup_tmp_directories=self._saves)
         # Named here, so that a process that has saved nothing can read what another one saved.
         handlers = {item: ocp.StandardCheckpointHandler() for item in ARRAYS}
         handlers |= {item: ocp.JsonCheckpointHandler() for item in ("extra", "digests")}
