@@ -1,0 +1,66 @@
+"""`python -m azr_jax.dryrun` as users call it: what it refuses, and small models on small slices with libtpu."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LIBTPU = importlib.util.find_spec("libtpu") is not None
+needs_libtpu = pytest.mark.skipif(not LIBTPU, reason='needs the TPU compiler: pip install "jax[tpu]"')
+
+
+def dry_run(*flags, timeout=900):
+    command = [sys.executable, "-m", "azr_jax.dryrun", *flags]
+    env = {key: value for key, value in os.environ.items() if key not in ("JAX_PLATFORMS", "XLA_FLAGS")}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--topology=v5e:3x3"],
+            "--topology=v5e:3x3: should be a chip and a grid, as v5e:4x4. Known are v5e: 2x2, 2x4",
+        ),
+        (["--topology=v5p-8"], "v5p: 2x2x1, 2x2x2"),
+        pytest.param(
+            ["--topology=v5e:4x4", "--config=configs/qwen7b.py", "--config.mesh.rollout_tensor=8"],
+            "mesh.rollout_tensor=8 for this model on 16 chips: should be one of 1, 2, 4",
+            marks=pytest.mark.slow,  # imports JAX
+        ),
+        (["--topology=v5e:4x4", "--config.mesh.tenser=2"], "mesh.tenser"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_compiled(flags, message):
+    done = dry_run(*flags, timeout=280)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(LIBTPU, reason="libtpu is installed here")
+def test_without_libtpu_it_says_which_line_installs_it():
+    done = dry_run("--topology=v5e:2x2", "--config=configs/tiny.py", timeout=280)
+    assert done.returncode == 2
+    assert 'libtpu is not installed: pip install "jax[tpu]"' in done.stderr
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize(("recipe", "slice"), [("tiny", "v5e:2x2"), ("smollm2", "v5e:2x2"), ("tiny", "v5p:2x2x1")])
+def test_small_recipes_fit_small_slices(recipe, slice):
+    done = dry_run(f"--config=configs/{recipe}.py", f"--topology={slice}", "--json", "--config.model.dtype=bfloat16")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["fits"]
+    assert found["chip_gb"] == {"v5e": 15.75, "v5p": 95.74}[slice[:3]]
+    (train,) = (figures for name, figures in found["programs"].items() if name.startswith("train"))
+    assert 0.9 < train["flops_ratio"] < 1.3
+    assert {"initial weights", "learner -> sampler", "copy", "decode"} <= set(found["programs"])
+    assert found["kv_pages"] > 0

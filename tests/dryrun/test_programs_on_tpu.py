@@ -1,0 +1,82 @@
+"""What the TPU compiler makes of the learner and the sampler: read off the compiled text of a small model on 2x2 chips.
+
+The model is large enough where it matters: its vocabulary is unlike every other size, so that an array of all tokens
+by all of the vocabulary cannot hide.
+"""
+
+import importlib.util
+from types import SimpleNamespace
+
+import pytest
+
+from azr_jax.config import load
+from azr_jax.dryrun import counts, hlo, topology
+from azr_jax.models.spec import ModelSpec
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None, reason='needs the TPU compiler: pip install "jax[tpu]"'
+    ),
+]
+VOCABULARY, TOKENS = 6144, 512
+SPEC = ModelSpec(
+    "qwen2", VOCABULARY, 512, 4, heads=4, kv_heads=4, head_dim=128, mlp=1024, tied=False, max_positions=1024
+)
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    topology.prepare()
+    from azr_jax.dryrun.account import for_tpu
+    from azr_jax.dryrun.measure import measure
+    from azr_jax.dryrun.programs import engine_jobs_of, shape_of, train_job
+    from azr_jax.parallel.mesh import make_mesh
+
+    c, problems = load("configs/tiny.py", {"model.dtype": "bfloat16", "model.remat": "full", "learner.chunk": "128"})
+    assert not problems
+    c.rollout.max_prompt_tokens, c.rollout.max_new_tokens = TOKENS - 64, 64
+    c = for_tpu(c)
+    devices = topology.devices(topology.find("v5e:2x2"))
+    learner, rollout = make_mesh(4, 1, devices), make_mesh(2, 2, devices)
+    shape = shape_of(c, SPEC, learner)
+    jobs = engine_jobs_of(c, shape, learner, rollout)
+    decode = next(job for job in jobs if job.name == "decode")
+    return SimpleNamespace(train=measure(train_job(c, shape, learner)), decode=measure(decode))
+
+
+def arrays(text):
+    module = hlo.parse(text)
+    return [array for c in module.computations.values() for i in c.instructions for array in i.arrays]
+
+
+def test_no_array_holds_the_logits_of_all_tokens(compiled):
+    whole = [str(a) for a in arrays(compiled.train.text) if VOCABULARY in a.dims and TOKENS in a.dims]
+    assert not whole
+
+
+def test_weights_are_gathered_layer_by_layer(compiled):
+    gathers = [c for c in compiled.train.counts.collectives if c.kind == "all-gather"]
+    a_layer = 2 * 512 * 1024  # bytes of its largest matrix
+    unembedding = 2 * 512 * VOCABULARY
+    assert gathers
+    assert all(c.bytes <= a_layer or c.array.size * 2 == unembedding for c in gathers)
+
+
+def test_splash_attention_is_what_runs(compiled):
+    assert any("splash" in kernel for kernel in compiled.train.counts.kernels)
+
+
+def test_the_compiler_computes_what_is_asked_for_and_no_more(compiled):
+    assert compiled.train.flops_ratio <= 1.04
+
+
+def test_decode_moves_no_weights_between_chips(compiled):
+    # Per layer two sums of activations; a weight would be thousands of times a slot's activations.
+    smallest_matrix = 2 * 512 * 512 // 2
+    assert all(c.bytes < smallest_matrix for c in compiled.decode.counts.collectives)
+
+
+def test_counting_knows_every_loop_of_the_train_step(compiled):
+    assert compiled.train.counts.unknown_loops == 0
+    assert counts.count(hlo.parse(compiled.train.text)).flops > 0
