@@ -40,6 +40,10 @@ def chances(graphdef, params):
 def learn(settings, advantage="trr", weighting="sequence", steps=200, minibatches=1):
     """(chance of the wanted token, steps taken): samples, rewards the wanted token, updates, until 95 %."""
     graphdef, params = nnx.split(Transformer(SPEC, rngs=nnx.Rngs(1)))
+    if settings.trained != PLAIN.trained:
+        # A new model's embedding is so small that no hidden state gives one token of 16 more than 9 %; where it is
+        # frozen, it has to be of the size that trained models have.
+        params["embed"].set_value(40.0 * params["embed"][...])
     reference = jax.tree.map(jnp.copy, params) if settings.objective.kl else None
     update, state = make_update(graphdef, settings, reference=reference), init_state(params, settings)
     random, chance = np.random.default_rng(0), 0.0
