@@ -8,10 +8,13 @@ Any change to the algorithm can be tried on it. A stopped benchmark goes on wher
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from azr_jax.nano.ablate import mean_and_error, p_value, plans, table
 from azr_jax.nano.runs import read_curve, run_all

@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from azr_jax.models import hf
 from azr_jax.models.source import resolve
 from azr_jax.models.spec import ModelSpec, load_spec
@@ -113,7 +115,10 @@ def main() -> None:
     sizes = EngineSettings(SLOTS, PROMPT, longest, page_size=args.page_size, prefill_tokens=64)
     engine = Engine(graphdef, spec, sizes, seed=0)
     engine.begin(params, 0)  # compiles
-    ours = {name: run_engine(engine, params, prompts, lengths) for name, lengths in work.items()}
+    ours = {}
+    for name, lengths in work.items():
+        ours[name] = run_engine(engine, params, prompts, lengths)
+        print(f"ours {name}: {ours[name][0]:.1f} s", {key: round(x, 3) for key, x in ours[name][1].items()}, flush=True)
     engine.close()
     batches = {name: static_batches(prompts, lengths) for name, lengths in work.items()}
     theirs = run_transformers(args.torch_python, folder, batches) if args.torch_python else {}

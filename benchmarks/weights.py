@@ -28,6 +28,8 @@ import jax
 import numpy as np
 from safetensors.numpy import load_file
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from azr_jax.models import hf
 from azr_jax.models.spec import ModelSpec, config_from_spec
 from azr_jax.models.tensors import TYPES, Planned, write_tensors

@@ -55,9 +55,10 @@ class Counts:
         self.flops += times * other.flops
         self.bytes += times * other.bytes
         self.cycles += times * other.cycles
-        for mine, theirs in ((self.collectives, other.collectives), (self.kernels, other.kernels)):
-            for key, count in theirs.items():
-                mine[key] += times * count
+        for collective, count in other.collectives.items():
+            self.collectives[collective] += times * count
+        for kernel, count in other.kernels.items():
+            self.kernels[kernel] += times * count
         self.unknown_loops += other.unknown_loops
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from azr_jax.dryrun import hlo
@@ -54,11 +55,11 @@ class Measured:
         return self.counts.bytes / self.job.floor_bytes
 
 
-def measure(job: Job, options: dict[str, str] | None = None) -> Measured:
+def measure(job: Job, options: Mapping[str, str] | None = None) -> Measured:
     started = time.perf_counter()
     lowered = job.lower()
     try:
-        compiled = lowered.compile(compiler_options=options or None)
+        compiled = lowered.compile(compiler_options=dict[str, str | bool](options) if options else None)
     except Exception as error:
         if match := re.search(r"Used ([\d.]+)([GM]) of [\d.]+[GM] hbm", str(error)):
             wanted = float(match.group(1)) / (1024 if match.group(2) == "M" else 1)

@@ -14,7 +14,7 @@ def keep_compiled(workdir: Path) -> None:
 
     Where the user already says where (JAX_COMPILATION_CACHE_DIR), it stays so.
     """
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
 
 
