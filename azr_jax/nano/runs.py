@@ -29,6 +29,11 @@ class Plan:
     fields: Mapping[str, str]
     workdir: Path
 
+    @property
+    def console(self) -> Path:
+        """What the run says; beside its workdir, which has to be its own."""
+        return self.workdir.with_name(f"{self.workdir.name}.txt")
+
     def command(self) -> list[str]:
         flags = [f"--config.{field}={value}" for field, value in self.fields.items()]
         return [
@@ -93,8 +98,8 @@ def run_all(plans: Sequence[Plan], *, side_by_side: int, tell: Callable[[str], N
         while waiting or running:
             while waiting and len(running) < side_by_side:
                 plan = waiting.pop(0)
-                plan.workdir.mkdir(parents=True, exist_ok=True)
-                with (plan.workdir / "console.txt").open("a") as log:
+                plan.console.parent.mkdir(parents=True, exist_ok=True)
+                with plan.console.open("a") as log:
                     process = subprocess.Popen(plan.command(), cwd=ROOT, env=env, stdout=log, stderr=log)
                 running.append((plan, process))
             time.sleep(0.5)
@@ -103,7 +108,7 @@ def run_all(plans: Sequence[Plan], *, side_by_side: int, tell: Callable[[str], N
                     continue
                 running.remove((plan, process))
                 if process.returncode:
-                    tail = (plan.workdir / "console.txt").read_text(errors="replace").splitlines()[-5:]
+                    tail = plan.console.read_text(errors="replace").splitlines()[-5:]
                     raise RuntimeError(f"{plan.name}, seed {plan.seed}: exit {process.returncode}\n" + "\n".join(tail))
                 finished += 1
                 spent = time.monotonic() - started

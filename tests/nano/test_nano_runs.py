@@ -64,6 +64,7 @@ def test_runs_end_in_turn_and_a_failure_names_the_run_and_stops_the_others(tmp_p
     told = []
     run_all([Scripted("good", 0, {"code": "pass"}, tmp_path / "good-0")], side_by_side=2, tell=told.append)
     assert told[0].startswith("1/1 good, seed 0: deduction 10.0 -> 20.0 %")
+    assert {file.name for file in (tmp_path / "good-0").iterdir()} == {"metrics.jsonl", "timings.jsonl"}
     slow = Scripted("slow", 0, {"code": "import time; time.sleep(60)"}, tmp_path / "slow-0")
     bad = Scripted("bad", 1, {"code": "raise SystemExit('no such field')"}, tmp_path / "bad-1")
     with pytest.raises(RuntimeError, match=r"bad, seed 1: exit 1\nno such field"):

@@ -12,7 +12,7 @@ import pytest
 
 from tests.selfplay.test_whole_loop import ROOT, TINY, environment, files_that_must_repeat, same, wait_for, weights
 
-ITERATIONS = 10
+ITERATIONS = 20  # a killed start gets at most two iterations further, and twelve of the twenty get anywhere at all
 # The program itself, but that it says on standard output which stage it enters.
 TELLING = """
     import contextlib, runpy
