@@ -86,7 +86,10 @@ def test_every_path_and_module_the_readme_names_exists():
     named = set(re.findall(r"(?:configs|docs|tests|benchmarks|tpu)/[\w/]+\.(?:py|md|svg|png|html|sh)", readme))
     missing = {path for path in named if not (ROOT / path).exists()}
     modules = set(re.findall(r"python3? -m (azr_jax[\w.]*)", readme))
-    missing |= {module for module in modules if not (ROOT / (module.replace(".", "/") + ".py")).exists()}
+    for module in modules:
+        path = ROOT / module.replace(".", "/")
+        if not path.with_suffix(".py").exists() and not (path / "__main__.py").exists():
+            missing.add(module)
     assert not missing
 
 
