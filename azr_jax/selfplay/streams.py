@@ -34,6 +34,7 @@ class Streams:
         self._judged_ever = self._judge_total = 0
         self._show: Callable[[str, int, int], None] = lambda stage, done, total: None
         self._stage: Callable[[str], AbstractContextManager[None]] = lambda name: contextlib.nullcontext()
+        self._check: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
     def shown(self, show: Callable[[str, int, int], None]) -> Iterator[None]:
@@ -49,6 +50,15 @@ class Streams:
         """From now on each round of sampling is inside `stage("round")`, each wait inside `stage("verdict")`."""
         self._stage = stage
 
+    @contextlib.contextmanager
+    def checked(self, check: Callable[[], None]) -> Iterator[None]:
+        """Inside, `check()` is called before each round, and gives everything up by raising."""
+        before, self._check = self._check, check
+        try:
+            yield
+        finally:
+            self._check = before
+
     def sample(self, request: Request, then: Callable[[Rollout], None]) -> None:
         self._on_rollout[request.id] = then
         self.to_come[request.id] = request.n
@@ -63,6 +73,7 @@ class Streams:
     def run(self) -> None:
         """Until nothing is being sampled and nothing is being judged."""
         while self.to_come or self.judging:
+            self._check()
             with self._stage("round" if self.to_come else "verdict"):
                 for rollout in self.engine.step() if self.to_come else ():
                     self._hand_over(rollout)

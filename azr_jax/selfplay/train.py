@@ -1,8 +1,8 @@
 """The loop: open the workdir, restore or seed, then iteration after iteration: play, learn, write down.
 
-A run is stopped by Ctrl-C or SIGTERM at the end of an iteration, and goes on by the same command from its last
-checkpoint: weights, optimizer and the cursors of every file, which are cut back to that moment. What is drawn and
-sampled depends on seed and iteration alone, so the run that goes on is the run that was never stopped.
+A run is stopped by Ctrl-C at the end of an iteration, by SIGTERM at once (stopping.py), and goes on by the same command
+from its last checkpoint: weights, optimizer and the cursors of every file, which are cut back to that moment. What is
+drawn and sampled depends on seed and iteration alone, so the run that goes on is the run that was never stopped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from azr_jax.selfplay.profiling import keep_compiled, traced
 from azr_jax.selfplay.proposing import draw
 from azr_jax.selfplay.returning import Returns
 from azr_jax.selfplay.seeding import Seeding, SeedingFailed
-from azr_jax.selfplay.stopping import Stop
+from azr_jax.selfplay.stopping import Preempted, Stop
 from azr_jax.selfplay.watching import Watch
 from azr_jax.selfplay.workdir import open_workdir
 
@@ -47,7 +47,7 @@ BASE = Path(__file__).parents[2] / "configs" / "base.py"
 
 
 def train(config: Config, workdir: str, *, recipe: str, again: str, fork_from: str | None = None) -> None:
-    """Runs to the last iteration, or to the end of the one in which it was asked to stop.
+    """Runs to the last iteration, or to where it was asked to stop.
 
     `recipe` and `again`, the command that resumes this run, are told to the user.
     """
@@ -90,7 +90,7 @@ def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: 
 class Training:
     def __init__(self, run: Run, console: Console, stop: Stop, watch: Watch, fork_from: str | None):
         self.run, self.console, self.stop, self.watch = run, console, stop, watch
-        self.iteration = 0  # the last one finished
+        self.iteration = self.saved = 0  # the last one finished, and the last one saved
         self.state = run.start_state
         extra = self._restore(Path(fork_from).resolve() if fork_from else None)
         self.metrics = MetricsWriter(run.workdir, run.config.monitor.sinks, extra.get("metrics"))
@@ -107,8 +107,12 @@ class Training:
             self.metrics.write(0, self._evaluate(timings), timings)
         last = self.run.config.iterations
         while self.iteration < last and not self.stop.asked:
-            with traced(self.iteration + 1, self.run.config.profile.steps, self.run.workdir):
-                self._one(self.iteration + 1)
+            try:
+                with traced(self.iteration + 1, self.run.config.profile.steps, self.run.workdir):
+                    self._one(self.iteration + 1)
+            except Preempted:
+                if self.iteration > self.saved:
+                    self._save()
         with self.watch.stage("save"):
             self.run.checkpointer.wait()
         self.metrics.close()
@@ -137,6 +141,7 @@ class Training:
         if self.run.evaluation.due(number, self.run.config.iterations):
             learned |= self._evaluate(timings)
         self._write_down(played, learned, timings)
+        self.cursors = self._cursors()
         c = self.run.config
         if number % c.checkpoint.every == 0 or number == c.iterations or self.stop.asked:
             self._save()
@@ -144,7 +149,12 @@ class Training:
             build_in_background(self.run.workdir)
 
     def _play(self, number: int) -> Played:
-        with self.console.stages(f"iteration {number}") as show, self.run.proposer.streams.shown(show):
+        streams = self.run.proposer.streams
+        with (
+            self.console.stages(f"iteration {number}") as show,
+            streams.shown(show),
+            streams.checked(self.stop.leave_if_preempted),
+        ):
             return Iteration(
                 number,
                 self.run.play,
@@ -238,7 +248,7 @@ class Training:
         """Brings weights, optimizer and buffers back, and returns where the other files stood."""
         if self.run.checkpointer.iterations():
             restored = self.run.checkpointer.restore(self.state)
-            self.state, self.iteration = restored.state, restored.iteration
+            self.state, self.iteration, self.saved = restored.state, restored.iteration, restored.iteration
             self.run.buffers.load(restored.extra["buffers"])
             self.console.message(f"resumed after iteration {self.iteration}")
             return restored.extra
@@ -247,11 +257,15 @@ class Training:
             self.console.message(f"forked from {fork_from}: its latest weights and tasks")
         return {}
 
-    def _save(self) -> None:
-        extra = {
+    def _cursors(self) -> dict[str, Any]:
+        """Where every file stands at the end of an iteration; the next one writes on while it is played."""
+        return {
             "buffers": self.run.buffers.cursor(),
             "metrics": self.metrics.cursor(),
             "records": self.records.cursor(),
         }
+
+    def _save(self) -> None:
         with self.watch.stage("save"):
-            self.run.checkpointer.save(self.iteration, self.state, extra)
+            self.run.checkpointer.save(self.iteration, self.state, self.cursors)
+        self.saved = self.iteration

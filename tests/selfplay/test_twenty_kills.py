@@ -1,6 +1,7 @@
 """Exact resume: a run killed twenty times, in seeding, sampling, update and while saving, ends as if never killed."""
 
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -30,16 +31,16 @@ TELLING = """
 """
 
 
-def start(shared, workdir) -> subprocess.Popen:
-    flags = [*TINY, f"--config.iterations={ITERATIONS}", f"--workdir={workdir}"]
+def start(shared, workdir, *flags: str) -> subprocess.Popen:
+    flags = [*TINY, f"--config.iterations={ITERATIONS}", f"--workdir={workdir}", *flags]
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(TELLING), *flags],
         cwd=ROOT, env=environment(shared), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
-def finish(shared, workdir) -> str:
-    process = start(shared, workdir)
+def finish(shared, workdir, *flags: str) -> str:
+    process = start(shared, workdir, *flags)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     return output
@@ -70,3 +71,21 @@ def test_twenty_kills_change_nothing(tmp_path):
     assert resumed and f"finished after iteration {ITERATIONS} of" in output
     assert files_that_must_repeat(killed) == files_that_must_repeat(whole)
     assert same(weights(tmp_path, killed), weights(tmp_path, whole))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_machine_that_goes_away_loses_only_what_was_being_sampled(tmp_path):
+    flags = ["--config.iterations=4", "--config.checkpoint.every=10"]
+    whole, preempted = tmp_path / "whole", tmp_path / "preempted"
+    finish(tmp_path, whole, *flags)
+    process = start(tmp_path, preempted, *flags)
+    for _ in range(3):
+        wait_for(process, "stage play.")
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and "stopped after iteration 2 of 4" in rest, rest
+    output = finish(tmp_path, preempted, *flags)
+    assert "resumed after iteration 2" in output, "no checkpoint was due before iteration 10: SIGTERM made one"
+    assert files_that_must_repeat(preempted) == files_that_must_repeat(whole)
+    assert same(weights(tmp_path, preempted), weights(tmp_path, whole))

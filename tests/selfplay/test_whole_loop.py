@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -122,21 +121,6 @@ def test_ctrl_c_finishes_the_iteration_and_the_same_command_goes_on_to_the_same_
     assert "resume" in rest and f"--workdir={workdir}" in rest
     code, output = finish(shared, workdir)
     assert code == 0 and "resumed after iteration" in output, output
-    assert files_that_must_repeat(workdir) == files_that_must_repeat(uninterrupted[0])
-    assert same(weights(shared, workdir), weights(shared, uninterrupted[0]))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", ["executor:", "iteration 1/3", "iteration 2/3"])
-def test_killed_at_any_moment_it_goes_on_to_the_same_end(shared, uninterrupted, moment):
-    workdir = shared / f"killed {moment.replace('/', ' ').strip(':')}"
-    process = start(shared, workdir)
-    wait_for(process, moment)
-    time.sleep(0.3)
-    process.kill()
-    process.wait()
-    code, output = finish(shared, workdir)
-    assert code == 0, output
     assert files_that_must_repeat(workdir) == files_that_must_repeat(uninterrupted[0])
     assert same(weights(shared, workdir), weights(shared, uninterrupted[0]))
 
