@@ -22,7 +22,7 @@ from azr_jax.tasks.types import InductionTask, Kind, Task, Triplet
 FILE = Path(__file__).with_name("heldout.jsonl")
 SEED = 0
 PER_KIND = 200
-DRAWS = 200
+DRAWS = 1000
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 The learner's own packing and step do the work: with advantage 1 on every token, no entropy bonus and one step per
 batch, the gradient of the policy loss is that of the next-token loss. The first steps read whole texts, prompts too:
 programs are most of the text, and what they teach (names, copying, layout) is what answers are made with. Then only
-completions are trained on.
+completions are trained on, each with the same weight: an answer is a few tokens, a program many.
 
 It stops early on purpose: what it leaves unlearned is what self-play has to find. A run that was stopped goes on from
 its last checkpoint under `--workdir`. Which batch comes at which step follows from the seed and the step alone.
@@ -53,7 +53,7 @@ TEXT_SHARE = {
     (Role.PROPOSE, Kind.DEDUCTION): 1,
     (Role.PROPOSE, Kind.ABDUCTION): 1,
     (Role.PROPOSE, Kind.INDUCTION): 1,
-    (Role.SOLVE, Kind.DEDUCTION): 8,
+    (Role.SOLVE, Kind.DEDUCTION): 10,
     (Role.SOLVE, Kind.ABDUCTION): 4,
     (Role.SOLVE, Kind.INDUCTION): 3,
 }
@@ -64,13 +64,13 @@ class Recipe:
     """What the base follows from, besides the code."""
 
     seed: int = 0
-    programs: int = 16_000
-    steps: int = 6_000  # that the learning rate falls over
-    stop: int = 6_000  # where it stops, with things left to learn
-    reading: int = 1_500  # the first of them, that learn prompts as well
+    programs: int = 24_000
+    steps: int = 12_000  # that the learning rate falls over
+    stop: int = 12_000  # where it stops, with things left to learn
+    reading: int = 500  # the first of them, that learn prompts as well
     texts: int = 32  # of a step
-    row_tokens: int = 256
-    rows: int = 4  # of a microbatch
+    row_tokens: int = 192
+    rows: int = 3  # of a microbatch
     lr: float = 2e-3
     warmup: int = 50
     width: int = 160
@@ -115,7 +115,7 @@ def config_of(recipe: Recipe, tokenizer: Tokenizer) -> dict:
         "head_dim": recipe.width // recipe.heads,
         "max_position_embeddings": 1024,
         "rms_norm_eps": 1e-5,
-        "rope_theta": 10_000.0,
+        "rope_theta": 500.0,
         "tie_word_embeddings": True,
         "hidden_act": "silu",
         "attention_bias": False,
@@ -130,7 +130,7 @@ def settings_of(recipe: Recipe) -> LearnerSettings:
     optimizer = OptimizerSettings(
         lr=recipe.lr, schedule="cosine", warmup=recipe.warmup, steps=recipe.steps, b2=0.98, weight_decay=0.01
     )
-    return LearnerSettings(objective=Objective(entropy=0.0), optimizer=optimizer, dtype="float32")
+    return LearnerSettings(objective=Objective(entropy=0.0), optimizer=optimizer, loss="sequence_mean", dtype="float32")
 
 
 def train(recipe: Recipe, spec: ModelSpec, known: Sequence[Known], tokenizer: Tokenizer, workdir: Path) -> Transformer:

@@ -26,8 +26,8 @@ LEVELS = {1: (2, 2), 2: (3, 4), 3: (5, 6)}  # statements
 LEVEL_SHARE = {1: 3, 2: 2, 3: 1}  # how often each level is drawn
 NAMES = {"i": "nkm", "s": ("text", "s"), "l": ("nums", "items"), "w": ("words", "parts"), "d": ("counts", "d")}
 RESULTS = ("y", "z", "out", "res", "t")
-LETTERS = "abcdexyz"
-HELD_OUT_SHARE = 16
+LETTERS = "abcxyz"
+HELD_OUT_SHARE = 6
 LONGEST_VALUE = 32  # characters of an output
 MOST_PARAMETERS = 2
 # What a message says in place of the numbers, letters and conditions, where it does not tell them.
@@ -199,11 +199,11 @@ class _Draft:
 def _draw(rng: random.Random, type_: str) -> object:
     """A value of this type, small."""
     if type_ == "i":
-        return rng.randint(0, 9) if rng.random() < 0.8 else rng.randint(-5, 15)
+        return rng.randint(0, 9)
     if type_ == "l":
-        return [rng.randint(0, 9) for _ in range(rng.randint(1, 5))]
+        return [rng.randint(0, 9) for _ in range(rng.randint(1, 4))]
     if type_ == "w":
-        return [_draw(rng, "s") for _ in range(rng.randint(1, 3))]
+        return ["".join(rng.choice(LETTERS) for _ in range(rng.randint(1, 2))) for _ in range(rng.randint(1, 3))]
     if type_ == "d":
-        return {letter: rng.randint(0, 9) for letter in rng.sample(LETTERS, rng.randint(1, 3))}
-    return "".join(rng.choice(LETTERS) for _ in range(rng.randint(1, 5)))
+        return {letter: rng.randint(0, 9) for letter in rng.sample(LETTERS, rng.randint(1, 2))}
+    return "".join(rng.choice(LETTERS) for _ in range(rng.randint(1, 4)))
