@@ -159,6 +159,10 @@ def _prepare(call: dict[str, Any], request: dict[str, Any], names: dict[str, Any
     if "values" in call:
         positional, named = decode(call["values"])
         return lambda space: (positional, named)
+    if request["banned"] is None and call.get("gold") is None:
+        code = arguments.plain_call(call["text"])
+        if code is not None:
+            return _built(code)
     tree = arguments.parse_call(call["text"])
     if request["banned"] is not None:
         hygiene.check(tree, request["banned"])
@@ -172,8 +176,10 @@ def _prepare(call: dict[str, Any], request: dict[str, Any], names: dict[str, Any
 
 
 def _builder(tree: ast.Call) -> Build:
-    code = compile(ast.fix_missing_locations(ast.Expression(tree)), "input", "eval", dont_inherit=True)
+    return _built(compile(ast.fix_missing_locations(ast.Expression(tree)), "input", "eval", dont_inherit=True))
 
+
+def _built(code: types.CodeType) -> Build:
     def build(space: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return eval(code, {**space, arguments.CAPTURE: lambda *a, **k: (a, k)})
 
