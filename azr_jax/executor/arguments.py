@@ -9,12 +9,15 @@ constructors and of methods of what it built. Any other answer is evaluated in a
 from __future__ import annotations
 
 import ast
+import re
 import sys
+import types
 from typing import Any
 
 from azr_jax.executor.hygiene import Unfit, parse
 
 CAPTURE = "_capture_arguments_"
+_SIMPLE = re.compile(r"""[\s,:0-9.-]+|(?:None|True|False)\b|'[^'\\\r\n]*'(?!')|"[^"\\\r\n]*"(?!")""")
 _STATEFUL = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 
 # Names an inert answer may read; none of them leads to a module's, a class's or a frame's state.
@@ -40,6 +43,24 @@ _PLAIN = (
     ast.Lambda, ast.arguments, ast.arg, ast.keyword, ast.JoinedStr, ast.FormattedValue, ast.expr_context, ast.operator,
     ast.unaryop, ast.boolop, ast.cmpop,
 )  # fmt: skip
+
+
+def plain_call(text: str) -> types.CodeType | None:
+    """The compiled call of `parse_call` where the text is brackets and simple literals; None sends it there.
+
+    To build and walk the tree costs a short run more than to compile its input. Without names, comments, escapes
+    and triple quotes the brackets pair for Python as they do here, so none of them closes the call's own.
+    """
+    brackets = _SIMPLE.sub("", text)
+    while brackets:
+        inner = brackets.replace("()", "").replace("[]", "").replace("{}", "")
+        if inner == brackets:
+            return None
+        brackets = inner
+    try:
+        return compile(f"{CAPTURE}(\n{text}\n)", "input", "eval", dont_inherit=True)
+    except Exception:
+        return None
 
 
 def parse_call(text: str) -> ast.Call:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import platform
 import resource
@@ -19,6 +20,7 @@ import socket
 import struct
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 from azr_jax.executor import seccomp
@@ -37,9 +39,13 @@ _LANDLOCK_READ = 1 << 2 | 1 << 3  # read file, read directory
 
 
 def _prctl(option: int, *arguments: int) -> None:
+    _check(_prepared_prctl(option, *arguments)(), f"prctl {option}")
+
+
+def _prepared_prctl(option: int, *arguments: int) -> Callable[[], int]:
+    """The call with its arguments made: each object that a child makes or touches is memory to be copied."""
     values = [ctypes.c_ulong(a) for a in (*arguments, 0, 0, 0, 0)[:4]]
-    if _libc.prctl(option, *values) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl {option}")
+    return functools.partial(_libc.prctl, ctypes.c_int(option), *values)
 
 
 def _check(result: int, what: str) -> int:
@@ -160,6 +166,8 @@ class ChildJail:
 
     def __init__(self, memory_mb: int) -> None:
         self._filter = seccomp.Filter() if seccomp.supported() else None
+        self._die_with_zygote = _prepared_prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        self._filter_calls = _prepared_prctl(_PR_SET_SECCOMP, 2, self._filter.address) if self._filter else _no_filter
         with Path("/proc/self/statm").open() as sizes:
             own = int(sizes.read().split()[0]) * resource.getpagesize()
         self.filtered = False  # once the filter has been seen to work, a child without it does not run
@@ -181,13 +189,13 @@ class ChildJail:
         processor_s = int(seconds) + 2
         resource.setrlimit(resource.RLIMIT_CPU, (processor_s, processor_s))
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if self._filter is not None:
-            try:
-                _prctl(_PR_SET_SECCOMP, 2, self._filter.address)
-            except OSError:
-                if self.filtered:
-                    raise
+        _check(self._die_with_zygote(), "parent-death signal")
+        if self._filter_calls() != 0 and self.filtered:
+            raise OSError(ctypes.get_errno(), "call filter")
+
+
+def _no_filter() -> int:
+    return -1
 
 
 # ---------------------------------------------------------------------------------------------- the probe

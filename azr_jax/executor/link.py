@@ -27,6 +27,8 @@ _BOOT = (
 _ROOT = str(Path(__file__).resolve().parents[2])
 _GRACE_S = 5.0  # beyond the time limit, before a zygote that does not answer counts as dead
 _START_S = 60.0
+_ONE_DESCRIPTOR = socket.CMSG_SPACE(array.array("i").itemsize)
+_READ_BYTES = 1 << 14  # more than most children write; a larger buffer is mapped and unmapped for every read
 
 
 class Lost(Exception):
@@ -40,6 +42,34 @@ class Reply:
     result: Result
     cpu_s: float
     peak_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a child ended, and the pipe with its lines: read apart, so that the zygote can have its next request."""
+
+    descriptor: int
+    most_lines: int
+    ended: int
+    status: int
+    wall_us: int
+    cpu_us: int
+    peak_kb: int
+
+    def read(self) -> Reply:
+        """To be called once: closes the pipe."""
+        try:
+            data = _drain(self.descriptor)
+        finally:
+            os.close(self.descriptor)
+        lines, closed = read_lines(data, self.most_lines)
+        end, detail = "done", ""
+        if self.ended == zygote.TIMED_OUT or self.status == -signal.SIGXCPU:
+            end = "timeout"
+        elif self.ended == zygote.LOST or self.status != 0 or not closed:
+            end, detail = "crashed", f"signal {-self.status}" if self.status < 0 else f"exit status {self.status}"
+        result = Result(end, lines, detail, self.wall_us / 1e6, len(data))
+        return Reply(result, self.cpu_us / 1e6, self.peak_kb / 1024)
 
 
 class Link:
@@ -83,21 +113,25 @@ class Link:
         except OSError as error:
             raise Lost(str(error)) from None
 
-    def receive(self) -> Reply | None:
-        """The result that has arrived; None when it was the zygote's word that it is ready."""
+    def receive(self) -> Answer | None:
+        """The answer that has arrived; None when it was the zygote's word that it is ready."""
         if not self.ready:
             self._greet()
             return None
-        space = socket.CMSG_SPACE(array.array("i").itemsize)
         try:
-            data, ancillary, _, _ = self.sock.recvmsg(zygote.REPLY.size, space)
+            data, ancillary, _, _ = self.sock.recvmsg(zygote.REPLY.size, _ONE_DESCRIPTOR)
         except OSError as error:
             raise Lost(str(error)) from None
         descriptors = array.array("i")
         for _, _, sent in ancillary:
             descriptors.frombytes(sent[: len(sent) - len(sent) % descriptors.itemsize])
         try:
-            return self._reply(data, descriptors)
+            number, *ending = zygote.REPLY.unpack(data)
+            if number != self._number or len(descriptors) != 1:
+                raise Lost("the zygote answered out of turn")
+            return Answer(descriptors.pop(), self._most_lines, *ending)
+        except struct.error:
+            raise Lost("the zygote ended") from None
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -111,23 +145,6 @@ class Link:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Lost(f"the zygote did not start: {error}") from None
         self.ready = True
-
-    def _reply(self, data: bytes, descriptors: array.array[int]) -> Reply:
-        try:
-            number, ended, status, wall_us, cpu_us, peak_kb = zygote.REPLY.unpack(data)
-        except struct.error:
-            raise Lost("the zygote ended") from None
-        if number != self._number or len(descriptors) != 1:
-            raise Lost("the zygote answered out of turn")
-        data = _drain(descriptors[0])
-        lines, closed = read_lines(data, self._most_lines)
-        end, detail = "done", ""
-        if ended == zygote.TIMED_OUT or status == -signal.SIGXCPU:
-            end = "timeout"
-        elif ended == zygote.LOST or status != 0 or not closed:
-            end, detail = "crashed", f"signal {-status}" if status < 0 else f"exit status {status}"
-        result = Result(end, lines, detail, wall_us / 1e6, len(data))
-        return Reply(result, cpu_us / 1e6, peak_kb / 1024)
 
     @property
     def overdue(self) -> bool:
@@ -152,7 +169,7 @@ def _drain(descriptor: int) -> bytes:
     left = PIPE_BYTES
     while left > 0:
         try:
-            part = os.read(descriptor, left)
+            part = os.read(descriptor, min(left, _READ_BYTES))
         except BlockingIOError:
             break
         if not part:

@@ -246,19 +246,21 @@ class Loop:
 
     def _hear(self, link: Link) -> None:
         try:
-            reply = link.receive()
+            answer = link.receive()
         except Lost as lost:
             self._replace(link, str(lost))
             return
         work = self._links[link]
         link.rest()
-        if reply is None:
+        if answer is None:
             self._welcome(link)
         elif work is None:
+            answer.read()
             self._replace(link)  # it spoke without having been asked
         else:
             self._links[link] = None
-            self._settle(work, reply)
+            self._dispatch()  # before the reading, so that no worker waits for it
+            self._settle(work, answer.read())
 
     def _welcome(self, link: Link) -> None:
         """A zygote is up. The report is of the weakest: layers all of them have, holes any of them has."""

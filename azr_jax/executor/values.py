@@ -31,7 +31,7 @@ class Refused(ValueError):
 
 def encode(value: Any) -> str:
     """The value as JSON text. Equal sets give equal text, whatever order they are held in."""
-    text = _dumps(_Packer().pack(value, 0))
+    text = as_json(_Packer().pack(value, 0))
     if len(text) > MAX_CHARS:
         raise Refused("value too large")
     return text
@@ -64,8 +64,7 @@ def show(value: Any) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- value -> JSON
-def _dumps(tree: Any) -> str:
-    return json.dumps(tree, separators=(",", ":"))
+as_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # made once; trees have no cycles
 
 
 def parse_json(text: str) -> Any:
@@ -79,7 +78,7 @@ def parse_json(text: str) -> Any:
             depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match.group(), 0)
             if depth > 4 * MAX_DEPTH:
                 raise Refused("value nested too deep")
-    return json.loads(text, parse_float=_no_number, parse_constant=_no_number, parse_int=_short_integer)
+    return _DECODER.decode(text)
 
 
 def _no_number(text: str) -> Any:
@@ -88,6 +87,9 @@ def _no_number(text: str) -> Any:
 
 def _short_integer(text: str) -> int:
     return int(text) if len(text) <= 17 else _no_number(text)
+
+
+_DECODER = json.JSONDecoder(parse_float=_no_number, parse_constant=_no_number, parse_int=_short_integer)
 
 
 class _Packer:
@@ -136,7 +138,7 @@ class _Packer:
         return [[self.pack(k, depth), self.pack(v, depth)] for k, v in value.items()]
 
     def members(self, value: Iterable[Any], depth: int) -> list[Any]:
-        return sorted(self.each(value, depth), key=_dumps)
+        return sorted(self.each(value, depth), key=as_json)
 
     def factory(self, value: defaultdict[Any, Any], depth: int) -> list[Any]:
         name = None
