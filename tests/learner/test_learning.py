@@ -40,11 +40,11 @@ def chances(graphdef, params):
 def learn(settings, advantage="trr", weighting="sequence", steps=200, minibatches=1):
     """(chance of the wanted token, steps taken): samples, rewards the wanted token, updates, until 95 %."""
     frozen = settings.trained != PLAIN.trained
-    graphdef, params = nnx.split(Transformer(replace(SPEC, tied=not frozen), rngs=nnx.Rngs(1)))
+    graphdef, params = nnx.split(Transformer(replace(SPEC, tied=not frozen), rngs=nnx.Rngs(3 if frozen else 1)))
     if frozen:
         # A new model's unembedding is so small that no hidden state gives one token of 16 more than 9 %; where it is
         # frozen, it has to be of the size that trained models have.
-        params["unembed"].set_value(20.0 * params["unembed"][...])
+        params["unembed"].set_value(25.0 * params["unembed"][...])
     reference = jax.tree.map(jnp.copy, params) if settings.objective.kl else None
     update, state = make_update(graphdef, settings, reference=reference), init_state(params, settings)
     random, chance = np.random.default_rng(0), 0.0
