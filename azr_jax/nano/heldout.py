@@ -1,8 +1,8 @@
 """The held-out tasks: programs that pre-training never sees, frozen in a file beside this one.
 
 `make` draws them from the world and gives the same tasks for the same seed; the file is what counts, so that curves of
-different days are about the same tasks. No two programs of it have the same normal form. How the levels are mixed is
-that of pre-training.
+different days are about the same tasks. How the levels are mixed is that of pre-training; easy programs are few, so one
+may come up to three times, each time with inputs of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ FILE = Path(__file__).with_name("heldout.jsonl")
 SEED = 0
 PER_KIND = 200
 DRAWS = 1000
+TIMES = 3  # that programs of the same normal form may stand in it
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class HeldOut:
 
 
 def make(executor: Executor, *, seed: int = SEED, per_kind: int = PER_KIND) -> list[HeldOut]:
-    """Tasks of every kind, each about a program of its own."""
+    """Tasks of every kind."""
     rng = random.Random(f"{seed}/heldout")
     wanted = per_kind * len(KINDS)
     # Half as many again as wanted, for those that execution leaves out.
@@ -49,14 +51,16 @@ def make(executor: Executor, *, seed: int = SEED, per_kind: int = PER_KIND) -> l
 
 
 def _drawn(rng: random.Random, count: int) -> list[Little]:
-    """Easy programs repeat each other and run out: after so many draws a harder one takes the place."""
-    drawn: dict[str, Little] = {}
+    """Where easy programs run out, after so many draws, a harder one takes the place."""
+    drawn: list[Little] = []
+    times: Counter[str] = Counter()
     for level in rng.choices(list(LEVEL_SHARE), list(LEVEL_SHARE.values()), k=count):
         draws = (write(rng, min(3, level + number // DRAWS), INDUCTION_INPUTS + 2) for number in itertools.count())
         forms = ((normal_form(little.program), little) for little in draws if held_out(little.program))
-        form, little = next((form, little) for form, little in forms if form not in drawn)
-        drawn[form] = little
-    return list(drawn.values())
+        form, little = next((form, little) for form, little in forms if times[form] < TIMES)
+        times[form] += 1
+        drawn.append(little)
+    return drawn
 
 
 def save(tasks: Sequence[HeldOut], file: Path = FILE) -> None:

@@ -7,7 +7,8 @@ batch, the gradient of the policy loss is that of the next-token loss. The first
 programs are most of the text, and what they teach (names, copying, layout) is what answers are made with. Then only
 completions are trained on, each with the same weight: an answer is a few tokens, a program many.
 
-It stops early on purpose: what it leaves unlearned is what self-play has to find. A run that was stopped goes on from
+It leaves room on purpose. As in text that is found rather than made, a part of the answers is wrong: the base knows
+more than it says, and which of its guesses are right is what self-play has to find. A run that was stopped goes on from
 its last checkpoint under `--workdir`. Which batch comes at which step follows from the seed and the step alone.
 """
 
@@ -69,6 +70,7 @@ class Recipe:
     stop: int = 12_000  # where it stops, with things left to learn
     reading: int = 500  # the first of them, that learn prompts as well
     texts: int = 32  # of a step
+    mistaken: float = 0.35  # of them: the answer, or the proposed input, is that of another program
     row_tokens: int = 192
     rows: int = 3  # of a microbatch
     lr: float = 2e-3
@@ -90,7 +92,7 @@ def corpus(seed: int, programs: int, executor: Executor) -> list[Known]:
 def batch_texts(recipe: Recipe, known: Sequence[Known], step: int) -> list[Text]:
     rng = random.Random(f"{recipe.seed}/{step}")
     chosen = rng.choices(list(TEXT_SHARE), list(TEXT_SHARE.values()), k=recipe.texts)
-    return [draw(rng, known, role, kind) for role, kind in chosen]
+    return [draw(rng, known, role, kind, recipe.mistaken) for role, kind in chosen]
 
 
 def sample_of(tokenizer: Tokenizer, text: Text, *, reading: bool = False) -> Sample:

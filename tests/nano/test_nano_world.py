@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import random
+from collections import Counter
 
 import pytest
 
@@ -112,11 +113,12 @@ def test_pre_training_and_the_held_out_set_never_share_a_normal_form(executor):
             assert "def f(" + text.completion.removesuffix("\n```") in programs
 
 
-def test_the_frozen_set_has_all_kinds_different_programs_and_is_what_its_seed_gives(executor):
+def test_the_frozen_set_has_all_kinds_repeats_little_and_is_what_its_seed_gives(executor):
     frozen = list(heldout.load())
     counts = {kind: sum(one.kind == kind for one in frozen) for kind in {one.kind for one in frozen}}
     assert counts == dict.fromkeys((Kind.DEDUCTION, Kind.ABDUCTION, Kind.INDUCTION), heldout.PER_KIND)
-    assert len({normal_form(one.task.program) for one in frozen}) == len(frozen)
+    assert max(Counter(normal_form(one.task.program) for one in frozen).values()) <= heldout.TIMES
+    assert len({(one.kind, one.task) for one in frozen}) == len(frozen)
     assert heldout.make(executor, per_kind=5)[0].task == heldout.make(executor, per_kind=5)[0].task
 
 
