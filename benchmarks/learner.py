@@ -49,7 +49,7 @@ def ours(case: str, sequences: int) -> None:
         Sample(random.integers(0, 49152, p), random.integers(0, 49152, c), -random.random(c), float(random.normal()))
         for p, c in lengths(case, sequences)
     ]
-    batch = pack(samples, LONGEST, rows=1)
+    batch = pack(samples, LONGEST, rows=1, row_lengths=32)  # as configs/base.py packs
     graphdef, params = nnx.split(nnx.jit(lambda: Transformer(spec(), rngs=nnx.Rngs(0)))())
     settings = LearnerSettings(Objective(entropy=ENTROPY), OptimizerSettings(lr=LR))
     state, step = init_state(params, settings), make_step(graphdef, settings)
