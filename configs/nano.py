@@ -3,8 +3,8 @@
     python -m azr_jax.main --config=configs/nano.py --workdir=/tmp/nano
 
 Two cores and 2 GB of memory. The base stands in azr_jax/nano/base, made by `python -m azr_jax.nano.pretrain`; it has
-learned the form of prompts and answers and a part of what the programs do. Prompts ask for as many references and
-inputs as that base has seen.
+learned the form of prompts and answers and a part of what the programs do, and a fifth of the last text it read was
+wrong. Prompts ask for as many references and inputs as that base has seen.
 """
 
 from pathlib import Path
@@ -32,7 +32,8 @@ def get_config() -> ConfigDict:
     c.rollout.page_size = 32
     c.rollout.decode_steps = 8
     c.executor.timeout_s = 2.0
-    c.learner.lr = 1e-4
+    c.learner.lr = 3e-4
+    c.learner.loss = "sequence_mean"  # an answer is a few tokens, a program many
     c.learner.row_lengths = 1  # compiling takes longer than padding
     c.checkpoint.every = 50
     c.eval.every = 10

@@ -1,8 +1,8 @@
 """The held-out tasks: programs that pre-training never sees, frozen in a file beside this one.
 
 `make` draws them from the world and gives the same tasks for the same seed; the file is what counts, so that curves of
-different days are about the same tasks. How the levels are mixed is that of pre-training; easy programs are few, so one
-may come up to three times, each time with inputs of its own.
+different days are about the same tasks. Easy ones are more than in pre-training; as there are few of them, one may come
+up to three times, each time with inputs of its own.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pathlib import Path
 
 from azr_jax.executor.pool import Executor
 from azr_jax.nano.texts import INDUCTION_INPUTS, KINDS, task_of
-from azr_jax.nano.world import LEVEL_SHARE, Little, execute, held_out, normal_form, write
+from azr_jax.nano.world import Little, execute, held_out, normal_form, write
 from azr_jax.tasks.types import InductionTask, Kind, Task, Triplet
 
 FILE = Path(__file__).with_name("heldout.jsonl")
 SEED = 0
 PER_KIND = 200
 DRAWS = 1000
+LEVEL_SHARE = {1: 6, 2: 3, 3: 1}
 TIMES = 3  # that programs of the same normal form may stand in it
 
 

@@ -7,9 +7,11 @@ batch, the gradient of the policy loss is that of the next-token loss. The first
 programs are most of the text, and what they teach (names, copying, layout) is what answers are made with. Then only
 completions are trained on, each with the same weight: an answer is a few tokens, a program many.
 
-It leaves room on purpose. As in text that is found rather than made, a part of the answers is wrong: the base knows
-more than it says, and which of its guesses are right is what self-play has to find. A run that was stopped goes on from
-its last checkpoint under `--workdir`. Which batch comes at which step follows from the seed and the step alone.
+It leaves room on purpose. The last steps read text like that which is found rather than made: a part of its answers is
+wrong. The base knows more than it says then, and which of its guesses are right is what self-play has to find.
+
+A run that was stopped goes on from its last checkpoint under `--workdir`. Which batch comes at which step follows from
+the seed and the step alone.
 """
 
 from __future__ import annotations
@@ -67,10 +69,11 @@ class Recipe:
     seed: int = 0
     programs: int = 24_000
     steps: int = 12_000  # that the learning rate falls over
-    stop: int = 12_000  # where it stops, with things left to learn
+    stop: int = 12_500  # those after `steps` read mistaken texts, at a rate of their own
+    mistaken: float = 0.2  # of those texts: the answer, or the proposed input, is that of another program
+    mistaken_lr: float = 1e-4
     reading: int = 500  # the first of them, that learn prompts as well
     texts: int = 32  # of a step
-    mistaken: float = 0.35  # of them: the answer, or the proposed input, is that of another program
     row_tokens: int = 192
     rows: int = 3  # of a microbatch
     lr: float = 2e-3
@@ -92,7 +95,8 @@ def corpus(seed: int, programs: int, executor: Executor) -> list[Known]:
 def batch_texts(recipe: Recipe, known: Sequence[Known], step: int) -> list[Text]:
     rng = random.Random(f"{recipe.seed}/{step}")
     chosen = rng.choices(list(TEXT_SHARE), list(TEXT_SHARE.values()), k=recipe.texts)
-    return [draw(rng, known, role, kind, recipe.mistaken) for role, kind in chosen]
+    mistaken = recipe.mistaken if step >= recipe.steps else 0.0
+    return [draw(rng, known, role, kind, mistaken) for role, kind in chosen]
 
 
 def sample_of(tokenizer: Tokenizer, text: Text, *, reading: bool = False) -> Sample:
@@ -128,30 +132,34 @@ def config_of(recipe: Recipe, tokenizer: Tokenizer) -> dict:
     }
 
 
-def settings_of(recipe: Recipe) -> LearnerSettings:
-    optimizer = OptimizerSettings(
-        lr=recipe.lr, schedule="cosine", warmup=recipe.warmup, steps=recipe.steps, b2=0.98, weight_decay=0.01
-    )
+def settings_of(recipe: Recipe, *, mistaken: bool = False) -> LearnerSettings:
+    moments = {"b2": 0.98, "weight_decay": 0.01}
+    if mistaken:
+        optimizer = OptimizerSettings(lr=recipe.mistaken_lr, **moments)
+    else:
+        optimizer = OptimizerSettings(
+            lr=recipe.lr, schedule="cosine", warmup=recipe.warmup, steps=recipe.steps, **moments
+        )
     return LearnerSettings(objective=Objective(entropy=0.0), optimizer=optimizer, loss="sequence_mean", dtype="float32")
 
 
 def train(recipe: Recipe, spec: ModelSpec, known: Sequence[Known], tokenizer: Tokenizer, workdir: Path) -> Transformer:
     """The trained model; goes on from the newest checkpoint of `workdir`."""
-    settings = settings_of(recipe)
     graphdef, params = nnx.split(Transformer(spec, rngs=nnx.Rngs(recipe.seed)))
-    state = init_state(params, settings)
+    state = init_state(params, settings_of(recipe))
     checkpointer = Checkpointer(workdir, keep=1, keep_every=0)
     begun = 0
     if checkpointer.iterations():
         restored = checkpointer.restore(state)
         state, begun = restored.state, restored.iteration
-    step = make_step(graphdef, settings)
+    step, mistaken_step = (make_step(graphdef, settings_of(recipe, mistaken=last)) for last in (False, True))
     started = time.perf_counter()
     for number in range(begun, recipe.stop):
         reading = number < recipe.reading
         samples = [sample_of(tokenizer, text, reading=reading) for text in batch_texts(recipe, known, number)]
         samples = [s if s.inputs <= recipe.row_tokens else Sample(s.prompt, (), (), 0.0) for s in samples]
-        state, metrics = step(state, pack(samples, recipe.row_tokens, rows=recipe.rows))
+        batch = pack(samples, recipe.row_tokens, rows=recipe.rows)
+        state, metrics = (step if number < recipe.steps else mistaken_step)(state, batch)
         done = number + 1
         if done % 20 == 0:
             pace = (time.perf_counter() - started) / (done - begun)

@@ -67,7 +67,7 @@ def draw(rng: random.Random, corpus: Sequence[Known], role: Role, kind: Kind, mi
     """
     known = rng.choice(corpus)
     case = rng.randrange(len(known.inputs))
-    other = rng.choice(corpus) if rng.random() < mistaken else None
+    other = rng.choice(corpus) if mistaken and rng.random() < mistaken else None
     if role == Role.SOLVE:
         return solving(kind, known, case, other)
     others = [rng.choice(corpus) for _ in range(rng.randint(0, REFERENCES))]

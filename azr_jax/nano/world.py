@@ -23,7 +23,7 @@ from azr_jax.nano.steps import CHARACTER_IS, NUMBER_IS, OF_CHARACTER, OF_NUMBER,
 from azr_jax.tasks.programs import rename_part, without_comments
 
 LEVELS = {1: (2, 2), 2: (3, 4), 3: (5, 6)}  # statements
-LEVEL_SHARE = {1: 6, 2: 3, 3: 1}  # how often each level is drawn
+LEVEL_SHARE = {1: 3, 2: 2, 3: 1}  # how often each level is drawn
 NAMES = {"i": "nkm", "s": ("text", "s"), "l": ("nums", "items"), "w": ("words", "parts"), "d": ("counts", "d")}
 RESULTS = ("y", "z", "out", "res", "t")
 LETTERS = "abcxyz"
