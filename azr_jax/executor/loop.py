@@ -236,6 +236,7 @@ class Loop:
                 free -= 1
 
     def _give(self, link: Link, work: _Work) -> None:
+        del self._links[link]  # to the end: who has waited longest comes first in `_dispatch`
         self._links[link] = work
         work.tries += 1
         self._stats.time("queue", time.monotonic() - work.since)

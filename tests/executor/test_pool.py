@@ -333,3 +333,17 @@ def test_a_pipe_takes_what_is_counted_and_is_nearly_full_when_it_is_called_so(si
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_one_worker_serves_both_hash_seeds_in_turn():
+    """A validation runs on one seed, then on the other: the first to come must not wait for all the others' first."""
+    slow = "def f(x):\n    for i in range(400_000):\n        x += 1\n    return x"
+    order: list[int] = []
+    with Executor(ExecutorSettings(workers=1)) as executor:
+        jobs = [executor.submit(Validate(Proposal(Kind.DEDUCTION, slow, (str(n),)))) for n in range(1, 9)]
+        last = executor.submit(Run(slow, ("9",)))
+        last.add_done_callback(lambda _: order.append(9))
+        for number, job in enumerate(jobs, 1):
+            job.add_done_callback(lambda _, number=number: order.append(number))
+        assert all(not job.result(30).reason for job in jobs) and last.result(30)
+    assert order.index(9) >= 4, f"only {order[: order.index(9)]} were whole when the last first run was done"
