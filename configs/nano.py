@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
     c.rollout.decode_steps = 8
     c.executor.timeout_s = 2.0
     c.learner.lr = 3e-4
+    c.learner.schedule = "linear"  # small batches: without it the last iterations wander
     c.learner.loss = "sequence_mean"  # an answer is a few tokens, a program many
     c.learner.row_lengths = 1  # compiling takes longer than padding
     c.checkpoint.every = 50
