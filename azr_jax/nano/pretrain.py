@@ -20,7 +20,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jax
@@ -133,13 +133,11 @@ def config_of(recipe: Recipe, tokenizer: Tokenizer) -> dict:
 
 
 def settings_of(recipe: Recipe, *, mistaken: bool = False) -> LearnerSettings:
-    moments = {"b2": 0.98, "weight_decay": 0.01}
+    optimizer = OptimizerSettings(
+        lr=recipe.lr, schedule="cosine", warmup=recipe.warmup, steps=recipe.steps, b2=0.98, weight_decay=0.01
+    )
     if mistaken:
-        optimizer = OptimizerSettings(lr=recipe.mistaken_lr, **moments)
-    else:
-        optimizer = OptimizerSettings(
-            lr=recipe.lr, schedule="cosine", warmup=recipe.warmup, steps=recipe.steps, **moments
-        )
+        optimizer = replace(optimizer, lr=recipe.mistaken_lr, schedule="constant", warmup=0, steps=0)
     return LearnerSettings(objective=Objective(entropy=0.0), optimizer=optimizer, loss="sequence_mean", dtype="float32")
 
 
