@@ -53,13 +53,8 @@ class Run:
     slots: int
 
     @property
-    def layer_weights(self) -> int:
-        s = self.spec
-        return s.depth * s.width * (2 * s.head_dim * (s.heads + s.kv_heads) + 3 * s.mlp)
-
-    @property
     def weights(self) -> int:
-        return self.layer_weights + self.spec.vocab * self.spec.width
+        return self.spec.layer_matrices + self.spec.vocab * self.spec.width
 
     @property
     def token_bytes(self) -> int:
@@ -118,7 +113,7 @@ def update_times(run: Run, chip: Chip, tokens: int, a: Assumptions, per_row: dic
     """Seconds of a microbatch with one row per chip: for products, and for exchanging weights and gradients."""
     s = run.spec
     attention = 4 * 3 * tokens * s.heads * s.head_dim * s.depth  # scores and sums, causal, again in the backward pass
-    flops = per_row.get("flops_per_token", 8 * run.layer_weights + 6 * s.vocab * s.width) * tokens + attention * tokens
+    flops = per_row.get("flops_per_token", 8 * s.layer_matrices + 6 * s.vocab * s.width) * tokens + attention * tokens
     # Gathered in bfloat16 forward and backward; gradients summed whole, which moves them twice.
     exchanged = per_row.get("exchanged", 2 * 2 * run.weights + 2 * 2 * run.weights)
     return flops / (chip.flops * a.product_share), exchanged / (chip.links_bytes_s * a.link_share)

@@ -55,12 +55,6 @@ class Shape:
     sequences: int  # trained on in one iteration, at most
 
     @property
-    def layer_weights(self) -> int:
-        """Numbers in the matrices of all layers."""
-        s = self.spec
-        return s.depth * s.width * (2 * s.head_dim * (s.heads + s.kv_heads) + 3 * s.mlp)
-
-    @property
     def unembedding(self) -> int:
         return self.spec.vocab * self.spec.width
 
@@ -110,10 +104,10 @@ def train_job(c: Any, shape: Shape, mesh: Mesh) -> Job:
 
     s, tokens = shape.spec, math.prod(sizes) / mesh.size
     down = s.depth * s.width * s.mlp
-    again = {"full": 2 * (shape.layer_weights - down), "dots": 0, "none": 0}[settings.remat]
-    wanted = tokens * (6 * shape.layer_weights + again + 6 * shape.unembedding)
+    again = {"full": 2 * (shape.spec.layer_matrices - down), "dots": 0, "none": 0}[settings.remat]
+    wanted = tokens * (6 * shape.spec.layer_matrices + again + 6 * shape.unembedding)
     causal = 2 * shape.row_tokens * s.heads * s.head_dim * s.depth  # of a token, forward: scores and sums
-    model = tokens * (6 * (shape.layer_weights + shape.unembedding) + 3 * causal)
+    model = tokens * (6 * (shape.spec.layer_matrices + shape.unembedding) + 3 * causal)
     return Job(f"train step, {shape.microbatches} x {shape.rows} rows", lower, wanted, model)
 
 
@@ -148,7 +142,7 @@ def engine_jobs_of(c: Any, shape: Shape, learner: Mesh, mesh: Mesh) -> list[Job]
     if not settings.pages:  # enough for every slot at its longest is what the slice may not hold: compile for two
         settings = replace(settings, pages=2 * settings.pages_per_slot * mesh.shape["fsdp"])
     blocks = math.ceil(settings.longest / BLOCK)
-    weights = (shape.layer_weights + shape.unembedding) / tensor
+    weights = (shape.spec.layer_matrices + shape.unembedding) / tensor
     itemsize = jnp.dtype(settings.dtype).itemsize
     cached = 2 * s.depth * s.kv_heads * s.head_dim * settings.longest * itemsize / tensor
     cache_bytes = page_bytes(c, s, mesh) * settings.pages_per_replica(mesh.shape["fsdp"])

@@ -105,6 +105,11 @@ class ModelSpec:
         """Each head of q and k is RMS-normalised before rope."""
         return FAMILIES[self.family].qk_norm
 
+    @property
+    def layer_matrices(self) -> int:
+        """Numbers in the matrices of all layers: what a token is multiplied with, but for the unembedding."""
+        return self.depth * self.width * (2 * self.head_dim * (self.heads + self.kv_heads) + 3 * self.mlp)
+
     def weights(self) -> tuple[Weight, ...]:
         """Every parameter, in the order of a Hugging Face file."""
         heads, groups, k, d, f = self.heads, self.kv_heads, self.head_dim, self.width, self.mlp

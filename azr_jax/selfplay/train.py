@@ -260,12 +260,13 @@ class Training:
     def _cursors(self) -> dict[str, Any]:
         """Where every file stands at the end of an iteration; the next one writes on while it is played."""
         return {
-            "buffers": self.run.buffers.cursor(),
+            "buffers": self.run.buffers.position(),
             "metrics": self.metrics.cursor(),
             "records": self.records.cursor(),
         }
 
     def _save(self) -> None:
         with self.watch.stage("save"):
+            self.run.buffers.flush()
             self.run.checkpointer.save(self.iteration, self.state, self.cursors)
         self.saved = self.iteration

@@ -224,9 +224,19 @@ class Buffers(Mapping[Kind, Buffer]):
             raise ValueError("no buffer holds a program yet: seed deduction or abduction first, or import tasks")
         return rng.choice(rng.choices(sources, weights=[len(buffer) for buffer in sources])[0]._slots)
 
+    def position(self) -> dict[str, Any]:
+        """Names the state as it is, on disk or not yet: what `cursor` gives, without the wait."""
+        return {str(kind): asdict(journal.end) for kind, journal in self._journals.items()}
+
+    def flush(self) -> None:
+        """Everything appended is on disk when this returns."""
+        for journal in self._journals.values():
+            journal.flush()
+
     def cursor(self) -> dict[str, Any]:
         """Puts everything on disk and names that state; plain JSON, for the checkpoint."""
-        return {str(kind): asdict(journal.flush()) for kind, journal in self._journals.items()}
+        self.flush()
+        return self.position()
 
     def load(self, cursor: Mapping[str, Any] | None = None) -> None:
         """Back to the state the cursor names, cutting off what was written after it; without one, all there is."""
@@ -235,8 +245,8 @@ class Buffers(Mapping[Kind, Buffer]):
             self._buffers[kind].replay(journal.read(until))
 
     def close(self) -> None:
+        self.flush()
         for journal in self._journals.values():
-            journal.flush()
             journal.close()
 
 

@@ -55,12 +55,16 @@ class Journal:
         self._file.write(line)
         self._end = Position(self._end.bytes + len(line), checksum)
 
-    def flush(self) -> Position:
-        """Everything appended is on disk when this returns; the position names that state."""
+    @property
+    def end(self) -> Position:
+        """Behind what was appended last, whether or not it is on disk yet."""
+        return self._end
+
+    def flush(self) -> None:
+        """Everything appended is on disk when this returns."""
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())
-        return self._end
 
     def read(self, until: Position | None = None) -> Iterator[dict[str, Any]]:
         """The records up to `until`, or all of them; then the file ends there, and appending goes on from there.
