@@ -285,10 +285,10 @@ def check_across(config: Config) -> list[str]:
         not (learner.lora.rank and learner.freeze),
         f"learner.freeze={','.join(learner.freeze)}: learner.lora.rank={learner.lora.rank} freezes all; give one",
     )
-    pages = math.ceil(longest / c.rollout.page_size)
+    pages = math.ceil(longest / c.rollout.page_size) + 1  # one that a completion copies from
     need(
         c.rollout.pages == 0 or c.rollout.pages >= pages,
-        f"rollout.pages={c.rollout.pages}: should be 0 or at least {pages}, the pages of one rollout at its longest",
+        f"rollout.pages={c.rollout.pages}: should be 0 or at least {pages}, one rollout at its longest and one page",
     )
     need(
         c.mesh.fsdp != 0,

@@ -70,9 +70,9 @@ def get_config() -> ConfigDict:
     c.rollout = ConfigDict()
     c.rollout.max_prompt_tokens = 6144  # prompts over it lose references, one by one
     c.rollout.max_new_tokens = 8096  # completions are cut here
-    c.rollout.slots = 256  # completions decoded side by side
+    c.rollout.slots = 64  # completions that each replica of the sampler decodes side by side
     c.rollout.page_size = 64  # tokens per page of the key/value cache
-    c.rollout.pages = 0  # pages of the cache; 0: enough for every slot at its longest
+    c.rollout.pages = 0  # pages of each replica's cache; 0: enough for every slot at its longest
     c.rollout.decode_steps = 32  # tokens decoded on the device between two looks of the host
     c.rollout.temperature = 1.0  # the learner scores at the same temperature
     c.rollout.top_k = 0  # 0: off

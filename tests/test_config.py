@@ -82,7 +82,7 @@ def test_presets_fill_what_is_not_said_and_leave_what_is():
         ({"tasks.kinds": "induction", "seeding.import_from": SEEDS, "tasks.novelty_gate": "0.2"}, "nothing to act on"),
         ({"rewards.combine": "multiply"}, "nothing to combine"),
         ({"learner.row_tokens": "100"}, "14240"),
-        ({"rollout.pages": "3"}, "at least 223"),  # ceil(14240 / 64)
+        ({"rollout.pages": "3"}, "at least 224"),  # ceil(14240 / 64), and one to copy from
         ({"mesh.fsdp": "0"}, "-1"),
         ({"seeding.import_from": "/no/such/file"}, "no such file"),
     ],

@@ -138,20 +138,19 @@ def engine_jobs_of(c: Any, shape: Shape, learner: Mesh, mesh: Mesh) -> list[Job]
     """The engine's programs; the learner's state lies on the chips meanwhile."""
     settings, beside = engine_settings(c), bytes_per_chip(abstract_state(c, shape.spec, learner))
     tensor, s = mesh.shape["tensor"], shape.spec
-    slots = settings.slots_per_replica(mesh.shape["fsdp"])
     if not settings.pages:  # enough for every slot at its longest is what the slice may not hold: compile for two
-        settings = replace(settings, pages=2 * settings.pages_per_slot * mesh.shape["fsdp"])
+        settings = replace(settings, pages=2 * settings.pages_per_slot)
     blocks = math.ceil(settings.longest / BLOCK)
     weights = (shape.spec.layer_matrices + shape.unembedding) / tensor
     itemsize = jnp.dtype(settings.dtype).itemsize
     cached = 2 * s.depth * s.kv_heads * s.head_dim * settings.longest * itemsize / tensor
-    cache_bytes = page_bytes(c, s, mesh) * settings.pages_per_replica(mesh.shape["fsdp"])
+    cache_bytes = page_bytes(c, s, mesh) * settings.pool
     jobs = []
     for program in Programs(s, settings, mesh).listing():
         wanted, floor = 0.0, 0.0
         if program.name == "decode":
-            wanted = 2.0 * settings.decode_steps * slots * weights
-            floor = settings.decode_steps * (weights * itemsize + slots * cached)
+            wanted = 2.0 * settings.decode_steps * settings.rows * weights
+            floor = settings.decode_steps * (weights * itemsize + settings.rows * cached)
         elif program.name.startswith("prefill"):
             wanted = 2.0 * int(program.name.split()[2]) * (weights - shape.unembedding / tensor)
         jobs.append(Job(program.name, program.lower, wanted, wanted, floor, (blocks,), beside, cache_bytes))

@@ -3,7 +3,7 @@
 A fixed number of slots is decoded side by side, a few tokens at a time. When a slot falls free and something waits, the
 device stops at once and the host fills it. `step` hands out what finished while the next tokens are already being
 decoded. What a completion says depends on the seed, the iteration, the request's id and the sample's number alone.
-On a mesh every replica has its share of the slots; programs.py says how.
+On a mesh every replica has so many slots and pages; programs.py says how.
 
 Left out: the paged-attention kernels of TPU (see attention.py).
 """
@@ -94,7 +94,7 @@ class Engine:
 
     def submit(self, request: Request) -> None:
         """Queues a request; allowed at any time, also from a callback."""
-        check(request, self.settings, self.spec.vocab, self.programs.replicas)
+        check(request, self.settings, self.spec.vocab)
         if request.stop_strings and self.decode_text is None:
             raise ValueError(f"request {request.id}: stop_strings need an Engine with decode_text")
         self._scheduler.submit(request)

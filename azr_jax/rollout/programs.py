@@ -62,8 +62,8 @@ class Programs:
         self.spec, self.settings = spec, settings
         self.mesh = mesh or make_mesh(1, 1, jax.devices()[:1])
         self.replicas: int = self.mesh.shape["fsdp"]
-        self.slots = settings.slots_per_replica(self.replicas)  # of one replica, like all numbers of slots and pages
-        self.pages = settings.pages_per_replica(self.replicas)
+        self.slots = settings.rows  # of one replica, like all numbers of slots and pages
+        self.pages = settings.pool
         self.dtype = jnp.dtype(settings.dtype)
         graphdef = graphdef or nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))[0]
         per_replica, alike = REPLICAS, EVERYWHERE

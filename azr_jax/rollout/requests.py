@@ -11,9 +11,13 @@ LARGEST_ID = 2**32 - 1  # request ids and sample numbers go into the random key 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Sizes of the engine. Memory follows `pages`; everything else only shapes the compiled programs."""
+    """Sizes of the engine. Memory follows `pages`; everything else only shapes the compiled programs.
 
-    slots: int  # completions decoded side by side
+    Slots and pages are those of one replica: so a replica's programs, and how their sums round, are the same on one
+    device and on many.
+    """
+
+    slots: int  # completions decoded side by side; two at least, see `rows`
     max_prompt_tokens: int
     max_new_tokens: int
     page_size: int = 16  # tokens per page of the key/value cache
@@ -42,13 +46,15 @@ class EngineSettings:
     def pages_per_slot(self) -> int:
         return -(-self.longest // self.page_size)
 
-    def slots_per_replica(self, replicas: int) -> int:
-        """At least two: a product with a single row is another program, and its sums round differently."""
-        return max(2, -(-self.slots // replicas))
+    @property
+    def rows(self) -> int:
+        """Slots that are compiled for: a product with a single row is another program, whose sums round differently."""
+        return max(2, self.slots)
 
-    def pages_per_replica(self, replicas: int) -> int:
-        """One more than the slots can hold: the page a completion copies from is still there while it copies."""
-        return self.pages // replicas or self.slots_per_replica(replicas) * self.pages_per_slot + 1
+    @property
+    def pool(self) -> int:
+        """Pages. By default one more than the slots can hold: what a completion copies from stays while it copies."""
+        return self.pages or self.rows * self.pages_per_slot + 1
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Rollout:
     waited: float = 0.0  # from submit to its start
 
 
-def check(request: Request, settings: EngineSettings, vocab: int, replicas: int = 1) -> None:
+def check(request: Request, settings: EngineSettings, vocab: int) -> None:
     """Refuses what the engine cannot do, naming the field, its value and what would be right."""
 
     def refuse(field: str, value: object, right: str) -> None:
@@ -112,6 +118,6 @@ def check(request: Request, settings: EngineSettings, vocab: int, replicas: int 
     if not all(request.stop_strings):
         refuse("stop_strings", request.stop_strings, "free of empty strings")
     pages = -(-(len(request.prompt) + request.max_new_tokens) // settings.page_size) + 1
-    if pages > (most := settings.pages_per_replica(replicas)):
+    if pages > (most := settings.pool):
         fits = (most - 1) * settings.page_size
         refuse("prompt + max_new_tokens", len(request.prompt) + request.max_new_tokens, f"at most {fits} (pages)")

@@ -65,8 +65,8 @@ class Scheduler:
 
     def __init__(self, settings: EngineSettings, replicas: int = 1):
         self.settings, self.replicas = settings, replicas
-        self.slots_each = settings.slots_per_replica(replicas)
-        self.pages = [Pages(settings.pages_per_replica(replicas)) for _ in range(replicas)]
+        self.slots_each = settings.rows
+        self.pages = [Pages(settings.pool) for _ in range(replicas)]
         self.slots: list[Sequence | None] = [None] * (replicas * self.slots_each)
         self.table_SxM = np.zeros((len(self.slots), settings.pages_per_slot), np.int32)
         self.waiting: list[Sequence] = []  # a heap by rank

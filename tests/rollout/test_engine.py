@@ -87,6 +87,17 @@ def test_text_is_the_same_alone(model, together):
         assert alone == {key: value for key, value in together[0].items() if key[0] == request.id}
 
 
+def test_text_is_the_same_after_a_restart(model, together):
+    """An engine that has played another iteration, and a new one that takes over in the middle of this."""
+    wanted, engine = requests(), engine_of(model)
+    engine.begin(model[1], 2)
+    before = sample(engine, wanted)
+    assert before.keys() == together[0].keys() and before != together[0]
+    engine.begin(model[1], 3)
+    found = sample(engine, wanted[:7]) | sample(engine_of(model), wanted[7:])
+    assert found == together[0]
+
+
 def test_log_probabilities_are_those_of_a_plain_forward_and_greedy_is_its_likeliest(model, together):
     graph, params = model
 
