@@ -5,6 +5,7 @@ A run that is finished is not started again, and one that was stopped goes on: `
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -110,6 +111,7 @@ def run_all(plans: Sequence[Plan], *, side_by_side: int, tell: Callable[[str], N
                 if process.returncode:
                     tail = plan.console.read_text(errors="replace").splitlines()[-5:]
                     raise RuntimeError(f"{plan.name}, seed {plan.seed}: exit {process.returncode}\n" + "\n".join(tail))
+                _check_whole(plan)
                 finished += 1
                 spent = time.monotonic() - started
                 left = spent / finished * (len(plans) - finished)
@@ -119,6 +121,16 @@ def run_all(plans: Sequence[Plan], *, side_by_side: int, tell: Callable[[str], N
             process.terminate()  # it finishes its iteration and saves
         for _, process in running:
             process.wait()
+
+
+def _check_whole(plan: Plan) -> None:
+    """A run that was asked to stop ends with exit 0, too."""
+    wanted = json.loads((plan.workdir / "config.json").read_text())["iterations"]
+    done = int(read_rows(plan.workdir)[-1]["iteration"])
+    if done < wanted:
+        raise RuntimeError(
+            f"{plan.name}, seed {plan.seed}: stopped after iteration {done} of {wanted}; the same command goes on"
+        )
 
 
 def _line(plan: Plan) -> str:

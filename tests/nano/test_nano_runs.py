@@ -15,6 +15,7 @@ def write_run(workdir, *, first, last, valid=(0.5, 0.75), kinds=runs.KINDS):
     rows = [{"iteration": 0} | {f"eval/nano/{kind}/accuracy": first for kind in kinds}]
     rows += [{"iteration": n, "propose/valid_rate": valid[n > 10]} for n in range(1, 21)]
     rows[-1] |= {f"eval/nano/{kind}/accuracy": last for kind in kinds}
+    (workdir / "config.json").write_text('{"iterations": 20}')
     times = [{"iteration": n, "time/play": 2.0, "time/update": 1.0} for n in range(1, 21)]
     for name, lines in (("metrics", rows), ("timings", times)):
         (workdir / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -64,8 +65,15 @@ def test_runs_end_in_turn_and_a_failure_names_the_run_and_stops_the_others(tmp_p
     told = []
     run_all([Scripted("good", 0, {"code": "pass"}, tmp_path / "good-0")], side_by_side=2, tell=told.append)
     assert told[0].startswith("1/1 good, seed 0: deduction 10.0 -> 20.0 %")
-    assert {file.name for file in (tmp_path / "good-0").iterdir()} == {"metrics.jsonl", "timings.jsonl"}
+    assert {file.name for file in (tmp_path / "good-0").iterdir()} == {"config.json", "metrics.jsonl", "timings.jsonl"}
     slow = Scripted("slow", 0, {"code": "import time; time.sleep(60)"}, tmp_path / "slow-0")
     bad = Scripted("bad", 1, {"code": "raise SystemExit('no such field')"}, tmp_path / "bad-1")
     with pytest.raises(RuntimeError, match=r"bad, seed 1: exit 1\nno such field"):
         run_all([slow, bad], side_by_side=2, tell=told.append)
+
+
+def test_a_run_that_was_asked_to_stop_does_not_count_as_finished(tmp_path):
+    write_run(tmp_path / "cut-0", first=0.1, last=0.2)
+    (tmp_path / "cut-0" / "config.json").write_text('{"iterations": 30}')
+    with pytest.raises(RuntimeError, match="cut, seed 0: stopped after iteration 20 of 30"):
+        run_all([Scripted("cut", 0, {"code": "pass"}, tmp_path / "cut-0")], side_by_side=1)
