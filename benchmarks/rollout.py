@@ -1,11 +1,15 @@
-"""Tokens per second of the rollout engine on CPU, beside transformers' `generate` on the same work in the same run.
+"""Tokens per second of the rollout engine on CPU, beside transformers' `generate` and Tunix's sampler in the same run.
 
     python benchmarks/rollout.py --torch-python=<a Python with torch and transformers> [--scale=0.25]
+        [--tunix-python=<a Python with google-tunix> [--tunix-batches=1]]
 
 SmolLM2-135M, float32. Skewed: 256 requests, lognormal lengths (median 150, p99 2,000, limit 2,048), 32 slots against
 static batches of 32. Equal: 64 requests of the skewed mean. Every completion is forced to its length, so both sides
 write the same number of tokens; compiling and loading are not counted. `--scale` shortens all lengths; figures of a
 scaled run say so in their JSON. Then milliseconds per decode step at several contexts under one limit.
+
+Tunix writes the skewed work only, and of that the first `--tunix-batches` static batches: `vs_tunix` is our tokens/s
+over all requests to its tokens/s over those `tunix_batches` (their own occupancy is `tunix_static_occupancy`).
 
 Last line: one JSON object. A side that was not run is null.
 """
@@ -70,11 +74,28 @@ def run_engine(engine: Engine, params, prompts: list[list[int]], lengths: list[i
     return time.perf_counter() - started, engine.metrics()
 
 
-def run_transformers(python: str, folder: Path, workloads: dict[str, list[dict]]) -> dict[str, float]:
-    asked = {"folder": str(folder), "threads": os.cpu_count(), "workloads": workloads}
-    script = Path(__file__).with_name("rollout_static.py")
-    done = subprocess.run([python, str(script)], input=json.dumps(asked), stdout=subprocess.PIPE, text=True, check=True)
+def greedy(engine: Engine, params, prompts: list[list[int]], count: int) -> dict[str, list[list[int]]]:
+    """So many greedy tokens after each prompt: another sampler of the same model must write the same."""
+    engine.begin(params, 0)
+    for number, prompt in enumerate(prompts):
+        engine.submit(Request(number, tuple(prompt), count, temperature=0.0))
+    written = {rollout.request.id: list(map(int, rollout.tokens)) for rollout in engine.drain()}
+    return {"prompts": prompts, "tokens": [written[number] for number in range(len(prompts))]}
+
+
+def run_other(python: str, script: str, folder: Path, workloads: dict[str, list[dict]], **more) -> dict[str, float]:
+    asked = {"folder": str(folder), "threads": os.cpu_count(), "workloads": workloads, **more}
+    command = [python, str(Path(__file__).with_name(script))]
+    done = subprocess.run(command, input=json.dumps(asked), stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_tunix(python: str, folder: Path, batches: list[dict], cache: int, shown: dict) -> dict[str, float]:
+    seconds = run_other(python, "rollout_tunix.py", folder, {"skewed": batches}, cache=cache, greedy=shown)["skewed"]
+    lengths = [length for batch in batches for length in batch["lengths"]]
+    rate = sum(lengths) / seconds
+    print(f" skewed: {sum(lengths):>6} tokens of the first {len(batches)} static batches  Tunix {rate:8.1f} tokens/s")
+    return {"batches": len(batches), "tokens_per_s": rate, "static_occupancy": static_occupancy(lengths)}
 
 
 def by_context(graphdef, params, spec: ModelSpec, slots: int, steps: int) -> dict[str, float]:
@@ -100,6 +121,8 @@ def by_context(graphdef, params, spec: ModelSpec, slots: int, steps: int) -> dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch-python", help="a Python with torch and transformers; without it ours runs alone")
+    parser.add_argument("--tunix-python", help="a Python with google-tunix; without it vs_tunix is null")
+    parser.add_argument("--tunix-batches", type=int, help="static batches of the skewed work for Tunix (default: all)")
     parser.add_argument("--scale", type=float, default=1.0, help="all lengths times this")
     parser.add_argument("--requests", type=int, default=256)
     parser.add_argument("--page-size", type=int, default=64)
@@ -119,13 +142,18 @@ def main() -> None:
     for name, lengths in work.items():
         ours[name] = run_engine(engine, params, prompts, lengths)
         print(f"ours {name}: {ours[name][0]:.1f} s", {key: round(x, 3) for key, x in ours[name][1].items()}, flush=True)
+    shown = greedy(engine, params, prompts[:4], min(16, longest))
     engine.close()
     batches = {name: static_batches(prompts, lengths) for name, lengths in work.items()}
-    theirs = run_transformers(args.torch_python, folder, batches) if args.torch_python else {}
+    theirs = run_other(args.torch_python, "rollout_static.py", folder, batches) if args.torch_python else {}
     rates = {name: sum(lengths) / ours[name][0] for name, lengths in work.items()}
     for name, lengths in work.items():
         other = f"{sum(lengths) / theirs[name]:8.1f}" if theirs else "       -"
         print(f"{name:>7}: {sum(lengths):>6} tokens  ours {rates[name]:8.1f} tokens/s  transformers {other} tokens/s")
+    tunix = {}
+    if args.tunix_python:
+        first = batches["skewed"][: args.tunix_batches]
+        tunix = run_tunix(args.tunix_python, folder, first, PROMPT + longest, shown)
     numbers = ours["skewed"][1]
     print(f"occupancy while requests wait {numbers['occupancy_queued']:.3f}, static {static_occupancy(skewed):.3f}")
     print(json.dumps({
@@ -138,7 +166,10 @@ def main() -> None:
         "tokens_per_s_equal": rates["equal"],
         "vs_transformers_skewed": theirs["skewed"] / ours["skewed"][0] if theirs else None,
         "vs_transformers_equal": theirs["equal"] / ours["equal"][0] if theirs else None,
-        "vs_tunix": None,
+        "vs_tunix": rates["skewed"] / tunix["tokens_per_s"] if tunix else None,
+        "tunix_batches": tunix.get("batches"),
+        "tunix_tokens_per_s": tunix.get("tokens_per_s"),
+        "tunix_static_occupancy": tunix.get("static_occupancy"),
         "recompiles": sum(metrics["compilations"] for _, metrics in ours.values()),
         "ms_per_step_by_context": by_context(graphdef, params, spec, 4, 16) if args.contexts else None,
     }))  # fmt: skip
