@@ -3,7 +3,8 @@
 The compiler's own totals count the body of a loop once; here every instruction counts as often as it runs. A loop
 whose length depends on data counts as often as the caller says (`unknown_trips`, by depth of such loops); of the
 branches of a condition, the dearest counts. What a Pallas kernel does inside is not seen: its calls are listed, and
-the bytes of its operands count.
+the bytes of its operands count. A kernel that picks pages out of a pool reads less than the pool: for its largest
+operand counts what the caller says that one call reads (`kernel_reads`, by name).
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from azr_jax.dryrun.hlo import Array, Computation, Instruction, Module
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all",
-    "copy-start", "iota", "partition-id", "replica-id", "opt-barrier",
+    "iota", "partition-id", "replica-id", "opt-barrier",
 }  # fmt: skip
 _READERS = ("dynamic-slice", "gather", "slice")
 _WRITERS = ("dynamic-update-slice", "scatter")
+_COPIERS = ("copy-start", "slice-start")
 
 
 @dataclass(frozen=True)
@@ -71,41 +75,49 @@ class Counts:
         return out
 
 
-def count(module: Module, unknown_trips: Sequence[int] = ()) -> Counts:
-    return _count(module, module.computations[module.entry], tuple(unknown_trips), {})
+class _Told(NamedTuple):
+    """What the caller knows that the text does not say."""
+
+    trips: tuple[int, ...]  # of loops whose length depends on data, the outermost first
+    reads: Mapping[str, float]  # of a kernel's largest operand
 
 
-def _count(module: Module, computation: Computation, unknown: tuple[int, ...], done: dict) -> Counts:
-    key = (computation.name, unknown)
+def count(
+    module: Module, unknown_trips: Sequence[int] = (), kernel_reads: Mapping[str, float] = MappingProxyType({})
+) -> Counts:
+    told = _Told(tuple(unknown_trips), kernel_reads)
+    return _count(module, module.computations[module.entry], told, {})
+
+
+def _count(module: Module, computation: Computation, told: _Told, done: dict) -> Counts:
+    key = (computation.name, told.trips)
     if key not in done:
         total = Counts()
         for instruction in computation.instructions:
-            _add(module, computation, instruction, unknown, done, total)
+            _add(module, computation, instruction, told, done, total)
         done[key] = total
     return done[key]
 
 
-def _add(
-    module: Module, here: Computation, i: Instruction, unknown: tuple[int, ...], done: dict, total: Counts
-) -> None:
+def _add(module: Module, here: Computation, i: Instruction, told: _Told, done: dict, total: Counts) -> None:
     if i.op == "while":
-        trips, inner = module.trips(i), unknown
+        trips, inner = module.trips(i), told
         if trips is None:
-            trips, inner = (unknown[0], unknown[1:]) if unknown else (1, ())
+            trips, inner = (*told.trips, 1)[0], told._replace(trips=told.trips[1:])
             total.unknown_loops += 1
         for name in i.called("body"):
             total.add(_count(module, module.computations[name], inner, done), trips)
     elif i.op == "conditional":
         names = i.called("branch_computations", "true_computation", "false_computation")
-        branches = [_count(module, module.computations[name], unknown, done) for name in names]
+        branches = [_count(module, module.computations[name], told, done) for name in names]
         total += max(branches, key=lambda branch: (branch.flops, branch.bytes))
     elif i.op == "call":
         for name in i.called("to_apply"):
-            total += _count(module, module.computations[name], unknown, done)
+            total += _count(module, module.computations[name], told, done)
     elif i.op in ("fusion", "async-start"):
         for name in i.called("calls"):
             _add_fused(module, module.computations[name], total)
-    _add_own(module, here, i, total)
+    _add_own(module, here, i, told, total)
 
 
 def _add_fused(module: Module, fused: Computation, total: Counts) -> None:
@@ -120,13 +132,16 @@ def _add_fused(module: Module, fused: Computation, total: Counts) -> None:
             _add_fused(module, module.computations[name], total)
 
 
-def _add_own(module: Module, here: Computation, i: Instruction, total: Counts) -> None:
+def _add_own(module: Module, here: Computation, i: Instruction, told: _Told, total: Counts) -> None:
     total.flops += flops(here, i)
     kind = i.op.removesuffix("-start")
     if kind in COLLECTIVES:
         _exchange(module, i, i.op.endswith("-start"), total)
     if i.op == "custom-call" and i.target == "tpu_custom_call":
-        total.kernels[re.sub(r"[.\d]+$", "", i.name)] += 1
+        kernel = re.sub(r"[.\d]+$", "", i.name)
+        total.kernels[kernel] += 1
+        if kernel in told.reads:
+            total.bytes += told.reads[kernel] - max(_result_bytes(here, name) for name in i.operands)
     if match := re.search(r'"estimated_cycles":"(\d+)"', i.attributes):
         total.cycles += int(match.group(1))
     if i.op not in _FREE and not i.op.endswith("-done"):
@@ -157,6 +172,8 @@ def moved(module: Module, here: Computation, i: Instruction) -> int:
     total = sum(array.bytes for array in i.arrays if not array.on_chip)
     if i.op in _WRITERS:
         return 2 * _result_bytes(here, i.operands[-1])
+    if i.op in _COPIERS:  # (to, from) or (from, to), and what the copy is known by
+        return min(array.bytes for array in i.arrays[:2]) * sum(not array.on_chip for array in i.arrays[:2])
     if i.op in _READERS:
         return 2 * total
     root = fused.root if i.op == "fusion" and fused else None
@@ -165,14 +182,14 @@ def moved(module: Module, here: Computation, i: Instruction) -> int:
             continue
         size = sum(array.bytes for array in source.arrays if not array.on_chip)
         if fused is not None and size:
-            parts = _parts_read(fused, number)
+            parts = _parts_read(module, fused, number)
             if parts is not None:
                 size = min(size, parts)
         total += size
     if fused is not None and root is not None:
-        for writer in _written_in_place(fused, root):
+        for inner, writer in _written_in_place(module, fused, root):
             whole = sum(array.bytes for array in writer.arrays if not array.on_chip)
-            update = _result_bytes(fused, writer.operands[1 if writer.op == "dynamic-update-slice" else -1])
+            update = _result_bytes(inner, writer.operands[1 if writer.op == "dynamic-update-slice" else -1])
             total -= max(0, whole - update)
     return max(0, total)
 
@@ -182,7 +199,7 @@ def _result_bytes(here: Computation, name: str) -> int:
     return sum(array.bytes for array in found.arrays) if found else 0
 
 
-def _parts_read(fused: Computation, number: int) -> int | None:
+def _parts_read(module: Module, fused: Computation, number: int) -> int | None:
     """Bytes a fusion reads of its operand, where it only slices it or overwrites a part in place; else None."""
     parameter = next((i for i in fused.instructions if i.op == "parameter" and i.literal == str(number)), None)
     if parameter is None:
@@ -195,14 +212,28 @@ def _parts_read(fused: Computation, number: int) -> int | None:
             names.add(i.name)
         elif i.op in _READERS and i.operands[0] in names:
             total += sum(array.bytes for array in i.arrays)
+        elif i.op == "fusion":
+            inner = module.computations[i.called("calls")[0]]
+            parts = [_parts_read(module, inner, n) for n, name in enumerate(i.operands) if name in names]
+            if None in parts:
+                return None
+            total += sum(part for part in parts if part is not None)
         elif not (i.op in _WRITERS and i.operands[0] in names):
             return None
-    return total
+    return None if fused.root.name in names else total  # only looked at another way: whoever gets it reads all of it
 
 
-def _written_in_place(fused: Computation, root: Instruction) -> list[Instruction]:
-    roots = [fused.by_name[name] for name in root.operands] if root.op == "tuple" else [root]
-    return [_through_bitcasts(fused, i) for i in roots if _through_bitcasts(fused, i).op in _WRITERS]
+def _written_in_place(module: Module, fused: Computation, root: Instruction) -> list[tuple[Computation, Instruction]]:
+    """The writers whose result a fusion gives, each with the computation it stands in."""
+    found = []
+    for i in [fused.by_name[name] for name in root.operands] if root.op == "tuple" else [root]:
+        here, i = fused, _through_bitcasts(fused, i)
+        while i.op == "fusion":
+            here = module.computations[i.called("calls")[0]]
+            i = _through_bitcasts(here, here.root)
+        if i.op in _WRITERS:
+            found.append((here, i))
+    return found
 
 
 def _through_bitcasts(fused: Computation, i: Instruction) -> Instruction:

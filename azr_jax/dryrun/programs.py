@@ -7,8 +7,8 @@ matrices (`wanted_flops`), and the bytes that must be read at the least (`floor_
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from azr_jax.learner.step import init_state, step_program
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import LearnerRules, RolloutRules, abstract_params, shardings
-from azr_jax.rollout.attention import BLOCK
+from azr_jax.rollout import paged_tpu
 from azr_jax.rollout.programs import Programs
 from azr_jax.selfplay.build import engine_settings, learner_settings, row_tokens
 
@@ -40,6 +40,7 @@ class Job:
     model_flops: float = 0.0
     floor_bytes: float = 0.0
     unknown_trips: tuple[int, ...] = ()
+    kernel_reads: Mapping[str, float] = field(default_factory=dict)  # of the cache, by one call of a kernel
     beside: float = 0.0
     cache_bytes: float = 0.0  # of the cache it was compiled with, which the caller may size otherwise
 
@@ -140,20 +141,27 @@ def engine_jobs_of(c: Any, shape: Shape, learner: Mesh, mesh: Mesh) -> list[Job]
     tensor, s = mesh.shape["tensor"], shape.spec
     if not settings.pages:  # enough for every slot at its longest is what the slice may not hold: compile for two
         settings = replace(settings, pages=2 * settings.pages_per_slot)
-    blocks = math.ceil(settings.longest / BLOCK)
     weights = (shape.spec.layer_matrices + shape.unembedding) / tensor
     itemsize = jnp.dtype(settings.dtype).itemsize
     cached = 2 * s.depth * s.kv_heads * s.head_dim * settings.longest * itemsize / tensor
     cache_bytes = page_bytes(c, s, mesh) * settings.pool
-    jobs = []
-    for program in Programs(s, settings, mesh).listing():
-        wanted, floor = 0.0, 0.0
+    programs, jobs = Programs(s, settings, mesh), []
+    for program in programs.listing():
+        wanted, floor, passes, block = 0.0, 0.0, 0, 1
         if program.name == "decode":
             wanted = 2.0 * settings.decode_steps * settings.rows * weights
             floor = settings.decode_steps * (weights * itemsize + settings.rows * cached)
+            passes, block = settings.rows, programs.backend.slot_block(settings.page_size)
         elif program.name.startswith("prefill"):
-            wanted = 2.0 * int(program.name.split()[2]) * (weights - shape.unembedding / tensor)
-        jobs.append(Job(program.name, program.lower, wanted, wanted, floor, (blocks,), beside, cache_bytes))
+            tokens = int(program.name.split()[2])
+            wanted = 2.0 * tokens * (weights - shape.unembedding / tensor)
+            passes = math.ceil(tokens / paged_tpu.piece_tokens(tokens, s.heads // tensor))
+            block = programs.backend.piece_block(settings.page_size)
+        block = min(block, settings.pages_per_slot * settings.page_size)
+        blocks = math.ceil(settings.longest / block)
+        # A kernel reads whole blocks of the cache of one layer, once per pass.
+        reads = {paged_tpu.KERNEL: passes * blocks * block * cached / settings.longest / s.depth}
+        jobs.append(Job(program.name, program.lower, wanted, wanted, floor, (blocks,), reads, beside, cache_bytes))
     return jobs
 
 

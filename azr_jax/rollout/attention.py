@@ -1,112 +1,76 @@
-"""Attention over a paged cache: one query per slot (decode), or a piece of one prompt (prefill), in plain XLA.
+"""Attention over the paged cache: which backend keeps the pages and looks at them. A backend is a module.
 
-Both walk over blocks of context with a running maximum and sum, as many blocks as the longest sequence needs: the cost
-follows the tokens in flight, there is one program for every length, and a block that a row does not reach changes
-nothing in it, to the bit.
+xla     any device (paged_xla.py)
+tpu     the ragged paged attention kernel that JAX ships for TPU (paged_tpu.py)
 
-Left out: the paged-attention kernels that JAX ships for TPU. They want one pool per layer in another order of axes; the
-blocks here are plain XLA and run everywhere.
+A backend decides how its pools lie in memory; each pool begins with layers and pages, [L, N, ...].
 """
 
 from __future__ import annotations
 
-from functools import partial
+import logging
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 
-BLOCK = 128  # tokens of context that a piece of a prompt looks at together
-SLOT_BLOCK = 32  # the same for a decoding slot; a page that is longer is a block by itself
+from azr_jax.models.spec import ModelSpec
+from azr_jax.rollout import paged_tpu, paged_xla
+from azr_jax.rollout.requests import EngineSettings
 
-Cache = tuple[jax.Array, jax.Array]
+log = logging.getLogger(__name__)
+
+Cache = tuple[jax.Array, ...]  # of all layers; the pools of a backend
+TABLE_BYTES = 512 * 2**10  # tpu: the page table lies in a core's scalar memory, 1 MiB
 
 
-def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S) -> jax.Array:
-    """Attention of one query per slot over the pages of that slot.
+class Backend(Protocol):
+    """What a module offers; signatures as in paged_xla.py.
 
-    Slots come sorted, the longest first: so those that reach a block stand at the beginning, and the block is computed
-    for the narrowest of a few widths that holds them. The cost is that of the tokens there are, give or take a half.
+    `POOL` is how a pool lies on the mesh. All but `empty_cache` see one device's part of one replica.
     """
-    k_pool, v_pool = cache
-    S, _, H, K = q_Sx1xHxK.shape
-    G, P = v_pool.shape[2:4]
-    R, E = H // G, -(-SLOT_BLOCK // P)  # queries per key head, pages per block
-    table_SxM = jnp.pad(table_SxM, ((0, 0), (0, -table_SxM.shape[1] % E)))
-    q_SxGxRxK = (q_Sx1xHxK.reshape(S, G, R, K) * K**-0.5).astype(k_pool.dtype)
-    widths = sorted({-(-S // part) for part in (1, 2, 4, 8)})
-    last_S = jnp.where(on_S, position_S, -1)
 
-    def block(number, running):
-        reached = jnp.max(jnp.where(last_S >= number * E * P, 1 + jnp.arange(S), 0))  # rows up to the last that does
-        choice = sum((reached > width).astype(jnp.int32) for width in widths[:-1])
-        return jax.lax.switch(choice, [partial(of_first, width) for width in widths], number, running)
-
-    def of_first(W, number, running):
-        top_WxGxR, sum_WxGxR, out_WxGxRxK = (x[:W] for x in running)
-        pages_WxE = jax.lax.dynamic_slice_in_dim(table_SxM[:W], number * E, E, axis=1)
-        seen_WxExP = (number * E * P + jnp.arange(E * P)).reshape(E, P) <= position_S[:W, None, None]
-        # What is not seen may hold anything, NaN of another sequence among it.
-        v_WxExGxPxK = jnp.where(seen_WxExP[:, :, None, :, None], v_pool[layer, pages_WxE], 0)
-        q_WxExGxRxK = jnp.broadcast_to(q_SxGxRxK[:W, None], (W, E, G, R, K))
-        scores_WxExGxRxP = jnp.einsum(
-            "segrk,segkp->segrp", q_WxExGxRxK, k_pool[layer, pages_WxE], preferred_element_type=jnp.float32
-        )
-        scores_WxExGxRxP = jnp.where(seen_WxExP[:, :, None, None], scores_WxExGxRxP, -jnp.inf)
-        new_top_WxGxR = jnp.maximum(top_WxGxR, scores_WxExGxRxP.max(axis=(1, 4)))
-        weights_WxExGxRxP = jnp.exp(scores_WxExGxRxP - new_top_WxGxR[:, None, :, :, None])
-        keep_WxGxR = jnp.exp(top_WxGxR - new_top_WxGxR)
-        added_WxExGxRxK = jnp.einsum(
-            "segrp,segpk->segrk",
-            weights_WxExGxRxP.astype(v_pool.dtype),
-            v_WxExGxPxK,
-            preferred_element_type=jnp.float32,
-        )
-        new = (
-            new_top_WxGxR,
-            sum_WxGxR * keep_WxGxR + weights_WxExGxRxP.sum(axis=(1, 4)),
-            out_WxGxRxK * keep_WxGxR[..., None] + added_WxExGxRxK.sum(axis=1),
-        )
-        return jax.tree.map(lambda whole, first: whole.at[:W].set(first), running, new)
-
-    start = (jnp.full((S, G, R), -jnp.inf), jnp.zeros((S, G, R)), jnp.zeros((S, G, R, K)))
-    blocks = last_S.max() // (E * P) + 1
-    _, sum_SxGxR, out_SxGxRxK = jax.lax.fori_loop(0, blocks, block, start)
-    sum_SxGxR = jnp.where(on_S[:, None, None], sum_SxGxR, 1.0)  # a slot that is off may have seen nothing
-    return (out_SxGxRxK / sum_SxGxR[..., None]).reshape(S, 1, H, K).astype(q_Sx1xHxK.dtype)
+    @property
+    def POOL(self) -> PartitionSpec: ...
+    def empty_cache(self, *args: Any, **kwargs: Any) -> Cache: ...
+    def page_size(self, cache: Any) -> int: ...
+    def write_slots(self, *args: Any, **kwargs: Any) -> Cache: ...
+    def write_piece(self, *args: Any, **kwargs: Any) -> Cache: ...
+    def attend_slots(self, *args: Any, **kwargs: Any) -> jax.Array: ...
+    def attend_piece(self, *args: Any, **kwargs: Any) -> jax.Array: ...
+    def slot_block(self, page_size: int) -> int: ...
+    def piece_block(self, page_size: int) -> int: ...
 
 
-def attend_piece(q_1xTxHxK, cache: Cache, layer, table_M, positions_T, end) -> jax.Array:
-    """Attention of a piece of one prompt over all that stands before it and in it, as matrix products."""
-    k_pool, v_pool = cache
-    _, T, H, K = q_1xTxHxK.shape
-    G, P = v_pool.shape[2:4]
-    R, E = H // G, -(-BLOCK // P)
-    table_M = jnp.pad(table_M, (0, -table_M.shape[0] % E))
-    q_GxRTxK = q_1xTxHxK[0].reshape(T, G, R, K).transpose(1, 2, 0, 3).reshape(G, R * T, K) * K**-0.5
-    positions_RT = jnp.tile(positions_T, R)
+BACKENDS: dict[str, Backend] = {"xla": paged_xla, "tpu": paged_tpu}
 
-    def block(number, running):
-        top_GxRT, sum_GxRT, out_GxRTxK = running
-        pages_E = jax.lax.dynamic_slice_in_dim(table_M, number * E, E)
-        context_C = number * E * P + jnp.arange(E * P)
-        k_GxKxC = k_pool[layer, pages_E].transpose(1, 2, 0, 3).reshape(G, K, E * P)
-        v_GxCxK = v_pool[layer, pages_E].transpose(1, 0, 2, 3).reshape(G, E * P, K)
-        v_GxCxK = jnp.where((context_C < end)[None, :, None], v_GxCxK, 0)
-        scores_GxRTxC = jnp.einsum("gtk,gkc->gtc", q_GxRTxK, k_GxKxC, preferred_element_type=jnp.float32)
-        scores_GxRTxC = jnp.where(context_C <= positions_RT[:, None], scores_GxRTxC, -jnp.inf)
-        new_top_GxRT = jnp.maximum(top_GxRT, scores_GxRTxC.max(axis=-1))
-        weights_GxRTxC = jnp.exp(scores_GxRTxC - new_top_GxRT[..., None])
-        keep_GxRT = jnp.exp(top_GxRT - new_top_GxRT)
-        added_GxRTxK = jnp.einsum(
-            "gtc,gck->gtk", weights_GxRTxC.astype(v_GxCxK.dtype), v_GxCxK, preferred_element_type=jnp.float32
-        )
-        return (
-            new_top_GxRT,
-            sum_GxRT * keep_GxRT + weights_GxRTxC.sum(axis=-1),
-            out_GxRTxK * keep_GxRT[..., None] + added_GxRTxK,
-        )
 
-    start = (jnp.full((G, R * T), -jnp.inf), jnp.zeros((G, R * T)), jnp.zeros((G, R * T, K)))
-    _, sum_GxRT, out_GxRTxK = jax.lax.fori_loop(0, -(-end // (E * P)), block, start)
-    out_TxGxRxK = (out_GxRTxK / sum_GxRT[..., None]).reshape(G, R, T, K).transpose(2, 0, 1, 3)
-    return out_TxGxRxK.reshape(1, T, H, K).astype(q_1xTxHxK.dtype)
+def choose(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> Backend:
+    """The backend that `settings.attention` names; `auto` picks by the mesh's devices, which may be absent ones."""
+    if settings.attention not in ("auto", *BACKENDS):
+        raise ValueError(f"attention={settings.attention!r}: should be one of auto, {', '.join(BACKENDS)}")
+    on_tpu = mesh.devices.flat[0].platform == "tpu"
+    if settings.attention == "xla" or (settings.attention == "auto" and not on_tpu):
+        return paged_xla
+    if reason := why_not_tpu(spec, settings, mesh):
+        if settings.attention == "tpu":
+            raise ValueError(f"attention='tpu': {reason}; 'xla' can")
+        log.warning("attention over the cache by XLA, not by the TPU kernel: %s", reason)
+        return paged_xla
+    return paged_tpu
+
+
+def why_not_tpu(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> str:
+    """What the kernel cannot do of this; empty where it can do all."""
+    kv_heads = spec.kv_heads // mesh.shape["tensor"]
+    table = 4 * settings.rows * settings.pages_per_slot
+    if spec.head_dim != 128:
+        return f"it takes heads of 128 numbers, not {spec.head_dim}"
+    if kv_heads not in (1, 2, 4) and kv_heads % 8:
+        return f"it takes 1, 2, 4 or a multiple of 8 key/value heads on a device, not {kv_heads}"
+    if jnp.dtype(settings.dtype) not in (jnp.bfloat16, jnp.float32):
+        return f"it takes bfloat16 and float32, not {settings.dtype}"
+    if table > TABLE_BYTES:
+        return f"a page table of {table} bytes (slots x pages of a slot) is more than {TABLE_BYTES}: take larger pages"
+    return ""

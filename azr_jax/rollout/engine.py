@@ -4,8 +4,6 @@ A fixed number of slots is decoded side by side, a few tokens at a time. When a 
 device stops at once and the host fills it. `step` hands out what finished while the next tokens are already being
 decoded. What a completion says depends on the seed, the iteration, the request's id and the sample's number alone.
 On a mesh every replica has so many slots and pages; programs.py says how.
-
-Left out: the paged-attention kernels of TPU (see attention.py).
 """
 
 from __future__ import annotations

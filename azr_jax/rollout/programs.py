@@ -24,15 +24,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import RolloutRules, abstract_params, make_mesh, shardings
-from azr_jax.rollout import steps
+from azr_jax.rollout import attention, steps
 from azr_jax.rollout.cache import piece_shapes
 from azr_jax.rollout.requests import STOP_IDS, EngineSettings
 from azr_jax.rollout.sampling import Knobs
 
 REPLICAS = PartitionSpec("fsdp")
-POOL = PartitionSpec(
-    None, "fsdp", "tensor", None, None
-)  # of [L, N, G, ...]: each replica its pages, each device its heads
 EVERYWHERE = PartitionSpec()
 
 
@@ -65,25 +62,26 @@ class Programs:
         self.slots = settings.rows  # of one replica, like all numbers of slots and pages
         self.pages = settings.pool
         self.dtype = jnp.dtype(settings.dtype)
+        self.backend = attention.choose(spec, settings, self.mesh)
         graphdef = graphdef or nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))[0]
         per_replica, alike = REPLICAS, EVERYWHERE
         pool = PartitionSpec(None, "fsdp")
         self.params_layout = shardings(spec, self.mesh, RolloutRules())
         self.prefill = self._compiled(
-            partial(steps.prefill, graphdef, self.dtype),
+            partial(steps.prefill, graphdef, self.dtype, self.backend),
             (alike, pool, per_replica, per_replica, per_replica, per_replica),
             pool,
             donated=1,
         )
         self.copy = self._compiled(
-            lambda cache, from_1xC, to_1xC: steps.copy_pages(cache, from_1xC[0], to_1xC[0]),
+            lambda cache, from_1xC, to_1xC: steps.copy_pages(self.backend, cache, from_1xC[0], to_1xC[0]),
             (pool, per_replica, per_replica),
             pool,
             donated=0,
         )
         drawn = PartitionSpec(None, "fsdp")
         self.decode = self._compiled(
-            partial(steps.decode, graphdef, self.dtype, settings.decode_steps),
+            partial(steps.decode, graphdef, self.dtype, self.backend, settings.decode_steps),
             (alike, pool, per_replica, alike, alike),
             (pool, drawn, drawn),
             donated=1,
@@ -97,16 +95,21 @@ class Programs:
 
         def program(*args: Any) -> Any:
             out = each(*args)
-            if len(out) == 2:  # the cache alone
+            if isinstance(out_specs, PartitionSpec):  # the cache alone
                 return out
             cache, *rest = out
             return cache, *jax.tree.map(lambda x: jax.reshard(x, NamedSharding(self.mesh, EVERYWHERE)), rest)
 
         return jax.jit(program, donate_argnums=donated)
 
-    def empty_cache(self) -> steps.Cache:
-        make = partial(steps.empty_cache, self.spec, self.pages * self.replicas, self.settings.page_size, self.dtype)
-        return jax.jit(make, out_shardings=NamedSharding(self.mesh, POOL))()
+    def empty_cache(self) -> attention.Cache:
+        return jax.jit(self._make_cache, out_shardings=NamedSharding(self.mesh, self.backend.POOL))()
+
+    def _make_cache(self) -> attention.Cache:
+        spec, pages = self.spec, self.pages * self.replicas
+        return self.backend.empty_cache(
+            spec.depth, pages, self.settings.page_size, spec.kv_heads, spec.head_dim, self.dtype
+        )
 
     def place(self, tree: Any, spec: PartitionSpec = REPLICAS) -> Any:
         """Numbers of the host on their devices. Every process gives the same and keeps its own part."""
@@ -123,10 +126,8 @@ class Programs:
             abstract_params(self.spec, self.dtype),
             self.params_layout,
         )
-        shapes = jax.eval_shape(
-            partial(steps.empty_cache, self.spec, self.pages * self.replicas, self.settings.page_size, self.dtype)
-        )
-        cache = tuple(array(pool.shape, pool.dtype, POOL) for pool in shapes)
+        pools = jax.eval_shape(self._make_cache)
+        cache = tuple(array(pool.shape, pool.dtype, self.backend.POOL) for pool in pools)
         R, S, M = self.replicas, self.replicas * self.slots, self.settings.pages_per_slot
         number_R, pages_RxS = array((R,), jnp.int32), array((R, self.slots), jnp.int32)
         prefills = [

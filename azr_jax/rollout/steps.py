@@ -4,9 +4,7 @@ These functions see one replica's slots and pages; programs.py compiles them for
 replica a layer may be split over the mesh axis `tensor`: attention then runs on each device's heads by itself, and
 sampling on each device's share of the slots.
 
-The cache is one pool of pages per kind for all layers, keys as [L, N, G, K, P] and values as [L, N, G, P, K]: both
-products of one query's attention then run along the last axis, which is what a CPU does fast. A row's numbers depend on
-its own tokens and on the static shapes alone.
+How the cache lies in memory, is written and looked at is the backend's (attention.py): pools of pages for all layers.
 """
 
 from __future__ import annotations
@@ -18,12 +16,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from azr_jax.models.spec import ModelSpec
-from azr_jax.rollout.attention import Cache, attend_piece, attend_slots
+from azr_jax.rollout.attention import Backend, Cache
 from azr_jax.rollout.sampling import Knobs, Sampled, sample
 
 HEADS = PartitionSpec(None, None, "tensor")  # of queries, keys and values: [rows, tokens, heads, ...]
-POOL = PartitionSpec(None, None, "tensor")  # of a pool inside a replica: [L, N, G, ...]
 ALL = PartitionSpec()
 
 
@@ -42,14 +38,15 @@ class State(NamedTuple):
     table: jax.Array  # pages in the order of positions
 
 
-def empty_cache(spec: ModelSpec, pages: int, page_size: int, dtype: Any) -> Cache:
-    L, G, K = spec.depth, spec.kv_heads, spec.head_dim
-    return jnp.zeros((L, pages, G, K, page_size), dtype), jnp.zeros((L, pages, G, page_size, K), dtype)
+def in_replica(backend: Backend) -> PartitionSpec:
+    """How a pool lies on the devices of a replica."""
+    return PartitionSpec(*(None if axis == "fsdp" else axis for axis in backend.POOL))
 
 
 def prefill(
     graphdef: Any,
     dtype: Any,
+    backend: Backend,
     params: Any,
     cache: Cache,
     tokens_1xT: jax.Array,
@@ -62,21 +59,17 @@ def prefill(
 
     def local(q_1xTxHxK, k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, start, end, table_M):
         """One device's heads."""
-        (count, G, K, P), (k_pool, v_pool) = cache[0].shape[1:], cache
+        count, P = cache[0].shape[1], backend.page_size(cache)
         first_W = start + P * jnp.arange(T // P)  # position at which each page written begins
         pages_W = jnp.where(first_W < end, table_M[jnp.minimum(first_W // P, table_M.shape[0] - 1)], count)
-        k_WxGxKxP = k_1xTxGxK[0].astype(k_pool.dtype).reshape(-1, P, G, K).transpose(0, 2, 3, 1)
-        v_WxGxPxK = v_1xTxGxK[0].astype(v_pool.dtype).reshape(-1, P, G, K).transpose(0, 2, 1, 3)
-        cache = (
-            k_pool.at[layer, pages_W].set(k_WxGxKxP, mode="drop"),
-            v_pool.at[layer, pages_W].set(v_WxGxPxK, mode="drop"),
-        )
-        return attend_piece(q_1xTxHxK, cache, layer, table_M, start + jnp.arange(T), end), cache
+        cache = backend.write_piece(k_1xTxGxK, v_1xTxGxK, cache, layer, pages_W)
+        return backend.attend_piece(q_1xTxHxK, cache, layer, table_M, start, end), cache
 
+    pool = in_replica(backend)
     split = jax.shard_map(
         local,
-        in_specs=(HEADS, HEADS, HEADS, POOL, ALL, ALL, ALL, ALL),
-        out_specs=(HEADS, POOL),
+        in_specs=(HEADS, HEADS, HEADS, pool, ALL, ALL, ALL, ALL),
+        out_specs=(HEADS, pool),
         axis_names={"tensor"},
         check_vma=False,
     )
@@ -88,20 +81,35 @@ def prefill(
     return model.hidden(tokens_1xT, positions_1xT, attend, cache, dtype=dtype)[1]
 
 
-def copy_pages(cache: Cache, from_C: jax.Array, to_C: jax.Array) -> Cache:
-    """Copies whole pages; a `to` out of range copies nothing."""
+def copy_pages(backend: Backend, cache: Cache, from_C: jax.Array, to_C: jax.Array) -> Cache:
+    """Copies whole pages; a `to` out of range copies nothing.
+
+    One after the other: gathered and scattered, TPU's compiler would turn the pool to another layout and back.
+    """
 
     def local(cache: Cache, from_C: jax.Array, to_C: jax.Array) -> Cache:
-        k, v = cache
-        return k.at[:, to_C].set(k[:, from_C], mode="drop"), v.at[:, to_C].set(v[:, from_C], mode="drop")
+        count = cache[0].shape[1]
 
-    split = jax.shard_map(local, in_specs=(POOL, ALL, ALL), out_specs=POOL, axis_names={"tensor"}, check_vma=False)
+        def copy(number, cache: Cache) -> Cache:
+            to = to_C[number]
+            start, to = jnp.where(to < count, from_C[number], 0), jnp.where(to < count, to, 0)  # or page 0 onto itself
+            pages = [jax.lax.dynamic_slice_in_dim(pool, start, 1, axis=1) for pool in cache]
+            return tuple(
+                jax.lax.dynamic_update_slice_in_dim(pool, page, to, axis=1) for pool, page in zip(cache, pages)
+            )
+
+        wanted = jnp.max(jnp.where(to_C < count, 1 + jnp.arange(to_C.shape[0]), 0))
+        return jax.lax.fori_loop(0, wanted, copy, cache)
+
+    pool = in_replica(backend)
+    split = jax.shard_map(local, in_specs=(pool, ALL, ALL), out_specs=pool, axis_names={"tensor"}, check_vma=False)
     return split(cache, from_C, to_C)
 
 
 def decode(
     graphdef: Any,
     dtype: Any,
+    backend: Backend,
     steps: int,
     params: Any,
     cache: Cache,
@@ -114,7 +122,7 @@ def decode(
     That counts all replicas. Gives what was drawn, [steps, S], and which slots were on when it was.
     """
     model, S = nnx.merge(graphdef, params), state.token.shape[0]
-    attend, draw = _attend_in_slots(state.table), _draw_by_rows(S)
+    attend, draw = _attend_in_slots(backend, state.table), _draw_by_rows(S)
 
     def step(carry):
         number, cache, state, drawn, was_on, _ = carry
@@ -146,23 +154,21 @@ def decode(
     return cache, drawn, was_on
 
 
-def _attend_in_slots(table_SxM: jax.Array):
+def _attend_in_slots(backend: Backend, table_SxM: jax.Array):
     """The model's `attend` for one query per slot: its key and value go into its page, then it looks at all of them."""
 
     def local(q_Sx1xHxK, k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, table_SxM, position_S, on_S):
-        k_pool, v_pool = cache
-        count, P = k_pool.shape[1], k_pool.shape[-1]
+        count, P = cache[0].shape[1], backend.page_size(cache)
         page_S = jnp.take_along_axis(table_SxM, (position_S // P)[:, None], axis=1)[:, 0]
         page_S, row_S = jnp.where(on_S, page_S, count), position_S % P  # a slot that is off writes nowhere
-        k_pool = k_pool.at[layer, page_S, :, :, row_S].set(k_Sx1xGxK[:, 0].astype(k_pool.dtype), mode="drop")
-        v_pool = v_pool.at[layer, page_S, :, row_S].set(v_Sx1xGxK[:, 0].astype(v_pool.dtype), mode="drop")
-        out_Sx1xHxK = attend_slots(q_Sx1xHxK, (k_pool, v_pool), layer, table_SxM, position_S, on_S)
-        return out_Sx1xHxK, (k_pool, v_pool)
+        cache = backend.write_slots(k_Sx1xGxK, v_Sx1xGxK, cache, layer, page_S, row_S)
+        return backend.attend_slots(q_Sx1xHxK, cache, layer, table_SxM, position_S, on_S), cache
 
+    pool = in_replica(backend)
     split = jax.shard_map(
         local,
-        in_specs=(HEADS, HEADS, HEADS, POOL, ALL, ALL, ALL, ALL),
-        out_specs=(HEADS, POOL),
+        in_specs=(HEADS, HEADS, HEADS, pool, ALL, ALL, ALL, ALL),
+        out_specs=(HEADS, pool),
         axis_names={"tensor"},
         check_vma=False,
     )

@@ -84,6 +84,66 @@ def test_a_fusion_that_slices_reads_the_slice_alone():
     assert counts.moved(module, main, main.by_name["fusion"]) == 36
 
 
+PARTS = """HloModule jit_g, is_scheduled=true
+
+%one_row (big.1: bf16[100,8], at.1: s32[]) -> bf16[1,8] {
+  %big.1 = bf16[100,8]{1,0} parameter(0)
+  %at.1 = s32[]{:T(128)} parameter(1)
+  ROOT %cut.1 = bf16[1,8]{1,0} dynamic-slice(%big.1, %at.1, %at.1), dynamic_slice_sizes={1,8}
+}
+
+%seen_flat (big.2: bf16[100,8]) -> bf16[800] {
+  %big.2 = bf16[100,8]{1,0} parameter(0)
+  ROOT %flat = bf16[800]{0} bitcast(%big.2)
+}
+
+%through (big: bf16[100,8], at: s32[]) -> bf16[1,8] {
+  %big = bf16[100,8]{1,0} parameter(0)
+  %at = s32[]{:T(128)} parameter(1)
+  %row = bf16[1,8]{1,0} fusion(%big, %at), kind=kLoop, calls=%one_row
+  ROOT %twice = bf16[1,8]{1,0} add(%row, %row)
+}
+
+%all_of_it (big.3: bf16[100,8]) -> bf16[8] {
+  %big.3 = bf16[100,8]{1,0} parameter(0)
+  %view = bf16[800]{0} fusion(%big.3), kind=kLoop, calls=%seen_flat
+  ROOT %sums = bf16[8]{0} reduce(%view, %view)
+}
+
+ENTRY %main (pool: bf16[100,8], c: s32[]) -> bf16[4,8] {
+  %pool = bf16[100,8]{1,0} parameter(0)
+  %c = s32[]{:T(128)} parameter(1)
+  %row_of_pool = bf16[1,8]{1,0} fusion(%pool, %c), kind=kLoop, calls=%through
+  %sum_of_pool = bf16[8]{0} fusion(%pool), kind=kLoop, calls=%all_of_it
+  %near = (bf16[100,8]{1,0:S(1)}, bf16[100,8]{1,0}, u32[]{:S(2)}) copy-start(%pool)
+  %far = (bf16[100,8]{1,0}, bf16[100,8]{1,0}, u32[]{:S(2)}) copy-start(%pool)
+  %part = ((bf16[100,8]{1,0}), bf16[10,8]{1,0:S(1)}, s32[]{:S(2)}) slice-start(%pool), slice={[0:10], [0:8]}
+  %queries = bf16[4,8]{1,0} constant(0)
+  ROOT %reader.1 = bf16[4,8]{1,0} custom-call(%queries, %pool), custom_call_target="tpu_custom_call"
+}
+"""
+
+
+def test_fusions_within_fusions_read_what_the_innermost_reads():
+    module = hlo.parse(PARTS)
+    main = module.computations["main"]
+    assert counts.moved(module, main, main.by_name["row_of_pool"]) == 36
+    assert counts.moved(module, main, main.by_name["sum_of_pool"]) == 1600 + 16
+
+
+def test_a_copy_counts_on_the_sides_that_lie_in_the_chips_memory():
+    module = hlo.parse(PARTS)
+    main = module.computations["main"]
+    assert [counts.moved(module, main, main.by_name[name]) for name in ("near", "far", "part")] == [1600, 3200, 160]
+
+
+def test_a_kernel_that_picks_pages_reads_what_the_caller_says_and_not_the_pool():
+    module = hlo.parse(PARTS)
+    whole, picked = counts.count(module), counts.count(module, kernel_reads={"reader": 500.0})
+    assert whole.kernels == picked.kernels == {"reader": 1}
+    assert whole.bytes - picked.bytes == 1600 - 500
+
+
 def test_a_window_over_padding_counts_only_what_meets_an_input():
     # Heads as a window: 28 outputs, 28 weights, one input; all else is padding.
     assert counts._meetings(1, 28, 28, {"size": "28", "pad": "27_27"}) == 28

@@ -20,6 +20,7 @@ pytestmark = [
     ),
 ]
 VOCABULARY, TOKENS = 6144, 512
+PAGES = 4096  # of a replica: a cache that dwarfs all else, so that a copy of it cannot hide either
 SPEC = ModelSpec(
     "qwen2", VOCABULARY, 512, 4, heads=4, kv_heads=4, head_dim=128, mlp=1024, tied=False, max_positions=1024
 )
@@ -36,13 +37,17 @@ def compiled():
     c, problems = load("configs/tiny.py", {"model.dtype": "bfloat16", "model.remat": "full", "learner.chunk": "128"})
     assert not problems
     c.rollout.max_prompt_tokens, c.rollout.max_new_tokens = TOKENS - 64, 64
+    c.rollout.page_size, c.rollout.pages = 16, 2 * PAGES
     c = for_tpu(c)
     devices = topology.devices(topology.find("v5e:2x2"))
     learner, rollout = make_mesh(4, 1, devices), make_mesh(2, 2, devices)
     shape = shape_of(c, SPEC, learner)
     jobs = engine_jobs_of(c, shape, learner, rollout)
     decode = next(job for job in jobs if job.name == "decode")
-    return SimpleNamespace(train=measure(train_job(c, shape, learner)), decode=measure(decode))
+    prefill = next(job for job in jobs if job.name.startswith("prefill"))
+    return SimpleNamespace(
+        train=measure(train_job(c, shape, learner)), decode=measure(decode), prefill=measure(prefill)
+    )
 
 
 def arrays(text):
@@ -75,6 +80,13 @@ def test_decode_moves_no_weights_between_chips(compiled):
     # Per layer two sums of activations; a weight would be thousands of times a slot's activations.
     smallest_matrix = 2 * 512 * 512 // 2
     assert all(c.bytes < smallest_matrix for c in compiled.decode.counts.collectives)
+
+
+def test_the_sampler_looks_at_its_cache_by_the_paged_kernel_and_copies_none_of_it(compiled):
+    a_layer = compiled.decode.job.cache_bytes / SPEC.depth / 2**30
+    for program in (compiled.decode, compiled.prefill):
+        assert "ragged_paged_attention_kernel" in program.counts.kernels
+        assert program.temporaries_gib < a_layer / 2
 
 
 def test_counting_knows_every_loop_of_the_train_step(compiled):

@@ -1,0 +1,108 @@
+"""Attention over a paged cache by the kernel that JAX ships for TPU: one query per slot, or a piece of one prompt.
+
+The kernel reads a sequence's pages straight from the pool, a block of them at a time, while it works on the block
+before; a block's end beyond the sequence is read too, and not used.
+
+The cache is one pool for all layers, [L, N, P, 2G, K]: a token's keys and values of all heads lie side by side, key and
+value of a head in turn, so that one write and one read move both. The kernel is given the pool of all layers as
+[L * N, P, 2G, K], which is the same bytes, and pages counted through all layers: a layer cut out of the pool would be
+copied for every call.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention
+from jax.sharding import PartitionSpec
+
+BLOCK = 512  # tokens of context that the kernel reads together
+PIECE_QUERIES = 1024  # queries of a piece, all heads of a token, that go through its context together, at most
+KERNEL = "ragged_paged_attention_kernel"  # its name in compiled text
+
+POOL = PartitionSpec(None, "fsdp", None, "tensor", None)  # each replica its pages, each device its heads
+
+Cache = tuple[jax.Array]
+
+
+def empty_cache(layers: int, pages: int, page_size: int, kv_heads: int, head_dim: int, dtype: Any) -> Cache:
+    return (jnp.zeros((layers, pages, page_size, 2 * kv_heads, head_dim), dtype),)
+
+
+def page_size(cache: Cache) -> int:
+    return cache[0].shape[2]
+
+
+def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cache:
+    """Keys and values of one token per slot; a page out of range is written nowhere."""
+    return _write(k_Sx1xGxK[:, 0], v_Sx1xGxK[:, 0], cache, layer, page_S, row_S)
+
+
+def write_piece(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, pages_W) -> Cache:
+    """Keys and values of a piece of a prompt, whole pages of it; a page out of range is written nowhere.
+
+    Token by token all the same: for whole pages XLA turns the pool over to another layout, and back for the kernel.
+    """
+    P, T = page_size(cache), k_1xTxGxK.shape[1]
+    return _write(k_1xTxGxK[0], v_1xTxGxK[0], cache, layer, jnp.repeat(pages_W, P), jnp.arange(T) % P)
+
+
+def _write(k_TxGxK, v_TxGxK, cache: Cache, layer, page_T, row_T) -> Cache:
+    (pool,), (T, G, K) = cache, k_TxGxK.shape
+    kv_Tx2GxK = jnp.stack([k_TxGxK, v_TxGxK], axis=2).astype(pool.dtype).reshape(T, 2 * G, K)
+    return (pool.at[layer, page_T, row_T].set(kv_Tx2GxK, mode="drop"),)
+
+
+def slot_block(page_size: int) -> int:
+    """Tokens of context that `attend_slots` looks at together."""
+    return max(1, BLOCK // page_size) * page_size
+
+
+piece_block = slot_block
+
+
+def piece_tokens(tokens: int, heads: int) -> int:
+    """Tokens of a piece that go through its context together: a power of two, or the whole piece."""
+    return min(tokens, 1 << (max(1, PIECE_QUERIES // heads).bit_length() - 1))
+
+
+def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S) -> jax.Array:
+    """Attention of one query per slot over the pages of that slot; of slots that are off, zero.
+
+    Slots come sorted, those that are off last: the kernel ends with the last one that is on. A slot that is off before
+    it, and the first one where all are off, counts one token: a sequence of none would leave the kernel waiting.
+    """
+    S = q_Sx1xHxK.shape[0]
+    sequences = jnp.max(jnp.where(on_S, 1 + jnp.arange(S, dtype=jnp.int32), 1))
+    length_S = jnp.where(on_S, position_S + 1, 1)
+    out_SxHxK = _kernel(q_Sx1xHxK[:, 0], cache, layer, table_SxM, length_S, jnp.arange(S + 1), sequences, queries=1)
+    return jnp.where(on_S[:, None, None], out_SxHxK, 0)[:, None]
+
+
+def attend_piece(q_1xTxHxK, cache: Cache, layer, table_M, start, end) -> jax.Array:
+    """Attention of a piece of one prompt over all that stands before it and in it; of padding, zero."""
+    T = q_1xTxHxK.shape[1]
+    # An empty piece counts as one token, for the kernel's sake.
+    end_1, ends_2 = jnp.maximum(end, start + 1)[None], jnp.stack([0, jnp.maximum(end - start, 1)])
+    together = piece_tokens(T, q_1xTxHxK.shape[2])
+    out_TxHxK = _kernel(q_1xTxHxK[0], cache, layer, table_M[None], end_1, ends_2, 1, queries=together)
+    return jnp.where((start + jnp.arange(T) < end)[:, None, None], out_TxHxK, 0)[None]
+
+
+def _kernel(q_TxHxK, cache: Cache, layer, table_SxM, length_S, ends_S1, sequences, *, queries: int) -> jax.Array:
+    """Sequence i owns the queries from ends[i] to ends[i + 1], the last ones of its `length` tokens."""
+    (pool,) = cache
+    L, N, P, C, K = pool.shape
+    return ragged_paged_attention(
+        q_TxHxK.astype(pool.dtype),
+        pool.reshape(L * N, P, C, K),
+        length_S.astype(jnp.int32),
+        table_SxM + layer * N,
+        ends_S1.astype(jnp.int32),
+        jnp.asarray(sequences, jnp.int32)[None],
+        sm_scale=K**-0.5,
+        num_kv_pages_per_block=min(slot_block(P) // P, table_SxM.shape[1]),
+        num_queries_per_block=queries,
+    ).astype(q_TxHxK.dtype)

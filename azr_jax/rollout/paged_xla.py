@@ -1,0 +1,156 @@
+"""Attention over a paged cache in plain XLA, for CPU and GPU: one query per slot (decode), or a piece of one prompt.
+
+Both walk over blocks of context with a running maximum and sum, as many blocks as the longest sequence needs: the cost
+follows the tokens in flight, there is one program for every length, and a block that a row does not reach changes
+nothing in it, to the bit.
+
+The cache is one pool of pages per kind for all layers, keys as [L, N, G, K, P] and values as [L, N, G, P, K]: both
+products of one query's attention then run along the last axis, which is what a CPU does fast. A row's numbers depend on
+its own tokens and on the static shapes alone.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+BLOCK = 128  # tokens of context that a piece of a prompt looks at together
+SLOT_BLOCK = 32  # the same for a decoding slot; a page that is longer is a block by itself
+
+POOL = PartitionSpec(None, "fsdp", "tensor", None, None)  # each replica its pages, each device its heads
+
+Cache = tuple[jax.Array, jax.Array]
+
+
+def empty_cache(layers: int, pages: int, page_size: int, kv_heads: int, head_dim: int, dtype: Any) -> Cache:
+    keys = jnp.zeros((layers, pages, kv_heads, head_dim, page_size), dtype)
+    return keys, jnp.zeros((layers, pages, kv_heads, page_size, head_dim), dtype)
+
+
+def page_size(cache: Cache) -> int:
+    return cache[0].shape[-1]
+
+
+def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cache:
+    """Keys and values of one token per slot; a page out of range is written nowhere."""
+    k_pool, v_pool = cache
+    return (
+        k_pool.at[layer, page_S, :, :, row_S].set(k_Sx1xGxK[:, 0].astype(k_pool.dtype), mode="drop"),
+        v_pool.at[layer, page_S, :, row_S].set(v_Sx1xGxK[:, 0].astype(v_pool.dtype), mode="drop"),
+    )
+
+
+def write_piece(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, pages_W) -> Cache:
+    """Keys and values of a piece of a prompt, as whole pages; a page out of range is written nowhere."""
+    (G, K, P), (k_pool, v_pool) = cache[0].shape[2:], cache
+    k_WxGxKxP = k_1xTxGxK[0].astype(k_pool.dtype).reshape(-1, P, G, K).transpose(0, 2, 3, 1)
+    v_WxGxPxK = v_1xTxGxK[0].astype(v_pool.dtype).reshape(-1, P, G, K).transpose(0, 2, 1, 3)
+    return (
+        k_pool.at[layer, pages_W].set(k_WxGxKxP, mode="drop"),
+        v_pool.at[layer, pages_W].set(v_WxGxPxK, mode="drop"),
+    )
+
+
+def slot_block(page_size: int) -> int:
+    """Tokens of context that `attend_slots` looks at together."""
+    return -(-SLOT_BLOCK // page_size) * page_size
+
+
+def piece_block(page_size: int) -> int:
+    """Tokens of context that `attend_piece` looks at together."""
+    return -(-BLOCK // page_size) * page_size
+
+
+def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S) -> jax.Array:
+    """Attention of one query per slot over the pages of that slot.
+
+    Slots come sorted, the longest first: so those that reach a block stand at the beginning, and the block is computed
+    for the narrowest of a few widths that holds them. The cost is that of the tokens there are, give or take a half.
+    """
+    k_pool, v_pool = cache
+    S, _, H, K = q_Sx1xHxK.shape
+    G, P = v_pool.shape[2:4]
+    R, E = H // G, slot_block(P) // P  # queries per key head, pages per block
+    table_SxM = jnp.pad(table_SxM, ((0, 0), (0, -table_SxM.shape[1] % E)))
+    q_SxGxRxK = (q_Sx1xHxK.reshape(S, G, R, K) * K**-0.5).astype(k_pool.dtype)
+    widths = sorted({-(-S // part) for part in (1, 2, 4, 8)})
+    last_S = jnp.where(on_S, position_S, -1)
+
+    def block(number, running):
+        reached = jnp.max(jnp.where(last_S >= number * E * P, 1 + jnp.arange(S), 0))  # rows up to the last that does
+        choice = sum((reached > width).astype(jnp.int32) for width in widths[:-1])
+        return jax.lax.switch(choice, [partial(of_first, width) for width in widths], number, running)
+
+    def of_first(W, number, running):
+        top_WxGxR, sum_WxGxR, out_WxGxRxK = (x[:W] for x in running)
+        pages_WxE = jax.lax.dynamic_slice_in_dim(table_SxM[:W], number * E, E, axis=1)
+        seen_WxExP = (number * E * P + jnp.arange(E * P)).reshape(E, P) <= position_S[:W, None, None]
+        # What is not seen may hold anything, NaN of another sequence among it.
+        v_WxExGxPxK = jnp.where(seen_WxExP[:, :, None, :, None], v_pool[layer, pages_WxE], 0)
+        q_WxExGxRxK = jnp.broadcast_to(q_SxGxRxK[:W, None], (W, E, G, R, K))
+        scores_WxExGxRxP = jnp.einsum(
+            "segrk,segkp->segrp", q_WxExGxRxK, k_pool[layer, pages_WxE], preferred_element_type=jnp.float32
+        )
+        scores_WxExGxRxP = jnp.where(seen_WxExP[:, :, None, None], scores_WxExGxRxP, -jnp.inf)
+        new_top_WxGxR = jnp.maximum(top_WxGxR, scores_WxExGxRxP.max(axis=(1, 4)))
+        weights_WxExGxRxP = jnp.exp(scores_WxExGxRxP - new_top_WxGxR[:, None, :, :, None])
+        keep_WxGxR = jnp.exp(top_WxGxR - new_top_WxGxR)
+        added_WxExGxRxK = jnp.einsum(
+            "segrp,segpk->segrk",
+            weights_WxExGxRxP.astype(v_pool.dtype),
+            v_WxExGxPxK,
+            preferred_element_type=jnp.float32,
+        )
+        new = (
+            new_top_WxGxR,
+            sum_WxGxR * keep_WxGxR + weights_WxExGxRxP.sum(axis=(1, 4)),
+            out_WxGxRxK * keep_WxGxR[..., None] + added_WxExGxRxK.sum(axis=1),
+        )
+        return jax.tree.map(lambda whole, first: whole.at[:W].set(first), running, new)
+
+    start = (jnp.full((S, G, R), -jnp.inf), jnp.zeros((S, G, R)), jnp.zeros((S, G, R, K)))
+    blocks = last_S.max() // (E * P) + 1
+    _, sum_SxGxR, out_SxGxRxK = jax.lax.fori_loop(0, blocks, block, start)
+    sum_SxGxR = jnp.where(on_S[:, None, None], sum_SxGxR, 1.0)  # a slot that is off may have seen nothing
+    return (out_SxGxRxK / sum_SxGxR[..., None]).reshape(S, 1, H, K).astype(q_Sx1xHxK.dtype)
+
+
+def attend_piece(q_1xTxHxK, cache: Cache, layer, table_M, start, end) -> jax.Array:
+    """Attention of a piece of one prompt over all that stands before it and in it, as matrix products."""
+    k_pool, v_pool = cache
+    _, T, H, K = q_1xTxHxK.shape
+    G, P = v_pool.shape[2:4]
+    R, E = H // G, piece_block(P) // P
+    table_M = jnp.pad(table_M, (0, -table_M.shape[0] % E))
+    q_GxRTxK = q_1xTxHxK[0].reshape(T, G, R, K).transpose(1, 2, 0, 3).reshape(G, R * T, K) * K**-0.5
+    positions_RT = jnp.tile(start + jnp.arange(T), R)
+
+    def block(number, running):
+        top_GxRT, sum_GxRT, out_GxRTxK = running
+        pages_E = jax.lax.dynamic_slice_in_dim(table_M, number * E, E)
+        context_C = number * E * P + jnp.arange(E * P)
+        k_GxKxC = k_pool[layer, pages_E].transpose(1, 2, 0, 3).reshape(G, K, E * P)
+        v_GxCxK = v_pool[layer, pages_E].transpose(1, 0, 2, 3).reshape(G, E * P, K)
+        v_GxCxK = jnp.where((context_C < end)[None, :, None], v_GxCxK, 0)
+        scores_GxRTxC = jnp.einsum("gtk,gkc->gtc", q_GxRTxK, k_GxKxC, preferred_element_type=jnp.float32)
+        scores_GxRTxC = jnp.where(context_C <= positions_RT[:, None], scores_GxRTxC, -jnp.inf)
+        new_top_GxRT = jnp.maximum(top_GxRT, scores_GxRTxC.max(axis=-1))
+        weights_GxRTxC = jnp.exp(scores_GxRTxC - new_top_GxRT[..., None])
+        keep_GxRT = jnp.exp(top_GxRT - new_top_GxRT)
+        added_GxRTxK = jnp.einsum(
+            "gtc,gck->gtk", weights_GxRTxC.astype(v_GxCxK.dtype), v_GxCxK, preferred_element_type=jnp.float32
+        )
+        return (
+            new_top_GxRT,
+            sum_GxRT * keep_GxRT + weights_GxRTxC.sum(axis=-1),
+            out_GxRTxK * keep_GxRT[..., None] + added_GxRTxK,
+        )
+
+    nothing = (jnp.full((G, R * T), -jnp.inf), jnp.zeros((G, R * T)), jnp.zeros((G, R * T, K)))
+    _, sum_GxRT, out_GxRTxK = jax.lax.fori_loop(0, -(-end // (E * P)), block, nothing)
+    out_TxGxRxK = (out_GxRTxK / sum_GxRT[..., None]).reshape(G, R, T, K).transpose(2, 0, 1, 3)
+    return out_TxGxRxK.reshape(1, T, H, K).astype(q_1xTxHxK.dtype)
