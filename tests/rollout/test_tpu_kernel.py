@@ -24,7 +24,7 @@ from azr_jax.rollout.engine import Engine, EngineSettings, Request
 K, PAGE, PAGES, LAYERS = 128, 128, 16, 2  # the kernel reads four such pages together
 SPEC = ModelSpec("qwen2", 256, 64, 2, 4, 2, head_dim=K, mlp=64, tied=True)
 SETTINGS = EngineSettings(
-    slots=4, max_prompt_tokens=40, max_new_tokens=24, page_size=16, prefill_tokens=16, decode_steps=8, pages=12
+    slots=2, max_prompt_tokens=40, max_new_tokens=24, page_size=16, prefill_tokens=16, decode_steps=8, pages=6
 )
 
 
