@@ -3,7 +3,12 @@
     python -m azr_jax.main [--config=configs/smollm2.py] [--workdir=runs/smollm2] [--config.<field>=<value> ...]
 
 The same command resumes. `--fork_from=<workdir>` starts a new run from another run's latest weights and buffers.
-Exit codes: 0 finished or stopped by request, 2 something in the request is wrong (nothing was started).
+On a TPU slice the same command on every worker is one run; elsewhere each process is told where the first one is:
+
+    --coordinator=<host of the first>:<port> --processes=<how many> --process=<which of them, from 0>
+
+Exit codes: 0 finished or stopped by request, 2 something in the request is wrong (nothing was started), 86 another
+process is gone, or a stage took too long (watchdog.on_expiry=end): start it again.
 """
 
 from __future__ import annotations
@@ -18,9 +23,31 @@ from absl import app, flags
 
 from azr_jax.config import ConfigError, load
 
+
+def fail(problems: list[str]) -> NoReturn:
+    """One line each, then exit code 2: nothing has been started."""
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    sys.exit(2)
+
+
+def number(variable: str) -> int | None:
+    """Of the environment; None where it is not set."""
+    text = os.environ.get(variable, "")
+    if text and not text.isdigit():
+        fail([f"{variable}={text} in the environment: should be a whole number from 0 up"])
+    return int(text) if text else None
+
+
 CONFIG = flags.DEFINE_string("config", "configs/smollm2.py", "The recipe: a Python file with get_config().")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives. Default: runs/<name of the recipe>.")
 FORK_FROM = flags.DEFINE_string("fork_from", None, "Start a new run from the latest checkpoint of this workdir.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", os.environ.get("JAX_COORDINATOR_ADDRESS"), "Of several processes: <host>:<port> of the first."
+)
+PROCESSES = flags.DEFINE_integer("processes", number("JAX_NUM_PROCESSES"), "How many processes the run has.")
+PROCESS = flags.DEFINE_integer("process", number("JAX_PROCESS_ID"), "Which of them this one is, from 0.")
+JOIN_TIMEOUT_S = flags.DEFINE_integer("join_timeout_s", 300, "How long processes wait for each other at the start.", 1)
 
 PREFIX = "--config."
 
@@ -49,13 +76,6 @@ def read_overrides(words: list[str]) -> dict[str, str]:
     return overrides
 
 
-def fail(problems: list[str]) -> NoReturn:
-    """One line each, then exit code 2: nothing has been started."""
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
-    sys.exit(2)
-
-
 def main(argv: list[str]) -> None:
     try:
         config, problems = load(CONFIG.value, read_overrides(argv[1:]))
@@ -63,11 +83,23 @@ def main(argv: list[str]) -> None:
             raise ConfigError(problems)
         # Only now: importing the loop starts JAX, and wrong flags should not have to wait for that.
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would advise to install torch
+        from azr_jax.parallel.hosts import CannotJoin, joined
         from azr_jax.selfplay.train import train
 
         workdir = WORKDIR.value or f"runs/{Path(CONFIG.value).stem}"
         again = shlex.join(["python", "-m", "azr_jax.main", *sys.argv[1:]])
-        train(config, workdir, recipe=CONFIG.value, again=again, fork_from=FORK_FROM.value)
+        try:
+            with joined(
+                COORDINATOR.value,
+                PROCESSES.value,
+                PROCESS.value,
+                join_timeout_s=JOIN_TIMEOUT_S.value,
+                dead_after_s=config.watchdog.process_s,
+                alike=ConfigError,
+            ) as hosts:
+                train(config, workdir, recipe=CONFIG.value, again=again, fork_from=FORK_FROM.value, hosts=hosts)
+        except CannotJoin as error:
+            fail(str(error).splitlines())
     except ConfigError as error:
         fail(error.problems)
 

@@ -6,6 +6,7 @@ metrics cursor, config, versions) and `digests`. Orbax writes under a temporary 
 with a plain number is complete; but it does not notice a byte that changed on disk, so every array has a digest that is
 compared when it is restored. Names and shapes are compared before anything is read.
 
+Of several processes each writes and reads its own part of the arrays, and all take the same checkpoint for damaged.
 Left out on purpose: what stands in `extra` is checked by those who wrote it. Paths may be local or `gs://`.
 """
 
@@ -26,6 +27,7 @@ from jax.sharding import PartitionSpec as P
 
 from azr_jax.learner.lora import merged
 from azr_jax.learner.step import TrainState
+from azr_jax.parallel.hosts import Hosts
 
 log = logging.getLogger(__name__)
 ARRAYS = ("params", "base", "learner")
@@ -49,8 +51,8 @@ class Restored:
 class Checkpointer:
     """Checkpoints under workdir/checkpoints: the last `keep`, and every one whose iteration `keep_every` divides."""
 
-    def __init__(self, workdir: str | Path, *, keep: int = 2, keep_every: int = 0):
-        self.folder = epath.Path(workdir) / "checkpoints"
+    def __init__(self, workdir: str | Path, *, keep: int = 2, keep_every: int = 0, hosts: Hosts | None = None):
+        self.folder, self._hosts = epath.Path(workdir) / "checkpoints", hosts or Hosts()
         self._kept = {"max_to_keep": keep, "keep_period": keep_every or None}
         self._saves = False
         self._manager = self._open()
@@ -168,10 +170,18 @@ class Checkpointer:
         for item, arrays in wanted.items():
             _compare(iteration, item, arrays, self._stored(iteration, item))
         targets = {item: {name: _target(a) for name, a in arrays.items()} for item, arrays in wanted.items()}
-        read = self._manager.restore(
-            iteration,
-            args=ocp.args.Composite(**{item: ocp.args.StandardRestore(arrays) for item, arrays in targets.items()}),
-        )
+        args = {item: ocp.args.StandardRestore(arrays) for item, arrays in targets.items()}
+        read, problem = None, None
+        try:
+            read = self._manager.restore(iteration, args=ocp.args.Composite(**args))
+        except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
+            problem = error
+        # Digests are computed by all processes together: if one has nothing to compute them of, none may begin.
+        failed = self._hosts.gather(problem is not None)
+        if problem is not None or read is None:
+            raise problem or CheckpointError("nothing was read")
+        if any(failed):
+            raise CheckpointError(f"{self._hosts.names[failed.index(True)]} cannot read its part")
         noted = self._json(iteration, "digests")
         for item in wanted:
             for name, digest in jax.device_get(_digests(read[item])).items():

@@ -26,6 +26,7 @@ from azr_jax.learner.optimizer import OptimizerSettings, make_optimizer
 from azr_jax.learner.packing import Batch
 from azr_jax.learner.terms import Objective, Tokens
 from azr_jax.models.attention import segment_attention
+from azr_jax.parallel.mesh import place
 
 LOSSES = ("token_mean", "sequence_mean")
 
@@ -76,7 +77,7 @@ def init_state(params: Any, settings: LearnerSettings, *, seed: int = 0) -> Trai
 def make_step(graphdef: Any, settings: LearnerSettings) -> Step:
     """`step(state, batch) -> (state, metrics)`; `state` is consumed. Call under the mesh the parameters live on."""
     program = step_program(graphdef, settings)
-    return lambda state, batch: program(state, place(batch))
+    return lambda state, batch: program(state, place_rows(batch))
 
 
 def step_program(graphdef: Any, settings: LearnerSettings) -> Any:
@@ -156,15 +157,15 @@ def make_score(graphdef: Any, settings: LearnerSettings) -> Score:
         return lax.scan(microbatch, None, batch)[1]
 
     jitted = jax.jit(score)
-    return lambda params, base, batch: jitted(params, base, place(batch))
+    return lambda params, base, batch: jitted(params, base, place_rows(batch))
 
 
-def place(batch: Batch) -> Batch:
+def place_rows(batch: Batch) -> Batch:
     """The batch on the devices, rows split over the axes that weights are sharded over."""
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return jax.tree.map(jnp.asarray, batch)
-    return jax.device_put(batch, NamedSharding(mesh, P(None, "fsdp", None)))
+    return place(batch, NamedSharding(mesh, P(None, "fsdp", None)))
 
 
 def token_weights(loss: str, lengths: jax.Array) -> jax.Array:

@@ -76,17 +76,18 @@ def over_steps(metrics: Sequence[Metrics]) -> dict[str, float]:
 
 
 def stop_if_stuck(metrics: Metrics, batch: Batch, settings: LearnerSettings, folder: str | Path) -> None:
-    """Raises after `max_bad_steps` skipped steps in a row, with the batch saved for study.
+    """Raises after `max_bad_steps` skipped steps in a row, with the batch saved for study by the first process.
 
     Reading a metric waits for the step, so callers check one step late, while the next one runs.
     """
     bad = int(metrics["steps/bad_in_row"])
     if bad < settings.max_bad_steps:
         return
-    Path(folder).mkdir(parents=True, exist_ok=True)
     path = Path(folder) / "bad_batch.npz"
     arrays: dict[str, Any] = {name: np.asarray(array) for name, array in vars(batch).items() if array is not None}
-    np.savez_compressed(path, **arrays)
+    if jax.process_index() == 0:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, **arrays)
     raise GradientsNotFinite(
         f"{bad} steps in a row (max_bad_steps={settings.max_bad_steps}) had a gradient that is not finite: the weights "
         f"are those before them, loss {float(metrics['loss'])}, gradient norm {float(metrics['gradient/norm'])}; the "

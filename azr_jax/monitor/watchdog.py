@@ -51,10 +51,10 @@ class Stage:
 class Watchdog:
     """`on_expiry`: continue (say it once per stage and go on waiting) | end (say it, then end this process)."""
 
-    def __init__(self, workdir: Path, *, on_expiry: str = "continue", poll_s: float = POLL_S):
+    def __init__(self, workdir: Path, process: int = 0, *, on_expiry: str = "continue", poll_s: float = POLL_S):
         if on_expiry not in ON_EXPIRY:
             raise ValueError(f"watchdog.on_expiry={on_expiry!r}: should be one of {' | '.join(ON_EXPIRY)}")
-        self.path = workdir / "watchdog.txt"
+        self.path = workdir / (f"watchdog_{process}.txt" if process else "watchdog.txt")
         self._on_expiry, self._poll_s = on_expiry, poll_s
         self._stages: list[Stage] = []
         self._waiting: dict[str, Callable[[], Sequence[str]]] = {}

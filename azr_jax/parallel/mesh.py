@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -124,6 +125,23 @@ def reshard(params: Any, layout: Any, dtype: jnp.dtype | None = None) -> Any:
     for i, leaf in zip(moving, moved):
         leaves[i] = leaf
     return jax.tree.unflatten(tree, leaves)
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """Numbers of the host on their devices. Every process gives the same, and keeps its own part.
+
+    Of several processes, `device_put` would compare by a collective for each array whether they do give the same.
+    """
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def put(value: Any) -> jax.Array:
+        if isinstance(value, jax.Array):
+            return jax.device_put(value, sharding)
+        value = np.asarray(value)
+        return jax.make_array_from_callback(value.shape, sharding, lambda part: value[part])
+
+    return jax.tree.map(put, tree)
 
 
 @functools.cache

@@ -84,7 +84,7 @@ class Engine:
             raise RuntimeError("begin() while requests are under way: drain() or cancel() them first")
         self._params = reshard(params, self.programs.params_layout, self.programs.dtype)
         key = jax.random.fold_in(jax.random.key(self.seed), iteration)
-        self._key = self.programs.place(key, EVERYWHERE)
+        self._key = jax.random.wrap_key_data(self.programs.place(np.asarray(jax.random.key_data(key)), EVERYWHERE))
         self._scheduler.forget()
         self._counts = dict.fromkeys(COUNTS, 0.0)
         if not self._warm:

@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
-from azr_jax.parallel.mesh import RolloutRules, abstract_params, make_mesh, shardings
+from azr_jax.parallel.mesh import RolloutRules, abstract_params, make_mesh, place, shardings
 from azr_jax.rollout import attention, steps
 from azr_jax.rollout.cache import piece_shapes
 from azr_jax.rollout.requests import STOP_IDS, EngineSettings
@@ -112,8 +112,8 @@ class Programs:
         )
 
     def place(self, tree: Any, spec: PartitionSpec = REPLICAS) -> Any:
-        """Numbers of the host on their devices. Every process gives the same and keeps its own part."""
-        return jax.device_put(tree, NamedSharding(self.mesh, spec))
+        """Numbers of the host on their devices."""
+        return place(tree, NamedSharding(self.mesh, spec))
 
     def listing(self) -> list[Program]:
         """Every program that a run can need, with abstract arguments: no device memory is touched."""

@@ -28,6 +28,7 @@ from azr_jax.models import hf
 from azr_jax.models.attention import SPLASH_BLOCKS
 from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec, UnsupportedModel, load_spec
+from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import LearnerRules, RolloutRules, check_divides, make_mesh
 from azr_jax.rollout.engine import Engine, EngineSettings
 from azr_jax.selfplay.asking import Asker
@@ -55,6 +56,7 @@ class Run:
     """Everything a run is made of."""
 
     config: Config
+    hosts: Hosts
     workdir: Path
     folder: Path
     spec: ModelSpec
@@ -79,16 +81,14 @@ class Run:
         """The latest state of another run, and a copy of the tasks it had then."""
         if not (source / "checkpoints").is_dir():
             raise ConfigError([f"--fork_from={source}: holds no checkpoints; give the workdir of a run"])
-        other = Checkpointer(source)
+        other = Checkpointer(source, hosts=self.hosts)
         try:
             restored = other.restore(like)
         except CheckpointError as error:
             raise ConfigError([f"--fork_from={source}: {error}"]) from error
         finally:
             other.close()
-        (self.workdir / "buffers").mkdir(exist_ok=True)
-        for file in (source / "buffers").glob("*.jsonl"):
-            shutil.copy(file, self.workdir / "buffers" / file.name)
+        self.hosts.from_first(lambda: _copy_buffers(source, self.workdir))
         self.buffers.load(restored.extra["buffers"])
         reserved = self.evaluation.reserved
         spoiled = sum(entry.task.program in reserved for buffer in self.buffers.values() for entry in buffer)
@@ -105,6 +105,12 @@ class Run:
         self.checkpointer.close()
         self.engine.close()
         self.executor.close()
+
+
+def _copy_buffers(source: Path, workdir: Path) -> None:
+    (workdir / "buffers").mkdir(exist_ok=True)
+    for file in (source / "buffers").glob("*.jsonl"):
+        shutil.copy(file, workdir / "buffers" / file.name)
 
 
 def find_model(config: Config) -> tuple[Path, ModelSpec]:
@@ -154,8 +160,13 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
         raise ConfigError(problems)
 
 
-def build(config: Config, workdir: Path) -> Run:
+def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
+    """Computes nothing in which processes wait for each other: what is wrong may be found by one of them alone."""
     c = config
+    if jax.process_count() != hosts.count:
+        raise ConfigError(
+            [f"{jax.process_count()} processes have devices, but {hosts.count} joined: see tpu/README.md"]
+        )
     folder, spec = find_model(c)
     check_fits(c, spec)
     check_space(workdir, spec.parameters(), c.checkpoint.keep)
@@ -175,14 +186,15 @@ def build(config: Config, workdir: Path) -> Run:
     graphdef, params = nnx.split(hf.load(folder, mesh=mesh, rules=LearnerRules()))
     engine = Engine(graphdef, spec, engine_settings(c), seed=c.seed, decode_text=tokenizer.decode, mesh=mesh)
     asker = Asker(tokenizer, folder, sampling_settings(c))
-    buffers = Buffers(played_kinds(c), buffer_settings(c), workdir / "buffers")
+    buffers = Buffers(played_kinds(c), buffer_settings(c), workdir / "buffers", writes=hosts.first)
     learner = learner_settings(c)
     with jax.set_mesh(mesh):
         reference, start = start_policy(params, learner), init_state(params, learner)
-    streams = Streams(engine, executor)
+    streams = Streams(engine, executor, hosts)
     evaluation = _evaluation(c, asker, streams)
     return Run(
         config=c,
+        hosts=hosts,
         workdir=workdir,
         folder=folder,
         spec=spec,
@@ -195,7 +207,7 @@ def build(config: Config, workdir: Path) -> Run:
         for_sampling=jax.jit(lambda state: _cast(merged(state.params, state.base), c.model.dtype)),
         row_tokens=c.learner.row_tokens or -(-(c.rollout.max_prompt_tokens + c.rollout.max_new_tokens) // TILE) * TILE,
         rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
-        checkpointer=Checkpointer(workdir, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every),
+        checkpointer=Checkpointer(workdir, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every, hosts=hosts),
         buffers=buffers,
         proposer=Proposer(asker, streams, buffers, propose_settings(c), evaluation.reserved),
         play=play_settings(c),

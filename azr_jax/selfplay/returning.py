@@ -1,7 +1,8 @@
 """Going back to the last good checkpoint after updates that were not finite, a limited number of times.
 
 The run goes on from there as after a resume, but with other random draws: the same ones would lead to the same
-updates. How often it went back is kept in returns.json, so that a later resume draws the same.
+updates. How often it went back is kept in returns.json, so that a later resume draws the same. Of several processes
+the first one looks and decides.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import shutil
 from pathlib import Path
 
 from azr_jax.config import Config
+from azr_jax.parallel.hosts import Hosts
 
 APART = 1_000_003  # between the seeds of a run before and after a return
 
 
 class Returns:
-    def __init__(self, workdir: Path, most: int):
+    def __init__(self, workdir: Path, most: int, hosts: Hosts | None = None):
         self._file, self._checkpoints, self._most = workdir / "returns.json", workdir / "checkpoints", most
-        self._made: list[dict[str, int]] = json.loads(self._file.read_text()) if self._file.exists() else []
+        self._hosts = hosts or Hosts()
+        self._made: list[dict[str, int]] = self._hosts.from_first(self._written)
 
     @property
     def target(self) -> int:
@@ -33,12 +36,20 @@ class Returns:
 
     def go_back(self, first_bad: int) -> bool:
         """Drops the checkpoints from `first_bad` on; False if none is left to go back to, or it went back enough."""
+        before = len(self._made)
+        self._made = self._hosts.from_first(lambda: self._gone_back(first_bad))
+        return len(self._made) > before
+
+    def _written(self) -> list[dict[str, int]]:
+        return json.loads(self._file.read_text()) if self._file.exists() else []
+
+    def _gone_back(self, first_bad: int) -> list[dict[str, int]]:
         kept = {int(path.name): path for path in self._checkpoints.glob("[0-9]*") if path.name.isdigit()}
         good = [iteration for iteration in kept if iteration < first_bad]
         if not good or len(self._made) >= self._most:
-            return False
+            return self._made
         for iteration in kept.keys() - good:
             shutil.rmtree(kept[iteration])
-        self._made.append({"from": first_bad, "to": max(good)})
-        self._file.write_text(json.dumps(self._made))
-        return True
+        made = [*self._made, {"from": first_bad, "to": max(good)}]
+        self._file.write_text(json.dumps(made))
+        return made

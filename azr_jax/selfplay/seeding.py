@@ -180,14 +180,19 @@ class Seeding:
         return Counter(reason for reason, _ in self.refused)
 
     def _resume(self) -> bool:
-        if not self.state_file.exists():
+        state = self.proposer.streams.hosts.from_first(
+            lambda: json.loads(self.state_file.read_text()) if self.state_file.exists() else None
+        )
+        if state is None:
             return False
-        self._state = json.loads(self.state_file.read_text())
+        self._state = state
         self.proposer.buffers.load(self._state["buffers"])
         return True
 
     def _write(self) -> None:
         self._state["buffers"] = self.proposer.buffers.cursor()
+        if not self.proposer.streams.hosts.first:
+            return
         temporary = self.state_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(self._state))
         temporary.replace(self.state_file)

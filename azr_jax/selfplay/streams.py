@@ -3,6 +3,11 @@
 Everything runs on one thread, the caller's: the executor's own thread only drops finished futures into a queue. So
 callbacks need no locks, and what they submit (a new task's estimate attempts, say) joins the work already under way.
 
+Of several processes each runs its share of the programs, every n-th. The engine is driven by all of them together, so
+what is submitted to it must be the same in all after the same round, and a verdict, which comes when it comes, must not
+be acted on where it happens to be: after each round they tell each other which verdicts are in, and hand over these.
+While the device decodes, that costs nothing. Completions need no telling, since the engine gives all of them to all.
+
 What is under way can be asked at any time, also from another thread: `to_come`, `judging`, `doing` (watching.py).
 """
 
@@ -18,18 +23,23 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from azr_jax.executor.pool import Executor
+from azr_jax.parallel.hosts import Hosts
 from azr_jax.rollout.engine import Engine, Request, Rollout
+from azr_jax.selfplay.verdicts import from_plain, to_plain
+
+ASK_AGAIN_S = 0.05  # how soon a verdict is told to the other processes where all wait for one
 
 
 class Streams:
-    def __init__(self, engine: Engine, executor: Executor):
-        self.engine, self.executor = engine, executor
+    def __init__(self, engine: Engine, executor: Executor, hosts: Hosts | None = None):
+        self.engine, self.executor, self.hosts = engine, executor, hosts or Hosts()
         self.to_come: dict[int, int] = {}  # completions still to come, by request id, the oldest first
         self.judging: dict[int, Any] = {}  # what the executor was asked and has not answered, the oldest first
         self.doing = ""  # whose callback is running
         self.waited_s = 0.0  # time the device had nothing to do because a verdict was awaited
         self._on_rollout: dict[int, Callable[[Rollout], None]] = {}
-        self._judged: queue.SimpleQueue[tuple[int, Future, Callable[[Any], None]]] = queue.SimpleQueue()
+        self._on_verdict: dict[int, Callable[[Any], None]] = {}
+        self._judged: queue.SimpleQueue[tuple[int, Future]] = queue.SimpleQueue()  # by this process's executor
         self._numbers = itertools.count()
         self._judged_ever = self._judge_total = 0
         self._show: Callable[[str, int, int], None] = lambda stage, done, total: None
@@ -67,8 +77,10 @@ class Streams:
     def judge(self, job: Any, then: Callable[[Any], None]) -> None:
         number = next(self._numbers)
         self.judging[number] = job
+        self._on_verdict[number] = then
         self._judge_total += 1
-        self.executor.submit(job).add_done_callback(lambda future: self._judged.put((number, future, then)))
+        if number % self.hosts.count == self.hosts.index:
+            self.executor.submit(job).add_done_callback(lambda future: self._judged.put((number, future)))
 
     def run(self) -> None:
         """Until nothing is being sampled and nothing is being judged."""
@@ -88,20 +100,34 @@ class Streams:
         self._call(f"request {request}, sample {rollout.sample}", then, rollout)
 
     def _deliver(self, *, wait: bool) -> None:
-        """Hands over the verdicts that are in; with `wait`, at least one of those still out."""
-        started = time.perf_counter()
-        while self.judging:
-            try:
-                number, future, then = self._judged.get(block=wait)
-            except queue.Empty:
-                return
-            if wait:
-                self.waited_s += time.perf_counter() - started
-                wait = False
-            job = self.judging.pop(number)
+        """Hands over the verdicts that are in, the oldest question first; with `wait`, at least one."""
+        for number, verdict in self._verdicts(wait=wait):
+            job, then = self.judging.pop(number), self._on_verdict.pop(number)
             self._judged_ever += 1
             self._show("execute", self._judged_ever, self._judge_total)
-            self._call(f"the verdict on {type(job).__name__} {number}", then, future.result())
+            self._call(f"the verdict on {type(job).__name__} {number}", then, verdict)
+
+    def _verdicts(self, *, wait: bool) -> list[tuple[int, Any]]:
+        """(number, verdict) of what any process has, the same list in all of them."""
+        started = time.perf_counter()
+        while True:
+            found = self._finished(wait=wait)
+            if self.hosts.count > 1:
+                told = self.hosts.gather([(number, to_plain(verdict)) for number, verdict in found])
+                found = [(number, from_plain(plain)) for of_one in told for number, plain in of_one]
+            if found or not wait:
+                self.waited_s += time.perf_counter() - started if wait else 0.0
+                return sorted(found, key=lambda pair: pair[0])
+
+    def _finished(self, *, wait: bool) -> list[tuple[int, Any]]:
+        """What this process's executor has answered. Alone, it waits for an answer; others may have one meanwhile."""
+        found = []
+        patience = ASK_AGAIN_S if self.hosts.count > 1 else None
+        with contextlib.suppress(queue.Empty):
+            while True:
+                number, future = self._judged.get(block=wait and not found, timeout=patience)
+                found.append((number, future.result()))
+        return found
 
     def _call(self, about: str, then: Callable[[Any], None], what: Any) -> None:
         self.doing = about

@@ -3,6 +3,9 @@
 A run is stopped by Ctrl-C at the end of an iteration, by SIGTERM at once (stopping.py), and goes on by the same command
 from its last checkpoint: weights, optimizer and the cursors of every file, which are cut back to that moment. What is
 drawn and sampled depends on seed and iteration alone, so the run that goes on is the run that was never stopped.
+
+Of several processes each does all of this, on its own devices and its share of the programs to be judged; the first one
+alone writes and speaks (writing.py), and checkpoints are written by all.
 """
 
 from __future__ import annotations
@@ -22,60 +25,75 @@ from azr_jax.config import Config, ConfigError
 from azr_jax.learner.packing import minibatches, pack, padding_share
 from azr_jax.learner.update import GradientsNotFinite, over_steps, stop_if_stuck
 from azr_jax.monitor.console import Console, Stderr, log_to_file
-from azr_jax.monitor.health import Health, settings_from
-from azr_jax.monitor.metrics import MetricsWriter
-from azr_jax.monitor.records import RecordWriter
-from azr_jax.monitor.report import build as build_report
-from azr_jax.monitor.report import build_in_background
-from azr_jax.monitor.rundata import read_rows
 from azr_jax.monitor.system import system_metrics
+from azr_jax.parallel.hosts import Hosts
 from azr_jax.selfplay import scoring, telling
 from azr_jax.selfplay.build import Run, build
 from azr_jax.selfplay.devices import compilations, device_memory
 from azr_jax.selfplay.iteration import Iteration
-from azr_jax.selfplay.measures import measure
 from azr_jax.selfplay.played import Played
 from azr_jax.selfplay.profiling import keep_compiled, traced
 from azr_jax.selfplay.proposing import draw
 from azr_jax.selfplay.returning import Returns
 from azr_jax.selfplay.seeding import Seeding, SeedingFailed
+from azr_jax.selfplay.starting import check_same, check_seen_by_all, together
 from azr_jax.selfplay.stopping import Preempted, Stop
 from azr_jax.selfplay.watching import Watch
 from azr_jax.selfplay.workdir import open_workdir
+from azr_jax.selfplay.writing import Ledger
 
 BASE = Path(__file__).parents[2] / "configs" / "base.py"
 
 
-def train(config: Config, workdir: str, *, recipe: str, again: str, fork_from: str | None = None) -> None:
+def train(
+    config: Config,
+    workdir: str,
+    *,
+    recipe: str,
+    again: str,
+    fork_from: str | None = None,
+    hosts: Hosts | None = None,
+) -> None:
     """Runs to the last iteration, or to where it was asked to stop.
 
     `recipe` and `again`, the command that resumes this run, are told to the user.
     """
     base, _ = configs.load(str(BASE), {})
-    folder = open_workdir(workdir, config, base)
+    hosts, folder = hosts or Hosts(), Path(workdir).resolve()
+    check_same(hosts, config, workdir=workdir, fork_from=fork_from)
+    with together(hosts):
+        if hosts.first:
+            open_workdir(workdir, config, base)
+    check_seen_by_all(hosts, folder)
     absl.logging.get_absl_handler().setLevel(logging.WARNING)  # the console is for people; the rest goes to logs/
     absl.logging.get_absl_handler().python_handler.setStream(Stderr())
-    log_to_file(folder)
+    log_to_file(folder, hosts.index)
     keep_compiled(folder)
-    console = Console()
+    console = Console(quiet=not hosts.first)
     console.message(telling.opening(config, base, recipe, folder))
-    returns = Returns(folder, config.monitor.health.returns)
-    while not _train(build(returns.reseeded(config), folder), console, returns, again, fork_from):
-        pass
+    if hosts.count > 1:
+        console.message(f"{hosts.count} processes: {', '.join(hosts.names)}")
+    returns = Returns(folder, config.monitor.health.returns, hosts)
+    done = False
+    while not done:
+        with together(hosts):
+            run = build(returns.reseeded(config), folder, hosts)
+        done = _train(run, console, returns, again, fork_from)
+    hosts.gather()  # who is done waits here for who writes the report
 
 
 def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: str | None) -> bool:
     """False where updates went bad and the run is to go on from a checkpoint before them."""
     try:
         watched = Watch(run.config.watchdog, run.workdir, run.proposer.streams).on()
-        with Stop() as stop, watched as watch, jax.set_mesh(run.mesh):
+        with Stop(run.hosts) as stop, watched as watch, jax.set_mesh(run.mesh):
             training = Training(run, console, stop, watch, fork_from)
             try:
                 with console.live(run.config.iterations):
                     said = training.go(again)
                 console.message(said)
             except GradientsNotFinite as error:
-                training.metrics.close()
+                training.close()
                 run.checkpointer.wait()
                 first_bad = training.iteration + 2 - run.config.learner.max_bad_steps
                 if not returns.go_back(first_bad):
@@ -93,9 +111,7 @@ class Training:
         self.iteration = self.saved = 0  # the last one finished, and the last one saved
         self.state = run.start_state
         extra = self._restore(Path(fork_from).resolve() if fork_from else None)
-        self.metrics = MetricsWriter(run.workdir, run.config.monitor.sinks, extra.get("metrics"))
-        self.records = RecordWriter(run.workdir, extra.get("records", 0))
-        self.health = Health(settings_from(run.config), past=read_rows(run.workdir))
+        self.ledger = Ledger(run, console, extra) if run.hosts.first else None
 
     def go(self, again: str) -> str:
         """Returns what to tell the user in the end."""
@@ -104,25 +120,30 @@ class Training:
             return f"stopped while seeding; go on with\n  {again}"
         if not self.iteration and self.run.evaluation.settings.every:
             timings: dict[str, float] = {}
-            self.metrics.write(0, self._evaluate(timings), timings)
+            numbers = self._evaluate(timings)
+            if self.ledger:
+                self.ledger.before_training(numbers, timings)
         last = self.run.config.iterations
         while self.iteration < last and not self.stop.asked:
             try:
-                with traced(self.iteration + 1, self.run.config.profile.steps, self.run.workdir):
+                with traced(self.iteration + 1, self.run.config.profile.steps if self.ledger else (), self.run.workdir):
                     self._one(self.iteration + 1)
             except Preempted:
                 if self.iteration > self.saved:
                     self._save()
         with self.watch.stage("save"):
             self.run.checkpointer.wait()
-        self.metrics.close()
-        if self.iteration:
+        self.close()
+        if self.ledger and self.iteration:
             with self.watch.stage("report"):
-                build_report([self.run.workdir], self.run.workdir / "report.html")
-        learned = telling.progress(read_rows(self.run.workdir))
-        if learned:
+                self.ledger.last_report()
+        if self.ledger and (learned := self.ledger.progress()):
             self.console.message(learned)
         return telling.closing(self.run.workdir, self.iteration, last, again)
+
+    def close(self) -> None:
+        if self.ledger:
+            self.ledger.close()
 
     # --- one iteration
 
@@ -141,12 +162,12 @@ class Training:
         if self.run.evaluation.due(number, self.run.config.iterations):
             learned |= self._evaluate(timings)
         self._write_down(played, learned, timings)
-        self.cursors = self._cursors()
+        self._stay_together()
         c = self.run.config
         if number % c.checkpoint.every == 0 or number == c.iterations or self.stop.asked:
             self._save()
-        if c.monitor.report_every and number % c.monitor.report_every == 0:
-            build_in_background(self.run.workdir)
+        if self.ledger:
+            self.ledger.report_when_due(number)
 
     def _play(self, number: int) -> Played:
         streams = self.run.proposer.streams
@@ -207,21 +228,24 @@ class Training:
         return timings | system_metrics() | compilations().taken() | device_memory()
 
     def _write_down(self, played: Played, learned: Mapping[str, float], timings: dict[str, float]) -> None:
-        numbers = measure(played, self.run.buffers) | dict(learned)
-        alarms = self.health.check(played.iteration, numbers | timings)
-        timings |= self.health.metrics()
-        self.metrics.write(played.iteration, numbers, timings)
-        self.records.write(played.iteration, telling.records(played))
-        self.console.iteration(played.iteration, telling.iteration_row(played.proposed, numbers, timings))
-        self.console.table(*telling.iteration_table(played, self.run.config.iterations, numbers, timings))
-        example = telling.example(played)
-        if example:
-            self.console.task(*example)
-        for alarm in alarms:
-            self.console.alarm(alarm.rule, str(alarm))
-        if self.health.stop:
-            self.console.message(f"monitor.health.stop_on: {self.health.stop} asks to end the run")
-            self.stop.asked = True
+        # Where every file stands at the end of the iteration; the next one writes on while it is played.
+        self.cursors: dict[str, Any] = {"buffers": self.run.buffers.position()}
+        if self.ledger:
+            alarm = self.ledger.iteration(played, learned, timings)
+            self.cursors |= self.ledger.cursors()
+            if alarm:
+                self.console.message(f"monitor.health.stop_on: {alarm} asks to end the run")
+                self.stop.ask()
+
+    def _stay_together(self) -> None:
+        """All learn who asked to stop, and that they hold the same tasks: else they would train different models."""
+        hosts, kept = self.run.hosts, self.cursors["buffers"]
+        for name, other in zip(hosts.names, hosts.gather(kept), strict=True):
+            if other != kept:
+                raise RuntimeError(
+                    f"{hosts.names[hosts.index]} and {name} hold different tasks after iteration {self.iteration}, "
+                    f"{kept} and {other}; do they run the same code and read the same files?"
+                )
 
     # --- before and after
 
@@ -246,7 +270,7 @@ class Training:
 
     def _restore(self, fork_from: Path | None) -> dict[str, Any]:
         """Brings weights, optimizer and buffers back, and returns where the other files stood."""
-        if self.run.checkpointer.iterations():
+        if self.run.hosts.from_first(self.run.checkpointer.iterations):
             restored = self.run.checkpointer.restore(self.state)
             self.state, self.iteration, self.saved = restored.state, restored.iteration, restored.iteration
             self.run.buffers.load(restored.extra["buffers"])
@@ -256,14 +280,6 @@ class Training:
             self.state = self.run.fork(fork_from, self.state)
             self.console.message(f"forked from {fork_from}: its latest weights and tasks")
         return {}
-
-    def _cursors(self) -> dict[str, Any]:
-        """Where every file stands at the end of an iteration; the next one writes on while it is played."""
-        return {
-            "buffers": self.run.buffers.position(),
-            "metrics": self.metrics.cursor(),
-            "records": self.records.cursor(),
-        }
 
     def _save(self) -> None:
         with self.watch.stage("save"):

@@ -36,10 +36,13 @@ STAGES = ("seed", "play", "evaluate", "round", "verdict", "update", "weights", "
 
 class Watch:
     def __init__(self, settings: Config, workdir: Path, streams: Streams, *, poll_s: float = 0.5):
-        """`settings` is the config's `watchdog`: on_expiry, process_s and a deadline for each of STAGES."""
+        """`settings` is the config's `watchdog`: on_expiry, process_s and a deadline for each of STAGES.
+
+        Of several processes each has its own, which writes to watchdog.txt, watchdog_1.txt, ...
+        """
         self._deadlines = {name: settings[f"{name}_s"] for name in STAGES}
         self._seconds: dict[str, float] = defaultdict(float)
-        self.dog = Watchdog(workdir, on_expiry=settings.on_expiry, poll_s=poll_s)
+        self.dog = Watchdog(workdir, streams.hosts.index, on_expiry=settings.on_expiry, poll_s=poll_s)
         self.dog.waiting_for("callback", lambda: [streams.doing] if streams.doing else [])
         self.dog.waiting_for("sampling", lambda: requests(streams, streams.engine))
         self.dog.waiting_for("executor", lambda: jobs(streams, streams.executor))

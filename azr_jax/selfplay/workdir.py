@@ -28,6 +28,8 @@ MAY_CHANGE = (
 
 def open_workdir(path: str, config: Config, base: Config) -> Path:
     """Makes the folder, or checks that what is there is the same run. Raises ConfigError, having written nothing."""
+    if "://" in path:
+        raise ConfigError([f"--workdir={path}: should be a folder; a bucket has to be mounted, and its folder given"])
     workdir = Path(path).resolve()  # checkpoints want absolute paths
     written = workdir / "config.json"
     if written.exists():

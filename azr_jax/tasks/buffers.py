@@ -200,11 +200,22 @@ class Buffer:
 
 
 class Buffers(Mapping[Kind, Buffer]):
-    """The buffers of all played kinds. With a folder they live on disk too; without one, in memory only."""
+    """The buffers of all played kinds. With a folder they live on disk too; without one, in memory only.
 
-    def __init__(self, kinds: Sequence[Kind], settings: BufferSettings | None = None, folder: Path | None = None):
+    Of several processes that keep the same tasks one writes them down, and the others load what it wrote.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[Kind],
+        settings: BufferSettings | None = None,
+        folder: Path | None = None,
+        *,
+        writes: bool = True,
+    ):
         self.settings, self.folder = settings or BufferSettings(), folder
-        self._journals = {kind: Journal(folder / f"{kind}.jsonl") for kind in kinds} if folder is not None else {}
+        files = {kind: folder / f"{kind}.jsonl" for kind in kinds} if folder is not None else {}
+        self._journals = {kind: Journal(file, writes=writes) for kind, file in files.items()}
         self._buffers = {kind: Buffer(kind, self.settings, self._journals.get(kind)) for kind in kinds}
 
     def __getitem__(self, kind: Kind) -> Buffer:

@@ -35,13 +35,15 @@ class Position:
 
 
 class Journal:
-    def __init__(self, path: Path):
-        self.path = path
+    """With `writes=False` it only follows: it knows where the file that another process writes will end."""
+
+    def __init__(self, path: Path, *, writes: bool = True):
+        self.path, self._writes = path, writes
         self._end = Position()
         self._file: BinaryIO | None = None
 
     def append(self, record: dict[str, Any]) -> None:
-        if self._file is None:
+        if self._writes and self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab")
             if self._file.tell() != self._end.bytes:
@@ -52,7 +54,8 @@ class Journal:
         body = json.dumps(record, separators=(",", ":")).encode()  # ASCII: any string survives, lone surrogates too
         checksum = zlib.crc32(body, self._end.checksum)
         line = HEAD + b"%08x" % checksum + MIDDLE + body + TAIL
-        self._file.write(line)
+        if self._file is not None:
+            self._file.write(line)
         self._end = Position(self._end.bytes + len(line), checksum)
 
     @property
@@ -81,7 +84,7 @@ class Journal:
                 f"{self.path}: ends at byte {self._end.bytes}, checksum {self._end.checksum:08x}; the checkpoint "
                 f"knows byte {until.bytes}, checksum {until.checksum:08x}: this is not the file it was made with"
             )
-        if self.path.exists() and self.path.stat().st_size > self._end.bytes:
+        if self._writes and self.path.exists() and self.path.stat().st_size > self._end.bytes:
             os.truncate(self.path, self._end.bytes)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from azr_jax import config as configs
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor
 from azr_jax.executor.values import encode
+from azr_jax.parallel.hosts import Hosts
 from azr_jax.rollout.engine import Request, Rollout
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.asking import Asker, SamplingSettings
@@ -103,15 +104,23 @@ SMALL = {
 
 
 class Stage:
-    def __init__(self, executor: Executor, engine: ScriptedEngine, folder: Path | None = None, **flags: str):
-        """Flags are those of the command line, with __ for the dots."""
+    def __init__(
+        self,
+        executor: Executor,
+        engine: ScriptedEngine,
+        folder: Path | None = None,
+        hosts: Hosts | None = None,
+        **flags: str,
+    ):
+        """Flags are those of the command line, with __ for the dots; `hosts` the processes, if there are several."""
         given = SMALL | {name.replace("__", "."): value for name, value in flags.items()}
         self.config, problems = configs.load(BASE, given)
         assert not problems, problems
         self.executor, self.engine, self.folder = executor, engine, folder
         asker = Asker(Characters(), Path(), sampling_settings(self.config))
-        self.buffers = Buffers(played_kinds(self.config), buffer_settings(self.config), folder)
-        streams = Streams(engine, executor)  # type: ignore[arg-type]
+        writes = hosts is None or hosts.first
+        self.buffers = Buffers(played_kinds(self.config), buffer_settings(self.config), folder, writes=writes)
+        streams = Streams(engine, executor, hosts)  # type: ignore[arg-type]
         self.proposer = Proposer(asker, streams, self.buffers, propose_settings(self.config))
 
     def put(self, kind: Kind, program: str, *inputs: str, message: str = "", seed: bool = True) -> Entry:

@@ -76,7 +76,7 @@ def test_stop_asks_every_worker_to_end(cloud):
     [
         ("create", ["--zone=z", "--slice=v5litepod-16"], "--slice=v5litepod-16: should be as v5e:4x4"),
         ("create", ["--slice=v5e:4x4"], "--zone= is missing"),
-        ("run", [*WHERE, "--slice=v5e:4x4", "--workdir=/tmp/run"], "--workdir=/tmp/run: all workers must see it"),
+        ("run", [*WHERE, "--slice=v5e:4x4", "--workdir=run"], "--workdir=run: all workers must see it"),
         ("delete", ["--zne=z"], "--zne=z: unknown"),
     ],
 )
