@@ -162,7 +162,6 @@ class Training:
         if self.run.evaluation.due(number, self.run.config.iterations):
             learned |= self._evaluate(timings)
         self._write_down(played, learned, timings)
-        self._stay_together()
         c = self.run.config
         if number % c.checkpoint.every == 0 or number == c.iterations or self.stop.asked:
             self._save()
@@ -228,24 +227,27 @@ class Training:
         return timings | system_metrics() | compilations().taken() | device_memory()
 
     def _write_down(self, played: Played, learned: Mapping[str, float], timings: dict[str, float]) -> None:
-        # Where every file stands at the end of the iteration; the next one writes on while it is played.
-        self.cursors: dict[str, Any] = {"buffers": self.run.buffers.position()}
+        written: dict[str, Any] = {}
         if self.ledger:
             alarm = self.ledger.iteration(played, learned, timings)
-            self.cursors |= self.ledger.cursors()
+            written = self.ledger.cursors()
             if alarm:
                 self.console.message(f"monitor.health.stop_on: {alarm} asks to end the run")
                 self.stop.ask()
+        self._stay_together(written)
 
-    def _stay_together(self) -> None:
+    def _stay_together(self, written: dict[str, Any]) -> None:
         """All learn who asked to stop, and that they hold the same tasks: else they would train different models."""
-        hosts, kept = self.run.hosts, self.cursors["buffers"]
-        for name, other in zip(hosts.names, hosts.gather(kept), strict=True):
-            if other != kept:
+        hosts, kept = self.run.hosts, self.run.buffers.position()
+        told = hosts.gather({"buffers": kept, **written})
+        for name, other in zip(hosts.names, told, strict=True):
+            if other["buffers"] != kept:
                 raise RuntimeError(
                     f"{hosts.names[hosts.index]} and {name} hold different tasks after iteration {self.iteration}, "
-                    f"{kept} and {other}; do they run the same code and read the same files?"
+                    f"{kept} and {other['buffers']}; do they run the same code and read the same files?"
                 )
+        # Where every file stands at the end of the iteration; the next one writes on while it is played.
+        self.cursors: dict[str, Any] = told[0]
 
     # --- before and after
 
