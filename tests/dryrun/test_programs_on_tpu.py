@@ -19,7 +19,7 @@ pytestmark = [
         importlib.util.find_spec("libtpu") is None, reason='needs the TPU compiler: pip install "jax[tpu]"'
     ),
 ]
-VOCABULARY, TOKENS = 6144, 512
+VOCABULARY, TOKENS = 6144, 640
 PAGES = 4096  # of a replica: a cache that dwarfs all else, so that a copy of it cannot hide either
 SPEC = ModelSpec(
     "qwen2", VOCABULARY, 512, 4, heads=4, kv_heads=4, head_dim=128, mlp=1024, tied=False, max_positions=1024
