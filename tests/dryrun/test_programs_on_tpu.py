@@ -20,7 +20,7 @@ pytestmark = [
     ),
 ]
 VOCABULARY, TOKENS = 6144, 640
-PAGES = 4096  # of a replica: a cache that dwarfs all else, so that a copy of it cannot hide either
+PAGES = 16384  # of a replica: a copy of the cache cannot hide, nor one of a layer in the memory of a core
 SPEC = ModelSpec(
     "qwen2", VOCABULARY, 512, 4, heads=4, kv_heads=4, head_dim=128, mlp=1024, tied=False, max_positions=1024
 )
@@ -37,7 +37,7 @@ def compiled():
     c, problems = load("configs/tiny.py", {"model.dtype": "bfloat16", "model.remat": "full", "learner.chunk": "128"})
     assert not problems
     c.rollout.max_prompt_tokens, c.rollout.max_new_tokens = TOKENS - 64, 64
-    c.rollout.page_size, c.rollout.pages = 16, 2 * PAGES
+    c.rollout.page_size, c.rollout.pages = 16, PAGES
     c = for_tpu(c)
     devices = topology.devices(topology.find("v5e:2x2"))
     learner, rollout = make_mesh(4, 1, devices), make_mesh(2, 2, devices)

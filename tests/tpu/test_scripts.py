@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from conftest import SCRIPTS
+from tests.tpu.conftest import SCRIPTS
 
 WHERE = ["--name=azr", "--zone=us-west4-a"]
 RUN = [*WHERE, "--slice=v5e:4x4", "--workdir=gs://bucket/run", "--config=configs/qwen7b.py", "--config.learner.lr=5e-7"]
