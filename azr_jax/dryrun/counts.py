@@ -13,7 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -123,8 +123,11 @@ def _add(module: Module, here: Computation, i: Instruction, told: _Told, done: d
 def _add_fused(module: Module, fused: Computation, total: Counts) -> None:
     """What a fusion computes and exchanges; its bytes are those of its operands and results."""
     started = any(i.target == "AsyncCollectiveStart" for i in fused.instructions)
+    scatter = fused.name.startswith("all-reduce-scatter")  # the compiler's way of writing a reduce-scatter
     for i in fused.instructions:
         total.flops += flops(fused, i)
+        if i.op == "all-reduce" and scatter:
+            i = replace(i, op="reduce-scatter", arrays=fused.root.arrays)
         # A collective in flight stands in every fusion it passes through; it counts where it starts.
         if i.op in COLLECTIVES and (started or "chain_id" not in i.attributes):
             _exchange(module, i, started, total)
@@ -150,7 +153,9 @@ def _add_own(module: Module, here: Computation, i: Instruction, told: _Told, tot
 
 def _exchange(module: Module, i: Instruction, asynchronous: bool, total: Counts) -> None:
     kind = i.op.removesuffix("-start")
-    results = i.arrays[len(i.arrays) // 2 :] if i.op.endswith("-start") and len(i.arrays) > 1 else i.arrays
+    results = i.arrays
+    if i.op.endswith("-start") and len(i.arrays) > 1:  # operands, results, and for some two counters
+        results = i.arrays[1:2] if kind == "collective-permute" else i.arrays[len(i.arrays) // 2 :]
     match = re.search(r"replica_groups=(mesh)?\[?([^\]{]*)", i.attributes)
     group = 0
     if match and match.group(1):

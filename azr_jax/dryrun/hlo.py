@@ -99,8 +99,19 @@ class Module:
                 for compare in condition.instructions:
                     if compare.op == "compare" and "direction=LT" in compare.attributes:
                         of = [condition.by_name.get(operand) for operand in compare.operands]
-                        constants += [int(i.literal) for i in of if i and i.op == "constant"]
+                        limits = [int(i.literal) for i in of if i and i.op == "constant"]
+                        constants += [math.ceil(limit / self._step(loop, of[0])) for limit in limits]
         return max(constants) if constants else None
+
+    def _step(self, loop: Instruction, counter: Instruction | None) -> int:
+        """What a round adds to the counter: more than 1 where the compiler unrolled the loop."""
+        match = re.search(r"\bindex=(\d+)", counter.attributes) if counter else None
+        if match is None:
+            return 1
+        body = self.computations[loop.called("body")[0]]
+        after = body.by_name.get(body.root.operands[int(match.group(1))])
+        added = [body.by_name.get(name) for name in after.operands] if after and after.op == "add" else []
+        return next((int(i.literal) for i in added if i and i.op == "constant"), 1)
 
     def _with_fusions(self, name: str) -> list[Computation]:
         computation = self.computations[name]

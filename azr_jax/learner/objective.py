@@ -5,8 +5,9 @@ two (terms.py). So the gradient by the logits is known as soon as the logits are
 adds to the loss and to the gradients of the hidden states and of the unembedding, and drops them; the backward pass
 only scales. That is three matrix products with the unembedding; computing the logits again would make it four.
 
-On a mesh, rows are split over the axes of the hidden states' first dimension, and the vocabulary over those of the
-unembedding's first. The unembedding's gradient crosses devices once per microbatch, not once per chunk.
+On a mesh, the unembedding is never gathered: each device holds a part of the vocabulary, and a chunk's hidden states,
+which are far fewer, go to all parts. What comes back of a token is a handful of sums and the gradient of its hidden
+state. The unembedding's gradient stays with its part. So logits are [tokens of a chunk on all devices, a part].
 """
 
 from __future__ import annotations
@@ -25,15 +26,28 @@ from azr_jax.learner.terms import Objective, Tokens, sequence_importance, token_
 
 CHUNK_LOGITS = 2**27  # logits of a chunk, where the caller names no size: at most 512 MiB in float32,
 CHUNK_ROW = 128  # and at most this many tokens of a row, or a quarter of it, so that few empty ones are computed
+FAR_BELOW = -1e30  # the logit of a word that does not exist: finite, so that 0 times it is 0
 Aux = dict[str, jax.Array]
 
 
 class Axes(NamedTuple):
-    """Mesh axes: those that split the rows, the width and the vocabulary."""
+    """Mesh axes: those that split the rows, the width and the vocabulary.
+
+    The width lies on axes of rows while the weights rest; for the loss, these split the vocabulary further instead.
+    """
 
     rows: tuple[str, ...] = ()
     width: tuple[str, ...] = ()
     vocabulary: tuple[str, ...] = ()
+
+
+class Part(NamedTuple):
+    """A device's part of the vocabulary: `size` rows of the unembedding, of which the first `held` are no padding."""
+
+    first: jax.Array | int  # the token of the first row
+    held: jax.Array | int
+    size: int
+    axes: Axes
 
 
 def _policy_loss(
@@ -92,8 +106,9 @@ def _on_mesh(local: Callable[..., Any], hidden_RxTxD: jax.Array, w_VxD: jax.Arra
             "rows, and its vocabulary over other axes"
         )
     by_row, by_w = P(rows or None), P(vocabulary or None, width or None)
+    shared = tuple(axis for axis in width if mesh.shape[axis] > 1)
     return jax.shard_map(
-        partial(local, Axes(rows, width, vocabulary)),
+        partial(local, Axes(rows, shared, vocabulary)),
         in_specs=(by_row, by_w, by_row),
         out_specs=(P(), by_row, by_row, by_w),
         check_vma=False,
@@ -107,71 +122,95 @@ def _axes(array: jax.Array) -> list[tuple[str, ...]]:
 
 def _loss(objective, temperature, chunk, with_gradient, axes: Axes, hidden_RxTxD, w_VxD, tokens: Tokens):
     """One device's part: (loss, aux, gradient of hidden, gradient of w); the gradients None where not asked for."""
-    w = w_VxD.astype(hidden_RxTxD.dtype)
+    w_PxD, part = _part(w_VxD.astype(hidden_RxTxD.dtype), axes)
     if axes.width:
-        w = lax.all_gather(w, axes.width, axis=1, tiled=True)
+        tokens = jax.tree.map(lambda a: lax.all_gather(a, axes.width, tiled=True), tokens)
+    scan = partial(_scan, hidden_RxTxD=hidden_RxTxD, w_PxD=w_PxD, part=part)
     if objective.importance == "sequence":
         old = tokens.old_logprobs
         if old is None:  # a sequence's weight needs all its tokens before the first gradient: one more product
-            plain = Objective()
-            _, aux, _, _ = _scan(plain, temperature, chunk, False, axes.vocabulary, hidden_RxTxD, w, tokens)
+            _, aux, _, _ = scan(Objective(), temperature, chunk, False, tokens)
             old = aux["logprobs"]
         tokens = replace(tokens, importance=sequence_importance(objective, old, tokens))
-    loss, aux, d_hidden, d_w = _scan(
-        objective, temperature, chunk, with_gradient, axes.vocabulary, hidden_RxTxD, w, tokens
-    )
-    if axes.rows:
-        loss = lax.psum(loss, axes.rows)
-    if d_w is not None:
-        if axes.width:
-            d_w = lax.psum_scatter(d_w, axes.width, scatter_dimension=1, tiled=True)
-        if elsewhere := tuple(axis for axis in axes.rows if axis not in axes.width):
-            d_w = lax.psum(d_w, elsewhere)
-        d_w = d_w.astype(w_VxD.dtype)
+    loss, aux, d_hidden, d_w = scan(objective, temperature, chunk, with_gradient, tokens)
     if tokens.importance is not None:
         aux["importance"] = tokens.importance
-    return loss, aux, d_hidden, d_w
+    aux = {name: _own(measure, hidden_RxTxD.shape[0], axes.width) for name, measure in aux.items()}
+    elsewhere = tuple(axis for axis in axes.rows if axis not in axes.width)
+    if d_w is not None:
+        if axes.width:
+            d_w = lax.all_to_all(d_w, axes.width, split_axis=1, concat_axis=0, tiled=True)[: w_VxD.shape[0]]
+        d_w = _psum(d_w, elsewhere).astype(w_VxD.dtype)
+    return _psum(loss, elsewhere), aux, d_hidden, d_w
 
 
-def _scan(objective, temperature, chunk, with_gradient, vocabulary, hidden_RxTxD, w_VxD, tokens: Tokens):
-    """Over chunks of each row's completion tokens. Chunks that hold none are skipped, not computed."""
-    rows, size = tokens.index.shape
+def _part(w_VxD: jax.Array, axes: Axes) -> tuple[jax.Array, Part]:
+    """What the device holds of the unembedding: rows of the whole width, got for columns of all its rows."""
+    rows = w_VxD.shape[0]
+    first = lax.axis_index(axes.vocabulary) * rows if axes.vocabulary else 0
+    if not axes.width:
+        return w_VxD, Part(first, rows, rows, axes)
+    devices = lax.axis_size(axes.width)
+    size = -(-rows // devices)
+    before = lax.axis_index(axes.width) * size
+    w_VxD = jnp.pad(w_VxD, ((0, size * devices - rows), (0, 0)))
+    w_PxD = lax.all_to_all(w_VxD, axes.width, split_axis=0, concat_axis=1, tiled=True)
+    return w_PxD, Part(first + before, jnp.clip(rows - before, 0, size) if rows % devices else size, size, axes)
+
+
+def _own(array: jax.Array, rows: int, shared: tuple[str, ...]) -> jax.Array:
+    """The device's own rows of an array that holds those of all devices along the axes `shared`."""
+    return lax.dynamic_slice_in_dim(array, lax.axis_index(shared) * rows, rows) if shared else array
+
+
+def _scan(objective, temperature, chunk, with_gradient, tokens: Tokens, *, hidden_RxTxD, w_PxD, part: Part):
+    """Over chunks of each row's completion tokens; S rows: those of all devices that share the vocabulary.
+
+    Chunks that hold no token on any device are skipped, not computed.
+    """
+    (all_rows, size), rows, (_, shared, vocabulary) = tokens.index.shape, hidden_RxTxD.shape[0], part.axes
     # A row has no more completion tokens than some of it: in parts of a row, the empty ones cost nothing.
-    chunk = chunk or max(1, min(CHUNK_LOGITS // w_VxD.shape[0], rows * max(CHUNK_ROW, size // 4)))
+    words = part.size * all_rows // rows
+    chunk = chunk or max(1, min(CHUNK_LOGITS // words, rows * max(CHUNK_ROW, size // 4)))
     chunk = min(size, max(1, chunk // rows))
     chunks = -(-size // chunk)
     chunk = -(-size // chunks)  # even parts: 14,336 tokens by 882 would compute 658 of padding
-    tokens_KxRxC = jax.tree.map(
-        lambda a: jnp.pad(a, ((0, 0), (0, chunks * chunk - size))).reshape(rows, chunks, chunk).swapaxes(0, 1), tokens
+    tokens_KxSxC = jax.tree.map(
+        lambda a: jnp.pad(a, ((0, 0), (0, chunks * chunk - size))).reshape(-1, chunks, chunk).swapaxes(0, 1), tokens
     )
     start = (jnp.float32(0.0), None, None)
     if with_gradient:
-        start = (jnp.float32(0.0), jnp.zeros_like(hidden_RxTxD), jnp.zeros(w_VxD.shape, jnp.float32))
+        start = (jnp.float32(0.0), jnp.zeros_like(hidden_RxTxD), jnp.zeros(w_PxD.shape, jnp.float32))
 
-    def compute(carry, part: Tokens):
+    def compute(carry, some: Tokens):
         loss, d_hidden, d_w = carry
-        x_RxCxD = jnp.take_along_axis(hidden_RxTxD, part.index[..., None], axis=1)
-        logits = _product("rcd,vd->rcv", x_RxCxD, w_VxD) / temperature
-        logprob, entropy, log_z = _measure(logits, part.targets, vocabulary)
-        total = lambda logprob, entropy: token_loss(objective, logprob, entropy, part).sum()  # noqa: E731
-        measured = tuple(jnp.where(part.weights > 0, measure, 0.0) for measure in (logprob, entropy))
+        index_RxC = _own(some.index, rows, shared)
+        x_SxCxD = jnp.take_along_axis(hidden_RxTxD, index_RxC[..., None], axis=1)
+        if shared:
+            x_SxCxD = lax.all_gather(x_SxCxD, shared, tiled=True)
+        logits = _held(_product("scd,pd->scp", x_SxCxD, w_PxD) / temperature, part)
+        logprob, entropy, log_z = _measure(logits, some.targets, part)
+        total = lambda logprob, entropy: token_loss(objective, logprob, entropy, some).sum()  # noqa: E731
+        measured = tuple(jnp.where(some.weights > 0, measure, 0.0) for measure in (logprob, entropy))
         if not with_gradient:
             return (loss + total(logprob, entropy), None, None), measured
         value, (d_logprob, d_entropy) = jax.value_and_grad(total, (0, 1))(logprob, entropy)
-        d_logits = _logits_gradient(logits, part.targets, vocabulary, log_z, entropy, d_logprob, d_entropy)
-        d_logits = (d_logits / temperature).astype(x_RxCxD.dtype)
-        d_x = _psum(_product("rcv,vd->rcd", d_logits, w_VxD), vocabulary)
+        d_logits = _logits_gradient(logits, some.targets, part, log_z, entropy, d_logprob, d_entropy)
+        d_logits = (d_logits / temperature).astype(x_SxCxD.dtype)
+        d_x = _psum(_product("scp,pd->scd", d_logits, w_PxD), vocabulary).astype(d_hidden.dtype)
+        if shared:
+            d_x = lax.psum_scatter(d_x, shared, tiled=True)
         # Padding points at position 0 and adds nothing: its loss is the constant 0.
-        d_hidden = d_hidden.at[jnp.arange(rows)[:, None], part.index].add(d_x.astype(d_hidden.dtype))
-        d_w = d_w + _product("rcv,rcd->vd", d_logits, x_RxCxD)
+        d_hidden = d_hidden.at[jnp.arange(rows)[:, None], index_RxC].add(d_x)
+        d_w = d_w + _product("scp,scd->pd", d_logits, x_SxCxD)
         return (loss + value, d_hidden, d_w), measured
 
-    def step(carry, part: Tokens):
-        nothing = jnp.zeros((rows, chunk), jnp.float32)
-        return lax.cond((part.weights > 0).any(), compute, lambda c, _: (c, (nothing, nothing)), carry, part)
+    def step(carry, some: Tokens):
+        nothing = jnp.zeros_like(some.weights)
+        return lax.cond((some.weights > 0).any(), compute, lambda c, _: (c, (nothing, nothing)), carry, some)
 
-    (loss, d_hidden, d_w), measures = lax.scan(step, start, tokens_KxRxC)
-    logprobs, entropies = (m.swapaxes(0, 1).reshape(rows, chunks * chunk)[:, :size] for m in measures)
+    (loss, d_hidden, d_w), measures = lax.scan(step, start, tokens_KxSxC)
+    logprobs, entropies = (m.swapaxes(0, 1).reshape(all_rows, chunks * chunk)[:, :size] for m in measures)
     return loss, {"logprobs": logprobs, "entropies": entropies}, d_hidden, d_w
 
 
@@ -179,36 +218,44 @@ def _product(formula: str, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum(formula, a, b, preferred_element_type=jnp.float32)
 
 
-def _psum(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+def _psum(x: Any, axes: tuple[str, ...]) -> Any:
     return lax.psum(x, axes) if axes else x
 
 
-def _local(targets_RxC: jax.Array, size: int, vocabulary: tuple[str, ...]) -> jax.Array:
-    """Where this device's share of the vocabulary holds the target: below 0 or from `size` up, where it does not."""
-    return targets_RxC - lax.axis_index(vocabulary) * size if vocabulary else targets_RxC
+def _local(targets_SxC: jax.Array, part: Part) -> jax.Array:
+    """Where this device's part of the vocabulary holds the target; `part.size` where it does not."""
+    local = targets_SxC - part.first
+    return jnp.where((local >= 0) & (local < part.held), local, part.size)
 
 
-def _measure(logits_RxCxV: jax.Array, targets_RxC: jax.Array, vocabulary: tuple[str, ...]):
-    """The log of p(target) = l - log z, H = log z - sum of p l, and log z, each [R, C]."""
-    top = logits_RxCxV.max(-1)
-    if vocabulary:
-        top = lax.pmax(top, vocabulary)
-    shifted = logits_RxCxV - top[..., None]
+def _held(logits_SxCxP: jax.Array, part: Part) -> jax.Array:
+    """The logits, far below all others where the part was filled up."""
+    if isinstance(part.held, int):
+        return logits_SxCxP
+    words = lax.broadcasted_iota(jnp.int32, logits_SxCxP.shape, 2)
+    return jnp.where(words < part.held, logits_SxCxP, FAR_BELOW)
+
+
+def _measure(logits_SxCxP: jax.Array, targets_SxC: jax.Array, part: Part):
+    """The log of p(target) = l - log z, H = log z - sum of p l, and log z, each [S, C]."""
+    axes = (*part.axes.vocabulary, *part.axes.width)
+    top = logits_SxCxP.max(-1)
+    if axes:
+        top = lax.pmax(top, axes)
+    shifted = logits_SxCxP - top[..., None]
     weight = jnp.exp(shifted)
     # Both sums in one pass: XLA on a CPU takes five times as long over two reductions of the same exponentials.
     zero = jnp.float32(0.0)
     sums = lax.reduce((weight, weight * shifted), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), (2,))
-    z, mean = _psum(sums[0], vocabulary), _psum(sums[1], vocabulary)
-    local = _local(targets_RxC, logits_RxCxV.shape[-1], vocabulary)
-    target = jnp.take_along_axis(logits_RxCxV, local[..., None], axis=-1, mode="fill", fill_value=0)[..., 0]
-    target = _psum(jnp.where(local < 0, 0.0, target), vocabulary) - top  # negative indices would count from the end
-    return target - jnp.log(z), jnp.log(z) - mean / z, top + jnp.log(z)
+    local = _local(targets_SxC, part)
+    target = jnp.take_along_axis(logits_SxCxP, local[..., None], axis=-1, mode="fill", fill_value=0)[..., 0]
+    z, mean, target = _psum((*sums, target), axes)
+    return target - top - jnp.log(z), jnp.log(z) - mean / z, top + jnp.log(z)
 
 
-def _logits_gradient(logits_RxCxV, targets_RxC, vocabulary, log_z, entropy, d_logprob, d_entropy):
+def _logits_gradient(logits_SxCxP, targets_SxC, part: Part, log_z, entropy, d_logprob, d_entropy):
     """By the logits: d log p(t) / d l_v = [v = t] - p_v, and dH / d l_v = -p_v (log p_v + H)."""
-    log_p = logits_RxCxV - log_z[..., None]
+    log_p = logits_SxCxP - log_z[..., None]
     inner = d_logprob[..., None] + d_entropy[..., None] * (log_p + entropy[..., None])
-    local = _local(targets_RxC, logits_RxCxV.shape[-1], vocabulary)
-    hits = lax.broadcasted_iota(jnp.int32, logits_RxCxV.shape, 2) == local[..., None]
+    hits = lax.broadcasted_iota(jnp.int32, logits_SxCxP.shape, 2) == _local(targets_SxC, part)[..., None]
     return jnp.where(hits, d_logprob[..., None], 0.0) - jnp.exp(log_p) * inner

@@ -20,7 +20,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.learner import measures
-from azr_jax.learner.lora import Trained, join, split
+from azr_jax.learner.lora import Trained, is_low_rank, join, split
 from azr_jax.learner.objective import policy_loss, token_logprobs_and_entropy
 from azr_jax.learner.optimizer import OptimizerSettings, make_optimizer
 from azr_jax.learner.packing import Batch
@@ -124,7 +124,8 @@ def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tu
 
     def summed(params: Any, base: Any, batch: Batch, weights_MxRxT: jax.Array) -> tuple[jax.Array, Any, Any]:
         def compute(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
-            (loss, aux), gradient = jax.value_and_grad(loss_of, has_aux=True)(params, base, *part)
+            cast = _cast_layers(params, jnp.dtype(settings.dtype))
+            (loss, aux), gradient = jax.value_and_grad(loss_of, has_aux=True)(cast, base, *part)
             return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, (loss, gradient)), aux
 
         def skip(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
@@ -139,6 +140,20 @@ def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tu
         return loss, gradient, aux
 
     return summed
+
+
+def _cast_layers(params: Any, dtype: jnp.dtype) -> Any:
+    """The layers' weights in the type they are multiplied in. A microbatch's gradients of them, which are rounded to it
+    in any case, are then held in it too: half the bytes, until they are added to the float32 sum.
+    """
+    if is_low_rank(params):
+        return params
+
+    def cast(path: tuple[Any, ...], leaf: Any) -> Any:
+        multiplied = path[0] == "layers" and not path[-1].endswith("norm")
+        return leaf.replace(leaf[...].astype(dtype)) if multiplied else leaf
+
+    return nnx.map_state(cast, params)
 
 
 def make_score(graphdef: Any, settings: LearnerSettings) -> Score:

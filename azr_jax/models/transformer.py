@@ -89,7 +89,7 @@ class Transformer(nnx.Module):
     def unembedding(self, dtype: jnp.dtype = jnp.bfloat16) -> jax.Array:
         """w_DxV in `dtype`: the embedding when tied."""
         w_VxD = self.embed[...] if self.spec.tied else self.unembed[...]
-        return gathered(w_VxD, dtype, embed=1).T
+        return gathered(w_VxD.astype(dtype), embed=1).T
 
     def logits(self, x: jax.Array) -> jax.Array:
         """x_...xD to float32 logits_...xV. For few tokens: a learner takes `unembedding` and goes in chunks."""
@@ -103,50 +103,66 @@ def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec
     dtype, layout = x_BxTxD.dtype, layout_of(x_BxTxD)
 
     def heads(name: str) -> jax.Array:
-        y = jnp.einsum("btd,hkd->bthk", h_BxTxD, gathered(weights[name], dtype, embed=2))
+        y = product("btd,hkd->bthk", None, None, h_BxTxD, weights[name].astype(dtype))
         if spec.qkv_bias:
             y += weights[f"{name}_bias"].astype(dtype)
         if spec.qk_norm and name != "v":
             y = rms_norm(y, weights[f"{name}_norm"], spec.norm_eps)
         return y
 
+    def widened(name: str) -> jax.Array:
+        # The gradient as [D, F]: XLA on a CPU would compute the other order column by column within the transposition
+        # of the output's gradient (silu and all), a sixth of the whole backward pass. Transposed x costs nothing.
+        return product("btd,fd->btf", "df", None, h_BxTxD, weights[name].astype(dtype))
+
     h_BxTxD = rms_norm(x_BxTxD, weights["attn_norm"], spec.norm_eps)
     q_BxTxHxK, k_BxTxGxK, v_BxTxGxK = rotate(heads("q"), rope), rotate(heads("k"), rope), heads("v")
     o_BxTxHxK, cache = attend(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, cache, index)
-    w_DxHxK = gathered(weights["o"], dtype, embed=0)
-    x_BxTxD += jnp.einsum("bthk,dhk->btd", o_BxTxHxK, w_DxHxK, out_sharding=layout)
+    x_BxTxD += product("bthk,dhk->btd", None, layout, o_BxTxHxK, weights["o"].astype(dtype))
 
     h_BxTxD = rms_norm(x_BxTxD, weights["mlp_norm"], spec.norm_eps)
-    gate_BxTxF = widened(h_BxTxD, gathered(weights["gate"], dtype, embed=1))
-    up_BxTxF = widened(h_BxTxD, gathered(weights["up"], dtype, embed=1))
-    w_DxF = gathered(weights["down"], dtype, embed=0)
-    x_BxTxD += jnp.einsum("btf,df->btd", jax.nn.silu(gate_BxTxF) * up_BxTxF, w_DxF, out_sharding=layout)
+    inner_BxTxF = jax.nn.silu(widened("gate")) * widened("up")
+    x_BxTxD += product("btf,df->btd", None, layout, inner_BxTxF, weights["down"].astype(dtype))
     return x_BxTxD, cache
 
 
-@jax.custom_vjp
-def widened(x_BxTxD: jax.Array, w_FxD: jax.Array) -> jax.Array:
-    """The product with an mlp weight; what is its own is only the order of the weight's gradient.
+def _product(formula: str, order: str | None, layout: P | None, x: jax.Array, w: jax.Array) -> jax.Array:
+    """The einsum of x and a weight that is gathered for it; the output lies as `layout` says, if it says so.
 
-    JAX would multiply the transposed gradient of the output, which XLA on a CPU computes column by column within the
-    transposition (silu and all): a sixth of the whole backward pass. Transposed x costs next to nothing.
+    The weight's gradient is asked for as the weight lies, and in one operation: the TPU compiler then sends parts of it
+    round the chips while it multiplies the next. Summed first and cut afterwards, as JAX would have it, it becomes an
+    all-reduce of the whole. `order`: the axes of the weight in the order in which its gradient is computed.
     """
-    return jnp.einsum("btd,fd->btf", x_BxTxD, w_FxD)
+    _, right, _ = _axes(formula)
+    return jnp.einsum(formula, x, gathered(w, embed=right.index("d")), out_sharding=layout)
 
 
-def _widened_forward(x_BxTxD, w_FxD):
-    return widened(x_BxTxD, w_FxD), (x_BxTxD, w_FxD)
+def _product_forward(formula, order, layout, x, w):
+    return _product(formula, order, layout, x, w), (x, w)
 
 
-def _widened_backward(kept, d_BxTxF):
-    x_BxTxD, w_FxD = kept
-    layout = layout_of(w_FxD)
-    of_weight = None if layout is None else P(*reversed(layout))
-    d_DxF = jnp.einsum("btd,btf->df", x_BxTxD, d_BxTxF, out_sharding=of_weight)
-    return jnp.einsum("btf,fd->btd", d_BxTxF, w_FxD, out_sharding=layout_of(x_BxTxD)), d_DxF.T
+def _product_backward(formula, order, layout, kept, d_out):
+    del layout
+    (x, w), (left, right, out) = kept, _axes(formula)
+    place = layout_of(w)
+    if order is None:
+        d_w = jnp.einsum(f"{out},{left}->{right}", d_out, x, out_sharding=place)
+    else:
+        there = None if place is None else P(*(place[right.index(axis)] for axis in order))
+        d_w = jnp.einsum(f"{left},{out}->{order}", x, d_out, out_sharding=there)
+        d_w = d_w.transpose([order.index(axis) for axis in right])
+    whole = gathered(w, embed=right.index("d"))
+    if whole is not w:  # first of all, so that x is free before the rest goes on
+        d_out, d_w = jax.lax.optimization_barrier((d_out, d_w))
+    return jnp.einsum(f"{out},{right}->{left}", d_out, whole, out_sharding=layout_of(x)), d_w
 
 
-widened.defvjp(_widened_forward, _widened_backward)
+product = jax.custom_vjp(_product, nondiff_argnums=(0, 1, 2))
+product.defvjp(_product_forward, _product_backward)
+
+
+def _axes(formula: str) -> list[str]:
+    return formula.replace("->", ",").split(",")
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
@@ -198,9 +214,8 @@ def lookup(w_VxD: jax.Array, tokens_BxT: jax.Array, dtype: jnp.dtype) -> jax.Arr
     return jax.reshard(x_BxTxD, P(*layout, None))
 
 
-def gathered(weight: jax.Array, dtype: jnp.dtype, *, embed: int) -> jax.Array:
-    """The weight in `dtype`, whole along its axis number `embed`: cast first, so that the half-sized copy travels."""
-    weight = weight.astype(dtype)
+def gathered(weight: jax.Array, *, embed: int) -> jax.Array:
+    """The weight, whole along its axis number `embed`. To be cast before, so that the half-sized copy travels."""
     layout = layout_of(weight)
     if layout is None or layout[embed] is None:
         return weight

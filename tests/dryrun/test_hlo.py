@@ -148,3 +148,44 @@ def test_a_window_over_padding_counts_only_what_meets_an_input():
     # Heads as a window: 28 outputs, 28 weights, one input; all else is padding.
     assert counts._meetings(1, 28, 28, {"size": "28", "pad": "27_27"}) == 28
     assert counts._meetings(5, 3, 5, {"size": "3", "pad": "1_1"}) == 13
+
+
+RING = """HloModule jit_g, is_scheduled=true
+
+%all-reduce-scatter.1 (whole: bf16[8,4]) -> bf16[2,4] {
+  %whole = bf16[8,4]{1,0} parameter(0)
+  %zero = s32[]{:T(128)} constant(0)
+  %summed = bf16[8,4]{1,0} all-reduce(%whole), replica_groups={{0,1,2,3}}, to_apply=%add
+  ROOT %own = bf16[2,4]{1,0} dynamic-slice(%summed, %zero, %zero), dynamic_slice_sizes={2,4}
+}
+
+%body (p: (u32[], bf16[8,4])) -> (u32[], bf16[8,4]) {
+  %p = (u32[]{:T(128)}, bf16[8,4]{1,0}) parameter(0)
+  %two = u32[]{:T(128)} constant(2)
+  %i = u32[]{:T(128)} get-tuple-element(%p), index=0
+  %x = bf16[8,4]{1,0} get-tuple-element(%p), index=1
+  %next = u32[]{:T(128)} add(%i, %two)
+  %sent = (bf16[8,4]{1,0}, bf16[8,4]{1,0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%x), source_target_pairs={{0,1},{1,0}}
+  %got = bf16[8,4]{1,0} collective-permute-done(%sent)
+  ROOT %t = (u32[]{:T(128)}, bf16[8,4]{1,0}) tuple(%next, %got)
+}
+
+%condition (p.1: (u32[], bf16[8,4])) -> pred[] {
+  %seven = u32[]{:T(128)} constant(7)
+  %p.1 = (u32[]{:T(128)}, bf16[8,4]{1,0}) parameter(0)
+  %i.1 = u32[]{:T(128)} get-tuple-element(%p.1), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%i.1, %seven), direction=LT
+}
+
+ENTRY %main (a: (u32[], bf16[8,4]), b: bf16[8,4]) -> bf16[2,4] {
+  %a = (u32[]{:T(128)}, bf16[8,4]{1,0}) parameter(0)
+  %b = bf16[8,4]{1,0} parameter(1)
+  %round = (u32[]{:T(128)}, bf16[8,4]{1,0}) while(%a), condition=%condition, body=%body
+  ROOT %scattered = bf16[2,4]{1,0} fusion(%b), kind=kCustom, calls=%all-reduce-scatter.1
+}
+"""
+
+
+def test_what_travels_round_a_ring_counts_in_every_round_and_a_scatter_as_what_it_leaves():
+    # The counter goes 0, 2, 4, 6: four rounds of 64 bytes, each one array, not the pair that the start gives back.
+    assert counts.count(hlo.parse(RING)).exchanged() == {"collective-permute": (256, 256), "reduce-scatter": (16, 0)}

@@ -85,6 +85,21 @@ def test_a_mesh_gives_what_one_device_gives(eight_devices, shape):
     assert spread[1][1].sharding.spec == P("tensor", "fsdp")
 
 
+@pytest.mark.parametrize("shape", [(8, 1), (4, 2)])
+def test_a_vocabulary_that_the_devices_do_not_divide_is_filled_up_and_the_filling_counts_for_nothing(
+    eight_devices, shape
+):
+    hidden, w, tokens = problem()
+    words = 58  # eight parts of eight, the last of two words; or two halves of 29 in four parts of eight
+    w, tokens = w[:words], replace(tokens, targets=tokens.targets % words)
+    run = jax.jit(jax.value_and_grad(partial(chunked, Objective(entropy=0.3), 0.7, 40), (0, 1)))
+    alone = run(hidden, w, tokens)
+    with jax.set_mesh(make_mesh(*shape, devices=eight_devices)):
+        rows = jax.reshard(tokens, P("fsdp", None))
+        spread = run(jax.reshard(hidden, P("fsdp", None, None)), jax.reshard(w, P("tensor", "fsdp")), rows)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), spread, alone)
+
+
 def test_no_array_has_time_and_vocabulary():
     """Every array the program makes, forward and backward, is smaller than the logits of all tokens."""
     hidden, w, tokens = problem()
