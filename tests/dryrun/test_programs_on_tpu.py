@@ -60,12 +60,23 @@ def test_no_array_holds_the_logits_of_all_tokens(compiled):
     assert not whole
 
 
-def test_weights_are_gathered_layer_by_layer(compiled):
+def test_weights_are_gathered_layer_by_layer_and_the_unembedding_never(compiled):
     gathers = [c for c in compiled.train.counts.collectives if c.kind == "all-gather"]
+    of_weights = [c for c in gathers if "transformer.py" in c.source]
+    assert of_weights
     a_layer = 2 * 512 * 1024  # bytes of its largest matrix
-    unembedding = 2 * 512 * VOCABULARY
-    assert gathers
-    assert all(c.bytes <= a_layer or c.array.size * 2 == unembedding for c in gathers)
+    assert all(c.bytes <= a_layer for c in of_weights)
+    # The loss gathers hidden states of a chunk, and a few numbers per token.
+    assert all(512 * VOCABULARY not in (c.array.size, 2 * c.array.size) for c in gathers)
+    assert all(VOCABULARY not in c.array.dims for c in gathers)
+
+
+def test_no_gradient_of_a_weight_is_summed_whole(compiled):
+    """A sum over all chips of which each keeps its shard: twice the bytes, and nothing to hide them behind."""
+    smallest_matrix = 512 * 512
+    sums = [c for c in compiled.train.counts.collectives if c.kind == "all-reduce"]
+    assert sums  # of norms, biases and metrics
+    assert not [c for c in sums if c.array.size >= smallest_matrix]
 
 
 def test_splash_attention_is_what_runs(compiled):
