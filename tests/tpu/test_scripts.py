@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+
 from tests.tpu.conftest import SCRIPTS
 
 WHERE = ["--name=azr", "--zone=us-west4-a"]
