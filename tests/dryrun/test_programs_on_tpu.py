@@ -19,10 +19,10 @@ pytestmark = [
         importlib.util.find_spec("libtpu") is None, reason='needs the TPU compiler: pip install "jax[tpu]"'
     ),
 ]
-VOCABULARY, TOKENS = 6144, 640
+VOCABULARY, TOKENS, WIDTH, MLP = 6144, 640, 1024, 2048  # smaller matrices the compiler would rather sum whole
 PAGES = 16384  # of a replica: a copy of the cache cannot hide, nor one of a layer in the memory of a core
 SPEC = ModelSpec(
-    "qwen2", VOCABULARY, 512, 4, heads=4, kv_heads=4, head_dim=128, mlp=1024, tied=False, max_positions=1024
+    "qwen2", VOCABULARY, WIDTH, 4, heads=8, kv_heads=4, head_dim=128, mlp=MLP, tied=False, max_positions=1024
 )
 
 
@@ -64,16 +64,16 @@ def test_weights_are_gathered_layer_by_layer_and_the_unembedding_never(compiled)
     gathers = [c for c in compiled.train.counts.collectives if c.kind == "all-gather"]
     of_weights = [c for c in gathers if "transformer.py" in c.source]
     assert of_weights
-    a_layer = 2 * 512 * 1024  # bytes of its largest matrix
+    a_layer = 2 * WIDTH * MLP  # bytes of its largest matrix
     assert all(c.bytes <= a_layer for c in of_weights)
     # The loss gathers hidden states of a chunk, and a few numbers per token.
-    assert all(512 * VOCABULARY not in (c.array.size, 2 * c.array.size) for c in gathers)
+    assert all(WIDTH * VOCABULARY not in (c.array.size, 2 * c.array.size) for c in gathers)
     assert all(VOCABULARY not in c.array.dims for c in gathers)
 
 
 def test_no_gradient_of_a_weight_is_summed_whole(compiled):
     """A sum over all chips of which each keeps its shard: twice the bytes, and nothing to hide them behind."""
-    smallest_matrix = 512 * 512
+    smallest_matrix = 4 * 128 * WIDTH
     sums = [c for c in compiled.train.counts.collectives if c.kind == "all-reduce"]
     assert sums  # of norms, biases and metrics
     assert not [c for c in sums if c.array.size >= smallest_matrix]
@@ -89,7 +89,7 @@ def test_the_compiler_computes_what_is_asked_for_and_no_more(compiled):
 
 def test_decode_moves_no_weights_between_chips(compiled):
     # Per layer two sums of activations; a weight would be thousands of times a slot's activations.
-    smallest_matrix = 2 * 512 * 512 // 2
+    smallest_matrix = 2 * 4 * 128 * WIDTH // 2
     assert all(c.bytes < smallest_matrix for c in compiled.decode.counts.collectives)
 
 
