@@ -1,4 +1,4 @@
-"""Two real processes, with two virtual devices each and gloo between them, are one run: the same as of one process.
+"""Real processes, with four virtual devices among them and gloo between, are one run: the same as of one process.
 
 Threads in their place, for what needs no devices: test_together.py and tests/parallel/test_hosts.py.
 """
@@ -80,11 +80,13 @@ def two(shared):
     return finish(shared, shared / "two", 2)
 
 
-def test_two_processes_train_what_one_trains(shared, one, two):
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_train_what_one_trains(shared, one, two, count):
     """Tasks and texts to the byte. Sums over devices go another way round between processes than inside one, and what
     the learner computes differs in its last digits: weights of 0.1 by up to 1e-8.
     """
-    ours, theirs = files_that_must_repeat(two), files_that_must_repeat(one)
+    several = two if count == 2 else finish(shared, shared / "several", count)
+    ours, theirs = files_that_must_repeat(several), files_that_must_repeat(one)
     metrics = [files.pop("metrics.jsonl").splitlines() for files in (ours, theirs)]
     rows, expected = ([json.loads(line) for line in lines] for lines in metrics)
     assert ours == theirs
@@ -93,7 +95,7 @@ def test_two_processes_train_what_one_trains(shared, one, two):
         differing = {name for name in row if row[name] != other[name]}
         assert all(name.startswith("learner/") for name in differing), differing
         np.testing.assert_allclose([row[name] for name in row], [other[name] for name in row], rtol=1e-4, atol=2e-6)
-    trained, alone = weights(shared, two), weights(shared, one)
+    trained, alone = weights(shared, several), weights(shared, one)
     assert trained.keys() == alone.keys()
     for name, weight in trained.items():
         np.testing.assert_allclose(weight, alone[name], rtol=0, atol=1e-6, err_msg=name)
