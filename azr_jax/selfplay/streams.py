@@ -89,7 +89,7 @@ class Streams:
             with self._stage("round" if self.to_come else "verdict"):
                 for rollout in self.engine.step() if self.to_come else ():
                     self._hand_over(rollout)
-                self._deliver(wait=not self.to_come)
+                self._deliver(wait=bool(self.judging) and not self.to_come)
 
     def _hand_over(self, rollout: Rollout) -> None:
         request = rollout.request.id
@@ -100,7 +100,7 @@ class Streams:
         self._call(f"request {request}, sample {rollout.sample}", then, rollout)
 
     def _deliver(self, *, wait: bool) -> None:
-        """Hands over the verdicts that are in, the oldest question first; with `wait`, at least one."""
+        """Hands over the verdicts that are in, the oldest question first; with `wait`, at least one of those out."""
         for number, verdict in self._verdicts(wait=wait):
             job, then = self.judging.pop(number), self._on_verdict.pop(number)
             self._judged_ever += 1

@@ -6,6 +6,7 @@ import pytest
 
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.rollout.engine import Request
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.iteration import Iteration, PlaySettings
 from azr_jax.selfplay.measures import measure
@@ -165,3 +166,12 @@ def test_what_is_drawn_does_not_depend_on_the_order_of_arrival(executor):
 
     assert tokens(ScriptedEngine) == tokens(InOrder)
     assert all(math.isfinite(advantage) for *_, advantage in tokens(InOrder))
+
+
+def test_a_last_completion_that_nobody_has_to_judge_ends_the_run(executor):
+    """Once it waited for a verdict when none was out."""
+    heard = []
+    streams = Streams(ScriptedEngine(lambda prompt, sample: "words"), executor)  # type: ignore[arg-type]
+    streams.sample(Request(0, (65,), 10, n=2), heard.append)
+    streams.run()
+    assert len(heard) == 2
