@@ -1,15 +1,17 @@
 """Tokens per second of the rollout engine on CPU, beside transformers' `generate` and Tunix's sampler in the same run.
 
-    python benchmarks/rollout.py --torch-python=<a Python with torch and transformers> [--scale=0.25]
-        [--tunix-python=<a Python with google-tunix> [--tunix-batches=1]]
+    python benchmarks/rollout.py [--torch-python=<a Python with torch and transformers> [--torch-batches=2]]
+        [--tunix-python=<a Python with google-tunix> [--tunix-batches=1]] [--scale=0.25] [--contexts]
 
 SmolLM2-135M, float32. Skewed: 256 requests, lognormal lengths (median 150, p99 2,000, limit 2,048), 32 slots against
 static batches of 32. Equal: 64 requests of the skewed mean. Every completion is forced to its length, so both sides
 write the same number of tokens; compiling and loading are not counted. `--scale` shortens all lengths; figures of a
 scaled run say so in their JSON. Then milliseconds per decode step at several contexts under one limit.
 
-Tunix writes the skewed work only, and of that the first `--tunix-batches` static batches: `vs_tunix` is our tokens/s
-over all requests to its tokens/s over those `tunix_batches` (their own occupancy is `tunix_static_occupancy`).
+The others need more than an hour for the whole skewed work. `--torch-batches` and `--tunix-batches` give them the first
+static batches only: the ratio is then our tokens/s over all requests to their tokens/s over those batches, whose own
+occupancy stands beside (the last batches are the emptiest, so that the first ones flatter the others). Tunix writes the
+skewed work only.
 
 Last line: one JSON object. A side that was not run is null.
 """
@@ -90,12 +92,21 @@ def run_other(python: str, script: str, folder: Path, workloads: dict[str, list[
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_tunix(python: str, folder: Path, batches: list[dict], cache: int, shown: dict) -> dict[str, float]:
-    seconds = run_other(python, "rollout_tunix.py", folder, {"skewed": batches}, cache=cache, greedy=shown)["skewed"]
+def rate_of(who: str, name: str, batches: list[dict], seconds: float) -> dict[str, float]:
     lengths = [length for batch in batches for length in batch["lengths"]]
     rate = sum(lengths) / seconds
-    print(f" skewed: {sum(lengths):>6} tokens of the first {len(batches)} static batches  Tunix {rate:8.1f} tokens/s")
+    print(f"{name:>7}: {sum(lengths):>6} tokens of {len(batches)} static batches  {who} {rate:8.1f} tokens/s", flush=True)
     return {"batches": len(batches), "tokens_per_s": rate, "static_occupancy": static_occupancy(lengths)}
+
+
+def run_torch(python: str, folder: Path, work: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
+    seconds = run_other(python, "rollout_static.py", folder, work)
+    return {name: rate_of("transformers", name, batches, seconds[name]) for name, batches in work.items()}
+
+
+def run_tunix(python: str, folder: Path, batches: list[dict], cache: int, shown: dict) -> dict[str, float]:
+    seconds = run_other(python, "rollout_tunix.py", folder, {"skewed": batches}, cache=cache, greedy=shown)["skewed"]
+    return rate_of("Tunix", "skewed", batches, seconds)
 
 
 def by_context(graphdef, params, spec: ModelSpec, slots: int, steps: int) -> dict[str, float]:
@@ -121,8 +132,9 @@ def by_context(graphdef, params, spec: ModelSpec, slots: int, steps: int) -> dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch-python", help="a Python with torch and transformers; without it ours runs alone")
+    parser.add_argument("--torch-batches", type=int, help="static batches of the skewed work for it (default: all)")
     parser.add_argument("--tunix-python", help="a Python with google-tunix; without it vs_tunix is null")
-    parser.add_argument("--tunix-batches", type=int, help="static batches of the skewed work for Tunix (default: all)")
+    parser.add_argument("--tunix-batches", type=int, help="the same for Tunix")
     parser.add_argument("--scale", type=float, default=1.0, help="all lengths times this")
     parser.add_argument("--requests", type=int, default=256)
     parser.add_argument("--page-size", type=int, default=64)
@@ -145,11 +157,13 @@ def main() -> None:
     shown = greedy(engine, params, prompts[:4], min(16, longest))
     engine.close()
     batches = {name: static_batches(prompts, lengths) for name, lengths in work.items()}
-    theirs = run_other(args.torch_python, "rollout_static.py", folder, batches) if args.torch_python else {}
     rates = {name: sum(lengths) / ours[name][0] for name, lengths in work.items()}
     for name, lengths in work.items():
-        other = f"{sum(lengths) / theirs[name]:8.1f}" if theirs else "       -"
-        print(f"{name:>7}: {sum(lengths):>6} tokens  ours {rates[name]:8.1f} tokens/s  transformers {other} tokens/s")
+        print(f"{name:>7}: {sum(lengths):>6} tokens  ours {rates[name]:8.1f} tokens/s", flush=True)
+    torch = {}
+    if args.torch_python:
+        asked = {"equal": batches["equal"], "skewed": batches["skewed"][: args.torch_batches]}
+        torch = run_torch(args.torch_python, folder, asked)
     tunix = {}
     if args.tunix_python:
         first = batches["skewed"][: args.tunix_batches]
@@ -164,8 +178,10 @@ def main() -> None:
         "cache_overhead": numbers["cache_overhead"],
         "tokens_per_s_skewed": rates["skewed"],
         "tokens_per_s_equal": rates["equal"],
-        "vs_transformers_skewed": theirs["skewed"] / ours["skewed"][0] if theirs else None,
-        "vs_transformers_equal": theirs["equal"] / ours["equal"][0] if theirs else None,
+        "vs_transformers_skewed": rates["skewed"] / torch["skewed"]["tokens_per_s"] if torch else None,
+        "vs_transformers_equal": rates["equal"] / torch["equal"]["tokens_per_s"] if torch else None,
+        "transformers_batches": torch["skewed"]["batches"] if torch else None,
+        "transformers_static_occupancy": torch["skewed"]["static_occupancy"] if torch else None,
         "vs_tunix": rates["skewed"] / tunix["tokens_per_s"] if tunix else None,
         "tunix_batches": tunix.get("batches"),
         "tunix_tokens_per_s": tunix.get("tokens_per_s"),

@@ -40,9 +40,11 @@ def main() -> None:
             generate(model, batches[0]["prompts"], 3)
             started = time.perf_counter()
             for batch in batches:
-                generate(model, batch["prompts"], max(batch["lengths"]))
+                steps = max(batch["lengths"])
+                generate(model, batch["prompts"], steps)
+                so_far = time.perf_counter() - started
+                print(f"transformers {name}: a batch of {steps} steps, at {so_far:.1f} s", file=sys.stderr, flush=True)
             seconds[name] = time.perf_counter() - started
-            print(f"transformers {name}: {seconds[name]:.1f} s", file=sys.stderr, flush=True)
     print(json.dumps(seconds))
 
 
