@@ -123,10 +123,14 @@ def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tu
         return policy_loss(o, settings.temperature, settings.chunk, hidden_RxTxD, w_VxD, tokens)
 
     def summed(params: Any, base: Any, batch: Batch, weights_MxRxT: jax.Array) -> tuple[jax.Array, Any, Any]:
-        def compute(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+        def one(part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
             cast = _cast_layers(params, jnp.dtype(settings.dtype))
             (loss, aux), gradient = jax.value_and_grad(loss_of, has_aux=True)(cast, base, *part)
-            return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, (loss, gradient)), aux
+            return (loss, gradient), aux
+
+        def compute(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+            some, aux = one(part)
+            return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, some), aux
 
         def skip(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
             shapes = jax.eval_shape(lambda: compute(total, part)[1])
@@ -135,6 +139,10 @@ def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tu
         def microbatch(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
             return lax.cond((part[1] > 0).any(), compute, skip, total, part)
 
+        if len(weights_MxRxT) == 1:  # there is nothing to add: no float32 sum beside the gradient
+            (loss, gradient), aux = one(jax.tree.map(lambda a: a[0], (batch, weights_MxRxT)))
+            whole = jax.tree.map(lambda g: g.astype(jnp.float32), gradient)
+            return loss, whole, jax.tree.map(lambda a: a[None], aux)
         zero = (jnp.float32(0.0), jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), params))
         (loss, gradient), aux = lax.scan(microbatch, zero, (batch, weights_MxRxT))
         return loss, gradient, aux

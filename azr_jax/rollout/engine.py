@@ -65,7 +65,7 @@ class Engine:
     ):
         self.spec, self.settings, self.seed, self.decode_text = spec, settings, seed, decode_text
         self.programs = programs_of(graphdef, spec, settings, mesh)
-        self._cache: Any = self.programs.empty_cache()
+        self._cache: Any = None
         self._scheduler = Scheduler(settings, self.programs.replicas)
         self._params: Any = None
         self._key: Any = None
@@ -82,6 +82,9 @@ class Engine:
         """
         if self.busy:
             raise RuntimeError("begin() while requests are under way: drain() or cancel() them first")
+        self._params = None  # the old ones go first: two generations may not fit
+        if self._cache is None:
+            self._cache = self.programs.empty_cache()
         self._params = reshard(params, self.programs.params_layout, self.programs.dtype)
         key = jax.random.fold_in(jax.random.key(self.seed), iteration)
         self._key = jax.random.wrap_key_data(self.programs.place(np.asarray(jax.random.key_data(key)), EVERYWHERE))
@@ -125,7 +128,7 @@ class Engine:
     def step(self) -> list[Rollout]:
         """One round: takes in what the device decoded, fills free slots, sends it on, hands out what ended."""
         if self._params is None:
-            raise RuntimeError("step() before begin(): there are no weights")
+            raise RuntimeError("step() without begin(): there are no weights")
         self._collect()
         self._admit()
         self._depart()
@@ -160,8 +163,14 @@ class Engine:
             "failed_callbacks": n["failed_callbacks"],
         }
 
+    def rest(self) -> None:
+        """Gives the memory of weights and cache back until the next begin(), for an optimizer step to use."""
+        if self.busy:
+            raise RuntimeError("rest() while requests are under way: drain() or cancel() them first")
+        self._params = self._cache = None
+
     def close(self) -> None:
-        """Gives the cache's memory back. The engine is of no further use."""
+        """Drops all that is under way, and gives the memory back. The engine is of no further use."""
         self._collect()
         self._scheduler = Scheduler(self.settings, self.programs.replicas)
         self._ended, self._params, self._cache = [], None, None

@@ -102,8 +102,9 @@ class Programs:
 
         return jax.jit(program, donate_argnums=donated)
 
-    def empty_cache(self) -> attention.Cache:
-        return jax.jit(self._make_cache, out_shardings=NamedSharding(self.mesh, self.backend.POOL))()
+    @functools.cached_property
+    def empty_cache(self) -> Callable[[], attention.Cache]:
+        return jax.jit(self._make_cache, out_shardings=NamedSharding(self.mesh, self.backend.POOL))
 
     def _make_cache(self) -> attention.Cache:
         spec, pages = self.spec, self.pages * self.replicas

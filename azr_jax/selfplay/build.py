@@ -20,7 +20,6 @@ from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
 from azr_jax.learner.lora import Trained, merged
 from azr_jax.learner.optimizer import OptimizerSettings
-from azr_jax.learner.packing import TILE
 from azr_jax.learner.step import LearnerSettings, TrainState, init_state
 from azr_jax.learner.terms import Objective
 from azr_jax.learner.update import Update, make_update
@@ -63,7 +62,7 @@ class Run:
     mesh: Mesh  # the learner's programs run inside jax.set_mesh(mesh); the engine sees to itself
     executor: Executor
     engine: Engine
-    start_state: TrainState
+    start_state: Any  # TrainState, until training takes it over
     learner: LearnerSettings
     update: Update
     for_sampling: Callable[[TrainState], Any]  # the learner's weights -> the sampler's: merged, layout and type
@@ -205,7 +204,7 @@ def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
         learner=learner,
         update=make_update(graphdef, learner, reference=reference),
         for_sampling=jax.jit(lambda state: _cast(merged(state.params, state.base), c.model.dtype)),
-        row_tokens=c.learner.row_tokens or -(-(c.rollout.max_prompt_tokens + c.rollout.max_new_tokens) // TILE) * TILE,
+        row_tokens=row_tokens(c, jax.default_backend()),
         rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
         checkpointer=Checkpointer(workdir, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every, hosts=hosts),
         buffers=buffers,

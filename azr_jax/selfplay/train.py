@@ -109,7 +109,7 @@ class Training:
     def __init__(self, run: Run, console: Console, stop: Stop, watch: Watch, fork_from: str | None):
         self.run, self.console, self.stop, self.watch = run, console, stop, watch
         self.iteration = self.saved = 0  # the last one finished, and the last one saved
-        self.state = run.start_state
+        self.state, run.start_state = run.start_state, None  # the first step consumes it
         extra = self._restore(Path(fork_from).resolve() if fork_from else None)
         self.ledger = Ledger(run, console, extra) if run.hosts.first else None
 
@@ -185,6 +185,7 @@ class Training:
     def _learn(self, played: Played) -> dict[str, float]:
         """One optimizer step on everything the iteration produced, or several (learner.epochs, learner.minibatches)."""
         c = self.run.config
+        self.run.engine.rest()  # on a full chip there is no room for its cache beside the backward pass
         chosen = scoring.trained_on(played, proposer=c.tasks.train_proposer, estimates=c.tasks.train_on_estimates)
         rewards = scoring.spoiled(chosen, c.rewards.control, draw(c.seed, played.iteration, "control"))
         advised = scoring.advise(chosen, c.learner.advantage, c.learner.weighting, rewards)
@@ -200,11 +201,7 @@ class Training:
     def _hand_weights_over(self) -> None:
         """The sampler's weights are the learner's, laid out and typed for sampling: devices to devices."""
         with self.watch.stage("weights"):
-            self.weights = self.run.for_sampling(self.state)
-            self._begin()
-
-    def _begin(self) -> None:
-        self.run.engine.begin(self.weights, self.iteration + 1)
+            self.run.engine.begin(self.run.for_sampling(self.state), self.iteration + 1)
 
     def _evaluate(self, timings: dict[str, float]) -> dict[str, float]:
         """The weights just learned, on tasks that are never trained on."""
@@ -214,7 +211,7 @@ class Training:
             numbers = self.run.evaluation.measure()
         timings["time/evaluate"] = time.perf_counter() - started
         self.console.message(telling.evaluation(self.iteration, numbers))
-        self._begin()  # what the engine counts from here on belongs to the next iteration
+        self._hand_weights_over()  # what the engine counts from here on belongs to the next iteration
         return numbers
 
     def _timings(self, played: Played, seconds: Mapping[str, float]) -> dict[str, float]:
@@ -273,15 +270,21 @@ class Training:
     def _restore(self, fork_from: Path | None) -> dict[str, Any]:
         """Brings weights, optimizer and buffers back, and returns where the other files stood."""
         if self.run.hosts.from_first(self.run.checkpointer.iterations):
-            restored = self.run.checkpointer.restore(self.state)
+            restored = self.run.checkpointer.restore(self._set_aside())
             self.state, self.iteration, self.saved = restored.state, restored.iteration, restored.iteration
             self.run.buffers.load(restored.extra["buffers"])
             self.console.message(f"resumed after iteration {self.iteration}")
             return restored.extra
         if fork_from is not None:
-            self.state = self.run.fork(fork_from, self.state)
+            self.state = self.run.fork(fork_from, self._set_aside())
             self.console.message(f"forked from {fork_from}: its latest weights and tasks")
         return {}
+
+    def _set_aside(self) -> Any:
+        """The shapes of the state, which itself makes room for what is read: a chip may not hold two."""
+        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), self.state)
+        self.state = None
+        return shapes
 
     def _save(self) -> None:
         with self.watch.stage("save"):

@@ -139,3 +139,19 @@ def test_a_wrong_request_is_refused_by_name(model, changes, named):
     fields = {"id": 5, "prompt": (1, 2), "max_new_tokens": 4} | changes
     with pytest.raises(ValueError, match=named):
         engine_of(model).submit(Request(**fields))
+
+
+def test_at_rest_it_holds_nothing_and_afterwards_all_is_as_before(model, together):
+    engine = engine_of(model)
+    pool = sum(array.nbytes for array in jax.tree.leaves(engine._cache))
+    before = sum(array.nbytes for array in jax.live_arrays())
+    engine.rest()
+    assert sum(array.nbytes for array in jax.live_arrays()) <= before - pool
+    with pytest.raises(RuntimeError, match="without begin"):
+        engine.step()
+    engine.begin(model[1], 3)
+    assert sample(engine, requests()) == together[0]
+    assert engine.metrics()["compilations"] == 0
+    engine.submit(requests(1)[0])
+    with pytest.raises(RuntimeError, match="under way"):
+        engine.rest()
