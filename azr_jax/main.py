@@ -1,6 +1,6 @@
 """Trains: flags -> validated config -> selfplay. Nothing else.
 
-    python -m azr_jax.main [--config=configs/smollm2.py] [--workdir=runs/smollm2] [--config.<field>=<value> ...]
+    python -m azr_jax.main [--config=configs/nano.py] [--workdir=runs/nano] [--config.<field>=<value> ...]
 
 The same command resumes. `--fork_from=<workdir>` starts a new run from another run's latest weights and buffers.
 On a TPU slice the same command on every worker is one run; elsewhere each process is told where the first one is:
@@ -39,7 +39,7 @@ def number(variable: str) -> int | None:
     return int(text) if text else None
 
 
-CONFIG = flags.DEFINE_string("config", "configs/smollm2.py", "The recipe: a Python file with get_config().")
+CONFIG = flags.DEFINE_string("config", "configs/nano.py", "The recipe: a Python file with get_config().")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives. Default: runs/<name of the recipe>.")
 FORK_FROM = flags.DEFINE_string("fork_from", None, "Start a new run from the latest checkpoint of this workdir.")
 COORDINATOR = flags.DEFINE_string(

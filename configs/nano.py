@@ -1,9 +1,9 @@
 """A model of a million parameters that knows only a small world of programs: self-play on two CPU cores, no network.
 
-    python -m azr_jax.main --config=configs/nano.py --workdir=/tmp/nano
+    python -m azr_jax.main
 
 Two cores and 2 GB of memory. The base stands in azr_jax/nano/base, made by `python -m azr_jax.nano.pretrain`; it has
-learned the form of prompts and answers and a part of what the programs do, and a fifth of the last text it read was
+learned the form of prompts and answers and a part of what the programs do, and a seventh of the last text it read was
 wrong. Prompts ask for as many references and inputs as that base has seen.
 """
 
@@ -17,12 +17,13 @@ from configs import base
 def get_config() -> ConfigDict:
     c = base.get_config()
     c.iterations = 150
-    c.batch_size = 16
+    c.batch_size = 64
     c.model.name = str(Path(__file__).resolve().parents[1] / "azr_jax" / "nano" / "base")
     c.model.dtype = "float32"
     c.model.remat = "none"
     c.tasks.prompt_style = "completion"
     c.tasks.references = 2
+    c.tasks.estimate_attempts = 4  # what they cost in sampling goes into a larger batch
     c.tasks.induction_inputs = 6
     c.tasks.induction_shown = 3
     c.seeding.factor = 2
@@ -32,12 +33,13 @@ def get_config() -> ConfigDict:
     c.rollout.page_size = 32
     c.rollout.decode_steps = 8
     c.executor.timeout_s = 2.0
-    c.learner.lr = 3e-4
+    c.learner.lr = 5e-4
     c.learner.schedule = "linear"  # small batches: without it the last iterations wander
     c.learner.loss = "sequence_mean"  # an answer is a few tokens, a program many
     c.learner.row_lengths = 1  # compiling takes longer than padding
     c.checkpoint.every = 50
     c.eval.every = 10
     c.eval.suites = ("nano",)
+    c.eval.rows = 200  # all of them
     c.monitor.sinks = ()
     return c

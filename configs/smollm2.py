@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct on a laptop's CPU: the whole loop with a real language model, no accelerator, no hub.
 
-    python -m azr_jax.main
+    python -m azr_jax.main --config=configs/smollm2.py
 
 Two cores and 6 GB of memory. The model is far smaller than the paper's, so everything is: short prompts with the
 references as earlier turns of a chat, short completions, temperature 0.7, four estimates.

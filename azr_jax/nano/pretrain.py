@@ -67,10 +67,10 @@ class Recipe:
     """What the base follows from, besides the code."""
 
     seed: int = 0
-    programs: int = 24_000
-    steps: int = 12_000  # that the learning rate falls over
-    stop: int = 12_500  # those after `steps` read mistaken texts, at a rate of their own
-    mistaken: float = 0.2  # of those texts: the answer, or the proposed input, is that of another program
+    programs: int = 40_000
+    steps: int = 24_000  # that the learning rate falls over
+    stop: int = 24_500  # those after `steps` read mistaken texts, at a rate of their own
+    mistaken: float = 0.14  # of those texts: the answer, or the proposed input, is that of another program
     mistaken_lr: float = 1e-4
     reading: int = 500  # the first of them, that learn prompts as well
     texts: int = 32  # of a step
