@@ -16,14 +16,14 @@ from configs import base
 
 def get_config() -> ConfigDict:
     c = base.get_config()
-    c.iterations = 150
+    c.iterations = 60
     c.batch_size = 64
     c.model.name = str(Path(__file__).resolve().parents[1] / "azr_jax" / "nano" / "base")
     c.model.dtype = "float32"
     c.model.remat = "none"
     c.tasks.prompt_style = "completion"
     c.tasks.references = 2
-    c.tasks.estimate_attempts = 4  # what they cost in sampling goes into a larger batch
+    c.tasks.estimate_attempts = 4  # what eight would cost goes into a larger batch
     c.tasks.induction_inputs = 6
     c.tasks.induction_shown = 3
     c.seeding.factor = 2
