@@ -166,6 +166,7 @@ def as_json(a: Account) -> dict[str, Any]:
             "bytes_ratio": round(m.bytes_ratio, 3),
             "exchanged": {k: round(v[0]) for k, v in m.counts.exchanged().items()} if m.counts else None,
             "seconds": round(m.seconds, 1),
+            "left_out": m.left_out or None,
         }
         for m in a.measured
     }
