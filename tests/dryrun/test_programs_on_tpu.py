@@ -31,8 +31,8 @@ def compiled():
     topology.prepare()
     from azr_jax.dryrun.account import for_tpu
     from azr_jax.dryrun.measure import measure
-    from azr_jax.dryrun.programs import engine_jobs_of, shape_of, train_job
-    from azr_jax.parallel.mesh import make_mesh
+    from azr_jax.dryrun.programs import engine_jobs_of, sampler_settings, shape_of, train_job
+    from azr_jax.parallel.mesh import make_mesh, regrouped
 
     c, problems = load("configs/tiny.py", {"model.dtype": "bfloat16", "model.remat": "full", "learner.chunk": "128"})
     assert not problems
@@ -40,9 +40,11 @@ def compiled():
     c.rollout.page_size, c.rollout.pages = 16, PAGES
     c = for_tpu(c)
     devices = topology.devices(topology.find("v5e:2x2"))
-    learner, rollout = make_mesh(4, 1, devices), make_mesh(2, 2, devices)
+    learner = make_mesh(4, 1, devices)
+    rollout = regrouped(learner, 2)
     shape = shape_of(c, SPEC, learner)
-    jobs = engine_jobs_of(c, shape, learner, rollout)
+    settings = sampler_settings(c, SPEC, learner, rollout, 15.75 * 2**30)
+    jobs = engine_jobs_of(c, settings, shape, learner, rollout)
     decode = next(job for job in jobs if job.name == "decode")
     prefill = next(job for job in jobs if job.name.startswith("prefill"))
     return SimpleNamespace(

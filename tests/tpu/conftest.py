@@ -1,5 +1,7 @@
 import os
+import signal
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,7 +62,10 @@ def workers(cloud):
             folders.append(folder)
         return folders
 
-    return make
+    yield make
+    for pid in (cloud.parent / "workers").glob("*/azr/run.pid"):
+        with suppress(ProcessLookupError):
+            os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
 def _program(path: Path, text: str) -> None:
