@@ -143,9 +143,7 @@ def reshard(params: Any, layout: Any, dtype: jnp.dtype | None = None) -> Any:
     return jax.tree.unflatten(tree, leaves)
 
 
-def mover(
-    leaves: Sequence[Any], wanted: Sequence[tuple[NamedSharding, jnp.dtype]]
-) -> tuple[Any, list[Any], Mesh | None]:
+def mover(leaves: Sequence[Any], wanted: Sequence[tuple[NamedSharding, jnp.dtype]]) -> tuple[Any, list[Any], Any]:
     """The program that moves arrays (or shapes of arrays), the layouts it takes them in, and the mesh to call it in.
 
     Arrays on all devices of one mesh are taken by the names of the other, where it has them: then what moves inside a
@@ -159,7 +157,7 @@ def mover(
     return _mover(tuple(wanted), known), names, meshes.pop() if known else None
 
 
-def _in_names_of(mesh: Mesh, sharding: Any, ndim: int) -> NamedSharding | None:
+def _in_names_of(mesh: Any, sharding: Any, ndim: int) -> NamedSharding | None:
     """How an array lies, in the names of a mesh over the same devices; None where it has no names for it."""
     if not isinstance(sharding, NamedSharding):
         return None
@@ -180,20 +178,25 @@ def _renamed(leaf: jax.Array, sharding: Any) -> jax.Array:
 
 @functools.cache
 def _mover(wanted: tuple[tuple[NamedSharding, jnp.dtype], ...], known: bool) -> Any:
+    def one(leaf: jax.Array, to: NamedSharding, dtype: jnp.dtype) -> jax.Array:
+        if not known:
+            return leaf.astype(dtype)
+        layout = [*to.spec, *(None,) * leaf.ndim][: leaf.ndim]
+        if leaf.ndim > 2:  # layer by layer: what a whole stack needs on its way is as much as the stack
+            return jax.lax.map(lambda layer: _by_parts(layer.astype(dtype), layout[1:], to.mesh), leaf)
+        return _by_parts(leaf.astype(dtype), layout, to.mesh)
+
     def move(leaves: list[jax.Array]) -> list[jax.Array]:
-        return [
-            _halfway(leaf.astype(dtype), to) if known else leaf.astype(dtype)
-            for leaf, (to, dtype) in zip(leaves, wanted)
-        ]
+        return [one(leaf, *how) for leaf, how in zip(leaves, wanted)]
 
     return jax.jit(move, out_shardings=[sharding for sharding, _ in wanted])
 
 
-def _halfway(x: jax.Array, to: NamedSharding) -> jax.Array:
-    """What lies over all devices, exchanged inside each replica: then every replica holds a part of all it needs."""
+def _by_parts(x: jax.Array, layout: list[Axes], mesh: Mesh) -> jax.Array:
+    """What lies over all devices is exchanged inside each replica first, then between equal parts of all replicas."""
     spec = [*jax.typeof(x).sharding.spec, *(None,) * x.ndim][: x.ndim]
-    wanted = [*to.spec, *(None,) * x.ndim][: x.ndim]
-    return jax.reshard(x, NamedSharding(to.mesh, P(*("fsdp" if a == EVERY else b for a, b in zip(spec, wanted)))))
+    halfway = P(*("fsdp" if axis == EVERY else there for axis, there in zip(spec, layout)))
+    return jax.reshard(jax.reshard(x, NamedSharding(mesh, halfway)), NamedSharding(mesh, P(*layout)))
 
 
 def place(tree: Any, sharding: NamedSharding) -> Any:
