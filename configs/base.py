@@ -72,7 +72,7 @@ def get_config() -> ConfigDict:
     c.rollout.max_new_tokens = 8096  # completions are cut here
     c.rollout.slots = 64  # completions that each replica of the sampler decodes side by side
     c.rollout.page_size = 64  # tokens per page of the key/value cache
-    c.rollout.pages = 0  # pages of each replica's cache; 0: enough for every slot at its longest
+    c.rollout.pages = 0  # of each replica's cache; 0: enough for every slot at its longest, or what memory leaves
     c.rollout.decode_steps = 32  # tokens decoded on the device between two looks of the host
     c.rollout.temperature = 1.0  # the learner scores at the same temperature
     c.rollout.top_k = 0  # 0: off
@@ -121,7 +121,7 @@ def get_config() -> ConfigDict:
     c.mesh = ConfigDict()
     c.mesh.fsdp = -1  # devices the weights are sharded over; -1: all that `tensor` leaves
     c.mesh.tensor = 1  # devices a layer is split over
-    c.mesh.rollout_tensor = 0  # the same while sampling, replicas over the rest; 0: chosen by parallel/layouts.py
+    c.mesh.rollout_tensor = 0  # the same while sampling, replicas over the rest; 0: as few as leave room for a cache
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every = 10  # iterations between checkpoints; the last one is always saved

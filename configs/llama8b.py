@@ -1,6 +1,6 @@
 """Llama-3.1-8B at the paper's settings.
 
-    python -m azr_jax.main --config=configs/llama8b.py --workdir=gs://bucket/llama8b
+    python -m azr_jax.main --config=configs/llama8b.py --workdir=/mnt/shared/llama8b
 
 Paper: average 19.2 (base 16.0). Not yet run on a pod by this project.
 """

@@ -1,6 +1,6 @@
 """Qwen3-4B-Base at the paper's settings; a model the paper does not have.
 
-    python -m azr_jax.main --config=configs/qwen3_4b.py --workdir=gs://bucket/qwen3_4b
+    python -m azr_jax.main --config=configs/qwen3_4b.py --workdir=/mnt/shared/qwen3_4b
 
 Not yet run on a pod by this project.
 """

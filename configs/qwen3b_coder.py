@@ -1,6 +1,6 @@
 """Qwen2.5-Coder-3B at the paper's settings.
 
-    python -m azr_jax.main --config=configs/qwen3b_coder.py --workdir=gs://bucket/qwen3b_coder
+    python -m azr_jax.main --config=configs/qwen3b_coder.py --workdir=/mnt/shared/qwen3b_coder
 
 Paper: average 40.7 (base 35.0). Not yet run on a pod by this project.
 """

@@ -1,6 +1,6 @@
 """Qwen2.5-7B at the paper's settings: the base model of the paper's ablations.
 
-    python -m azr_jax.main --config=configs/qwen7b.py --workdir=gs://bucket/qwen7b
+    python -m azr_jax.main --config=configs/qwen7b.py --workdir=/mnt/shared/qwen7b
 
 Paper: code 55.2, math 38.4, average 46.8 after 500 iterations (base 39.8). Not yet run on a pod by this project.
 """

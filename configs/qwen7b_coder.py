@@ -1,6 +1,6 @@
 """Qwen2.5-Coder-7B at the paper's settings: the paper's best 7B run.
 
-    python -m azr_jax.main --config=configs/qwen7b_coder.py --workdir=gs://bucket/qwen7b_coder
+    python -m azr_jax.main --config=configs/qwen7b_coder.py --workdir=/mnt/shared/qwen7b_coder
 
 Paper: code 61.6, math 39.1, average 50.4 (base 40.2). Not yet run on a pod by this project.
 """

@@ -2,7 +2,7 @@
 # Left out on purpose: anything gcloud already asks or remembers (login, default project).
 set -euo pipefail
 
-NAME=azr ZONE="" SLICE="" PROJECT="" SPOT=no DRY_RUN=no WORKER=0 WORKDIR="" KEEP=no REST=()
+NAME=azr ZONE="" SLICE="" PROJECT="" SPOT=no DRY_RUN=no WORKER=0 WORKDIR="" SHARE="" STORAGE="" KEEP=no REST=()
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
 fail() { echo "error: $*" >&2; exit 2; }
@@ -16,6 +16,8 @@ parse() {
       --project=*) PROJECT="${1#*=}" ;;
       --worker=*) WORKER="${1#*=}" ;;
       --workdir=*) WORKDIR="${1#*=}"; REST+=("$1") ;;
+      --share=*) SHARE="${1#*=}" ;;
+      --storage=*) STORAGE="${1#*=}" ;;
       --spot) SPOT=yes ;;
       --keep) KEEP=yes ;;
       --dry_run) DRY_RUN=yes ;;
@@ -31,6 +33,12 @@ parse() {
 usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
 
 need() { [[ -n "${!1}" ]] || fail "--${1,,}= is missing. $(usage)"; }
+
+# The workdir is one folder for all workers, and the program writes files there: a bucket by its address is none.
+need_workdir() {
+  need WORKDIR
+  [[ $WORKDIR == /* ]] || fail "--workdir=$WORKDIR: should be a folder that all workers share, as /mnt/shared/qwen7b; a bucket has to be mounted, and its folder given"
+}
 
 go() {
   if [[ $DRY_RUN == yes ]]; then printf '%q ' "$@"; echo; else "$@"; fi

@@ -24,7 +24,7 @@ slices.prepare()  # before anything imports JAX
 TOPOLOGY = flags.DEFINE_string("topology", None, "The slice: v5e:4x4, v5p:2x2x1, v6e:2x4, ...", required=True)
 JSON = flags.DEFINE_bool("json", False, "Also print one line of JSON, the last one.")
 ONLY = flags.DEFINE_enum("only", "all", ["all", "train", "engine"], "Which programs to compile.")
-SEQUENCES = flags.DEFINE_integer("sequences", 0, "Trained on per iteration; 0: what the recipe makes at the most.")
+SEQUENCES = flags.DEFINE_integer("sequences", 0, "Trained on per iteration; 0: the recipe's own number.", lower_bound=0)
 TEXT = flags.DEFINE_string("text", None, "A folder for the compiled text of each program.")
 
 

@@ -8,16 +8,17 @@ from typing import Any
 
 from azr_jax.dryrun import topology as slices
 from azr_jax.dryrun.measure import DoesNotFit, Measured, measure
-from azr_jax.dryrun.programs import Job, Shape, engine_jobs_of, other_jobs, page_bytes, shape_of, train_job
+from azr_jax.dryrun.programs import Job, Shape, engine_jobs_of, other_jobs, sampler_settings, shape_of, train_job
 from azr_jax.dryrun.report import Account
 from azr_jax.dryrun.shapes import spec_of
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel import flags
-from azr_jax.parallel.layouts import Layout, choose, tensor_sizes
-from azr_jax.parallel.mesh import make_mesh
+from azr_jax.parallel.layouts import Layout, tensor_sizes
+from azr_jax.parallel.mesh import make_mesh, regrouped
+from azr_jax.rollout.requests import EngineSettings
+from azr_jax.selfplay.fitting import lay_out, page_bytes
 
 GIB = 2**30
-MOMENT_BYTES = {"adamw": 8.0, "adamw_bf16": 6.0, "adamw_factored": 2.0}  # of the optimizer, per parameter
 
 
 def take(
@@ -27,17 +28,15 @@ def take(
     spec = spec_of(c.model.name, c.model.cache_dir or None)
     layout = plan(c, spec, topology)
     c = for_tpu(c)
-    jobs, shape, rollout = _jobs(c, spec, topology, layout, only, sequences)
+    jobs, shape, settings = _jobs(c, spec, topology, layout, only, sequences)
     account = Account(
         recipe=recipe,
         topology=topology,
         layout=layout,
         shape=shape,
         measured=[],
-        page_tokens=c.rollout.page_size,
-        page_bytes=page_bytes(c, spec, rollout),
-        longest=c.rollout.max_prompt_tokens + c.rollout.max_new_tokens,
-        median=(c.rollout.max_prompt_tokens + c.rollout.max_new_tokens) // 2,
+        settings=settings,
+        page_bytes=page_bytes(settings, spec, layout.rollout_tensor),
         only=only,
         sampled=len(c.tasks.kinds) * c.batch_size * (2 + c.tasks.estimate_attempts),
     )
@@ -66,32 +65,25 @@ def for_tpu(c: Any) -> Any:
 
 
 def plan(c: Any, spec: ModelSpec, topology: slices.Topology) -> Layout:
-    return choose(
-        spec,
-        topology.chips,
-        topology.chip.memory_gib * GIB,
-        fsdp=c.mesh.fsdp,
-        tensor=c.mesh.tensor,
-        rollout_tensor=c.mesh.rollout_tensor,
-        state_bytes=4 + MOMENT_BYTES[c.learner.optimizer],
-    )
+    return lay_out(c, spec, topology.chips, topology.chip.memory_gib * GIB)
 
 
 def _jobs(
     c: Any, spec: ModelSpec, topology: slices.Topology, layout: Layout, only: str, sequences: int
-) -> tuple[list[Job], Shape, Any]:
+) -> tuple[list[Job], Shape, EngineSettings]:
     devices = slices.devices(topology)
     learner = make_mesh(layout.fsdp, layout.tensor, devices)
-    rollout = make_mesh(layout.replicas, layout.rollout_tensor, devices)
+    rollout = regrouped(learner, layout.rollout_tensor)
     shape = shape_of(c, spec, learner, sequences)
+    settings = sampler_settings(c, spec, learner, rollout, topology.chip.memory_gib * GIB)
     jobs: list[Job] = []
     if only != "engine":
         jobs.append(train_job(c, shape, learner))
     if only == "all":
         jobs += other_jobs(c, shape, learner, rollout)
     if only != "train":
-        jobs += engine_jobs_of(c, shape, learner, rollout)
-    return jobs, shape, rollout
+        jobs += engine_jobs_of(c, settings, shape, learner, rollout)
+    return jobs, shape, settings
 
 
 def _knobs(c: Any, spec: ModelSpec, topology: slices.Topology, sequences: int, options: dict[str, str], say: Any):

@@ -55,16 +55,30 @@ class Measured:
         return self.counts.bytes / self.job.floor_bytes
 
 
+# How the compiler says that it gave up for want of memory, and how much it wanted.
+_GAVE_UP = (
+    r"Used ([\d.]+)([GM]) of [\d.]+[GM] hbm",
+    r"total memory required for [^(\n]*\(([\d.]+)([GM])\) exceeds available HBM",
+)
+
+
+def does_not_fit(message: str) -> DoesNotFit | None:
+    """What the compiler's error means, where it means this."""
+    for pattern in _GAVE_UP:
+        if match := re.search(pattern, message):
+            line = next(line for line in message.splitlines() if match.group(0) in line)
+            return DoesNotFit(float(match.group(1)) / (1024 if match.group(2) == "M" else 1), line.strip())
+    return None
+
+
 def measure(job: Job, options: Mapping[str, str] | None = None) -> Measured:
     started = time.perf_counter()
     lowered = job.lower()
     try:
         compiled = lowered.compile(compiler_options=dict[str, str | bool](options) if options else None)
     except Exception as error:
-        if match := re.search(r"Used ([\d.]+)([GM]) of [\d.]+[GM] hbm", str(error)):
-            wanted = float(match.group(1)) / (1024 if match.group(2) == "M" else 1)
-            first = next((line for line in str(error).splitlines() if "Used" in line), str(error)[:200])
-            raise DoesNotFit(wanted, first.strip()) from error
+        if too_much := does_not_fit(str(error)):
+            raise too_much from error
         raise
     memory = compiled.memory_analysis()
     assert memory is not None

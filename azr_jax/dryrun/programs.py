@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,10 +23,12 @@ from azr_jax.learner.packing import Batch
 from azr_jax.learner.step import init_state, step_program
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
-from azr_jax.parallel.mesh import LearnerRules, RolloutRules, abstract_params, shardings
+from azr_jax.parallel.mesh import LearnerRules, RolloutRules, abstract_params, bytes_per_device, mover, shardings
 from azr_jax.rollout import paged_tpu
 from azr_jax.rollout.programs import Programs
+from azr_jax.rollout.requests import EngineSettings
 from azr_jax.selfplay.build import engine_settings, learner_settings, row_tokens
+from azr_jax.selfplay.fitting import page_bytes, with_pages
 
 GIB = 2**30
 
@@ -42,7 +45,7 @@ class Job:
     unknown_trips: tuple[int, ...] = ()
     kernel_reads: Mapping[str, float] = field(default_factory=dict)  # of the cache, by one call of a kernel
     beside: float = 0.0
-    cache_bytes: float = 0.0  # of the cache it was compiled with, which the caller may size otherwise
+    cache_bytes: float = 0.0  # of the cache it is compiled with
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,6 @@ def _on(mesh: Mesh, leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, layout))
 
 
-def bytes_per_chip(tree: Any) -> int:
-    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
 def train_job(c: Any, shape: Shape, mesh: Mesh) -> Job:
     """One optimizer step on the longest rows."""
     state = abstract_state(c, shape.spec, mesh)
@@ -115,7 +114,7 @@ def train_job(c: Any, shape: Shape, mesh: Mesh) -> Job:
 def other_jobs(c: Any, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Job]:
     """Weights as they start, and learner -> sampler."""
     state = abstract_state(c, shape.spec, learner)
-    beside = bytes_per_chip(state)
+    beside = bytes_per_device(state)
     dtype = jnp.dtype(c.model.dtype)
     to = shardings(shape.spec, rollout, RolloutRules())
 
@@ -125,26 +124,33 @@ def other_jobs(c: Any, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Job]:
         return jax.jit(make, out_shardings=layout).lower()
 
     def reshard() -> jax.stages.Lowered:
-        cast = lambda params: jax.tree.map(lambda leaf: leaf.astype(dtype), params)  # noqa: E731
-        return jax.jit(cast, out_shardings=to).lower(state.params)
+        leaves = jax.tree.leaves(state.params)
+        program, names, mesh = mover(leaves, [(place, dtype) for place in jax.tree.leaves(to)])
+        leaves = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=name) for leaf, name in zip(leaves, names)]
+        with nullcontext() if mesh is None else jax.set_mesh(mesh):
+            return program.lower(leaves)
 
-    moments = beside - bytes_per_chip(state.params)
+    moments = beside - bytes_per_device(state.params)
     return [
         Job("initial weights", init),
         Job("learner -> sampler", reshard, beside=moments),
     ]
 
 
-def engine_jobs_of(c: Any, shape: Shape, learner: Mesh, mesh: Mesh) -> list[Job]:
+def sampler_settings(c: Any, spec: ModelSpec, learner: Mesh, mesh: Mesh, memory: float) -> EngineSettings:
+    """What a run on the slice would give its engine; `memory`: bytes of a chip."""
+    held = bytes_per_device(abstract_state(c, spec, learner))
+    return with_pages(engine_settings(c), spec, mesh.shape["tensor"], memory, held)
+
+
+def engine_jobs_of(c: Any, settings: EngineSettings, shape: Shape, learner: Mesh, mesh: Mesh) -> list[Job]:
     """The engine's programs; the learner's state lies on the chips meanwhile."""
-    settings, beside = engine_settings(c), bytes_per_chip(abstract_state(c, shape.spec, learner))
+    beside = bytes_per_device(abstract_state(c, shape.spec, learner))
     tensor, s = mesh.shape["tensor"], shape.spec
-    if not settings.pages:  # enough for every slot at its longest is what the slice may not hold: compile for two
-        settings = replace(settings, pages=2 * settings.pages_per_slot)
     weights = (shape.spec.layer_matrices + shape.unembedding) / tensor
     itemsize = jnp.dtype(settings.dtype).itemsize
     cached = 2 * s.depth * s.kv_heads * s.head_dim * settings.longest * itemsize / tensor
-    cache_bytes = page_bytes(c, s, mesh) * settings.pool
+    cache_bytes = page_bytes(settings, s, tensor) * settings.pool
     programs, jobs = Programs(s, settings, mesh), []
     for program in programs.listing():
         wanted, floor, passes, block = 0.0, 0.0, 0, 1
@@ -163,9 +169,3 @@ def engine_jobs_of(c: Any, shape: Shape, learner: Mesh, mesh: Mesh) -> list[Job]
         reads = {paged_tpu.KERNEL: passes * blocks * block * cached / settings.longest / s.depth}
         jobs.append(Job(program.name, program.lower, wanted, wanted, floor, (blocks,), reads, beside, cache_bytes))
     return jobs
-
-
-def page_bytes(c: Any, spec: ModelSpec, rollout: Mesh) -> float:
-    """Of one page of the cache, on one chip."""
-    numbers = 2 * spec.depth * spec.kv_heads * spec.head_dim * c.rollout.page_size / rollout.shape["tensor"]
-    return numbers * jnp.dtype(c.model.dtype).itemsize

@@ -13,6 +13,7 @@ from azr_jax.dryrun.measure import Measured
 from azr_jax.dryrun.programs import GIB, Shape
 from azr_jax.dryrun.topology import Topology
 from azr_jax.parallel.layouts import Layout
+from azr_jax.rollout.requests import EngineSettings
 
 SILENT_REMAT = 1.04
 
@@ -26,10 +27,8 @@ class Account:
     layout: Layout
     shape: Shape
     measured: list[Measured]
-    page_tokens: int
-    page_bytes: float
-    longest: int  # tokens of the longest prompt and completion
-    median: int  # tokens assumed for a median one
+    settings: EngineSettings  # of the sampler
+    page_bytes: float  # on one chip
     only: str = "all"
     sampled: int = 0  # completions of an iteration, those that measure how hard a task is among them
     too_large: dict[str, float] = field(default_factory=dict)  # programs the compiler gave up on -> GiB they wanted
@@ -42,21 +41,27 @@ class Account:
     @property
     def fits(self) -> bool:
         largest = max((m.with_neighbours_gib for m in self.measured), default=0.0)
-        room = self.only == "train" or self.pages > self.longest // self.page_tokens
-        return not self.too_large and largest <= self.memory and room
+        return not self.too_large and largest <= self.memory
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt and completion."""
+        return self.settings.longest
+
+    @property
+    def median(self) -> int:
+        """Tokens assumed for a median one."""
+        return self.settings.longest // 2
 
     @property
     def pages(self) -> int:
-        """Of one replica: what the memory holds beside the learner's state, the sampler's weights and a decode step."""
-        decode = next((m for m in self.measured if m.job.name == "decode"), None)
-        if decode is None:
-            return 0
-        without_cache = decode.with_neighbours_gib - decode_cache_gib(decode)
-        return max(0, int((self.memory - without_cache) * GIB / self.page_bytes))
+        """Of one replica's cache."""
+        return self.settings.pool if self.only != "train" else 0
 
     def at_once(self, tokens: int) -> int:
         """Completions of so many tokens, prompt included, that all replicas hold together."""
-        return self.pages // -(-tokens // self.page_tokens) * self.layout.replicas
+        hold = self.pages // -(-tokens // self.settings.page_size)
+        return min(self.settings.slots, hold) * self.layout.replicas
 
     @property
     def floor_s(self) -> dict[str, float]:
@@ -66,7 +71,9 @@ class Account:
             if m.counts is None:
                 continue
             if m.job.name.startswith("train"):
-                floors["update"] = max(m.job.model_flops / chip.flops, m.counts.bytes / chip.memory_bytes_s)
+                compiled = self.shape.microbatches * self.shape.rows  # those that hold no sequence are skipped
+                least = max(m.job.model_flops / chip.flops, m.counts.bytes / chip.memory_bytes_s)
+                floors["update"] = least * min(1.0, self.shape.sequences / compiled)
             if m.job.name == "decode":
                 floors["sampling"] = self._sampling(m)
         return floors
@@ -75,14 +82,9 @@ class Account:
         """Every completion at full length, the slots always full: reading weights and cache once per token."""
         fit = max(1, self.at_once(self.longest))
         rounds = -(-self.sampled // fit)
-        cached = fit / self.layout.replicas * self.page_bytes * self.longest / self.page_tokens
-        weights = decode.arguments_gib * GIB - decode_cache_gib(decode) * GIB
+        cached = fit / self.layout.replicas * self.page_bytes * self.longest / self.settings.page_size
+        weights = decode.arguments_gib * GIB - decode.job.cache_bytes
         return rounds * self.longest * (weights + cached) / self.topology.chip.memory_bytes_s
-
-
-def decode_cache_gib(decode: Measured) -> float:
-    """Of the cache that the decode step was compiled with."""
-    return decode.job.cache_bytes / GIB
 
 
 def table(account: Account) -> str:
@@ -135,8 +137,8 @@ def _sum(a: Account) -> list[str]:
     ]
     if a.pages:
         lines.append(
-            f"cache: {a.pages} pages of {a.page_tokens} tokens a replica; at once {a.at_once(a.median)} completions of "
-            f"{a.median} tokens (half the longest), {a.at_once(a.longest)} of the longest, {a.longest}"
+            f"cache: {a.pages} pages of {a.settings.page_size} tokens a replica; at once {a.at_once(a.median)} "
+            f"completions of {a.median} tokens (half the longest), {a.at_once(a.longest)} of the longest, {a.longest}"
         )
     lines.append(
         f"an iteration samples {a.sampled} completions and trains on {a.shape.sequences} sequences, at most "
@@ -166,6 +168,7 @@ def as_json(a: Account) -> dict[str, Any]:
             "bytes_ratio": round(m.bytes_ratio, 3),
             "exchanged": {k: round(v[0]) for k, v in m.counts.exchanged().items()} if m.counts else None,
             "seconds": round(m.seconds, 1),
+            "left_out": m.left_out or None,
         }
         for m in a.measured
     }

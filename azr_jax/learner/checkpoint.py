@@ -7,7 +7,7 @@ with a plain number is complete; but it does not notice a byte that changed on d
 compared when it is restored. Names and shapes are compared before anything is read.
 
 Of several processes each writes and reads its own part of the arrays, and all take the same checkpoint for damaged.
-Left out on purpose: what stands in `extra` is checked by those who wrote it. Paths may be local or `gs://`.
+Left out on purpose: what stands in `extra` is checked by those who wrote it.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def fsdp_sizes(spec: ModelSpec, chips: int) -> list[int]:
 def choose(
     spec: ModelSpec,
     chips: int,
-    memory_bytes: float,
+    memory_bytes: float | None,
     *,
     fsdp: int = -1,
     tensor: int = 1,
@@ -60,6 +60,7 @@ def choose(
 ) -> Layout:
     """The layout asked for, with what is left open (fsdp=-1, rollout_tensor=0) filled in.
 
+    `memory_bytes`: of one chip; None where it does not say, and the sampler then lies as the learner does.
     `state_bytes`: of the learner per parameter, which lie on the chips while tokens are sampled.
     """
     tensors, fsdps = tensor_sizes(spec, chips), fsdp_sizes(spec, chips)
@@ -73,6 +74,8 @@ def choose(
         )
     if rollout_tensor:
         _one_of("mesh.rollout_tensor", rollout_tensor, tensors, chips)
+    elif memory_bytes is None:
+        rollout_tensor = tensor
     else:
         rollout_tensor = _for_sampling(spec, tensors, memory_bytes, spec.parameters() * state_bytes / chips)
     return Layout(fsdp, tensor, chips // rollout_tensor, rollout_tensor)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from azr_jax.models.spec import ModelSpec, Weight
 from azr_jax.models.transformer import Transformer
 
 Axes = str | tuple[str, ...] | None
+EVERY = ("fsdp", "tensor")  # one axis of an array over all devices
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,14 @@ def make_mesh(fsdp: int = -1, tensor: int = 1, devices: Sequence[Any] | None = N
     return jax.make_mesh((fsdp, tensor), ("fsdp", "tensor"), axis_types=(AxisType.Explicit,) * 2, devices=devices)
 
 
+def regrouped(mesh: Mesh, tensor: int) -> Mesh:
+    """The devices of a mesh, in its order, with `tensor` neighbours to a layer: a program can carry arrays over to it.
+
+    `make_mesh` would put them in another order, as suits the slice, and no program takes arrays in two orders.
+    """
+    return Mesh(mesh.devices.reshape(-1, tensor), mesh.axis_names, axis_types=(AxisType.Explicit,) * 2)
+
+
 def check_divides(spec: ModelSpec, mesh: Mesh, rules: Rules) -> None:
     """Refuse a mesh that does not divide the model, naming the sizes that would."""
     for weight in spec.weights():
@@ -107,6 +117,11 @@ def abstract_params(spec: ModelSpec, dtype: jnp.dtype = jnp.float32) -> nnx.Stat
     return nnx.state(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0), param_dtype=dtype)))
 
 
+def bytes_per_device(tree: Any) -> int:
+    """What arrays, or the shapes of arrays, take on each device they lie on."""
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def reshard(params: Any, layout: Any, dtype: jnp.dtype | None = None) -> Any:
     """`params` laid out as `layout` (a tree of shardings) and cast to `dtype`: one program, devices to devices.
 
@@ -119,12 +134,69 @@ def reshard(params: Any, layout: Any, dtype: jnp.dtype | None = None) -> Any:
         if leaf.dtype != to or not leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
             moving.append(i)
         elif leaf.sharding != sharding:  # other names for the same place: on an axis of one device, say
-            parts = [shard.data for shard in leaf.addressable_shards]
-            leaves[i] = jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
-    moved = _mover(tuple(wanted[i] for i in moving))([leaves[i] for i in moving])
+            leaves[i] = _renamed(leaf, sharding)
+    program, names, mesh = mover([leaves[i] for i in moving], [wanted[i] for i in moving])
+    with nullcontext() if mesh is None else jax.set_mesh(mesh):
+        moved = program([_renamed(leaves[i], name) for i, name in zip(moving, names)])
     for i, leaf in zip(moving, moved):
         leaves[i] = leaf
     return jax.tree.unflatten(tree, leaves)
+
+
+def mover(leaves: Sequence[Any], wanted: Sequence[tuple[NamedSharding, jnp.dtype]]) -> tuple[Any, list[Any], Any]:
+    """The program that moves arrays (or shapes of arrays), the layouts it takes them in, and the mesh to call it in.
+
+    Arrays on all devices of one mesh are taken by the names of the other, where it has them: then what moves inside a
+    replica can go first. Left to itself the compiler would gather each of them whole on every device, and cut.
+    """
+    names = [_in_names_of(sharding.mesh, leaf.sharding, leaf.ndim) for leaf, (sharding, _) in zip(leaves, wanted)]
+    meshes = {sharding.mesh for sharding, _ in wanted}
+    known = len(meshes) == 1 and None not in names
+    if not known:
+        names = [leaf.sharding for leaf in leaves]
+    return _mover(tuple(wanted), known), names, meshes.pop() if known else None
+
+
+def _in_names_of(mesh: Any, sharding: Any, ndim: int) -> NamedSharding | None:
+    """How an array lies, in the names of a mesh over the same devices; None where it has no names for it."""
+    if not isinstance(sharding, NamedSharding):
+        return None
+    spec = [*sharding.spec, *(None,) * ndim][:ndim]
+    for names in (spec, [EVERY if axis == "fsdp" else None for axis in spec]):
+        if sharding.is_equivalent_to(same := NamedSharding(mesh, P(*names)), ndim):
+            return same
+    return None
+
+
+def _renamed(leaf: jax.Array, sharding: Any) -> jax.Array:
+    """The same buffers, under another name for where they lie."""
+    if leaf.sharding == sharding:
+        return leaf
+    parts = [shard.data for shard in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
+
+
+@functools.cache
+def _mover(wanted: tuple[tuple[NamedSharding, jnp.dtype], ...], known: bool) -> Any:
+    def one(leaf: jax.Array, to: NamedSharding, dtype: jnp.dtype) -> jax.Array:
+        if not known:
+            return leaf.astype(dtype)
+        layout = [*to.spec, *(None,) * leaf.ndim][: leaf.ndim]
+        if leaf.ndim > 2:  # layer by layer: what a whole stack needs on its way is as much as the stack
+            return jax.lax.map(lambda layer: _by_parts(layer.astype(dtype), layout[1:], to.mesh), leaf)
+        return _by_parts(leaf.astype(dtype), layout, to.mesh)
+
+    def move(leaves: list[jax.Array]) -> list[jax.Array]:
+        return [one(leaf, *how) for leaf, how in zip(leaves, wanted)]
+
+    return jax.jit(move, out_shardings=[sharding for sharding, _ in wanted])
+
+
+def _by_parts(x: jax.Array, layout: list[Axes], mesh: Mesh) -> jax.Array:
+    """What lies over all devices is exchanged inside each replica first, then between equal parts of all replicas."""
+    spec = [*jax.typeof(x).sharding.spec, *(None,) * x.ndim][: x.ndim]
+    halfway = P(*("fsdp" if axis == EVERY else there for axis, there in zip(spec, layout)))
+    return jax.reshard(jax.reshard(x, NamedSharding(mesh, halfway)), NamedSharding(mesh, P(*layout)))
 
 
 def place(tree: Any, sharding: NamedSharding) -> Any:
@@ -142,14 +214,6 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
         return jax.make_array_from_callback(value.shape, sharding, lambda part: value[part])
 
     return jax.tree.map(put, tree)
-
-
-@functools.cache
-def _mover(wanted: tuple[tuple[NamedSharding, jnp.dtype], ...]) -> Callable[[list[jax.Array]], list[jax.Array]]:
-    def move(leaves: list[jax.Array]) -> list[jax.Array]:
-        return [leaf.astype(dtype) for leaf, (_, dtype) in zip(leaves, wanted)]
-
-    return jax.jit(move, out_shardings=[sharding for sharding, _ in wanted])
 
 
 def random_model(

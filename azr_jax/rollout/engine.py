@@ -83,9 +83,9 @@ class Engine:
         if self.busy:
             raise RuntimeError("begin() while requests are under way: drain() or cancel() them first")
         self._params = None  # the old ones go first: two generations may not fit
-        if self._cache is None:
-            self._cache = self.programs.empty_cache()
         self._params = reshard(params, self.programs.params_layout, self.programs.dtype)
+        if self._cache is None:  # last: the weights' way here needs room
+            self._cache = self.programs.empty_cache()
         key = jax.random.fold_in(jax.random.key(self.seed), iteration)
         self._key = jax.random.wrap_key_data(self.programs.place(np.asarray(jax.random.key_data(key)), EVERYWHERE))
         self._scheduler.forget()

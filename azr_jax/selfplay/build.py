@@ -28,10 +28,12 @@ from azr_jax.models.attention import SPLASH_BLOCKS
 from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec, UnsupportedModel, load_spec
 from azr_jax.parallel.hosts import Hosts
-from azr_jax.parallel.mesh import LearnerRules, RolloutRules, check_divides, make_mesh
+from azr_jax.parallel.mesh import LearnerRules, RolloutRules, bytes_per_device, check_divides, make_mesh, regrouped
 from azr_jax.rollout.engine import Engine, EngineSettings
 from azr_jax.selfplay.asking import Asker
+from azr_jax.selfplay.devices import memory_of_one
 from azr_jax.selfplay.evaluating import EvalSettings, Evaluation
+from azr_jax.selfplay.fitting import lay_out, with_pages
 from azr_jax.selfplay.iteration import PlaySettings
 from azr_jax.selfplay.proposing import Proposer
 from azr_jax.selfplay.seeding import SeedSettings
@@ -65,7 +67,7 @@ class Run:
     start_state: Any  # TrainState, until training takes it over
     learner: LearnerSettings
     update: Update
-    for_sampling: Callable[[TrainState], Any]  # the learner's weights -> the sampler's: merged, layout and type
+    for_sampling: Callable[[TrainState], Any]  # the learner's weights, merged, as the engine takes them
     row_tokens: int
     rows: int
     checkpointer: Checkpointer
@@ -140,7 +142,8 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
         mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
         for rules in (LearnerRules(), RolloutRules()):
             check_divides(spec, mesh, rules)
-    except ValueError as error:
+        lay_out(c, spec, jax.device_count(), memory_of_one())
+    except ValueError as error:  # ImpossibleLayout is one
         problems.append(str(error))
     weights = {".".join(weight.path) for weight in spec.weights()}
     absent = [prefix for prefix in c.learner.freeze if not any(name.startswith(prefix) for name in weights)]
@@ -183,12 +186,21 @@ def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
         raise ConfigError([f"executor: {error}"]) from error
     mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
     graphdef, params = nnx.split(hf.load(folder, mesh=mesh, rules=LearnerRules()))
-    engine = Engine(graphdef, spec, engine_settings(c), seed=c.seed, decode_text=tokenizer.decode, mesh=mesh)
     asker = Asker(tokenizer, folder, sampling_settings(c))
     buffers = Buffers(played_kinds(c), buffer_settings(c), workdir / "buffers", writes=hosts.first)
     learner = learner_settings(c)
     with jax.set_mesh(mesh):
         reference, start = start_policy(params, learner), init_state(params, learner)
+    memory = memory_of_one()
+    layout = lay_out(c, spec, jax.device_count(), memory)
+    engine = Engine(
+        graphdef,
+        spec,
+        with_pages(engine_settings(c), spec, layout.rollout_tensor, memory, bytes_per_device((reference, start))),
+        seed=c.seed,
+        decode_text=tokenizer.decode,
+        mesh=regrouped(mesh, layout.rollout_tensor),
+    )
     streams = Streams(engine, executor, hosts)
     evaluation = _evaluation(c, asker, streams)
     return Run(
@@ -203,7 +215,7 @@ def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
         start_state=start,
         learner=learner,
         update=make_update(graphdef, learner, reference=reference),
-        for_sampling=jax.jit(lambda state: _cast(merged(state.params, state.base), c.model.dtype)),
+        for_sampling=_for_sampling(learner, c.model.dtype),
         row_tokens=row_tokens(c, jax.default_backend()),
         rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
         checkpointer=Checkpointer(workdir, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every, hosts=hosts),
@@ -219,6 +231,13 @@ def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
 def start_policy(params: Any, settings: LearnerSettings) -> Any:
     """A copy of the weights that the divergence is measured from; None where none is, or the base serves."""
     return _cast(params, settings.dtype, copy=True) if settings.objective.kl and not settings.trained.rank else None
+
+
+def _for_sampling(settings: LearnerSettings, dtype: str) -> Callable[[TrainState], Any]:
+    """Only corrections have to be added first: the engine casts and lays out what it gets, in one program."""
+    if settings.trained.rank:
+        return jax.jit(lambda state: _cast(merged(state.params, state.base), dtype))
+    return lambda state: merged(state.params, state.base)
 
 
 def _cast(params: Any, dtype: str, *, copy: bool = False) -> Any:

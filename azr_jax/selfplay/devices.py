@@ -35,6 +35,11 @@ def compilations() -> Compilations:
     return Compilations()
 
 
+def memory_of_one() -> float | None:
+    """Bytes that this run may use of a device: the same on all, as slices are. None where it does not say."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
 def device_memory() -> dict[str, float]:
     """Nothing where the device does not say, as the CPU."""
     stats = jax.local_devices()[0].memory_stats() or {}

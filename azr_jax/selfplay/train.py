@@ -109,7 +109,8 @@ class Training:
     def __init__(self, run: Run, console: Console, stop: Stop, watch: Watch, fork_from: str | None):
         self.run, self.console, self.stop, self.watch = run, console, stop, watch
         self.iteration = self.saved = 0  # the last one finished, and the last one saved
-        self.state, run.start_state = run.start_state, None  # the first step consumes it
+        self.state: Any = run.start_state  # a TrainState
+        run.start_state = None  # the first step consumes it
         extra = self._restore(Path(fork_from).resolve() if fork_from else None)
         self.ledger = Ledger(run, console, extra) if run.hosts.first else None
 

@@ -26,6 +26,12 @@ def test_a_replica_takes_the_fewest_chips_that_leave_room_for_the_cache():
     assert (layout.fsdp, layout.replicas, layout.rollout_tensor) == (4, 4, 1)
 
 
+def test_where_the_memory_is_not_known_the_sampler_lies_as_the_learner_does():
+    layout = choose(QWEN7B, 8, None, tensor=2)
+    assert (layout.fsdp, layout.tensor, layout.replicas, layout.rollout_tensor) == (4, 2, 4, 2)
+    assert choose(QWEN7B, 8, None, rollout_tensor=4).rollout_tensor == 4
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [

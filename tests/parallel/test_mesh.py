@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.models.attention import segment_attention
@@ -18,6 +18,7 @@ from azr_jax.parallel.mesh import (
     check_divides,
     make_mesh,
     random_model,
+    regrouped,
     reshard,
     shardings,
 )
@@ -86,6 +87,18 @@ def test_random_weights_do_not_depend_on_the_mesh(one_device, eight_devices):
     spread = random_model(SPEC, seed=3, mesh=make_mesh(4, 2, eight_devices))
     for a, b in zip(jax.tree.leaves(nnx.state(spread)), jax.tree.leaves(one_device[1]), strict=True):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=1e-7)
+
+
+def test_arrays_go_over_to_a_regrouped_mesh_whatever_the_order_of_its_devices(eight_devices):
+    """`make_mesh` orders a slice's chips as suits its wiring; a mesh of them in another order could not be reached."""
+    snake = [eight_devices[n] for n in (0, 1, 3, 2, 6, 7, 5, 4)]
+    learner = Mesh(np.array(snake).reshape(8, 1), ("fsdp", "tensor"), axis_types=(AxisType.Explicit,) * 2)
+    sampler = regrouped(learner, 2)
+    assert dict(sampler.shape) == {"fsdp": 4, "tensor": 2} and list(sampler.devices.flat) == snake
+    params = nnx.split(random_model(SPEC, seed=3, mesh=learner))[1]
+    with jax.set_mesh(learner):  # as in a run
+        there = reshard(params, shardings(SPEC, sampler, RolloutRules()))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((np.asarray(a) == np.asarray(b)).all()), params, there))
 
 
 def test_reshard_from_learner_to_rollout_and_back_is_exact(eight_devices):

@@ -11,13 +11,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+LEARNER_OF_TWO = ["--config.mesh.fsdp=4", "--config.mesh.tensor=2"]
+SAMPLER_OF_TWO = ["--config.mesh.rollout_tensor=2"]  # the learner over all eight
+
+
 @pytest.mark.slow
-def test_three_iterations_on_four_shards_of_two(tmp_path):
+@pytest.mark.parametrize("mesh", [LEARNER_OF_TWO, SAMPLER_OF_TWO])
+def test_three_iterations_on_four_shards_of_two(tmp_path, mesh):
     flags = [f"--config.seeding.import_from={ROOT / 'tests/fixtures/seeds.jsonl'}", f"--workdir={tmp_path / 'run'}"]
     command = [sys.executable, "-m", "azr_jax.main", "--config=configs/tiny.py", *flags]
     devices = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     done = subprocess.run(
-        [*command, "--config.mesh.fsdp=4", "--config.mesh.tensor=2"],
+        [*command, *mesh],
         cwd=ROOT,
         env=os.environ | devices | {"XDG_CACHE_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
         capture_output=True,

@@ -1,25 +1,74 @@
 import os
+import signal
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 SCRIPTS = Path(__file__).parent.parent.parent / "tpu"
+WORKERS = 2
+
+# Writes down what it is called with, and answers `state` by a file. What starts, asks and ends a run on workers is run,
+# in a folder for each.
+GCLOUD = """#!/bin/bash
+echo "gcloud $*" >> {here}/calls
+[[ "$*" == *describe* ]] && cat {here}/state
+[[ "$*" == *"queued-resources create"* ]] && sed -i s/SUSPENDED/ACTIVE/ {here}/state
+for word; do
+  if [[ $word == --command=*run.pid* ]]; then
+    for folder in {here}/workers/*; do (cd "$folder" && bash -c "${{word#--command=}}"); done
+  fi
+done
+exit 0
+"""
+
+# In place of a worker's Python: the run ends at once with the first code of a file, or waits for SIGTERM.
+PYTHON = """#!/bin/bash
+[[ "$*" == *parallel.flags* ]] && exec echo "LIBTPU_INIT_ARGS='--of=$3'"
+cd "{folder}"
+printf '%s\n' "$LIBTPU_INIT_ARGS" "$@" > started
+read -r code < codes && sed -i 1d codes
+[[ $code == wait ]] || exit "$code"
+trap 'exit 0' TERM
+touch waits
+while :; do /bin/sleep 0.1; done
+"""
 
 
 @pytest.fixture
 def cloud(tmp_path, monkeypatch):
-    """Stands in for gcloud, docker and xpk: writes down what it is called with, and answers `state` by a file."""
-    calls, state = tmp_path / "calls", tmp_path / "state"
-    state.write_text("ACTIVE\n")
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name in ("gcloud", "docker", "xpk"):
-        program = folder / name
-        program.write_text(
-            f'#!/bin/bash\necho "{name} $*" >> {calls}\n[[ "$*" == *describe* ]] && cat {state}\nexit 0\n'
-        )
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    calls.touch()
-    return calls
+    """Stands in for gcloud, docker and xpk; the file of their calls."""
+    (tmp_path / "state").write_text("ACTIVE\n")
+    programs = {name: f'#!/bin/bash\necho "{name} $*" >> {tmp_path}/calls\n' for name in ("docker", "xpk")}
+    programs |= {"gcloud": GCLOUD.format(here=tmp_path), "sleep": "#!/bin/bash\nexec /bin/sleep 0.3\n"}
+    for name, text in programs.items():
+        _program(tmp_path / "bin" / name, text)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    (tmp_path / "calls").touch()
+    return tmp_path / "calls"
+
+
+@pytest.fixture
+def workers(cloud):
+    """Folders of two workers, with the exit codes that their runs will have."""
+
+    def make(*codes: str) -> list[Path]:
+        folders = []
+        for number, ends in enumerate(codes):
+            folder = cloud.parent / "workers" / str(number) / "azr"
+            _program(folder / ".venv" / "bin" / "python", PYTHON.format(folder=folder))
+            (folder / "codes").write_text("".join(f"{code}\n" for code in ends.split()))
+            folders.append(folder)
+        return folders
+
+    yield make
+    for pid in (cloud.parent / "workers").glob("*/azr/run.pid"):
+        with suppress(ProcessLookupError):
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def _program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)

@@ -1,13 +1,17 @@
 """The scripts that get a user to a running pod, against a cloud that only writes down what it is asked."""
 
 import subprocess
+import time
 
 import pytest
 
 from tests.tpu.conftest import SCRIPTS
 
 WHERE = ["--name=azr", "--zone=us-west4-a"]
-RUN = [*WHERE, "--slice=v5e:4x4", "--workdir=gs://bucket/run", "--config=configs/qwen7b.py", "--config.learner.lr=5e-7"]
+RUN = [
+    *WHERE, "--slice=v5e:4x4", "--workdir=/mnt/shared/run", "--config=configs/qwen7b.py", "--config.learner.lr=5e-7",
+]  # fmt: skip
+GKE = [*RUN, "--project=mine", "--storage=folder"]
 ALL = {
     "create": [*WHERE, "--slice=v5e:4x4"],
     "setup": WHERE,
@@ -15,7 +19,7 @@ ALL = {
     "logs": WHERE,
     "stop": WHERE,
     "delete": WHERE,
-    "gke": [*RUN, "--project=mine"],
+    "gke": GKE,
 }
 
 
@@ -54,17 +58,80 @@ def test_create_gives_up_where_the_request_failed(cloud):
     assert "the request is FAILED" in done.stderr
 
 
-def test_run_starts_all_workers_at_once_with_the_flags_given_and_this_chip_s_compiler_flags(cloud):
-    assert call("run", *RUN).returncode == 0
-    asked = cloud.read_text()
-    assert "--worker=all" in asked
-    assert "azr_jax.main --workdir=gs://bucket/run --config=configs/qwen7b.py --config.learner.lr=5e-7" in asked
-    assert "azr_jax.parallel.flags v5e" in asked
+def wait_for(file):
+    until = time.monotonic() + 30
+    while not file.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert file.exists()
 
 
-def test_run_keeps_spaces_and_quotes_of_a_flag(cloud):
+def test_run_starts_all_workers_at_once_with_the_flags_given_and_this_chip_s_compiler_flags(cloud, workers):
+    folders = workers("0", "0")
     assert call("run", *RUN, "--config.model.name=a folder's model").returncode == 0
-    assert r"--config.model.name=a\ folder\'s\ model" in cloud.read_text()
+    assert "--worker=all" in cloud.read_text()
+    for folder in folders:
+        wait_for(folder / "run.code")
+        flags = ["-m", "azr_jax.main", *RUN[3:], "--config.model.name=a folder's model"]
+        assert (folder / "started").read_text().splitlines() == ["--of=v5e", *flags]
+
+
+def test_a_run_in_the_background_outlives_its_start_and_ends_when_asked_to(cloud, workers):
+    [folder] = workers("wait")
+    assert call("run", *RUN).returncode == 0
+    wait_for(folder / "waits")
+    assert not (folder / "run.code").exists()
+    assert call("stop", *WHERE).returncode == 0
+    wait_for(folder / "run.code")
+
+
+@pytest.mark.parametrize(
+    ("codes", "starts", "code"),
+    [
+        (["0", "0"], 1, 0),
+        (["86 86 0", "86 86 0"], 3, 0),  # a dead or hung process
+        (["137 0", "86 0"], 2, 0),  # one was killed, the other noticed
+        (["86 2", "86 2"], 2, 2),
+        (["1", "1"], 1, 1),
+        (["2", "86"], 1, 2),  # one was refused, the other waited for it: it would be so again
+        (["139", "139"], 1, 139),
+    ],
+)
+def test_with_keep_a_run_that_ended_with_86_is_started_again_and_any_other_stays_ended(
+    cloud, workers, codes, starts, code
+):
+    workers(*codes)
+    done = call("run", *RUN, "--keep")
+    assert done.returncode == code, done.stderr
+    assert f"the run has ended with exit code {code}" in done.stdout
+    assert cloud.read_text().count("azr_jax.main") == starts
+
+
+def test_with_keep_a_run_that_is_gone_without_a_word_is_started_again(cloud, workers):
+    [folder] = workers("0 0")
+    real = folder / ".venv" / "bin" / "python"
+    killer = real.read_text().replace('cd "', 'mkdir "$0.once" 2>/dev/null && kill -9 $PPID $$\ncd "', 1)
+    real.write_text(killer)  # with the shell that waits for it, as when the machine stops
+    done = call("run", *RUN, "--keep")
+    assert done.returncode == 0, done.stderr
+    assert cloud.read_text().count("azr_jax.main") == 2
+
+
+def test_with_keep_a_slice_that_is_gone_is_asked_for_again_and_set_up_with_its_share(cloud, workers):
+    workers("143 0")
+    (cloud.parent / "state").write_text("SUSPENDED\n")
+    done = call("run", *RUN, "--keep", "--spot", "--share=10.0.0.2:/share")
+    assert done.returncode == 0, done.stderr
+    asked = cloud.read_text()
+    steps = ("azr_jax.main", "resources delete", "resources create", "mount -t nfs '10.0.0.2:/share'", "pip install")
+    places = [*map(asked.index, steps), asked.rindex("azr_jax.main")]
+    assert places == sorted(places)
+    assert "v2-alpha-tpuv5-lite --spot" in asked
+
+
+def test_on_kubernetes_pods_share_the_storage_named_and_start_again_after_a_dead_process(cloud):
+    assert call("gke", *GKE).returncode == 0
+    *_, workload = [line for line in cloud.read_text().splitlines() if line.startswith("xpk")]
+    assert "--storage=folder" in workload and "--restart-on-exit-codes=86" in workload
 
 
 def test_stop_asks_every_worker_to_end(cloud):
@@ -77,7 +144,10 @@ def test_stop_asks_every_worker_to_end(cloud):
     [
         ("create", ["--zone=z", "--slice=v5litepod-16"], "--slice=v5litepod-16: should be as v5e:4x4"),
         ("create", ["--slice=v5e:4x4"], "--zone= is missing"),
-        ("run", [*WHERE, "--slice=v5e:4x4", "--workdir=run"], "--workdir=run: all workers must see it"),
+        ("run", [*WHERE, "--slice=v5e:4x4", "--workdir=run"], "--workdir=run: should be a folder that all workers"),
+        ("run", [*RUN, "--workdir=gs://bucket/run"], "a bucket has to be mounted, and its folder given"),
+        ("gke", [*GKE, "--workdir=gs://bucket/run"], "a bucket has to be mounted, and its folder given"),
+        ("gke", [*RUN, "--project=mine"], "--storage= is missing"),
         ("delete", ["--zne=z"], "--zne=z: unknown"),
     ],
 )
