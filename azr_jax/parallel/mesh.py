@@ -192,7 +192,7 @@ def _mover(wanted: tuple[tuple[NamedSharding, jnp.dtype], ...], known: bool) -> 
     return jax.jit(move, out_shardings=[sharding for sharding, _ in wanted])
 
 
-def _by_parts(x: jax.Array, layout: list[Axes], mesh: Mesh) -> jax.Array:
+def _by_parts(x: jax.Array, layout: list[Axes], mesh: Any) -> jax.Array:
     """What lies over all devices is exchanged inside each replica first, then between equal parts of all replicas."""
     spec = [*jax.typeof(x).sharding.spec, *(None,) * x.ndim][: x.ndim]
     halfway = P(*("fsdp" if axis == EVERY else there for axis, there in zip(spec, layout)))
