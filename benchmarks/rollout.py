@@ -95,7 +95,9 @@ def run_other(python: str, script: str, folder: Path, workloads: dict[str, list[
 def rate_of(who: str, name: str, batches: list[dict], seconds: float) -> dict[str, float]:
     lengths = [length for batch in batches for length in batch["lengths"]]
     rate = sum(lengths) / seconds
-    print(f"{name:>7}: {sum(lengths):>6} tokens of {len(batches)} static batches  {who} {rate:8.1f} tokens/s", flush=True)
+    print(
+        f"{name:>7}: {sum(lengths):>6} tokens of {len(batches)} static batches  {who} {rate:8.1f} tokens/s", flush=True
+    )
     return {"batches": len(batches), "tokens_per_s": rate, "static_occupancy": static_occupancy(lengths)}
 
 
