@@ -19,6 +19,7 @@ from typing import Any
 from azr_jax import config as configs
 from azr_jax.config import Config, ConfigError
 
+BEGUN = ("seeding.json", "metrics.jsonl")  # one of them is there as soon as anything has been played
 # What may change between two starts of one run, because it changes nothing that is learned; with a point: all inside.
 MAY_CHANGE = (
     "iterations", "checkpoint.every", "checkpoint.keep", "monitor.", "watchdog.", "executor.workers",
@@ -27,13 +28,17 @@ MAY_CHANGE = (
 
 
 def open_workdir(path: str, config: Config, base: Config) -> Path:
-    """Makes the folder, or checks that what is there is the same run. Raises ConfigError, having written nothing."""
+    """Makes the folder, or checks that what is there is the same run. Raises ConfigError, having written nothing.
+
+    A run that was refused before it began (for its model, or what the model allows) may be corrected in its place.
+    """
     if "://" in path:
         raise ConfigError([f"--workdir={path}: should be a folder; a bucket has to be mounted, and its folder given"])
     workdir = Path(path).resolve()  # checkpoints want absolute paths
     written = workdir / "config.json"
     if written.exists():
-        _same_run(workdir, configs.from_json(written.read_text()), config, base)
+        if any((workdir / name).exists() for name in BEGUN):
+            _same_run(workdir, configs.from_json(written.read_text()), config, base)
     elif workdir.exists() and any(workdir.iterdir()):
         raise ConfigError([f"--workdir={path}: not empty and not a run of this program; give another folder"])
     try:

@@ -18,16 +18,29 @@ def load(**overrides):
 BASE = configs.load("configs/base.py", {})[0]
 
 
+def begun(path, config):
+    folder = open_workdir(str(path), config, BASE)
+    (folder / "seeding.json").write_text("{}")
+    return folder
+
+
 def test_the_same_config_opens_it_again_and_another_is_refused_by_field(tmp_path):
-    open_workdir(str(tmp_path / "run"), load(), BASE)
+    begun(tmp_path / "run", load())
     open_workdir(str(tmp_path / "run"), load(iterations="9"), BASE)
     with pytest.raises(ConfigError, match=r"learner.lr: .* -> 0.5") as refused:
         open_workdir(str(tmp_path / "run"), load(learner__lr="0.5"), BASE)
     assert "--fork_from" in str(refused.value) and len(refused.value.problems) == 3
 
 
-def test_a_run_begun_before_a_field_existed_goes_on_with_its_usual_value(tmp_path):
+def test_a_run_that_was_refused_before_it_began_may_be_corrected(tmp_path):
+    open_workdir(str(tmp_path / "run"), load(learner__lr="0.5"), BASE)
+    (tmp_path / "run" / "logs").mkdir()
     folder = open_workdir(str(tmp_path / "run"), load(), BASE)
+    assert json.loads((folder / "config.json").read_text())["learner"]["lr"] == load().learner.lr
+
+
+def test_a_run_begun_before_a_field_existed_goes_on_with_its_usual_value(tmp_path):
+    folder = begun(tmp_path / "run", load())
     written = json.loads((folder / "config.json").read_text())
     del written["eval"], written["rewards"]["control"]
     (folder / "config.json").write_text(json.dumps(written))
