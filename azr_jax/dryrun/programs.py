@@ -149,8 +149,8 @@ def engine_jobs_of(c: Any, settings: EngineSettings, shape: Shape, learner: Mesh
     tensor, s = mesh.shape["tensor"], shape.spec
     weights = (shape.spec.layer_matrices + shape.unembedding) / tensor
     itemsize = jnp.dtype(settings.dtype).itemsize
-    cached = 2 * s.depth * s.kv_heads * s.head_dim * settings.longest * itemsize / tensor
-    cache_bytes = page_bytes(settings, s, tensor) * settings.pool
+    a_page = page_bytes(settings, s, tensor)
+    cached, cache_bytes = a_page * settings.longest / settings.page_size, a_page * settings.pool
     programs, jobs = Programs(s, settings, mesh), []
     for program in programs.listing():
         wanted, floor, passes, block = 0.0, 0.0, 0, 1
