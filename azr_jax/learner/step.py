@@ -20,7 +20,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.learner import measures
-from azr_jax.learner.lora import Trained, is_low_rank, join, split
+from azr_jax.learner.lora import Trained, join, split
+from azr_jax.learner.masters import stand_ins, with_masters
 from azr_jax.learner.objective import policy_loss, token_logprobs_and_entropy
 from azr_jax.learner.optimizer import OptimizerSettings, make_optimizer
 from azr_jax.learner.packing import Batch
@@ -115,7 +116,7 @@ def step_program(graphdef: Any, settings: LearnerSettings) -> Any:
 
 def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tuple[jax.Array, Any, Any]]:
     """(params, base, batch, weights) -> (loss, gradient, aux [M, R, T]), summed over the microbatches."""
-    forward = _make_forward(graphdef, settings)
+    forward, dtype = _make_forward(graphdef, settings), jnp.dtype(settings.dtype)
 
     def loss_of(params: Any, base: Any, batch: Batch, weights_RxT: jax.Array) -> tuple[jax.Array, Any]:
         hidden_RxTxD, w_VxD = forward(params, base, batch)
@@ -124,8 +125,10 @@ def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tu
 
     def summed(params: Any, base: Any, batch: Batch, weights_MxRxT: jax.Array) -> tuple[jax.Array, Any, Any]:
         def one(part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
-            cast = _cast_layers(params, jnp.dtype(settings.dtype))
-            (loss, aux), gradient = jax.value_and_grad(loss_of, has_aux=True)(cast, base, *part)
+            def loss_by(live: Any) -> tuple[jax.Array, Any]:
+                return loss_of(with_masters(params, live), base, *part)
+
+            (loss, aux), gradient = jax.value_and_grad(loss_by, has_aux=True)(stand_ins(params, dtype))
             return (loss, gradient), aux
 
         def compute(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
@@ -148,20 +151,6 @@ def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tu
         return loss, gradient, aux
 
     return summed
-
-
-def _cast_layers(params: Any, dtype: jnp.dtype) -> Any:
-    """The layers' weights in the type they are multiplied in. A microbatch's gradients of them, which are rounded to it
-    in any case, are then held in it too: half the bytes, until they are added to the float32 sum.
-    """
-    if is_low_rank(params):
-        return params
-
-    def cast(path: tuple[Any, ...], leaf: Any) -> Any:
-        multiplied = path[0] == "layers" and not path[-1].endswith("norm")
-        return leaf.replace(leaf[...].astype(dtype)) if multiplied else leaf
-
-    return nnx.map_state(cast, params)
 
 
 def make_score(graphdef: Any, settings: LearnerSettings) -> Score:

@@ -82,6 +82,16 @@ def test_no_gradient_of_a_weight_is_summed_whole(compiled):
     assert not [c for c in sums if c.array.size >= smallest_matrix]
 
 
+def test_no_smaller_copy_of_all_layers_lies_beside_the_weights(compiled):
+    """The gradients of all layers are such arrays, but nothing that is cast is."""
+    shards = [(MLP, WIDTH // 4), (SPEC.heads, 128, WIDTH // 4), (SPEC.kv_heads, 128, WIDTH // 4)]
+    of_all_layers = [sorted((SPEC.depth, *shard)) for shard in shards]
+    module = hlo.parse(compiled.train.text)
+    casts = [i for c in module.computations.values() for i in c.instructions if "convert" in i.name]
+    copies = [str(a) for cast in casts for a in cast.arrays if a.dtype == "bf16" and sorted(a.dims) in of_all_layers]
+    assert not copies
+
+
 def test_splash_attention_is_what_runs(compiled):
     assert any("splash" in kernel for kernel in compiled.train.counts.kernels)
 
