@@ -3,7 +3,7 @@
 Three kinds of test. Calls: the outputs of the canonical solution on the same inputs (HumanEval+, MBPP+, functions of
 LiveCodeBench). A test function: the calls it makes are recorded with the canonical solution, the program answers them
 in one child, and another child, which never saw the program, runs the test on these answers. Scripts: standard input to
-standard output. Time limits are per call; EvalPlus's factor of the canonical solution's time is left out.
+standard output. Time limits are per call, and longer where the canonical solution itself took long.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import re
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,7 @@ _TYPES = {
     "Counter": "collections", "OrderedDict": "collections", "defaultdict": "collections", "deque": "collections",
     "Fraction": "fractions", "Decimal": "decimal",
 }  # fmt: skip
+SAMPLE_FACTOR = 4.0  # a sample may take so much longer than the canonical solution did, where that is over the limit
 REST_FACTOR = 2.0  # all calls of one child share its time: they may take so much longer together
 CANONICAL_FACTOR = 6.0  # the canonical solution may take so much longer than a sample
 CHECK = "_check_of_this_task"  # a name no solution has
@@ -56,12 +58,19 @@ class Runner:
         jobs = [self.executor.submit(Run(whole, tuple(part), self.timeout_s * factor)) for part in _batches(inputs)]
         return tuple(outcome for job in jobs for outcome in job.result())
 
-    def first_then_rest(self, program: str, f: str, inputs: Sequence[str]) -> tuple[Outcome, ...]:
+    def first_then_rest(self, program: str, f: str, inputs: Sequence[str], factor: float = 1.0) -> tuple[Outcome, ...]:
         """As `call`, but a program that fails at once is not asked again: it costs one time limit, not many."""
-        first = self.call(program, f, inputs[:1])
+        first = self.call(program, f, inputs[:1], factor)
         if first and first[0].reason != "ok" and first[0].error is None:
             return first * len(inputs)
-        return first + self.call(program, f, inputs[1:], REST_FACTOR) if len(inputs) > 1 else first
+        return first + self.call(program, f, inputs[1:], max(factor, REST_FACTOR)) if len(inputs) > 1 else first
+
+    def factor_after(self, started: float) -> float:
+        """How much longer than the limit a sample may take, where the canonical solution, which began at `started`, has
+        just ended: it took long because the task is long, or because the machine is busy.
+        """
+        seconds = SAMPLE_FACTOR * (time.monotonic() - started)
+        return min(max(1.0, seconds / self.timeout_s), CANONICAL_FACTOR)
 
 
 def _batches(inputs: Sequence[str]) -> list[list[str]]:
@@ -109,6 +118,7 @@ class Calls:
         self.base, self.atol = len(inputs) if base is None else base, atol
         self.texts = [as_arguments(one) for one in inputs]
         self.known = known
+        self.factor = 1.0  # known with `expected`
         self.f = (
             f"_settle({entry_point}, {entry_point in plus_rules.NOT_NONE})"
             if known is None
@@ -120,7 +130,9 @@ class Calls:
     def expected(self) -> list[Any]:
         if self.known is not None:
             return [_settled(value) for value in self.known]
+        started = time.monotonic()
         outcomes = self.runner.call(self.canonical, self.f, self.texts, CANONICAL_FACTOR)
+        self.factor = self.runner.factor_after(started)
         for text, outcome in zip(self.texts, outcomes):
             if outcome.value is None:
                 raise BrokenTest(f"the expected output for {text[:80]}: {outcome.reason} {outcome.detail}")
@@ -130,7 +142,7 @@ class Calls:
         """`detail` says "base" where only the base tests are passed."""
         with self._lock:
             expected = self.expected
-        outcomes = self.runner.first_then_rest(program, self.f, self.texts)
+        outcomes = self.runner.first_then_rest(program, self.f, self.texts, self.factor)
         wrong = [number for number, outcome in enumerate(outcomes) if not self._right(number, outcome, expected)]
         if not wrong:
             return _CORRECT
@@ -154,6 +166,7 @@ class CheckFunction:
     def __init__(self, runner: Runner, entry_point: str, canonical: str, test: str, check: str = "check"):
         self.runner, self.entry_point, self.canonical = runner, entry_point, canonical
         self.test, self.check = test, check
+        self.factor = 1.0  # known with `calls`
         self._lock = threading.Lock()
 
     @cached_property
@@ -163,7 +176,9 @@ class CheckFunction:
         (count,) = self.runner.call(program, f, ["-1"], CANONICAL_FACTOR)
         if count.value is None:
             raise BrokenTest(f"the canonical solution fails its test: {count.reason} {count.detail}")
+        started = time.monotonic()
         outcomes = self.runner.call(program, f, [str(n) for n in range(decode(count.value))], CANONICAL_FACTOR)
+        self.factor = self.runner.factor_after(started)
         bad = next((outcome for outcome in outcomes if outcome.value is None), None)
         if bad is not None:
             raise BrokenTest(f"the test calls the program with what is not plain data: {bad.reason} {bad.detail}")
@@ -176,7 +191,7 @@ class CheckFunction:
             ", ".join([show(value) for value in given] + [f"{name}={show(value)}" for name, value in named.items()])
             for given, named in calls
         ]
-        outcomes = self.runner.first_then_rest(program, self.entry_point, texts)
+        outcomes = self.runner.first_then_rest(program, self.entry_point, texts, self.factor)
         answered = [
             (call, outcome.value is not None, decode(outcome.value) if outcome.value is not None else None)
             for call, outcome in zip(calls, outcomes)

@@ -5,7 +5,16 @@ import json
 import pytest
 
 from azr_jax.evals import plus_rules
-from azr_jax.evals.code import CHECK, BrokenTest, Calls, CheckFunction, Scripts, asserts_as_check, name_of_tested
+from azr_jax.evals.code import (
+    CHECK,
+    BrokenTest,
+    Calls,
+    CheckFunction,
+    Runner,
+    Scripts,
+    asserts_as_check,
+    name_of_tested,
+)
 
 SQUARE = "def square(x):\n    return x * x\n"
 BIG = "def numbers(n):\n    return list(range(n))\n"
@@ -20,6 +29,28 @@ def test_the_canonical_solution_decides(runner):
     assert judge("def square(n):\n    return n ** 2\n").correct
     assert judge("def square(n):\n    return abs(n) * 3 - 2 if n > 2 else n * n\n").reason == "wrong value"
     assert judge("def cube(n):\n    return n ** 3\n").score == 0
+
+
+SLOW = """\
+import time
+def square(x):
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        pass
+    return x * x
+"""
+CHECK_SLOW = "def check(candidate):\n    assert candidate(3) == 9\n"
+
+
+@pytest.mark.parametrize("kind", ["calls", "check"])
+def test_a_sample_may_take_as_long_as_the_canonical_solution(runner, kind):
+    hasty = Runner(runner.executor, timeout_s=0.3)
+    if kind == "calls":
+        judge = calls(hasty, SLOW, inputs=((3,),)).judge
+    else:
+        judge = CheckFunction(hasty, "square", SLOW, CHECK_SLOW).judge
+    assert judge(SLOW).correct
+    assert judge("def square(x):\n    while True:\n        pass\n").reason == "timeout"
 
 
 def test_base_tests_alone_are_told_apart(runner):
