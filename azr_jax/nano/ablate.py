@@ -57,23 +57,27 @@ def p_value(gains: Sequence[float]) -> float:
     return float(result.pvalue)
 
 
+def spread(values: Sequence[float]) -> str:
+    """Points, with the standard error where there is one."""
+    mean, error = mean_and_error([100 * value for value in values])
+    return f"{mean:+.1f}" if math.isnan(error) else f"{mean:+.1f} ± {error:.1f}"
+
+
 def table(curves: dict[str, list[Curve]]) -> str:
-    """Markdown: for each variant the gain of each kind, and for deduction the difference to `full`."""
+    """Markdown: for each variant the gain of each kind, and by how much it differs from that of `full`."""
     lines = [
-        "| variant | " + " | ".join(f"{kind}, gain" for kind in KINDS) + " | p (deduction) | deduction against full | "
-        "valid proposals | s/iteration |",
-        "|" + "---|" * (len(KINDS) + 5),
+        "| variant | " + " | ".join(f"{kind}, gain" for kind in KINDS) + " | p (deduction) | "
+        "against full: deduction | abduction | induction | valid proposals | s/iteration |",
+        "|" + "---|" * (2 * len(KINDS) + 4),
     ]
     for name, runs in curves.items():
-        gains = {kind: mean_and_error([100 * run.gain[kind] for run in runs]) for kind in KINDS}
-        cells = [f"{mean:+.1f} ± {error:.1f}" for mean, error in gains.values()]
-        cells.append(f"{p_value([run.gain['deduction'] for run in runs]):.4f}")
-        if name == "full" or "full" not in curves:
-            cells.append("")
-        else:
-            pairs = zip(runs, curves["full"], strict=True)
-            mean, error = mean_and_error([100 * (a.gain["deduction"] - b.gain["deduction"]) for a, b in pairs])
-            cells.append(f"{mean:+.1f} ± {error:.1f}")
+        cells = [spread([run.gain[kind] for run in runs]) for kind in KINDS]
+        p = p_value([run.gain["deduction"] for run in runs])
+        cells.append("" if math.isnan(p) else f"{p:.4f}")
+        for kind in KINDS:
+            pairs = zip(runs, curves.get("full", runs), strict=True)
+            same = name == "full" or "full" not in curves
+            cells.append("" if same else spread([a.gain[kind] - b.gain[kind] for a, b in pairs]))
         first, last = (sum(x) / len(x) for x in ([r.valid_first for r in runs], [r.valid_last for r in runs]))
         cells.append(f"{100 * first:.0f} -> {100 * last:.0f} %")
         cells.append(f"{sum(run.seconds_per_iteration for run in runs) / len(runs):.1f}")

@@ -50,6 +50,16 @@ def test_the_table_pairs_seeds_with_the_full_run(tmp_path):
     assert "| 0.0577 |" in lines[2]
 
 
+def test_one_seed_has_no_standard_error(tmp_path):
+    curves = {}
+    for name, last in (("full", 0.3), ("solver_only", 0.2)):
+        write_run(tmp_path / name, first=0.10, last=last)
+        curves[name] = [read_curve(tmp_path / name)]
+    full, other = ablate.table(curves).splitlines()[2:]
+    assert full.startswith("| full | +20.0 |") and "nan" not in full
+    assert "| -10.0 |" in other and "nan" not in other
+
+
 def test_every_variant_is_a_valid_config():
     for fields in ablate.VARIANTS.values():
         assert config.load("configs/nano.py", fields)[1] == []
