@@ -65,12 +65,14 @@ class Runner:
             return first * len(inputs)
         return first + self.call(program, f, inputs[1:], max(factor, REST_FACTOR)) if len(inputs) > 1 else first
 
-    def factor_after(self, started: float) -> float:
-        """How much longer than the limit a sample may take, where the canonical solution, which began at `started`, has
-        just ended: it took long because the task is long, or because the machine is busy.
+    def canonical(self, program: str, f: str, inputs: Sequence[str]) -> tuple[tuple[Outcome, ...], float]:
+        """As `call`, for the canonical solution; and how much longer than the limit a sample may then take. Where this
+        one takes long, the task is long or the machine is busy.
         """
+        started = time.monotonic()
+        outcomes = self.call(program, f, inputs, CANONICAL_FACTOR)
         seconds = SAMPLE_FACTOR * (time.monotonic() - started)
-        return min(max(1.0, seconds / self.timeout_s), CANONICAL_FACTOR)
+        return outcomes, min(max(1.0, seconds / self.timeout_s), CANONICAL_FACTOR)
 
 
 def _batches(inputs: Sequence[str]) -> list[list[str]]:
@@ -118,7 +120,6 @@ class Calls:
         self.base, self.atol = len(inputs) if base is None else base, atol
         self.texts = [as_arguments(one) for one in inputs]
         self.known = known
-        self.factor = 1.0  # known with `expected`
         self.f = (
             f"_settle({entry_point}, {entry_point in plus_rules.NOT_NONE})"
             if known is None
@@ -127,22 +128,21 @@ class Calls:
         self._lock = threading.Lock()
 
     @cached_property
-    def expected(self) -> list[Any]:
+    def expected(self) -> tuple[list[Any], float]:
+        """The outputs, and the factor of a sample's time limit."""
         if self.known is not None:
-            return [_settled(value) for value in self.known]
-        started = time.monotonic()
-        outcomes = self.runner.call(self.canonical, self.f, self.texts, CANONICAL_FACTOR)
-        self.factor = self.runner.factor_after(started)
+            return [_settled(value) for value in self.known], 1.0
+        outcomes, factor = self.runner.canonical(self.canonical, self.f, self.texts)
         for text, outcome in zip(self.texts, outcomes):
             if outcome.value is None:
                 raise BrokenTest(f"the expected output for {text[:80]}: {outcome.reason} {outcome.detail}")
-        return [decode(outcome.value or "") for outcome in outcomes]
+        return [decode(outcome.value or "") for outcome in outcomes], factor
 
     def judge(self, program: str) -> Verdict:
         """`detail` says "base" where only the base tests are passed."""
         with self._lock:
-            expected = self.expected
-        outcomes = self.runner.first_then_rest(program, self.f, self.texts, self.factor)
+            expected, factor = self.expected
+        outcomes = self.runner.first_then_rest(program, self.f, self.texts, factor)
         wrong = [number for number, outcome in enumerate(outcomes) if not self._right(number, outcome, expected)]
         if not wrong:
             return _CORRECT
@@ -166,32 +166,29 @@ class CheckFunction:
     def __init__(self, runner: Runner, entry_point: str, canonical: str, test: str, check: str = "check"):
         self.runner, self.entry_point, self.canonical = runner, entry_point, canonical
         self.test, self.check = test, check
-        self.factor = 1.0  # known with `calls`
         self._lock = threading.Lock()
 
     @cached_property
-    def calls(self) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-        """What the test asks, in order."""
+    def calls(self) -> tuple[list[tuple[tuple[Any, ...], dict[str, Any]]], float]:
+        """What the test asks, in order, and the factor of a sample's time limit."""
         program, f = f"{self.canonical}\n\n{self.test}", f"_record({self.check}, {self.entry_point})"
         (count,) = self.runner.call(program, f, ["-1"], CANONICAL_FACTOR)
         if count.value is None:
             raise BrokenTest(f"the canonical solution fails its test: {count.reason} {count.detail}")
-        started = time.monotonic()
-        outcomes = self.runner.call(program, f, [str(n) for n in range(decode(count.value))], CANONICAL_FACTOR)
-        self.factor = self.runner.factor_after(started)
+        outcomes, factor = self.runner.canonical(program, f, [str(n) for n in range(decode(count.value))])
         bad = next((outcome for outcome in outcomes if outcome.value is None), None)
         if bad is not None:
             raise BrokenTest(f"the test calls the program with what is not plain data: {bad.reason} {bad.detail}")
-        return [decode(outcome.value or "") for outcome in outcomes]
+        return [decode(outcome.value or "") for outcome in outcomes], factor
 
     def judge(self, program: str) -> Verdict:
         with self._lock:
-            calls = self.calls
+            calls, factor = self.calls
         texts = [
             ", ".join([show(value) for value in given] + [f"{name}={show(value)}" for name, value in named.items()])
             for given, named in calls
         ]
-        outcomes = self.runner.first_then_rest(program, self.entry_point, texts, self.factor)
+        outcomes = self.runner.first_then_rest(program, self.entry_point, texts, factor)
         answered = [
             (call, outcome.value is not None, decode(outcome.value) if outcome.value is not None else None)
             for call, outcome in zip(calls, outcomes)

@@ -21,6 +21,7 @@ from azr_jax.rollout.engine import Engine, EngineSettings, Request, Rollout
 from azr_jax.selfplay.asking import stop_ids
 from azr_jax.tasks.prompts import Prompt
 
+PAGE_SIZE = 64  # of the cache, as the recipes have it; with pages of 16 tokens a CPU samples a fifth slower
 LEAST_NEW = 16  # tokens that must be left for an answer, or the row does not fit the model
 SAME_SUITE = 1 << 20  # request ids of one suite: the number of its row is below
 
@@ -154,6 +155,7 @@ class Harness:
             slots=min(self.settings.slots, len(todo) * self.settings.n),
             max_prompt_tokens=max(len(each.tokens) for each in todo),
             max_new_tokens=max(each.max_new_tokens for each in todo),
+            page_size=PAGE_SIZE,
             dtype=self.settings.dtype,
         )
         engine = Engine(

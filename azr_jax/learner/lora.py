@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
+from azr_jax.parallel.mesh import by_axis
+
 # How many of a layer weight's dimensions are outputs; the others are inputs. Weights are (out..., in...).
 OUTPUTS = {"q": 2, "k": 2, "v": 2, "o": 1, "gate": 1, "up": 1, "down": 1}
 
@@ -55,10 +57,6 @@ class Corrected:
     def __getitem__(self, index: Any) -> Corrected:
         assert index is Ellipsis
         return self
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.w.shape
 
     def astype(self, dtype: Any) -> jax.Array:
         """One layer's weight: called inside the model's scan over layers, where the leading axis is gone."""
@@ -136,7 +134,7 @@ def _corrections(params: Any, trained: Trained, seed: int) -> dict[str, dict[str
     for number, name in enumerate(sorted(trained.targets)):
         w = params["layers"][name][...]
         outs = 1 + OUTPUTS[name]
-        spec, mesh = [*jax.typeof(w).sharding.spec, *(None,) * w.ndim][: w.ndim], jax.typeof(w).sharding.mesh
+        spec, mesh = by_axis(jax.typeof(w).sharding, w.ndim), jax.typeof(w).sharding.mesh
         a_shape, b_shape = (w.shape[0], trained.rank, *w.shape[outs:]), (*w.shape[:outs], trained.rank)
         a = jax.random.normal(jax.random.fold_in(jax.random.key(seed), number), a_shape) / math.sqrt(
             math.prod(w.shape[outs:])

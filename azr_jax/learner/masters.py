@@ -30,10 +30,6 @@ class Master:
         assert index is Ellipsis
         return self
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.weight.shape
-
     def astype(self, dtype: Any) -> jax.Array:
         """One layer's weight: called inside the model's scan over layers."""
         assert self.stand_in.dtype == dtype

@@ -23,6 +23,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.learner.terms import Objective, Tokens, sequence_importance, token_loss
+from azr_jax.parallel.mesh import by_axis
 
 CHUNK_LOGITS = 2**27  # logits of a chunk, where the caller names no size: at most 512 MiB in float32,
 CHUNK_ROW = 128  # and at most this many tokens of a row, or a quarter of it, so that few empty ones are computed
@@ -116,7 +117,7 @@ def _on_mesh(local: Callable[..., Any], hidden_RxTxD: jax.Array, w_VxD: jax.Arra
 
 
 def _axes(array: jax.Array) -> list[tuple[str, ...]]:
-    spec = [*jax.typeof(array).sharding.spec, *(None,) * array.ndim][: array.ndim]
+    spec = by_axis(jax.typeof(array).sharding, array.ndim)
     return [() if axis is None else (axis,) if isinstance(axis, str) else tuple(axis) for axis in spec]
 
 

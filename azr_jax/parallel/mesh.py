@@ -161,14 +161,14 @@ def _in_names_of(mesh: Any, sharding: Any, ndim: int) -> NamedSharding | None:
     """How an array lies, in the names of a mesh over the same devices; None where it has no names for it."""
     if not isinstance(sharding, NamedSharding):
         return None
-    spec = _by_axis(sharding, ndim)
+    spec = by_axis(sharding, ndim)
     for names in (spec, [EVERY if axis == "fsdp" else None for axis in spec]):
         if sharding.is_equivalent_to(same := NamedSharding(mesh, P(*names)), ndim):
             return same
     return None
 
 
-def _by_axis(sharding: Any, ndim: int) -> list[Axes]:
+def by_axis(sharding: Any, ndim: int) -> list[Axes]:
     """Over which devices each axis of an array lies; a spec may leave the last ones out."""
     return [*sharding.spec, *(None,) * ndim][:ndim]
 
@@ -186,7 +186,7 @@ def _mover(wanted: tuple[tuple[NamedSharding, jnp.dtype], ...], known: bool) -> 
     def one(leaf: jax.Array, to: NamedSharding, dtype: jnp.dtype) -> jax.Array:
         if not known:
             return leaf.astype(dtype)
-        layout = _by_axis(to, leaf.ndim)
+        layout = by_axis(to, leaf.ndim)
         if leaf.ndim > 2:  # layer by layer: what a whole stack needs on its way is as much as the stack
             return jax.lax.map(lambda layer: _by_parts(layer.astype(dtype), layout[1:], to.mesh), leaf)
         return _by_parts(leaf.astype(dtype), layout, to.mesh)
@@ -199,7 +199,7 @@ def _mover(wanted: tuple[tuple[NamedSharding, jnp.dtype], ...], known: bool) -> 
 
 def _by_parts(x: jax.Array, layout: list[Axes], mesh: Any) -> jax.Array:
     """What lies over all devices is exchanged inside each replica first, then between equal parts of all replicas."""
-    spec = _by_axis(jax.typeof(x).sharding, x.ndim)
+    spec = by_axis(jax.typeof(x).sharding, x.ndim)
     halfway = P(*("fsdp" if axis == EVERY else there for axis, there in zip(spec, layout)))
     return jax.reshard(jax.reshard(x, NamedSharding(mesh, halfway)), NamedSharding(mesh, P(*layout)))
 
