@@ -110,11 +110,12 @@ def _one(
     )
     with console.stages(f"evaluating {model.slug}") as show:
         harness.run(model, todo, 2 * (os.cpu_count() or 1), show)
-    if harness.engine_numbers:
-        e = harness.engine_numbers
+    if harness.figures:
+        e = harness.figures
         console.message(
             f"engine: {e['tokens']:.0f} tokens, {e['tokens_per_s']:.1f} a second, slots busy while rows waited "
-            f"{e['occupancy_queued']:.1%}, over all {e['occupancy']:.1%}"
+            f"{e['occupancy_queued']:.1%}, over all {e['occupancy']:.1%}; the last verdict "
+            f"{e['judging_after_sampling_s']:.1f} s after the last sample"
         )
     return [table.result(suite.name, results.lines(suite.name), asked.n) for suite in suites]
 

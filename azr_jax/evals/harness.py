@@ -106,7 +106,7 @@ def fit(
 class Harness:
     def __init__(self, settings: SampleSettings, results: Results, tokenizing: Tokenizing, digests: dict[str, str]):
         self.settings, self.results, self.tokenizing, self.digests = settings, results, tokenizing, digests
-        self.engine_numbers: dict[str, float] = {}
+        self.figures: dict[str, float] = {}  # of what this process sampled, once it has
         self._verdicts: queue.SimpleQueue[tuple[Asked, Rollout, str, Graded, float]] = queue.SimpleQueue()
         self._out = 0  # completions whose verdict is not there yet
 
@@ -135,16 +135,19 @@ class Harness:
         try:
             for each in todo:
                 engine.submit(self._request(each))
-            sampled = 0
+            sampled, last_sample = 0, time.perf_counter()
             while engine.busy or self._out:
                 if engine.busy:
                     for rollout in engine.step():
                         sampled += 1
                         self._judge(pool, by_number[rollout.request.id], rollout)
                     show("sampled", sampled, total)
+                    last_sample = time.perf_counter()
                 done += self._collect(wait=not engine.busy)
                 show("judged", done, total)
-            self.engine_numbers = engine.metrics()
+            names = ("tokens", "tokens_per_s", "occupancy_queued", "occupancy")
+            self.figures = {name: value for name, value in engine.metrics().items() if name in names}
+            self.figures["judging_after_sampling_s"] = time.perf_counter() - last_sample
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             engine.close()

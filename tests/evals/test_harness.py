@@ -1,6 +1,8 @@
 """The whole command on made-up benchmarks and a tiny random model: resumed, shared, refused where it cannot work."""
 
 import json
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,36 @@ def test_an_interruption_keeps_what_was_judged(tmp_path, monkeypatch):
     evaluate(MODEL, None, asked(tmp_path))
     found = [(line["id"], line["sample"]) for line in lines(tmp_path)]
     assert len(found) == len(set(found)) == 2 * ROWS
+
+
+def test_judging_goes_beside_sampling(tmp_path, monkeypatch):
+    """The first verdict waits for the last completion, which would never come were judging in the way of sampling."""
+    all_sampled = threading.Event()
+    judge, grade_first = harness.Harness._judge, [True]
+
+    def slow_first(self, pool, each, rollout):
+        if grade_first:
+            grade_first.clear()
+            grade = each.item.grade
+            each = replace(each, item=replace(each.item, grade=lambda text: all_sampled.wait(60) and grade(text)))
+        judge(self, pool, each, rollout)
+
+    def run(self, model, todo, threads, show):
+        def seen(name, done, total):
+            if name == "sampled" and done == total:
+                all_sampled.set()
+            show(name, done, total)
+
+        whole_run(self, model, todo, threads, seen)
+
+    whole_run = harness.Harness.run
+    monkeypatch.setattr(harness.Harness, "_judge", slow_first)
+    monkeypatch.setattr(harness.Harness, "run", run)
+    evaluate(MODEL, None, asked(tmp_path))
+    assert all_sampled.is_set()
+    assert len(lines(tmp_path)) == 2 * ROWS
+    assert {line["reason"] for line in lines(tmp_path)}.isdisjoint({"judge failed"})
+    assert max(line["judged_s"] for line in lines(tmp_path)) < 60
 
 
 def test_two_processes_share_the_rows(tmp_path):
