@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,16 +31,20 @@ _CORRECT = Verdict(1.0, "correct")
 _BATCH_CHARS, _ANSWER_CHARS = 200_000, 1_000
 _TYPES = {
     "Counter": "collections", "OrderedDict": "collections", "defaultdict": "collections", "deque": "collections",
-    "Fraction": "fractions", "Decimal": "decimal",
+    "Fraction": "fractions", "Decimal": "decimal", "inf": "math", "nan": "math",
 }  # fmt: skip
+_NAME = re.compile("|".join(rf"\b{name}\b" for name in _TYPES))
 SAMPLE_FACTOR = 4.0  # a sample may take so much longer than the canonical solution did, where that is over the limit
 REST_FACTOR = 2.0  # all calls of one child share its time: they may take so much longer together
 CANONICAL_FACTOR = 6.0  # the canonical solution may take so much longer than a sample
 CHECK = "_check_of_this_task"  # a name no solution has
-PREAMBLE = (  # what answers to contest problems may take for granted
-    "import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, sys\n"
-    "from bisect import *\nfrom collections import *\nfrom functools import *\nfrom heapq import *\n"
-    "from itertools import *\nfrom math import *\nfrom operator import *\nfrom typing import *\n"
+PREAMBLE = (  # what answers to contest problems may take for granted; `pow` and the like stay the built-in ones
+    "import bisect, collections, copy, datetime, functools, heapq, io, itertools, json, math, operator, random, re\n"
+    "import statistics, string, sys\n"
+    "from bisect import *\nfrom collections import *\nfrom copy import *\nfrom datetime import *\n"
+    "from functools import *\nfrom heapq import *\nfrom itertools import *\nfrom math import *\n"
+    "from operator import *\nfrom random import *\nfrom statistics import *\nfrom string import *\n"
+    "from typing import *\nfrom builtins import *\nsys.setrecursionlimit(50_000)\n"
 )
 
 
@@ -53,17 +58,26 @@ class Runner:
     timeout_s: float = 10.0  # of one call of a sample
 
     def call(self, program: str, f: str, inputs: Sequence[str], factor: float = 1.0) -> tuple[Outcome, ...]:
-        """`f` is an expression over the program's names and those of executor/inside.py."""
-        whole = f"{_names_in(inputs)}{program}\n\n{_INSIDE}\n\nf = {f}\n"
-        jobs = [self.executor.submit(Run(whole, tuple(part), self.timeout_s * factor)) for part in _batches(inputs)]
+        """`f` is an expression over the names of executor/inside.py and `names`, those of the program that has run."""
+        jobs = [self._submit(program, f, part, factor) for part in _batches(inputs)]
         return tuple(outcome for job in jobs for outcome in job.result())
 
+    def _submit(self, program: str, f: str, inputs: Sequence[str], factor: float) -> Future[tuple[Outcome, ...]]:
+        whole = f"{_names_in(inputs)}{_INSIDE}\n\nnames = _program({program!r})\nf = {f}\n"
+        return self.executor.submit(Run(whole, tuple(inputs), self.timeout_s * factor))
+
     def first_then_rest(self, program: str, f: str, inputs: Sequence[str], factor: float = 1.0) -> tuple[Outcome, ...]:
-        """As `call`, but a program that fails at once is not asked again: it costs one time limit, not many."""
-        first = self.call(program, f, inputs[:1], factor)
-        if first and first[0].reason != "ok" and first[0].error is None:
-            return first * len(inputs)
-        return first + self.call(program, f, inputs[1:], max(factor, REST_FACTOR)) if len(inputs) > 1 else first
+        """As `call`, but a program that ends without a value or an exception is not asked again: it costs one time
+        limit, not many.
+        """
+        found: tuple[Outcome, ...] = ()
+        for part in [inputs[:1], *_batches(inputs[1:])]:
+            if part:
+                found += self._submit(program, f, part, max(factor, REST_FACTOR) if found else factor).result()
+            ended = [one for one in found if one.reason != "ok" and one.error is None]
+            if ended:
+                return found + (ended[0],) * (len(inputs) - len(found))
+        return found
 
     def canonical(self, program: str, f: str, inputs: Sequence[str]) -> tuple[tuple[Outcome, ...], float]:
         """As `call`, for the canonical solution; and how much longer than the limit a sample may then take. Where this
@@ -89,8 +103,8 @@ def _batches(inputs: Sequence[str]) -> list[list[str]]:
 
 
 def _names_in(inputs: Sequence[str]) -> str:
-    """Imports of the types that inputs are written with, where there are any beyond the built-in ones."""
-    used = {name for text in inputs for name in re.findall(r"\b[A-Za-z]+(?=\()", text)}
+    """Imports of the names that inputs are written with, where there are any beyond the built-in ones."""
+    used = {name for text in inputs for name in _NAME.findall(text)}
     return "".join(f"from {module} import {name}\n" for name, module in _TYPES.items() if name in used)
 
 
@@ -121,9 +135,9 @@ class Calls:
         self.texts = [as_arguments(one) for one in inputs]
         self.known = known
         self.f = (
-            f"_settle({entry_point}, {entry_point in plus_rules.NOT_NONE})"
+            f"_settle(names[{entry_point!r}], {entry_point in plus_rules.NOT_NONE})"
             if known is None
-            else f"_method({entry_point!r})"
+            else f"_method(names, {entry_point!r})"
         )
         self._lock = threading.Lock()
 
@@ -157,7 +171,12 @@ class Calls:
             output = decode(outcome.value)
         except Refused:
             return False
-        return plus_rules.accepts(self.entry_point, self.inputs[number], output, expected[number], self.atol)
+        right = expected[number]
+        if _is_digest(right) and not _is_digest(output):  # equal values may differ in how long they are, as 2 and 2.0
+            output = (right[0], inside._digest(output))
+        elif _is_digest(output) and not _is_digest(right):
+            right = (output[0], inside._digest(right))
+        return plus_rules.accepts(self.entry_point, self.inputs[number], output, right, self.atol)
 
 
 class CheckFunction:
@@ -171,7 +190,7 @@ class CheckFunction:
     @cached_property
     def calls(self) -> tuple[list[tuple[tuple[Any, ...], dict[str, Any]]], float]:
         """What the test asks, in order, and the factor of a sample's time limit."""
-        program, f = f"{self.canonical}\n\n{self.test}", f"_record({self.check}, {self.entry_point})"
+        program, f = f"{self.canonical}\n\n{self.test}", f"_record(names[{self.check!r}], names[{self.entry_point!r}])"
         (count,) = self.runner.call(program, f, ["-1"], CANONICAL_FACTOR)
         if count.value is None:
             raise BrokenTest(f"the canonical solution fails its test: {count.reason} {count.detail}")
@@ -188,12 +207,15 @@ class CheckFunction:
             ", ".join([show(value) for value in given] + [f"{name}={show(value)}" for name, value in named.items()])
             for given, named in calls
         ]
-        outcomes = self.runner.first_then_rest(program, self.entry_point, texts, factor)
+        f = f"_settle(names[{self.entry_point!r}], whole=True)"
+        outcomes = self.runner.first_then_rest(program, f, texts, factor)
         answered = [
             (call, outcome.value is not None, decode(outcome.value) if outcome.value is not None else None)
             for call, outcome in zip(calls, outcomes)
         ]
-        said = self.runner.call(f"{self.canonical}\n\n{self.test}", f"_replay({self.check})", [show(answered)])[0]
+        said = self.runner.call(
+            f"{self.canonical}\n\n{self.test}", f"_replay(names[{self.check!r}])", [show(answered)]
+        )[0]
         if said.value is not None and decode(said.value) is True:
             return _CORRECT
         bad = next((outcome for outcome in outcomes if outcome.value is None), None)
@@ -224,7 +246,7 @@ def name_of_tested(code: str, asserts: Sequence[str]) -> str:
 
 
 class Scripts:
-    """A script that reads standard input; lines are compared without the blanks around them."""
+    """A script that reads standard input; lines are compared without the blanks around them, numbers as numbers."""
 
     def __init__(self, runner: Runner, inputs: Sequence[str], outputs: Sequence[str]):
         self.runner, self.texts = runner, [show(text) for text in inputs]
@@ -232,14 +254,14 @@ class Scripts:
 
     @cached_property
     def _expected(self) -> list[Any]:
-        return [_settled([line.strip() for line in text.strip().split("\n")]) for text in self.outputs]
+        return [_settled(inside._words(text)) for text in self.outputs]
 
     def judge(self, program: str) -> Verdict:
         outcomes = self.runner.first_then_rest("", f"_run_script({program!r})", self.texts)
         for outcome, expected in zip(outcomes, self._expected, strict=True):
             if outcome.value is None:
                 return Verdict(0.0, outcome.reason, outcome.detail)
-            if not _same_lines(decode(outcome.value), expected):
+            if decode(outcome.value) != expected:
                 return Verdict(0.0, "wrong value")
         return _CORRECT
 
@@ -249,20 +271,8 @@ def _settled(value: Any) -> Any:
     return inside._settle(lambda: value)()
 
 
-def _same_lines(output: Any, expected: Any) -> bool:
-    """The same text, or line by line the same numbers, as 1.0 is 1 for a contest's judge."""
-    if output == expected or not (isinstance(output, list) and isinstance(expected, list)):
-        return output == expected
-    return len(output) == len(expected) and all(
-        a == b or _numbers(a) == _numbers(b) != [] for a, b in zip(output, expected)
-    )
-
-
-def _numbers(line: str) -> list[float]:
-    try:
-        return [float(word) for word in line.split()]
-    except ValueError:
-        return []
+def _is_digest(value: Any) -> bool:
+    return type(value) is tuple and len(value) == 2 and value[0] == inside.DIGEST and type(value[1]) is str
 
 
 Judge = Callable[[str], Verdict]

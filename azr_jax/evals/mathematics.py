@@ -21,7 +21,14 @@ LIMIT_S = 3.0  # of one comparison; beyond, the answer counts as wrong
 _START_S = 120.0
 _ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 1_000  # characters of an answer; longer ones are no final answers
-_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
+_NUMBER = re.compile(
+    r"(?<![\d.])(?:(?<![\w)\]])-\s?)?\$?"  # a minus behind a digit or a bracket takes away
+    r"(?:\d{1,3}(?:(?:,|\\,|[ \u00a0\u202f_])\d{3})+(?!\d)|\d[\d,]*|(?=\.\d))"  # in groups of three, or as they come
+    r"(?:\.\d+)?(?:/\d+)?"
+)
+_GROUPS = re.compile(r"\$|\\,|[,_\s]")  # what may stand inside of a number, but is no part of it
+_SAID = re.compile(r"^(?i:(?:so |thus |therefore,? |hence )?(?:the )?(?:final )?answer(?: is|:))[:\s]*")
+_ONE_OF = re.compile(r"\\l?or\b|\\vee\b|\u2228|\bor\b")
 
 
 class MathJudge:
@@ -39,9 +46,9 @@ class MathJudge:
     def judge(self, gold: str, answer: str) -> Verdict:
         if len(answer) > LONGEST:
             return Verdict(0.0, "too long")
-        worker = self._idle.get() or self._starter.submit(_Worker).result()
-        kept = None
+        worker, kept = self._idle.get(), None
         try:
+            worker = worker or self._starter.submit(_Worker).result()
             found = worker.ask([gold, answer], self.limit_s)
             kept = worker
         except TimeoutError:
@@ -49,12 +56,20 @@ class MathJudge:
         except (OSError, ValueError) as error:
             return Verdict(0.0, "crashed", str(error))
         finally:
-            if kept is None:
+            if kept is None and worker is not None:
                 worker.kill()
             self._idle.put(kept)
         if found is True:
             return Verdict(1.0, "correct")
         return Verdict(0.0, "wrong value") if found is False else Verdict(0.0, "no comparison", str(found))
+
+    def start(self) -> None:
+        """Starts a worker now, to know that it can be done. Raises RuntimeError."""
+        worker = self._idle.get()
+        try:
+            worker = worker or self._starter.submit(_Worker).result()
+        finally:
+            self._idle.put(worker)
 
     def close(self) -> None:
         for _ in range(self._count):
@@ -74,7 +89,11 @@ class _Worker:
             cwd=_ROOT,
             start_new_session=True,
         )
-        if self._line(_START_S) != b"ready\n":
+        try:
+            ready = self._line(_START_S) == b"ready\n"
+        except TimeoutError:
+            ready = False
+        if not ready:
             self.kill()
             raise RuntimeError("the process that compares answers did not start; is `math-verify` installed?")
 
@@ -135,17 +154,34 @@ def final_answer(text: str, *, numbers: bool = False) -> str | None:
         return None
     if numbers:
         found = _NUMBER.findall(text)
-        return found[-1].replace("$", "").replace(",", "") if found else None
+        return _GROUPS.sub("", found[-1]) if found else None
     return None
 
 
+def only_number(answer: str) -> str | None:
+    """The one number of an answer such as "18 dollars"; None where there are several, or none."""
+    found = _NUMBER.findall(answer)
+    return _GROUPS.sub("", found[0]) if len(found) == 1 else None
+
+
+def hedged(gold: str, answer: str) -> bool:
+    """Whether an answer names several numbers where one is asked for, which math-verify would take."""
+    if not _NUMBER.fullmatch(gold.strip()):
+        return False
+    sides = [_GROUPS.sub("", side) for side in answer.split("=")]
+    numbers = {float(side) for side in sides if re.fullmatch(r"-?\d+(?:\.\d+)?", side)}
+    return bool(_ONE_OF.search(answer)) or len(numbers) > 1
+
+
 def _undressed(text: str) -> str:
-    """Without the dollar signs around all of it."""
-    text = text.strip()
-    for mark in ("$$", "$"):
+    """Without the words before it and the marks around all of it."""
+    text = _SAID.sub("", text.strip())
+    if not text.endswith("\\right."):
+        text = text.removesuffix(".").rstrip()
+    for mark in ("**", "`", "$$", "$"):
         if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
             inner = text[len(mark) : -len(mark)]
-            return inner.strip() if mark not in inner else text
+            return inner.strip().removesuffix(".") if mark not in inner else text
     return text
 
 

@@ -35,8 +35,6 @@ def accepts(entry_point: str, inputs: Sequence[Any], output: Any, expected: Any,
 
 def _also(entry_point: str, inputs: Sequence[Any], output: Any) -> bool:
     """Tasks with more than one right answer, or a wrong canonical one."""
-    if entry_point == "are_equivalent":
-        return True
     if entry_point == "sum_div":
         return output == 0
     if entry_point == "surface_Area":

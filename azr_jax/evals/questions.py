@@ -10,9 +10,11 @@ CRUXEval's and LiveCodeBench's reasoning tasks are put as self-play puts deducti
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from azr_jax.evals.mathematics import last_boxed
 from azr_jax.tasks import prompts, wording
 from azr_jax.tasks.parsing import answer_part, blocks
 from azr_jax.tasks.prompts import Prompt, block, fill
@@ -107,20 +109,25 @@ def program_in(text: str, style: str, *, before: str = "", name: str = "", stops
     found = answer_part(text)
     if found is None:
         return None
-    fenced = [one.text for one in blocks(found) if one.name in ("python", "") and one.text]
-    defining = [one for one in fenced if re.search(rf"\bdef\s+{re.escape(name)}\b", one)] if name else fenced
-    program = (defining or fenced or [_bare(found)])[-1]
+    fenced = {name: [one.text for one in blocks(found) if one.name == name and one.text] for name in ("python", "")}
+    programs = fenced["python"] or fenced[""]  # an unnamed block beside a named one is a sample or a command
+    defining = [one for one in programs if re.search(rf"\bdef\s+{re.escape(name)}\b", one)] if name else programs
+    program = (defining or programs or [_bare(found, name)])[-1]
     if not program:
         return None
     stub = f"{before.rstrip()}\n    pass\n\n\n" if name and before else ""
-    if stub and not defining and program.startswith((" ", "\t")):
-        return before + program
+    if stub and not defining and re.search(r"^return\b", program, re.MULTILINE):  # the body alone
+        return f"{before.rstrip()}\n{textwrap.indent(program, '    ')}"
     return stub + program
 
 
-def _bare(text: str) -> str:
-    """A program without a fence: from its first line of code."""
+def _bare(text: str, name: str) -> str:
+    """A program without a fence: from its first line of code; a script (no name) may begin with any line."""
     start = re.search(r"^(?:from |import |def |class )", text, re.MULTILINE)
+    if start and (name or not text[: start.start()].strip()):
+        return text[start.start() :].rstrip()
+    if not name and re.match(r"\s*[A-Za-z_][\w, ]*(?:=|\()", text):
+        return text.strip()
     return text[start.start() :].rstrip() if start else ""
 
 
@@ -130,19 +137,41 @@ def _until_stop(text: str, stops: Sequence[str]) -> str:
 
 
 def letter_in(text: str, style: str) -> str | None:
-    """The letter chosen: boxed, in the answer's tag, or after the words for it."""
+    """The letter chosen: boxed, after the words for it, in the answer's tag, or the last one that stands alone."""
     if style == "completion":
         found = re.match(r"\s*\(?([A-J])\b", text)
         return found.group(1) if found else None
     part = answer_part(text)
     if part is None:
         return None
-    for pattern in (
-        r"\\boxed\{[^A-J{}]*(?:\\text\{)?\s*\(?([A-J])\b",
-        r"(?:option|answer)(?: is)?:?\s*\**\(?([A-J])\b",
-    ):
-        found = re.findall(pattern, part)
+    boxed = last_boxed(part)
+    letter = None if boxed is None else _only_letter(_MARKS.sub("", boxed))
+    if letter is not None:
+        return letter
+    plain = _MARKS.sub("", part)
+    for words in _CHOSEN:
+        found = words.findall(plain)
         if found:
             return found[-1]
-    found = re.fullmatch(r"\(?([A-J])(?:[).:]{1,2}(?:\s.*)?)?", part.strip(), re.DOTALL)
-    return found.group(1) if found else None
+    return _only_letter(plain) or (_last_alone(plain) if boxed is None else None)
+
+
+_MARKS = re.compile(r"""\*\*|[`$"{}]|\\[()\[\]]|\\(?:text|mathrm|mathbf|textbf)\b""")
+_I = r"(?!(?<=I)(?:['\u2019]|\s+[a-z]))"  # not the pronoun
+_CHOSEN = (  # the plainest words first; of the same words the last
+    re.compile(rf"(?i:\banswer(?:\s+is|\s*:)(?:\s+the)?(?:\s+(?:option|choice|letter))?):?\s*[(\[]?([A-J])\b{_I}"),
+    re.compile(rf"(?i:\b(?:option|choice)(?:\s+is)?):?\s*[(\[]?([A-J])\b{_I}"),
+)
+
+
+def _only_letter(plain: str) -> str | None:
+    """`(C)`, `C.`, `c`, `Option C`, `C) what it says`: the letter, where the text is that and nothing else."""
+    found = re.fullmatch(
+        r"(?i:option|choice|answer)?\s*[(\[]?([A-Ja-j])(?:[)\]].*|[.:](?:\s.*)?|\s+-\s.*)?", plain.strip(), re.DOTALL
+    )
+    return found.group(1).upper() if found else None
+
+
+def _last_alone(plain: str) -> str | None:
+    found = re.findall(r"\(([A-J])\)", plain) or re.findall(r"\b([A-J])\b(?!(?<=[AI])(?:['\u2019]|\s+[a-z]))", plain)
+    return found[-1] if found else None

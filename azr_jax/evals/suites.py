@@ -19,7 +19,7 @@ from typing import Any
 
 from azr_jax.evals import code, plus_rules, questions
 from azr_jax.evals.datasets import Row, load
-from azr_jax.evals.mathematics import MathJudge, final_answer, gold_of
+from azr_jax.evals.mathematics import MathJudge, final_answer, gold_of, hedged, only_number
 from azr_jax.executor import literals
 from azr_jax.executor.jobs import Verify
 from azr_jax.executor.values import encode
@@ -154,15 +154,18 @@ def contest_tests(fields: dict[str, Any]) -> list[dict[str, str]]:
 
 def _contest(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
     f = row.fields
-    tests = contest_tests(f)
-    prompt = questions.contest(f, style)
-    if tests[0]["testtype"] == "stdin":
-        judge = code.Scripts(judges.runner, [t["input"] for t in tests], [t["output"] for t in tests]).judge
-        return _program_item(suite, row, style, prompt, judge, "", "")
-    name = json.loads(f["metadata"])["func_name"]
-    inputs = [[json.loads(line) for line in test["input"].split("\n") if line.strip()] for test in tests]
-    calls = code.Calls(judges.runner, name, inputs, "", known=[json.loads(test["output"]) for test in tests])
-    return _program_item(suite, row, style, prompt, calls.judge, "", name, head=code.PREAMBLE)
+    script = json.loads(f["public_test_cases"])[0]["testtype"] == "stdin"
+    name = "" if script else json.loads(f["metadata"])["func_name"]
+
+    def judge(program: str) -> Verdict:
+        tests = contest_tests(f)  # unpacked only now: those of a whole suite would not fit the memory
+        if script:
+            return code.Scripts(judges.runner, [t["input"] for t in tests], [t["output"] for t in tests]).judge(program)
+        inputs = [[json.loads(line) for line in test["input"].split("\n") if line.strip()] for test in tests]
+        known = [json.loads(test["output"]) for test in tests]
+        return code.Calls(judges.runner, name, inputs, "", known=known).judge(program)
+
+    return _program_item(suite, row, style, questions.contest(f, style), judge, "", name, head=code.PREAMBLE)
 
 
 # ---------------------------------------------------------------------------------------------- reasoning
@@ -187,13 +190,19 @@ def _traced(kind: Kind) -> Callable[[Suite, Row, str, Judges], Item]:
         program, given = f["code"], f["input"]
         if f.get("function_name"):
             program, given = f"{code.PREAMBLE}{program}\n\nf = {f['function_name']}", inside_call(given)
-        task = Triplet(program, given, f["output"], value_of(f["output"], judges) or "")
+        try:
+            value, broken = value_of(f["output"], judges), None
+        except code.BrokenTest as error:
+            value, broken = None, error
+        task = Triplet(program, given, f["output"], value or "")
         if f.get("function_name"):  # shown without what we put around it, its function called f
             shown = Triplet(re.sub(rf"\b{re.escape(f['function_name'])}\b", "f", f["code"]), given, f["output"], "")
         else:
             shown = task
 
         def grade(text: str) -> Graded:
+            if broken is not None:
+                raise broken
             answer = parse_answer(kind, text)
             if isinstance(answer, FormatError):
                 return _graded(answer)
@@ -216,13 +225,19 @@ def inside_call(text: str) -> str:
 def _mathematics(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
     f = row.fields
     gold = gold_of(suite.name, f)
+    whole = suite.name == "gsm8k"  # its answers are whole numbers, whatever words stand around them
     problem = f["problem"] if "problem" in f else f["question"]
 
     def grade(text: str) -> Graded:
-        answer = final_answer(text, numbers=suite.name == "gsm8k")
+        answer = final_answer(text, numbers=whole)
         if answer is None:
             return Graded(0.0, "no answer")
-        return _graded(judges.mathematics.judge(gold, answer), "".join(answer.split()))
+        if hedged(gold, answer):
+            return Graded(0.0, "wrong value", "more than one answer", "".join(answer.split()))
+        verdict = judges.mathematics.judge(gold, answer)
+        if whole and not verdict.correct and (number := only_number(answer)) is not None:
+            verdict = judges.mathematics.judge(gold, number)
+        return _graded(verdict, "".join(answer.split()))
 
     return Item(suite.name, row.id, questions.mathematics(problem, style), grade)
 

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from azr_jax.executor.child import REQUEST_BYTES
+from azr_jax.executor.child import LARGEST_REQUEST, REQUEST_BYTES
 from azr_jax.executor.values import parse_json
 
 SEEDS = (1, 2)  # hash seeds of the zygotes; verdicts always come from the first
@@ -95,7 +95,7 @@ def run_cases(
         batch = todo[:1] if alone else _fitting(program, calls, todo)
         fields = {"program": program, "banned": banned, "numbers": batch, "calls": [calls[n] for n in batch]}
         asked = request("program", timeout_s, seed, **fields)
-        if len(asked.body) > REQUEST_BYTES:
+        if len(asked.body) > LARGEST_REQUEST:
             found.reason = "too long"
             return found
         result = yield asked
@@ -120,7 +120,7 @@ def run_cases(
 
 
 def _fitting(program: str, calls: Sequence[dict[str, Any]], todo: list[int]) -> list[int]:
-    """As many of the calls as one message holds; one at least, which is then found to be too long."""
+    """As many of the calls as one message holds; one at least, which may be too long for it."""
     room = REQUEST_BYTES - len(json.dumps(program)) - 1_000
     for place, number in enumerate(todo):
         room -= len(json.dumps(calls[number])) + 8

@@ -1,4 +1,4 @@
-"""What a forked child does: put on the jail, read one request, run it, write the outcomes, vanish.
+"""What a forked child does: take one request, put on the jail, read and run it, write the outcomes, vanish.
 
 Outcomes are JSON lines in a pipe that the child writes and only the trusted parent reads. What a line says about a
 program can be forged by that program, and gains it nothing: it is the program's own outcome, the gold is elsewhere,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import socket
 import struct
 import sys
 import types
@@ -22,6 +23,8 @@ from azr_jax.executor.values import Refused, as_json, decode, encode
 
 HEADER = struct.Struct("=QI")  # before a request: its number, the time limit in milliseconds
 REQUEST_BYTES = 180_000  # one message of the socket
+LARGEST_REQUEST = 64 * 2**20  # what is over one message travels as a file in memory
+_ONE_DESCRIPTOR = socket.CMSG_SPACE(4)
 PIPE_BYTES = 1 << 19
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MODULE = "program"
@@ -57,17 +60,17 @@ class Pipe:
 
 
 def main(
-    jail: ChildJail, sock: int, reader: int, writer: int, room: int, seconds: float, names: dict[str, Any]
+    jail: ChildJail, sock: socket.socket, reader: int, writer: int, room: int, seconds: float, names: dict[str, Any]
 ) -> NoReturn:
     """Never returns, whatever happens: no exit handler, finaliser or buffer of the program gets a turn."""
     try:
         os.close(reader)
+        message, more, _, _ = sock.recvmsg(REQUEST_BYTES + 1024, _ONE_DESCRIPTOR)  # bytes yet, read in the jail
+        sock.close()
         jail.enter(seconds)
         pipe = Pipe(writer, room)
-        message = os.read(sock, REQUEST_BYTES + 1024)
-        os.close(sock)
-        request, _ = _READ(message[HEADER.size :].decode())
-        del message
+        request, _ = _READ((_whole(more) if more else message[HEADER.size :]).decode())
+        del message, more
         try:
             _MODES[request["mode"]](pipe, request, names)
         except hygiene.Unfit as unfit:
@@ -82,9 +85,20 @@ def main(
     os._exit(0)
 
 
-def empty(jail: ChildJail, sock: int, *_: Any) -> NoReturn:
+def _whole(ancillary: list[tuple[int, int, bytes]]) -> bytes:
+    """A request that was too large for a message, out of the file whose descriptor came instead."""
+    ((_, _, packed),) = ancillary
+    descriptor = int.from_bytes(packed[:4], sys.byteorder)
+    parts = []
+    while part := os.read(descriptor, 1 << 20):
+        parts.append(part)
+    os.close(descriptor)
+    return b"".join(parts)
+
+
+def empty(jail: ChildJail, sock: socket.socket, *_: Any) -> NoReturn:
     """A child that takes its message and ends: the floor that benchmarks measure the rest against."""
-    os.read(sock, REQUEST_BYTES)
+    sock.recvmsg(REQUEST_BYTES, _ONE_DESCRIPTOR)
     os._exit(0)
 
 
@@ -199,7 +213,8 @@ def _call(pipe: Pipe, number: int, function: Any, build: Build, space: dict[str,
     except BaseException as error:
         pipe.send("raised", number, *_name_of(error), given)
         return
-    sys.setrecursionlimit(2_000)  # the program may have lowered it
+    if sys.getrecursionlimit() < 2_000:
+        sys.setrecursionlimit(2_000)  # the program may have lowered it
     try:
         pipe.send("value", number, encode(result), given)
     except Refused as refused:

@@ -109,9 +109,22 @@ class Link:
         self._most_lines = 8 + len(request.body) // 10  # a call takes more of a request than that
         head = HEADER.pack(self._number, int(request.timeout_s * 1000))
         try:
-            self.sock.send(head + request.body, socket.MSG_DONTWAIT)
+            if len(request.body) <= REQUEST_BYTES:
+                self.sock.send(head + request.body, socket.MSG_DONTWAIT)
+            else:
+                self._send_as_file(head, request.body)
         except OSError as error:
             raise Lost(str(error)) from None
+
+    def _send_as_file(self, head: bytes, body: bytes) -> None:
+        """More than a message holds: the message is the head alone, with a file in memory that the child reads."""
+        descriptor = os.memfd_create("request", os.MFD_CLOEXEC)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(body)
+            file.flush()
+            file.seek(0)
+            handed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+            self.sock.sendmsg([head], handed, socket.MSG_DONTWAIT)
 
     def receive(self) -> Answer | None:
         """The answer that has arrived; None when it was the zygote's word that it is ready."""

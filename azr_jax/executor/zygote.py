@@ -31,7 +31,7 @@ REPLY = struct.Struct("=QBiQQQ")  # request number, how it ended, exit status, w
 ENDED, TIMED_OUT, LOST = 0, 1, 2
 _SET_PIPE_SIZE, _GET_PIPE_SIZE = 1031, 1032
 
-Body = Callable[[jail.ChildJail, int, int, int, int, float, dict[str, Any]], NoReturn]
+Body = Callable[[jail.ChildJail, socket.socket, int, int, int, float, dict[str, Any]], NoReturn]
 
 # What programs use and what answers may name; more modules make every fork dearer.
 _PRELOADED = (
@@ -128,7 +128,7 @@ def _serve(sock: socket.socket, wall: jail.ChildJail, names: dict[str, Any], *, 
         started = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            body(wall, sock.fileno(), reader, writer, room, milliseconds / 1000, names)
+            body(wall, sock, reader, writer, room, milliseconds / 1000, names)
         os.close(writer)
         ended = _await(sock, pid, started + milliseconds / 1000)
         _, status, usage = os.wait4(pid, 0)

@@ -1,6 +1,7 @@
 """Programs judged by tests: right ones pass, wrong ones do not, and nothing a program does can forge a verdict."""
 
 import json
+import time
 
 import pytest
 
@@ -67,6 +68,7 @@ FORGERIES = {
     "hard exit": "import os\ndef square(n):\n    os._exit(0)\n",
     "frames": "import sys\ndef square(n):\n    return sys._getframe(1).f_locals.get('expected', 7)\n",
     "digest": "def square(n):\n    return ('digest of a long value', '0' * 64)\n",
+    "digest of nothing": "def square(n):\n    return ('digest of a long value', None)\n",
     "endless": "def square(n):\n    while True:\n        pass\n",
 }
 
@@ -123,7 +125,113 @@ def test_scripts_are_fed_and_heard(runner):
     assert scripts.judge("import sys\nn, *rest = sys.stdin.read().split()\nprint(float(sum(map(int, rest))))\n").correct
     assert scripts.judge("print(6)\n").reason == "wrong value"
     assert scripts.judge("print(int('x'))\n").reason == "raised"
-    assert scripts.judge("import sys\nprint(6)\nsys.exit(1)\n").score == 0
+    assert scripts.judge("exit()\n").reason == "wrong value"
+
+
+SUM_OF_SCRIPT = "n, *rest = map(int, {text}.split())\nassert n == len(rest)\n{tell}\n"
+IDIOMS = {
+    "open": ("open(0).read()", "print(sum(rest))"),
+    "open bytes": ("open(0, 'rb').read()", "print(sum(rest))"),
+    "buffer": ("sys.stdin.buffer.read()", "sys.stdout.buffer.write(b'%d' % sum(rest))"),
+    "read": ("os.read(0, 10**6)", "os.write(1, str(sum(rest)).encode())"),
+    "number of the stream": ("open(sys.stdin.fileno()).read()", "print(sum(rest), file=open(1, 'w'))"),
+    "readline": ("(sys.stdin.readline() + ' ' + input())", "sys.stdout.write(str(sum(rest)))"),
+    "exit": ("sys.stdin.read()", "print(sum(rest))\nexit()"),
+    "exit with an error": ("sys.stdin.read()", "print(sum(rest))\nsys.exit(1)"),
+    "hard exit": ("sys.stdin.read()", "print(sum(rest), flush=True)\nos._exit(0)"),
+    "close": ("sys.stdin.read()", "print(sum(rest))\nsys.stdout.close()"),
+    "at exit": ("sys.stdin.read()", "import atexit\natexit.register(lambda: print(sum(rest)))"),
+    "thread": (
+        "sys.stdin.read()",
+        "import threading\nthreading.stack_size(2**26)\nt = threading.Thread(target=lambda: print(sum(rest)))\n"
+        "t.start()\nt.join()",
+    ),
+    "with": ("open(0).read()", "with open(1, 'w') as out:\n    out.write(str(sum(rest)))"),
+}
+
+
+@pytest.mark.parametrize("idiom", IDIOMS)
+def test_scripts_read_and_print_in_their_many_ways(runner, idiom):
+    text, tell = IDIOMS[idiom]
+    script = "import os, sys\n" + SUM_OF_SCRIPT.format(text=text, tell=tell)
+    assert Scripts(runner, ["3\n1 2 3\n", "1\n5\n"], ["6\n", "5"]).judge(script).correct
+    wrong = Scripts(runner, ["3\n1 2 3\n", "1\n5\n"], ["6\n", "4"]).judge(script)
+    assert (wrong.score, wrong.reason) == (0.0, "wrong value")
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed", "right"),
+    [
+        ("1", "1.0", True),
+        ("0.50 1e3", "0.5 1000", True),
+        ("1000000000000000001", "1000000000000000000", False),
+        ("inf", "Infinity", False),
+        ("-0", "0", True),
+        ("yes 1", "yes 1.0", False),
+        ("\n".join(["0.5"] * 200), "\n".join(["0.50"] * 200), True),
+        ("\n".join(["0.5"] * 200), "\n".join(["0.50"] * 199 + ["0.51"]), False),
+        ("a\n\nb", "a\n \nb \n", True),
+        ("a b", "a  b", False),
+    ],
+)
+def test_printed_numbers_are_compared_as_numbers(runner, expected, printed, right):
+    assert Scripts(runner, [""], [expected]).judge(f"print({printed!r})\n").correct is right
+
+
+def test_inputs_larger_than_a_message_reach_the_program(runner):
+    """700 kB and more: what hidden tests of contests have. The wrong answer shows that the input is read."""
+    patient = Runner(runner.executor, timeout_s=20.0)
+    numbers = list(range(100_000, 200_000))
+    text = f"{len(numbers)}\n{' '.join(map(str, numbers))}\n"
+    scripts = Scripts(patient, ["1\n7\n", text], ["7", str(sum(numbers))])
+    assert scripts.judge("input()\nprint(sum(map(int, input().split())))\n").correct
+    assert scripts.judge("input()\nprint(max(map(int, input().split())))\n").reason == "wrong value"
+    of_lists = Calls(patient, "total", [[numbers[:30_000]], ["x" * 300_000]], "", known=[30_000, 300_000])
+    assert of_lists.judge("def total(x):\n    return len(x)\n").correct
+    assert not of_lists.judge("def total(x):\n    return len(x) - 1\n").correct
+
+
+def test_after_a_timeout_the_other_large_inputs_are_not_tried(runner):
+    inputs = [f"{n}{'0' * 120_000}" for n in range(1, 9)]  # one batch each
+    started = time.monotonic()
+    assert Scripts(Runner(runner.executor, 0.5), ["1", *inputs], ["1"] * 9).judge(HANGS_ON_LONG).reason == "timeout"
+    assert time.monotonic() - started < 6
+
+
+HANGS_ON_LONG = "text = input()\nwhile len(text) > 1:\n    pass\nprint(text)\n"
+NAMED_F = "def f(x):\n    return x - 1\n_size = _settle = None\ndef square(n):\n    return (f(n) + 1) ** 2\n"
+RECURSIVE = "import sys\nsys.setrecursionlimit(10**6)\ndef deep(n):\n    return n and 1 + deep(n - 1)\n"
+
+
+def test_names_of_the_program_are_its_own(runner):
+    assert calls(runner).judge(NAMED_F).correct
+    assert CheckFunction(runner, "square", SQUARE, CHECK_SLOW).judge(NAMED_F).correct
+    assert calls(runner).judge("from __future__ import annotations\n" + SQUARE).correct
+    assert calls(runner).judge("x = 1\n\nfrom __future__ import annotations\n" + SQUARE).correct
+
+
+def test_a_program_keeps_its_recursion_limit(runner):
+    assert calls(runner, RECURSIVE, "deep", ((5_000,), (6_000,), (7_000,))).judge(RECURSIVE).correct
+
+
+@pytest.mark.parametrize(
+    ("expected", "answered", "right"),
+    [
+        ("list(range(300))", "[float(i) for i in range(300)]", True),
+        ("[i / 1 for i in range(300)]", "list(range(300))", True),
+        ("list(range(300))", "[i + 0.5 for i in range(300)]", False),
+        ("{str(i): i for i in range(200)}", "collections.OrderedDict((str(i), i) for i in range(200))", True),
+        ("{str(i): i for i in range(200)}", "collections.Counter({str(i): i for i in range(200)})", True),
+        ("{'a': 1}", "collections.defaultdict(lambda: 0, a=1)", True),
+        ("[1, 2]", "[enum.IntEnum('E', 'one').one, 2]", True),
+        ("(1, 2)", "collections.namedtuple('P', 'x y')(1, 2)", True),
+        ("(1, 2)", "collections.namedtuple('P', 'x y')(1, 3)", False),
+        ("[1]", "(1,)", False),
+    ],
+)
+def test_equal_values_of_other_types_are_equal(runner, expected, answered, right):
+    program = "import collections, enum\ndef make():\n    return "
+    assert calls(runner, program + expected, "make", ((),)).judge(program + answered).correct is right
 
 
 def test_long_prints_are_compared_by_digest(runner):

@@ -1,8 +1,13 @@
 """Final answers found in what models write, and compared by a process that can be killed."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from azr_jax.evals import mathematics
+from azr_jax.evals.datasets import Row
 from azr_jax.evals.mathematics import MathJudge, final_answer, gold_of, last_boxed
+from azr_jax.evals.suites import SUITES, Judges
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +49,17 @@ def test_an_answer_that_takes_for_ever_is_killed_and_the_next_is_judged():
         made.close()
 
 
+def test_a_worker_that_does_not_start_is_an_error_and_never_a_wait(monkeypatch):
+    monkeypatch.setattr(mathematics.sys, "executable", "/bin/false")
+    made = MathJudge(1)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="math-verify"):
+            made.judge("7", "7")
+    with pytest.raises(RuntimeError, match="math-verify"):
+        made.start()
+    made.close()
+
+
 def test_an_answer_is_not_run_as_a_program(judge, tmp_path):
     """math-verify hands some text to sympy's reader, which evaluates it: the worker cannot open a file for writing."""
     file = tmp_path / "made"
@@ -73,6 +89,48 @@ def test_where_the_answer_is(text, found):
 def test_grade_school_answers_may_be_the_last_number():
     assert final_answer("She has 3 and then earns $1,250.50.", numbers=True) == "1250.50"
     assert final_answer("none", numbers=True) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("it is .5", ".5"),
+        ("10-18", "18"),
+        ("= -18", "-18"),
+        ("1 000 of them", "1000"),
+        ("1,000,000.50 left", "1000000.50"),
+        ("cost -$5", "-5"),
+        ("3/4", "3/4"),
+        ("about 7.", "7"),
+    ],
+)
+def test_the_last_number(text, found):
+    assert final_answer(text, numbers=True) == found
+
+
+GRADE_SCHOOL = SUITES["gsm8k"]
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "right"),
+    [
+        *(("18", text, True) for text in (
+            "18.", "18 dollars", "**18**", "`18`", "The answer is 18", "Answer: 18", "€18", "USD 18", "$18 per day",
+            "\\boxed{\\text{18 dollars}}", "\\boxed{\\$18}", "x = 18", "3 * 6 = 18", "The answer is $18$.", "18.00",
+        )),
+        *(("1000", text, True) for text in ("1,000 dollars", "1 000", "1\\,000", "1_000", "$1,000", "1{,}000")),
+        *(("18", text, False) for text in (
+            "17", "-18", "1.8", "180", "17, 18", "between 17 and 18", "17=18", "1=2=3=18", "17 \\lor 18", "18 or 19",
+            "18 \\text{ (or 19)}", "none",
+        )),
+    ],
+)  # fmt: skip
+def test_grade_school_answers(judge, gold, answer, right):
+    """However they are worded; several at once are none."""
+    row = Row("0", {"question": "?", "answer": f"#### {gold}"})
+    item = GRADE_SCHOOL.make(GRADE_SCHOOL, row, "think", Judges(None, SimpleNamespace(judge=judge)))  # type: ignore[arg-type]
+    assert item is not None
+    assert item.grade(f"<think>so</think><answer>{answer}</answer>").score == right
 
 
 def test_boxes_within_boxes():

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from azr_jax.evals.code import Runner
+from azr_jax.evals.code import BrokenTest, Runner
 from azr_jax.evals.datasets import Row
 from azr_jax.evals.mathematics import MathJudge
 from azr_jax.evals.questions import STYLES, letter_in, program_in
@@ -128,8 +128,45 @@ def test_an_answer_may_use_what_the_prompt_defines():
         "```python\ndef area(r):\n    return math.pi * helper(r)\n```", "boxed", before=before, name="area"
     )
     assert program == before + "    pass\n\n\ndef area(r):\n    return math.pi * helper(r)"
-    body = program_in("```python\n    return 1\n```", "boxed", before=before, name="area")
-    assert body is None or "return 1" in body
+    for body in ("    x = 1\n    return x", "x = 1\nreturn x"):
+        program = program_in(f"```python\n{body}\n```", "boxed", before=before, name="area")
+        assert program == before + "    x = 1\n    return x"
+
+
+def test_which_text_is_the_program():
+    fences = "```python\nprint(1)\n```\nRun it:\n```\n6\n```\nor\n```bash\npython a.py\n```"
+    assert program_in(fences, "boxed") == "print(1)"
+    assert program_in("<think>so</think><answer>n = int(input())\nprint(n)</answer>", "think") == (
+        "n = int(input())\nprint(n)"
+    )
+    assert program_in("I cannot solve this problem.", "boxed") is None
+    assert program_in("Here it is:\nimport sys\nprint(1)", "boxed") == "import sys\nprint(1)"
+
+
+def test_contest_answers_may_take_names_for_granted(judges):
+    """`pow` with three arguments is the built-in one; scripts have the imports that methods have."""
+    for script in (
+        "print(pow(2, 5, 7), sqrt(4))",
+        "import sys\nprint(4, int(sqrt(4)))",
+        "print(*Counter('aaaabb').values())",
+    ):
+        test = [{"input": "", "output": "4 2\n", "testtype": "stdin"}]
+        row = Row("1", CONTEST | {"public_test_cases": json.dumps(test), "private_test_cases": "[]"})
+        suite = SUITES["livecodebench_v5"]
+        item = suite.make(suite, row, "boxed", judges)
+        assert item is not None
+        graded = item.grade(f"```python\n{script}\n```")
+        assert graded.score == 1.0, (script, graded)
+
+
+def test_stored_outputs_that_are_no_literals(judges):
+    suite = SUITES["cruxeval_o"]
+    program = "def f(a):\n    return float(a)"
+    item = suite.make(suite, Row("s", {"code": program, "input": "'nan'", "output": "nan"}), "boxed", judges)
+    assert item.grade("```output\nfloat('nan')\n```").score == 1.0
+    broken = suite.make(suite, Row("s", {"code": program, "input": "'1'", "output": "unknown"}), "boxed", judges)
+    with pytest.raises(BrokenTest, match="unknown"):
+        broken.grade("```output\n1\n```")
 
 
 @pytest.mark.parametrize(
@@ -141,6 +178,21 @@ def test_an_answer_may_use_what_the_prompt_defines():
         ("B", "B"),
         ("I do not know", None),
         ("<think>It is B", None),
+        ("**Answer:** C", "C"),
+        ("Final Answer: (c)", None),
+        ("The Answer is $C$", "C"),
+        ("[C]", "C"),
+        ("c", "C"),
+        ("C - what it says", "C"),
+        ("\\boxed{\\textbf{(C)}}", "C"),
+        ("\\boxed{\\text{Option C}}", "C"),
+        ("\\boxed{5\\text{ J}}", None),
+        ("The correct choice is (C).", "C"),
+        ("the answer I get is (C)", "C"),
+        ("The option I chose is C", "C"),
+        ("the answer is (C) since option A is wrong", "C"),
+        ("A is not it, I take C", "C"),
+        ("A long text about a thing", None),
     ],
 )
 def test_letters(text, letter):
