@@ -130,7 +130,7 @@ def get_config() -> ConfigDict:
 
     c.eval = ConfigDict()
     c.eval.every = 0  # iterations between two measurements on tasks the run never trains on; 0: never
-    c.eval.suites = ()  # which tasks; azr_jax/selfplay/evaluating.py lists them
+    c.eval.suites = ("cruxeval",)  # which tasks; azr_jax/selfplay/evaluating.py lists them
     c.eval.data_dir = ""  # folder with the suites' files, laid down by hand; empty: they are fetched
     c.eval.rows = 100  # tasks of each kind; 0: all of the suite
     c.eval.attempts = 4  # at each task, sampled as in training

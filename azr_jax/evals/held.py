@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from azr_jax.evals.datasets import load
 from azr_jax.executor import literals
 from azr_jax.executor.values import encode
-from azr_jax.tasks.types import Kind, Triplet
+from azr_jax.tasks.types import Kind, Task, Triplet
 
 
-def cruxeval(data_dir: str) -> Iterator[tuple[Kind, Triplet]]:
-    """Output prediction, then input prediction, in the order of the source. Raises DataProblem.
+def cruxeval(data_dir: str) -> tuple[list[tuple[Kind, Task]], list[str]]:
+    """Output prediction, then input prediction, in the order of the source; and all its programs. Raises DataProblem.
 
-    Outputs that are no plain literals are left out: telling their value would mean to run them here.
+    Outputs that are no plain literals are no tasks here: telling their value would mean to run them.
     """
     tasks = []
-    for row in load("cruxeval", data_dir or None).rows:
+    rows = load("cruxeval", data_dir or None).rows
+    for row in rows:
         try:
             value = encode(literals.read(row.fields["output"]))
         except literals.NotLiteral:
             continue
         tasks.append(Triplet(row.fields["code"], row.fields["input"], row.fields["output"], value))
-    for kind in (Kind.DEDUCTION, Kind.ABDUCTION):
-        yield from ((kind, task) for task in tasks)
+    of_both: list[tuple[Kind, Task]] = [(kind, task) for kind in (Kind.DEDUCTION, Kind.ABDUCTION) for task in tasks]
+    return of_both, [row.fields["code"] for row in rows]

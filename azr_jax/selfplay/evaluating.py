@@ -8,9 +8,10 @@ attempts at one task being averaged first. Whole benchmarks, with prompts and sc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from azr_jax.evals.datasets import DataProblem
 from azr_jax.evals.held import cruxeval
 from azr_jax.nano import heldout
 from azr_jax.selfplay.asking import Asker
@@ -21,10 +22,15 @@ from azr_jax.tasks.contamination import Reserved
 from azr_jax.tasks.types import Kind, Task
 
 Held = tuple[Kind, Task]
-SUITES: dict[str, Callable[[str], Iterable[Held]]] = {  # each is given eval.data_dir
-    "nano": lambda _: ((held.kind, held.task) for held in heldout.load()),
-    "cruxeval": cruxeval,
-}
+Suite = tuple[list[Held], list[str]]  # its tasks, and all its programs
+
+
+def _nano(data_dir: str) -> Suite:
+    tasks = [(held.kind, held.task) for held in heldout.load()]
+    return tasks, [task.program for _, task in tasks]
+
+
+SUITES: dict[str, Callable[[str], Suite]] = {"nano": _nano, "cruxeval": cruxeval}  # each is given eval.data_dir
 FIRST_ID = 3 << 28  # request ids above those of an iteration's own stages
 
 
@@ -62,11 +68,13 @@ class Evaluation:
         """
         self.settings, self.asker, self.streams = settings, asker, streams
         self.tasks: dict[str, list[Held]] = {}
-        whole = {name: list(SUITES[name](settings.data_dir)) for name in (settings.suites if settings.every else ())}
-        for name, tasks in whole.items():
+        whole = {name: SUITES[name](settings.data_dir) for name in (settings.suites if settings.every else ())}
+        for name, (tasks, _) in whole.items():
             some = first_of_each_kind(tasks, settings.rows)
             self.tasks[name] = [held for held in some if asker.can_ask(*held)]
-        self.reserved = Reserved(task.program for tasks in whole.values() for _, task in tasks)
+            if not self.tasks[name]:
+                raise DataProblem(f"{name}: none of its {len(some)} tasks fits rollout.max_prompt_tokens")
+        self.reserved = Reserved(program for _, programs in whole.values() for program in programs)
 
     def due(self, iteration: int, last: int) -> bool:
         return bool(self.settings.every) and (iteration % self.settings.every == 0 or iteration == last)

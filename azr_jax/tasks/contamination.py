@@ -1,7 +1,8 @@
 """Programs that belong to an evaluation and must not be trained on: told by their text, or by what they compute.
 
 Two programs are the same here when they differ only in comments, docstrings, layout, quotes and the names of variables,
-parameters and functions. Left out on purpose: programs rewritten beyond that, which no comparison finds for certain.
+parameters, functions, imports and caught exceptions. Left out on purpose: programs rewritten beyond that, which no
+comparison finds for certain.
 """
 
 from __future__ import annotations
@@ -39,18 +40,25 @@ def _renamed(tree: ast.Module) -> str:
     bound = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     bound |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     bound |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    bound |= {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name}
+    bound |= {node.asname or node.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.alias)}
     numbers: dict[str, str] = {}
 
     def number(name: str) -> str:
         return numbers.setdefault(name, f"v{len(numbers)}") if name in bound else name
 
     for node in ast.walk(tree):
-        if isinstance(node, ast.arg):
-            node.arg = number(node.arg)
-        elif isinstance(node, ast.Name):
-            node.id = number(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            node.name = number(node.name)
+        match node:
+            case ast.arg() | ast.keyword(arg=str()):
+                node.arg = number(node.arg or "")
+            case ast.Name():
+                node.id = number(node.id)
+            case ast.FunctionDef() | ast.ClassDef() | ast.ExceptHandler(name=str()):
+                node.name = number(node.name or "")
+            case ast.Global() | ast.Nonlocal():
+                node.names = [number(name) for name in node.names]
+            case ast.alias():
+                node.asname = number(node.asname or node.name.partition(".")[0])
     try:
         return ast.dump(tree)
     except RecursionError:

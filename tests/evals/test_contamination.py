@@ -41,6 +41,19 @@ def test_a_program_is_known_under_other_names_and_layouts():
     assert ROW not in Reserved()
 
 
+HANDLED = "import math as m\ndef g(a):\n    return m.sqrt(a)\ndef f(x):\n    global y\n    try:\n        y = g(a=x)\n"
+HANDLED += "    except ValueError as error:\n        y = str(error)\n    return y"
+ALIASED = HANDLED.replace("m.", "math.").replace(" as m", "").replace("error:", "e:").replace("(error)", "(e)")
+
+
+def test_names_of_imports_exceptions_globals_and_keywords_are_names_too():
+    again = ALIASED.replace("g(a", "helper(b").replace("sqrt(a", "sqrt(b")
+    again = again.replace("y =", "out =").replace("global y", "global out").replace("return y", "return out")
+    assert again != HANDLED and again in Reserved([HANDLED])
+    assert again.replace("sqrt", "cbrt") not in Reserved([HANDLED])
+    assert again.replace("import math", "import cmath as math") not in Reserved([HANDLED])
+
+
 def test_a_program_too_deep_to_compare_is_no_match_for_everything():
     deep = "def f(x):\n    return " + "-" * 500 + "x"
     assert OTHER not in Reserved([deep])
@@ -48,12 +61,14 @@ def test_a_program_too_deep_to_compare_is_no_match_for_everything():
 
 def test_curves_ask_and_reserve_the_rows_of_cruxeval(cruxeval, executor):
     """Two tasks of the row with a plain output; the program of a row that is not asked for is reserved all the same."""
-    tasks = list(SUITES["cruxeval"](""))
+    tasks, programs = SUITES["cruxeval"]("")
+    assert programs == [ROW, FRESH]
     assert [(kind, task.output) for kind, task in tasks] == [(Kind.DEDUCTION, "21"), (Kind.ABDUCTION, "21")]
     engine = ScriptedEngine(lambda prompt, sample: ("21" if prompt.endswith("```output\n") else "[3]") + "\n```")
     settings = EvalSettings(every=5, suites=("cruxeval",), rows=1, attempts=2)
     evaluation = Evaluation(settings, asker(), Streams(engine, executor))  # type: ignore[arg-type]
     assert RENAMED in evaluation.reserved and OTHER not in evaluation.reserved
+    assert FRESH in evaluation.reserved, "also where the output is no plain literal, so that it is no task"
     numbers = evaluation.measure()
     assert numbers["eval/cruxeval/deduction/accuracy"] == numbers["eval/cruxeval/abduction/accuracy"] == 1.0
 

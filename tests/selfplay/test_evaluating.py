@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from azr_jax.evals.datasets import DataProblem
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.executor.values import encode
 from azr_jax.selfplay import evaluating, scoring, telling
@@ -26,7 +27,7 @@ def executor():
 
 def test_attempts_are_averaged_inside_a_task_and_errors_are_over_tasks(executor, monkeypatch):
     held = [(Kind.DEDUCTION, DOUBLE), (Kind.ABDUCTION, DOUBLE), (Kind.DEDUCTION, DOUBLE), (Kind.DEDUCTION, LONG)]
-    monkeypatch.setitem(evaluating.SUITES, "nano", lambda _: held)
+    monkeypatch.setitem(evaluating.SUITES, "nano", lambda _: (held, []))
     asked = []
 
     def script(prompt: str, sample: int) -> str:
@@ -51,6 +52,12 @@ def test_the_first_rows_of_each_kind_are_taken():
     held = [(Kind.DEDUCTION, n) for n in range(4)] + [(Kind.ABDUCTION, n) for n in range(3)]
     assert evaluating.first_of_each_kind(held, 2) == [*held[:2], *held[4:6]]
     assert evaluating.first_of_each_kind(held, 0) == held
+
+
+def test_a_suite_of_which_nothing_fits_a_prompt_is_refused(executor, monkeypatch):
+    monkeypatch.setitem(evaluating.SUITES, "nano", lambda _: ([(Kind.DEDUCTION, LONG)], []))
+    with pytest.raises(DataProblem, match="nano: none of its 1 tasks fits"):
+        Evaluation(EvalSettings(5, ("nano",), 0, 2), asker(), Streams(ScriptedEngine(str), executor))
 
 
 def test_nothing_is_read_when_nothing_is_due(executor):
