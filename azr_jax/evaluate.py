@@ -49,13 +49,24 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         fail(f"{argv[1]}: not understood; flags look like --model=...")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would advise to install torch
-    from azr_jax.evals.command import Asked, CannotEvaluate, evaluate  # only now: it starts JAX
-
     number, _, count = SHARD.value.partition("/")
     if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
         fail(f"--shard={SHARD.value}: should be number/count, as in 0/4 to 3/4")
     if N.value > 1 and not TEMPERATURE.value:
         fail(f"--n={N.value}: greedy samples are all the same; give a --temperature above 0, or --n=1")
+    if not TOP_P.value:
+        fail("--top_p=0.0: should be above 0, up to 1 (off); --temperature=0 is greedy")
+    try:
+        _run()
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run() -> None:
+    from azr_jax.evals.command import Asked, CannotEvaluate, evaluate  # only now: it starts JAX
+
+    number, _, count = SHARD.value.partition("/")
     asked = Asked(
         suites=tuple(SUITE.value),
         style=STYLE.value,
@@ -79,9 +90,6 @@ def main(argv: list[str]) -> None:
         found: dict[str, Any] = evaluate(MODEL.value, COMPARE.value, asked)
     except CannotEvaluate as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
     if JSON.value:
         print(json.dumps(found | {"seconds": round(time.perf_counter() - started, 1)}))
 

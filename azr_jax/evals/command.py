@@ -9,15 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from azr_jax.evals import table
 from azr_jax.evals.code import BrokenTest, Runner
 from azr_jax.evals.datasets import DataProblem
 from azr_jax.evals.harness import SAME_SUITE, Harness, NoTemplate, SampleSettings, Tokenizing, fit
+from azr_jax.evals.harness import Asked as Request
 from azr_jax.evals.mathematics import MathJudge
 from azr_jax.evals.models import Found, NoModel, find
-from azr_jax.evals.records import OtherSettings, Results
+from azr_jax.evals.records import JUDGE_FAILED, OtherSettings, Results
 from azr_jax.evals.suites import SUITES, Item, Judges, Suite, UnknownSuite, named
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.monitor.console import Console
@@ -67,46 +66,74 @@ def evaluate(model: str, compare: str | None, asked: Asked) -> dict[str, Any]:
     except (UnknownSuite, NoModel, RuntimeError) as error:
         raise CannotEvaluate(str(error)) from error
     mathematics = MathJudge(2)
+    ready: list[_Ready] = []
     try:
+        if any(suite.area == "math" for suite in suites):
+            mathematics.start()
         judges = Judges(Runner(executor, asked.timeout_s), mathematics)
         rows = {suite.name: suite.items(asked.data_dir, asked.style, judges) for suite in suites}
-        found = [_one(each, suites, rows, asked, console) for each in models]
-    except (DataProblem, OtherSettings, NoTemplate, BrokenTest, NoModel) as error:
+        for each in {model.identity: model for model in models}.values():  # compared with itself it is sampled once
+            ready.append(_get_ready(each, suites, rows, asked, console))
+        found = {each.model.identity: _sample_and_judge(each, asked, console) for each in ready}
+    except OSError as error:
+        raise CannotEvaluate(f"{error} (--out={asked.out}; what was judged is kept)") from error
+    except (DataProblem, OtherSettings, NoTemplate, BrokenTest, NoModel, RuntimeError) as error:
         raise CannotEvaluate(str(error)) from error
     finally:
+        for each in ready:
+            each.harness.results.close()
         mathematics.close()
         executor.close()
-    numbers = {each.name: _tell(each, results, console) for each, results in zip(models, found, strict=True)}
+    numbers = {each.name: _tell(each, found[each.identity], console) for each in models}
     if compare:
-        _tell_difference(models, found, console, numbers)
+        _tell_difference(models, [found[each.identity] for each in models], console, numbers)
     return numbers
 
 
-def _one(
+@dataclass(frozen=True)
+class _Ready:
+    """A model's evaluation before anything is sampled."""
+
+    model: Found
+    harness: Harness
+    requests: list[Request]
+    wanted: dict[str, list[str]]  # the rows of each suite, also those of other shards
+
+
+def _get_ready(
     model: Found, suites: Sequence[Suite], rows: dict[str, tuple[list[Item], str]], asked: Asked, console: Console
-) -> list[table.SuiteResult]:
-    """Samples and judges what is not there yet, and reads all results back."""
-    results = Results(asked.folder(model), asked.shard)
-    settings = asdict(asked.sampling()) | {"model": str(model.name), "timeout_s": asked.timeout_s}
+) -> _Ready:
+    """Whatever can be found wrong is found here."""
+    settings = asdict(asked.sampling()) | {
+        "model": model.identity, "weights": model.fingerprint, "timeout_s": asked.timeout_s
+    }  # fmt: skip
     del settings["slots"]  # which changes nothing that is sampled
+    tokenizing = Tokenizing(model.tokenizer(), model)
+    results = Results(asked.folder(model), asked.shard)
     results.open(settings)
-    tokenizing = Tokenizing(AutoTokenizer.from_pretrained(model.folder), model)
     mine: list[tuple[int, Item]] = []
+    wanted: dict[str, list[str]] = {}
     for suite in suites:
         items, digest = rows[suite.name]
         results.open_suite(suite.name, digest)
         first = list(SUITES).index(suite.name) * SAME_SUITE
         numbered = list(enumerate(items, first))[: asked.limit or None]
+        wanted[suite.name] = [item.id for _, item in numbered]
         mine += [pair for pair in numbered if pair[0] % asked.shard[1] == asked.shard[0]]
     requests, told = fit(mine, tokenizing, model.spec.max_positions, asked.max_new_tokens)
     for line in told:
         console.message(line)
     digests = {name: digest for name, (_, digest) in rows.items()}
-    harness = Harness(asked.sampling(), results, tokenizing, digests)
-    todo = harness.to_do(requests)
+    return _Ready(model, Harness(asked.sampling(), results, tokenizing, digests), requests, wanted)
+
+
+def _sample_and_judge(ready: _Ready, asked: Asked, console: Console) -> list[table.SuiteResult]:
+    """What is not there yet; all results are read back."""
+    model, harness = ready.model, ready.harness
+    todo = harness.to_do(ready.requests)
     console.message(
-        f"{model.name}: {len(requests)} rows, {len(requests) - len(todo)} of them done already; results in "
-        f"{results.folder}"
+        f"{model.name}: {len(ready.requests)} rows, {len(ready.requests) - len(todo)} of them done already; results in "
+        f"{harness.results.folder}"
     )
     with console.stages(f"evaluating {model.slug}") as show:
         harness.run(model, todo, 2 * (os.cpu_count() or 1), show)
@@ -117,7 +144,11 @@ def _one(
             f"{e['occupancy_queued']:.1%}, over all {e['occupancy']:.1%}; the last verdict "
             f"{e['judging_after_sampling_s']:.1f} s after the last sample"
         )
-    return [table.result(suite.name, results.lines(suite.name), asked.n) for suite in suites]
+    found = [table.result(name, harness.results.lines(name), asked.n, wanted) for name, wanted in ready.wanted.items()]
+    failed = sum(line["reason"] == JUDGE_FAILED for each in found for line in each.lines)
+    if failed:
+        console.message(f"{failed} samples could not be judged: the same command tries them again")
+    return found
 
 
 def _tell(model: Found, results: Sequence[table.SuiteResult], console: Console) -> dict[str, Any]:
@@ -131,7 +162,7 @@ def _tell(model: Found, results: Sequence[table.SuiteResult], console: Console) 
         if subjects:
             rows = [[name, str(one.problems), table.percent(one)] for name, one in subjects.items()]
             console.table(f"{each.suite} by subject", ["subject", "rows", "accuracy"], rows)
-    means = table.averages({name: figures["pass@1"] for name, figures in numbers.items()})
+    means = table.averages({each.suite: numbers[each.suite]["pass@1"] for each in results if each.whole})
     if means:
         console.table("averages, as in the paper", list(means), [[f"{100 * value:.1f}" for value in means.values()]])
     return numbers | ({"averages": means} if means else {})
@@ -146,7 +177,12 @@ def _tell_difference(
     head[2:4] = [models[1].name, models[0].name]
     console.table("difference, paired by row", head, rows)
     numbers["differences"] = {
-        base.suite: {"difference": each.difference, "error": _finite(each.error), "p": each.p, "rows": each.problems}
+        base.suite: {
+            "difference": each.difference,
+            "error": _finite(each.error),
+            "p": _finite(each.p),
+            "rows": each.problems,
+        }
         for base, other in pairs
         if (each := table.compared(base, other)) is not None
     }

@@ -8,12 +8,16 @@ source files are checked at every load, so a file that has changed is noticed al
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gzip
 import hashlib
+import http.client
 import io
 import json
 import os
+import shutil
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,20 +84,45 @@ def load(name: str, data_dir: str | Path | None = None, cache: Path = CACHE) -> 
     texts = [_checked(file, path) for file, path in _find(dataset, data_dir, cache)]
     digest = hashlib.sha256(b"".join(hashlib.sha256(text).digest() for text in texts)).hexdigest()[:16]
     config = _Config(name=name, dataset=dataset, lines=lambda: (line for text in texts for line in _lines(text)))
+    try:
+        with _alone(cache / f"{digest}.lock"):
+            try:
+                rows = _prepared(config, cache / digest)
+            except Exception:  # what was prepared before may be damaged: once more from the source
+                shutil.rmtree(cache / digest, ignore_errors=True)
+                rows = _prepared(config, cache / digest)
+    except Exception as error:
+        where = ", ".join(file.local for file in dataset.choices[0])
+        raise DataProblem(
+            f"{name}: the rows of {where} cannot be kept in {cache / digest} ({type(error).__name__}: {error}); each "
+            f"should be a line of JSON{f' with {dataset.key!r}' if dataset.key else ''}, and the folder writable"
+        ) from error
+    if len({row.id for row in rows}) != len(rows):
+        raise DataProblem(f"{name}: two rows have the same {dataset.key}")
+    return Loaded(rows, digest)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time: shards of an evaluation start together."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _prepared(config: _Config, folder: Path) -> tuple[Row, ...]:
     tfds.disable_progress_bar()
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # its notes on where things are kept
     try:
-        builder: Any = AzrBenchmarks(config=config, data_dir=cache / digest, file_format="array_record")
+        builder: Any = AzrBenchmarks(config=config, data_dir=folder, file_format="array_record")
         with contextlib.redirect_stdout(io.StringIO()):  # where it keeps what, in three lines
             builder.download_and_prepare()
         examples = builder.as_data_source(split="test")
-        rows = tuple(Row(one["id"].decode(), json.loads(one["row"])) for one in examples)
+        return tuple(Row(one["id"].decode(), json.loads(one["row"])) for one in examples)
     finally:
         logging.set_verbosity(verbosity)
-    if len({row.id for row in rows}) != len(rows):
-        raise DataProblem(f"{name}: two rows have the same {dataset.key}")
-    return Loaded(rows, digest)
 
 
 def _find(dataset: Dataset, data_dir: str | Path | None, cache: Path) -> list[tuple[File, Path]]:
@@ -121,15 +150,16 @@ def _fetch(dataset: Dataset, file: File, folder: Path, *, fetch: bool) -> Path:
     try:
         with urllib.request.urlopen(file.url, timeout=FETCH_S) as answer:
             body = answer.read()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise DataProblem(
             f"{where}, and {file.url} cannot be reached ({error}); put the file there by hand, or name its folder by "
             "--data_dir"
         ) from error
     path = folder / file.local
+    text = _right(file, body, f"what {file.url} answered")  # before it is kept, or it would be taken for the file
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(_plain(body))
+    part.write_bytes(text)
     part.replace(path)
     return path
 
@@ -137,8 +167,16 @@ def _fetch(dataset: Dataset, file: File, folder: Path, *, fetch: bool) -> Path:
 def _checked(file: File, path: Path) -> bytes:
     """The file's text, if it is what it should be."""
     try:
-        text = _plain(path.read_bytes())
-    except (OSError, EOFError) as error:
+        body = path.read_bytes()
+    except OSError as error:
+        raise DataProblem(f"{path}: cannot be read ({error}); it should be {file.url}") from error
+    return _right(file, body, str(path))
+
+
+def _right(file: File, body: bytes, path: str) -> bytes:
+    try:
+        text = _plain(body)
+    except (OSError, EOFError, zlib.error) as error:
         raise DataProblem(f"{path}: does not unpack ({error}); it should be {file.url}") from error
     rows, digest = sum(1 for _ in _lines(text)), hashlib.sha256(text).hexdigest()
     if rows != file.rows:

@@ -15,7 +15,7 @@ from typing import Any
 
 from azr_jax.evals.code import BrokenTest
 from azr_jax.evals.models import Found
-from azr_jax.evals.records import Results
+from azr_jax.evals.records import JUDGE_FAILED, Results
 from azr_jax.evals.suites import Graded, Item
 from azr_jax.rollout.engine import Engine, EngineSettings, Request, Rollout
 from azr_jax.selfplay.asking import stop_ids
@@ -191,7 +191,7 @@ class Harness:
             except BrokenTest as broken:
                 graded = Graded(0.0, "cannot be judged", str(broken))
             except Exception as error:  # one odd completion must not end an evaluation of hours
-                graded = Graded(0.0, "judge failed", f"{type(error).__name__}: {error}")
+                graded = Graded(0.0, JUDGE_FAILED, f"{type(error).__name__}: {error}")
             self._verdicts.put((each, rollout, text, graded, time.perf_counter() - started))
 
         pool.submit(work)

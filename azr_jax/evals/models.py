@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from transformers import AutoTokenizer
 
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
 from azr_jax.models import hf
@@ -28,7 +30,8 @@ class NoModel(ValueError):
 class Found:
     """A model before its weights are read."""
 
-    name: str
+    name: str  # as it was asked for
+    path: str  # the same without an iteration
     folder: Path  # of the tokenizer, and of the weights unless they are a checkpoint's
     spec: ModelSpec
     workdir: Path | None = None
@@ -36,13 +39,41 @@ class Found:
 
     @property
     def slug(self) -> str:
-        """A name for its results."""
-        last = Path(self.name.partition("@")[0].rstrip("/")).name
-        return re.sub(r"[^\w.-]+", "_", last) + (f"@{self.iteration}" if self.iteration is not None else "")
+        """A name for its results: the last two parts of its own."""
+        last = "_".join(each for each in Path(self.path).parts[-2:] if each.strip("/."))
+        return re.sub(r"[^\w.-]+", "_", last) + ("" if self.iteration is None else f"@{self.iteration}")
+
+    @property
+    def identity(self) -> str:
+        return self.path if self.iteration is None else f"{self.path}@{self.iteration}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights: names, sizes and a sample of the bytes of their files; tells an export made anew."""
+        folder = self.folder if self.workdir is None else self.workdir / "checkpoints" / str(self.iteration)
+        mark = hashlib.sha256()
+        for path in sorted(folder.rglob("*")) if self.workdir else sorted(folder.glob("*.safetensors")):
+            if path.is_file():
+                size = path.stat().st_size
+                mark.update(f"{path.relative_to(folder)} {size}".encode())
+                with path.open("rb") as file:
+                    for part in range(16):
+                        file.seek(part * size // 16)
+                        mark.update(file.read(4_096))
+        return mark.hexdigest()[:16]
+
+    def tokenizer(self) -> Any:
+        try:
+            return AutoTokenizer.from_pretrained(self.folder)
+        except Exception as error:  # whatever the library makes of a damaged file
+            raise NoModel(f"--model={self.name}: the tokenizer in {self.folder} cannot be read: {error}") from error
 
     def weights(self, dtype: str) -> tuple[nnx.GraphDef, Any]:
         if self.workdir is None:
-            graphdef, params = nnx.split(hf.load(self.folder))
+            try:
+                graphdef, params = nnx.split(hf.load(self.folder))
+            except (BadWeights, OSError) as error:
+                raise NoModel(f"--model={self.name}: {error}") from error
         else:
             graphdef, _ = nnx.split(nnx.eval_shape(lambda: Transformer(self.spec, rngs=nnx.Rngs(0))))
             params = _restored(self.workdir, self.iteration, self.spec)
@@ -51,18 +82,21 @@ class Found:
 
 def find(name: str, cache_dir: str | None = None) -> Found:
     """Raises NoModel, saying what was tried."""
-    path, _, step = name.partition("@")
+    path, _, step = (name, "", "") if Path(name).is_dir() else name.rpartition("@") if "@" in name else (name, "", "")
+    path = path.rstrip("/") or path
     try:
         if (Path(path) / "checkpoints").is_dir():
             workdir = Path(path).resolve()
             model = json.loads((workdir / "config.json").read_text())["model"]
             folder = resolve(model["name"], cache_dir=model.get("cache_dir") or cache_dir)
-            return Found(name, folder, load_spec(folder), workdir, _iteration(name, workdir, step))
+            return Found(name, path, folder, load_spec(folder), workdir, _iteration(name, workdir, step))
         if step:
             raise NoModel(f"--model={name}: {path} holds no checkpoints; @<iteration> goes with the workdir of a run")
-        folder = resolve(name, cache_dir=cache_dir)
-        return Found(name, folder, load_spec(folder))
-    except (ModelNotFound, UnsupportedModel, BadWeights, OSError, KeyError) as error:
+        folder = resolve(path, cache_dir=cache_dir)
+        return Found(name, path, folder, load_spec(folder))
+    except NoModel:
+        raise
+    except (ModelNotFound, UnsupportedModel, BadWeights, OSError, KeyError, TypeError, ValueError) as error:
         raise NoModel(f"--model={name}: {error}") from error
 
 
@@ -72,7 +106,7 @@ def _iteration(name: str, workdir: Path, step: str) -> int:
         raise NoModel(f"--model={name}: the run has no checkpoint yet")
     if not step:
         return there[-1]
-    if not step.isdigit() or int(step) not in there:
+    if not step.isdecimal() or int(step) not in there:
         raise NoModel(f"--model={name}: there is no checkpoint {step}, but {', '.join(map(str, there))}")
     return int(step)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from azr_jax.evals import passing
 from azr_jax.evals.passing import Comparison, Estimate
+from azr_jax.evals.records import JUDGE_FAILED
 from azr_jax.evals.suites import GROUPS, SUITES
 
 
@@ -18,6 +19,7 @@ class SuiteResult:
 
     suite: str
     n: int
+    wanted: int  # rows there should be
     scores: Mapping[str, Sequence[float]]  # row -> its samples
     answers: Mapping[str, Sequence[str | None]]
     lines: Sequence[Mapping[str, Any]]
@@ -25,6 +27,10 @@ class SuiteResult:
     @property
     def rows(self) -> int:
         return len(self.scores)
+
+    @property
+    def whole(self) -> bool:
+        return self.rows == self.wanted
 
     def pass_at(self, k: int) -> Estimate:
         return passing.pass_at(list(self.scores.values()), k)
@@ -52,14 +58,17 @@ class SuiteResult:
         return {name: passing.pass_at(list(rows.values()), 1) for name, rows in sorted(each.items())}
 
 
-def result(suite: str, lines: Sequence[Mapping[str, Any]], n: int) -> SuiteResult:
-    rows: dict[str, list[Mapping[str, Any]]] = {}
+def result(suite: str, lines: Sequence[Mapping[str, Any]], n: int, wanted: Sequence[str]) -> SuiteResult:
+    """Of the rows wanted, those that are there with all samples."""
+    rows: dict[str, list[Mapping[str, Any]]] = {row: [] for row in wanted}
     for line in lines:
-        rows.setdefault(line["id"], []).append(line)
+        if line["id"] in rows:
+            rows[line["id"]].append(line)
     whole = {row: sorted(each, key=lambda line: line["sample"]) for row, each in rows.items() if len(each) == n}
     return SuiteResult(
         suite,
         n,
+        len(wanted),
         {row: [line["score"] for line in each] for row, each in whole.items()},
         {row: [line["answer"] for line in each] for row, each in whole.items()},
         [line for each in whole.values() for line in each],
@@ -92,7 +101,12 @@ def rows_of_table(results: Sequence[SuiteResult]) -> tuple[list[str], list[list[
         cut = sum(line.get("finish") == "length" for line in each.lines) / len(each.lines)
         missing = sum(map(_unanswered, each.lines)) / len(each.lines)
         table.append(
-            [each.suite, str(each.rows), percent(each.pass_at(1)), *(percent(each.pass_at(k)) for k in ks)]
+            [
+                each.suite,
+                f"{each.rows}" if each.whole else f"{each.rows} of {each.wanted}",
+                percent(each.pass_at(1)),
+                *(percent(each.pass_at(k)) for k in ks),
+            ]
             + ([percent(maj)] if n > 1 else [])
             + [percent(base), f"{missing:.1%}", f"{cut:.1%}", str(sum(map(_not_judged, each.lines)))]
         )
@@ -107,7 +121,7 @@ def _unanswered(line: Mapping[str, Any]) -> bool:
 
 
 def _not_judged(line: Mapping[str, Any]) -> bool:
-    return line["reason"] in ("cannot be judged", "judge failed")
+    return line["reason"] in ("cannot be judged", JUDGE_FAILED)
 
 
 def percent(estimate: Estimate | None) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -53,9 +54,42 @@ def test_a_changed_file_is_an_error_even_when_its_rows_were_prepared_before(tmp_
         load("made_up", laid_down(tmp_path, TEXT.replace(b"0.5", b"0.6")), tmp_path / "cache")
 
 
-def test_a_torn_archive_is_an_error(tmp_path):
-    with pytest.raises(DataProblem, match="does not unpack"):
-        load("made_up", laid_down(tmp_path, gzip.compress(TEXT)[:-9], "made_up.jsonl.gz"), tmp_path / "cache")
+def test_a_torn_or_damaged_archive_is_an_error(tmp_path):
+    whole = gzip.compress(TEXT)
+    for bad in (whole[:-9], whole[:20] + b"\xff" * 20 + whole[40:]):
+        with pytest.raises(DataProblem, match="does not unpack"):
+            load("made_up", laid_down(tmp_path, bad, "made_up.jsonl.gz"), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe", b"{no json", b'{"no": "name"}', b"[1, 2]"])
+def test_rows_that_cannot_be_read_are_named(tmp_path, monkeypatch, line):
+    """Where no checksum is known."""
+    file = File("folder/made_up.jsonl", "https://made-up.invalid/x.jsonl", "v7", 2)
+    monkeypatch.setitem(DATASETS, "made_up", Dataset("made_up", "name", ((file,),)))
+    with pytest.raises(DataProblem, match=r"made_up: the rows of folder/made_up.jsonl .*with 'name'"):
+        load("made_up", laid_down(tmp_path, line + b"\n" + TEXT.split(b"\n")[1] + b"\n"), tmp_path / "cache")
+
+
+def test_prepared_rows_that_were_damaged_are_prepared_again(tmp_path):
+    before = load("made_up", laid_down(tmp_path), tmp_path / "cache")
+    (prepared,) = (tmp_path / "cache").rglob("*array_record*-of-*")
+    for damage in (lambda: prepared.write_bytes(prepared.read_bytes()[:50]), prepared.unlink):
+        damage()
+        assert load("made_up", tmp_path, tmp_path / "cache") == before
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(DataProblem, match="writable"):
+        load("made_up", laid_down(tmp_path), tmp_path / "cache")
+
+
+def test_processes_that_start_together_share_one_cache(tmp_path):
+    """Threads stand for them: each opens the lock by itself."""
+    laid_down(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(lambda _: load("made_up", tmp_path, tmp_path / "cache"), range(4)))
+    assert len(set(map(str, loaded))) == 1
 
 
 def test_a_missing_file_names_source_folder_and_way_out(tmp_path):
@@ -83,6 +117,13 @@ def test_what_is_fetched_is_kept_and_checked(tmp_path, monkeypatch):
         def read(self):
             return gzip.compress(TEXT)
 
+    class Page(Answer):
+        def read(self):
+            return b"<html>Please log in</html>"
+
+    monkeypatch.setattr(datasets.urllib.request, "urlopen", lambda url, timeout: Page())
+    with pytest.raises(DataProblem, match=r"what https://made-up.invalid/x.jsonl answered: 1 rows, should be 2"):
+        load("made_up", None, tmp_path)
     monkeypatch.setattr(datasets.urllib.request, "urlopen", lambda url, timeout: Answer())
     assert len(load("made_up", None, tmp_path).rows) == 2
     monkeypatch.delattr(datasets.urllib.request, "urlopen")

@@ -10,6 +10,8 @@ import pytest
 from azr_jax.evals import harness
 from azr_jax.evals.command import Asked, CannotEvaluate, evaluate
 from azr_jax.evals.harness import fit
+from azr_jax.evals.mathematics import MathJudge
+from azr_jax.evals.models import Found
 from azr_jax.evals.records import OtherSettings, Results
 from azr_jax.evals.sources import DATASETS, Dataset, File
 from azr_jax.evals.suites import Item
@@ -152,6 +154,75 @@ def test_what_cannot_be_evaluated_is_said(tmp_path, changes, said):
         evaluate(MODEL, None, asked(tmp_path, **changes))
 
 
+def test_a_part_of_the_rows_is_told_apart_from_all(tmp_path, capsys):
+    evaluate(MODEL, None, asked(tmp_path))
+    assert evaluate(MODEL, None, asked(tmp_path, limit=2))[MODEL]["gsm8k"]["rows"] == 2
+    for file in (tmp_path / "out").rglob("gsm8k.*.jsonl"):
+        file.unlink()
+    capsys.readouterr()
+    evaluate(MODEL, None, asked(tmp_path, shard=(0, 2)))
+    assert "3 of 6" in capsys.readouterr().out
+
+
+def test_a_judge_that_fails_is_asked_again_the_next_time(tmp_path, monkeypatch, capsys):
+    judge = MathJudge.judge
+    monkeypatch.setattr(MathJudge, "judge", lambda *_: 1 // 0)
+    monkeypatch.setattr("azr_jax.evals.suites.final_answer", lambda text, numbers: "1")
+    evaluate(MODEL, None, asked(tmp_path))
+    assert {line["reason"] for line in lines(tmp_path)} == {"judge failed"}
+    assert "12 samples could not be judged" in capsys.readouterr().out
+    monkeypatch.setattr(MathJudge, "judge", judge)
+    evaluate(MODEL, None, asked(tmp_path))
+    assert "could not be judged" not in capsys.readouterr().out
+    assert {line["reason"] for line in lines(tmp_path)[12:]} <= {"correct", "wrong value"}
+    monkeypatch.setattr(harness.Harness, "_engine", lambda *_: pytest.fail("nothing is left to sample"))
+    evaluate(MODEL, None, asked(tmp_path))
+
+
+def test_trouble_with_the_second_model_is_said_before_the_first_is_sampled(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness.Harness, "_engine", lambda *_: pytest.fail("nothing should be sampled"))
+    with pytest.raises(CannotEvaluate, match="no_such_model"):
+        evaluate(MODEL, str(tmp_path / "no_such_model"), asked(tmp_path))
+
+
+def test_one_process_for_each_shard(tmp_path, monkeypatch):
+    run = harness.Harness.run
+
+    def run_and_try_another(self, *arguments):
+        with pytest.raises(CannotEvaluate, match="another process is at work on shard 0/1"):
+            evaluate(MODEL, None, asked(tmp_path))
+        run(self, *arguments)
+
+    monkeypatch.setattr(harness.Harness, "run", run_and_try_another)
+    evaluate(MODEL, None, asked(tmp_path))
+    assert len(lines(tmp_path)) == 2 * ROWS
+
+
+def test_other_weights_under_the_same_name_want_another_folder(tmp_path, monkeypatch):
+    evaluate(MODEL, None, asked(tmp_path, limit=1))
+    monkeypatch.setattr(Found, "fingerprint", "made anew")
+    with pytest.raises(CannotEvaluate, match=r"weights: .* 'made anew' asked for"):
+        evaluate(MODEL, None, asked(tmp_path, limit=1))
+
+
+def test_results_that_cannot_be_written_or_read_are_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotEvaluate, match=rf"--out={tmp_path / 'file'}"):
+        evaluate(MODEL, None, asked(tmp_path, out=tmp_path / "file"))
+    evaluate(MODEL, None, asked(tmp_path, limit=1))
+    (file,) = (tmp_path / "out").rglob("gsm8k.*.jsonl")
+    file.write_text("garbage\n" + file.read_text())
+    with pytest.raises(CannotEvaluate, match=rf"{file.name}: holds what is no result"):
+        evaluate(MODEL, None, asked(tmp_path, limit=1))
+
+
+def test_settings_without_results_bind_nobody(tmp_path):
+    evaluate(MODEL, None, asked(tmp_path, limit=1))
+    (file,) = (tmp_path / "out").rglob("gsm8k.*.jsonl")
+    file.unlink()
+    evaluate(MODEL, None, asked(tmp_path, limit=1, seed=1))
+
+
 def test_an_unknown_model_is_said(tmp_path):
     with pytest.raises(CannotEvaluate, match=r"--model=.*no_such_model"):
         evaluate(str(tmp_path / "no_such_model"), None, asked(tmp_path))
@@ -186,7 +257,9 @@ def test_only_rows_with_all_their_samples_count():
     def line(row, sample, score):
         return {"id": row, "sample": sample, "score": score, "answer": None, "category": "", "reason": "", "detail": ""}
 
-    found = result("gsm8k", [line("a", 1, 0.0), line("a", 0, 1.0), line("b", 0, 1.0)], 2)
+    lines = [line("a", 1, 0.0), line("a", 0, 1.0), line("b", 0, 1.0), line("c", 0, 1.0), line("c", 1, 1.0)]
+    found = result("gsm8k", lines, 2, ["a", "b"])
+    assert (found.rows, found.wanted, found.whole) == (1, 2, False)
     assert found.scores == {"a": [1.0, 0.0]}
     assert found.pass_at(2).value == 1.0
 
