@@ -134,6 +134,29 @@ def test_the_queue_is_bounded_and_submit_waits():
         assert small.stats()["submit_waits"] >= 1
 
 
+def test_a_program_that_replaces_the_way_out_ends_in_good_order():
+    with Executor(ExecutorSettings(workers=1)) as one:
+        for put in ("lambda code: None", "__import__('sys').exit", "None"):
+            program = f"import os\ndef f(x):\n    os._exit = {put}\n    return x + 1"
+            assert one.submit(Run(program, ("1", "2"))).result()[1].value == "3"
+        stats = one.stats()
+        assert (stats["runs"], stats.get("kills/crashed", 0.0)) == (3.0, 0.0)
+
+
+def test_a_request_larger_than_a_message_arrives_whole_and_leaves_nothing_open():
+    """Below, at and far above what a message holds; the program finds no descriptor that it could read again."""
+    open_ones = (
+        "import os\ndef f(x):\n    found = []\n    for d in range(3, 32):\n        try:\n            os.fstat(d)\n"
+    )
+    open_ones += "            found.append(d)\n        except OSError:\n            pass\n    return len(x), found"
+    with Executor(ExecutorSettings(workers=1, memory_mb=1024)) as one:
+        small = one.submit(Run(open_ones, ("''",))).result()[0]
+        for size in (child.REQUEST_BYTES - 2_000, child.REQUEST_BYTES, 3_000_000):
+            (outcome,) = one.submit(Run(open_ones, (repr("x" * size),))).result()
+            assert outcome.value == (small.value or "").replace("[0,", f"[{size},", 1)
+        assert one.submit(Run(open_ones, (repr("x" * child.LARGEST_REQUEST),))).result()[0].reason == "too long"
+
+
 def test_a_killed_zygote_is_replaced_and_its_program_run_again():
     with Executor(ExecutorSettings(workers=1, timeout_s=20)) as one:
         future = one.submit(Run("def f():\n    s = 0\n    for i in range(2 * 10**7): s += i\n    return s", ("",)))
