@@ -169,8 +169,9 @@ def hedged(gold: str, answer: str) -> bool:
     if not _NUMBER.fullmatch(gold.strip()):
         return False
     sides = [_GROUPS.sub("", side) for side in answer.split("=")]
-    numbers = {float(side) for side in sides if re.fullmatch(r"-?\d+(?:\.\d+)?", side)}
-    return bool(_ONE_OF.search(answer)) or len(numbers) > 1
+    numbers = [float(side) for side in sides if re.fullmatch(r"-?\d+(?:\.\d+)?", side)]
+    apart = bool(numbers) and max(numbers) - min(numbers) > 0.01 * max(map(abs, numbers))  # more than by rounding
+    return apart or bool(_ONE_OF.search(answer))
 
 
 def _undressed(text: str) -> str:

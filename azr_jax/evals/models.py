@@ -40,7 +40,8 @@ class Found:
     @property
     def slug(self) -> str:
         """A name for its results: the last two parts of its own."""
-        last = "_".join(each for each in Path(self.path).parts[-2:] if each.strip("/."))
+        whole = Path(self.path).resolve() if Path(self.path).is_dir() else Path(self.path)
+        last = "_".join(each for each in whole.parts[-2:] if each.strip("/."))
         return re.sub(r"[^\w.-]+", "_", last) + ("" if self.iteration is None else f"@{self.iteration}")
 
     @property

@@ -109,10 +109,10 @@ def program_in(text: str, style: str, *, before: str = "", name: str = "", stops
     found = answer_part(text)
     if found is None:
         return None
-    fenced = {name: [one.text for one in blocks(found) if one.name == name and one.text] for name in ("python", "")}
-    programs = fenced["python"] or fenced[""]  # an unnamed block beside a named one is a sample or a command
-    defining = [one for one in programs if re.search(rf"\bdef\s+{re.escape(name)}\b", one)] if name else programs
-    program = (defining or programs or [_bare(found, name)])[-1]
+    fenced = [one for one in blocks(found) if one.name in ("python", "") and one.text]
+    defining = [one.text for one in fenced if name and re.search(rf"\bdef\s+{re.escape(name)}\b", one.text)]
+    named = [one.text for one in fenced if one.name]  # an unnamed block beside these is a sample or a command
+    program = (defining or named or [one.text for one in fenced] or [_bare(found, name)])[-1]
     if not program:
         return None
     stub = f"{before.rstrip()}\n    pass\n\n\n" if name and before else ""

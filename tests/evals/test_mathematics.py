@@ -117,6 +117,7 @@ GRADE_SCHOOL = SUITES["gsm8k"]
         *(("18", text, True) for text in (
             "18.", "18 dollars", "**18**", "`18`", "The answer is 18", "Answer: 18", "€18", "USD 18", "$18 per day",
             "\\boxed{\\text{18 dollars}}", "\\boxed{\\$18}", "x = 18", "3 * 6 = 18", "The answer is $18$.", "18.00",
+            "54/3 = 18.00 = 18",
         )),
         *(("1000", text, True) for text in ("1,000 dollars", "1 000", "1\\,000", "1_000", "$1,000", "1{,}000")),
         *(("18", text, False) for text in (

@@ -139,6 +139,8 @@ def test_which_text_is_the_program():
     assert program_in("<think>so</think><answer>n = int(input())\nprint(n)</answer>", "think") == (
         "n = int(input())\nprint(n)"
     )
+    sample = "```\ndef add(a, b):\n    return a + b\n```\nUse it:\n```python\nprint(add(1, 2))\n```"
+    assert program_in(sample, "boxed", name="add") == "def add(a, b):\n    return a + b"
     assert program_in("I cannot solve this problem.", "boxed") is None
     assert program_in("Here it is:\nimport sys\nprint(1)", "boxed") == "import sys\nprint(1)"
 
