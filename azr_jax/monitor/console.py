@@ -96,7 +96,8 @@ class Console:
             table.add_column(escape(clean(column)), justify="left" if not number else "right")
         for row in rows:
             table.add_row(*(escape(clean(cell)) for cell in row))
-        self._rich.print(table)
+        # A log has room for whole columns, where 80 would cut names.
+        self._rich.print(table, width=None if self._rich.is_terminal else max(self._rich.width, 160))
 
     def task(self, title: str, facts: Sequence[tuple[str, str]], program: str) -> None:
         """One proposed task: its program, cut at a few lines, and what there is to know about it."""
