@@ -22,7 +22,7 @@ _START_S = 120.0
 _ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 1_000  # characters of an answer; longer ones are no final answers
 _NUMBER = re.compile(
-    r"(?<![\d.])(?:(?<![\w)\]])-\s?)?\$?"  # a minus behind a digit or a bracket takes away
+    r"(?<![\d.])(?:(?<![\w)\]])-)?\$?"  # a minus behind a digit, or before a blank, takes away
     r"(?:\d{1,3}(?:(?:,|\\,|[ \u00a0\u202f_])\d{3})+(?!\d)|\d[\d,]*|(?=\.\d))"  # in groups of three, or as they come
     r"(?:\.\d+)?(?:/\d+)?"
 )

@@ -26,12 +26,15 @@ from azr_jax.monitor.live import View, stage_bars
 
 PROGRAM_LINES = 16
 LINE_CHARS = 200  # longer lines of the model are cut: a megabyte on one line is nothing to look at
+LOG_WIDTH = 160  # of tables in a log, where 80 would cut names
 PLAIN_EVERY_S = 30.0  # how often a stage reports where there are no live bars
 
 
 class Console:
     def __init__(self, rich: RichConsole | None = None, *, quiet: bool = False):
         self._rich = RichConsole(file=io.StringIO()) if quiet else rich or RichConsole(highlight=False, soft_wrap=True)
+        if not self._rich.is_terminal:
+            self._rich.width = max(self._rich.width, LOG_WIDTH)
         self._view: View | None = None
 
     @contextlib.contextmanager
@@ -96,8 +99,7 @@ class Console:
             table.add_column(escape(clean(column)), justify="left" if not number else "right")
         for row in rows:
             table.add_row(*(escape(clean(cell)) for cell in row))
-        # A log has room for whole columns, where 80 would cut names.
-        self._rich.print(table, width=None if self._rich.is_terminal else max(self._rich.width, 160))
+        self._rich.print(table)
 
     def task(self, title: str, facts: Sequence[tuple[str, str]], program: str) -> None:
         """One proposed task: its program, cut at a few lines, and what there is to know about it."""

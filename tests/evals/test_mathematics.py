@@ -96,6 +96,7 @@ def test_grade_school_answers_may_be_the_last_number():
     [
         ("it is .5", ".5"),
         ("10-18", "18"),
+        ("10 - 18", "18"),
         ("= -18", "-18"),
         ("1 000 of them", "1000"),
         ("1,000,000.50 left", "1000000.50"),

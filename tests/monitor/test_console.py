@@ -151,3 +151,11 @@ def test_text_of_the_model_cannot_steer_the_live_view():
     assert not set("\x07\x00\u202e") & set(written)
     assert "\x1b[2J" not in written
     assert len(written) < 100_000
+
+
+def test_a_table_in_a_log_is_not_cut_at_the_width_of_a_terminal():
+    file = io.StringIO()
+    columns = [f"column {number} " + "x" * 8 for number in range(7)]
+    Console(RichConsole(file=file)).table("wide", columns, [[f"cell {number} ± 0.1" for number in range(7)]])
+    assert all(column in file.getvalue() for column in columns)
+    assert all(f"cell {number} ± 0.1" in file.getvalue() for number in range(7))
