@@ -178,7 +178,7 @@ def _one_line(error: Exception) -> str:
 
 def _advice(name: str, tried: list[str]) -> str:
     ways = [
-        "a local folder with config.json, safetensors and tokenizer, by its path (--config.model.name, or --model)",
+        "a local folder with config.json, safetensors and tokenizer: --config.model.name=<it>, evaluate --model=<it>",
         f"the Hugging Face cache: `hf download {name}` where there is network (`hf auth login` first if the model "
         "asks for it), and its cache here, or HF_HOME pointing to it",
     ]
