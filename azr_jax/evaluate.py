@@ -57,16 +57,15 @@ def main(argv: list[str]) -> None:
     if not TOP_P.value:
         fail("--top_p=0.0: should be above 0, up to 1 (off); --temperature=0 is greedy")
     try:
-        _run()
+        _run((int(number), int(count)))
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
 
 
-def _run() -> None:
+def _run(shard: tuple[int, int]) -> None:
     from azr_jax.evals.command import Asked, CannotEvaluate, evaluate  # only now: it starts JAX
 
-    number, _, count = SHARD.value.partition("/")
     asked = Asked(
         suites=tuple(SUITE.value),
         style=STYLE.value,
@@ -78,7 +77,7 @@ def _run() -> None:
         dtype=DTYPE.value,
         slots=SLOTS.value,
         limit=LIMIT.value,
-        shard=(int(number), int(count)),
+        shard=shard,
         data_dir=DATA_DIR.value,
         out=Path(OUT.value),
         timeout_s=TIMEOUT.value,

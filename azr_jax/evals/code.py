@@ -72,11 +72,13 @@ class Runner:
         """
         found: tuple[Outcome, ...] = ()
         for part in [inputs[:1], *_batches(inputs[1:])]:
-            if part:
-                found += self._submit(program, f, part, max(factor, REST_FACTOR) if found else factor).result()
-            ended = [one for one in found if one.reason != "ok" and one.error is None]
-            if ended:
-                return found + (ended[0],) * (len(inputs) - len(found))
+            if not part:
+                break
+            new = self._submit(program, f, part, max(factor, REST_FACTOR) if found else factor).result()
+            found += new
+            ended = next((one for one in new if one.reason != "ok" and one.error is None), None)
+            if ended is not None:
+                return found + (ended,) * (len(inputs) - len(found))
         return found
 
     def canonical(self, program: str, f: str, inputs: Sequence[str]) -> tuple[tuple[Outcome, ...], float]:

@@ -83,7 +83,9 @@ class Found:
 
 def find(name: str, cache_dir: str | None = None) -> Found:
     """Raises NoModel, saying what was tried."""
-    path, _, step = (name, "", "") if Path(name).is_dir() else name.rpartition("@") if "@" in name else (name, "", "")
+    path, step = name, ""
+    if "@" in name and not Path(name).is_dir():
+        path, _, step = name.rpartition("@")
     path = path.rstrip("/") or path
     try:
         if (Path(path) / "checkpoints").is_dir():

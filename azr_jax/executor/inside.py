@@ -41,10 +41,8 @@ def _digest(value):
         return kind in (list, tuple) and set(map(type, one)) == {str}
 
     def walk(one: Any, out):
+        one = _base(one)
         kind: Any = type(one)
-        if kind not in _PLAIN:
-            one = _base(one)
-            kind = type(one)
         if kind in (int, bool, float) and one == one and abs(one) != float("inf") and one == int(one):
             out(b"i%x" % int(one) if one >= 0 else b"i-%x" % -int(one))
         elif one is None or kind in (float, complex, str, bytes) or texts(one, kind):
@@ -80,6 +78,8 @@ _PLAIN: Any = (bool, int, float, complex, str, bytes, list, tuple, dict, set, fr
 
 def _base(one: Any) -> Any:
     """A member of a subclass as what it is below: an IntEnum is an int, a Counter a dict; else the value itself."""
+    if type(one) in _PLAIN:
+        return one
     base = next((each for each in _PLAIN if isinstance(one, each)), None)
     if base is None:
         return one
@@ -93,9 +93,8 @@ def _plain(value: Any, depth=0) -> Any:
     kind: Any = type(value)
     if depth > 50 or (kind.__module__ in _CODEC and kind.__name__ != "defaultdict"):
         return value
-    if kind not in _PLAIN:
-        value = _base(value)
-        kind = type(value)
+    value = _base(value)
+    kind = type(value)
     if kind is dict:
         return {_plain(key, depth + 1): _plain(member, depth + 1) for key, member in value.items()}
     if kind in (list, tuple, set, frozenset):
@@ -293,6 +292,7 @@ def _run_script(source):
                     part()
         finally:
             sys.stdin, sys.stdout = before
+            builtins.open = io.open = real_open
             os.read, os.write = real_read, real_write
         return _settle(lambda: _words(printed.getvalue().decode()))()
 
