@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     c.tasks.train_proposer = True  # False: only the solver learns (ablation)
     c.tasks.train_on_estimates = False  # True: the attempts that measured difficulty train the solver too
     c.tasks.prompt_style = "think"  # think (paper) | chat (the model's own template) | completion (small base models)
+    c.tasks.format = "strict"  # strict (ended, whole, closed, nothing more) | lenient (whatever is found, cut or not)
     c.tasks.induction_inputs = 10  # inputs asked for in an induction proposal
     c.tasks.induction_shown = 5  # input/output pairs the solver sees; the others judge its program
     c.tasks.induction_reward = "binary"  # binary (all hidden pairs) | fraction (share of hidden pairs)
@@ -98,6 +99,7 @@ def get_config() -> ConfigDict:
     c.learner.advantage = "trr"  # trr (one baseline per role and kind) | reinforce_pp | grpo | rloo
     c.learner.weighting = None  # sequence | token: what the baseline's mean and deviation average over
     c.learner.loss = "token_mean"  # token_mean | sequence_mean
+    c.learner.overlong = "error"  # error (what was cut counts as the format says) | mask (no loss, not in the baseline)
     c.learner.entropy = None  # weight of the entropy bonus
     c.learner.clip_low = 0.2  # PPO clip; has no effect while there is one step per iteration
     c.learner.clip_high = None  # PPO clip, upper side

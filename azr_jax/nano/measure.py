@@ -27,7 +27,6 @@ from azr_jax.rollout.engine import Engine, EngineSettings, Rollout
 from azr_jax.selfplay.asking import Asker, Question, SamplingSettings
 from azr_jax.selfplay.evaluating import Mean, attempt
 from azr_jax.selfplay.streams import Streams
-from azr_jax.tasks.parsing import parse_proposal
 from azr_jax.tasks.types import FormatError, Kind, Validation
 
 FLAGS = flags.FLAGS
@@ -42,7 +41,7 @@ def proposing(asker: Asker, streams: Streams, tasks: Sequence[HeldOut], kind: Ki
     reasons: list[str] = []
 
     def finished(rollout: Rollout, question: Question, program: str) -> None:
-        proposal = parse_proposal(kind, asker.text(question, rollout), program=program)
+        proposal = asker.read_proposal(kind, asker.text(question, rollout), rollout, program)
         if isinstance(proposal, FormatError):
             reasons.append(proposal.reason)
         else:

@@ -88,6 +88,16 @@ class Rollout:
     seconds: float = 0.0  # from its start in a slot to its end
     waited: float = 0.0  # from submit to its start
 
+    @property
+    def ended(self) -> bool:
+        """By an end-of-text token or a stop string of its request."""
+        return self.finish == "stop"
+
+    @property
+    def truncated(self) -> bool:
+        """It would have gone on, and was not let."""
+        return self.finish == "length"
+
 
 def check(request: Request, settings: EngineSettings, vocab: int) -> None:
     """Refuses what the engine cannot do, naming the field, its value and what would be right."""

@@ -1,7 +1,8 @@
 """From a task or references to what the engine samples, and from what it sampled back to text.
 
 The only place where prompts meet the tokenizer: token limits, the model's chat template, the tokens that end a
-completion, and the opened block that a prompt puts before it.
+completion, and the opened block that a prompt puts before it. So it is also where a completion is read: the text, and
+whether it ended by itself.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 
 from azr_jax.rollout.engine import Request, Rollout
 from azr_jax.tasks import prompts
+from azr_jax.tasks.parsing import parse_answer, parse_proposal
 from azr_jax.tasks.prompts import Prompt, PromptTooLong
-from azr_jax.tasks.types import Kind, Task
+from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Task
+from azr_jax.tasks.wellformed import whole_answer, whole_proposal
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class SamplingSettings:
     top_p: float
     min_p: float
     induction_inputs: int
+    strict: bool = True  # a completion has to be what was asked for as a whole
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,16 @@ class Asker:
         if tokens and tokens[-1] in self.stop_ids:
             tokens.pop()
         return question.prompt.prefix + self.tokenizer.decode(tokens)
+
+    def read_proposal(self, kind: Kind, text: str, rollout: Rollout, program: str = "") -> Proposal | FormatError:
+        s = self.settings
+        if s.strict:
+            return whole_proposal(kind, text, style=s.style, ended=rollout.ended, program=program)
+        return parse_proposal(kind, text, program=program)
+
+    def read_answer(self, kind: Kind, text: str, rollout: Rollout) -> Answer | FormatError:
+        s = self.settings
+        return whole_answer(kind, text, style=s.style, ended=rollout.ended) if s.strict else parse_answer(kind, text)
 
     def _question(self, prompt: Prompt) -> Question:
         return Question(self._tokens(prompt), prompt)

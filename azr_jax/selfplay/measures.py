@@ -126,7 +126,7 @@ def _common(name: str, items: Sequence[Proposed | Solved], good: Sequence[bool])
         f"{name}/reward/std": math.sqrt(mean((r - mean(rewards)) ** 2 for r in rewards)),
         f"{name}/length/mean": mean(lengths),
         f"{name}/length/p95": float(sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1]),
-        f"{name}/length/clipped": mean(item.completion.rollout.finish == "length" for item in items),
+        f"{name}/length/clipped": mean(item.completion.rollout.truncated for item in items),
         f"{name}/repeats": mean(repeats(item.completion.text) for item in items),
     }
     for part in PARTS:

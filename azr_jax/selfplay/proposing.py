@@ -16,7 +16,6 @@ from azr_jax.selfplay.played import Completion, Proposed
 from azr_jax.selfplay.streams import Streams
 from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.contamination import Reserved
-from azr_jax.tasks.parsing import parse_proposal
 from azr_jax.tasks.programs import calls_parts, join_parts, rename_part, without_comments, without_globals
 from azr_jax.tasks.prompts import PromptTooLong
 from azr_jax.tasks.traits import traits
@@ -108,7 +107,8 @@ class Proposer:
         self, proposed: Proposed, question: Question, on_done: Callable[[Proposed], None], rollout: Rollout
     ) -> None:
         proposed.completion = Completion(question.tokens, rollout, self.asker.text(question, rollout))
-        proposed.proposal = parse_proposal(proposed.kind, proposed.completion.text, program=proposed.program)
+        text, program = proposed.completion.text, proposed.program
+        proposed.proposal = self.asker.read_proposal(proposed.kind, text, rollout, program)
         if isinstance(proposed.proposal, FormatError):
             on_done(proposed)
         elif not calls_parts(proposed.proposal.program, len(proposed.functions)):

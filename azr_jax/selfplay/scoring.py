@@ -35,8 +35,14 @@ def _solved_reward(solved: Solved, settings: RewardSettings) -> dict[str, float]
     return solver_reward(not isinstance(solved.answer, FormatError), solved.score, settings)
 
 
-def trained_on(played: Played, *, proposer: bool, estimates: bool) -> list[tuple[Role, Proposed | Solved]]:
-    """The completions the update learns from, in an order that does not depend on when they arrived."""
+def trained_on(
+    played: Played, *, proposer: bool, estimates: bool, overlong: str = "error"
+) -> list[tuple[Role, Proposed | Solved]]:
+    """The completions the update learns from, in an order that does not depend on when they arrived.
+
+    With `overlong` "mask" those that were cut are left out: no loss, and no part in anybody's baseline. Where all were
+    cut they stay, for an update needs something; in the strict format they are worth the same, and teach nothing.
+    """
     chosen: list[tuple[Role, Proposed | Solved]] = []
     for kind in played.proposed:
         proposals = played.proposed[kind]
@@ -45,7 +51,9 @@ def trained_on(played: Played, *, proposer: bool, estimates: bool) -> list[tuple
         if estimates:
             chosen += [(Role.SOLVE, attempt) for proposed in proposals for attempt in proposed.attempts]
         chosen += [(Role.SOLVE, solved) for solved in played.solved[kind]]
-    return chosen
+    if overlong == "error":
+        return chosen
+    return [(role, item) for role, item in chosen if not item.completion.rollout.truncated] or chosen
 
 
 def spoiled(chosen: list[tuple[Role, Proposed | Solved]], control: str, rng: random.Random) -> list[float]:

@@ -26,6 +26,7 @@ def sampling_settings(c: Config) -> SamplingSettings:
         top_p=c.rollout.top_p,
         min_p=c.rollout.min_p,
         induction_inputs=c.tasks.induction_inputs,
+        strict=c.tasks.format == "strict",
     )
 
 

@@ -11,7 +11,6 @@ from azr_jax.rollout.engine import Rollout
 from azr_jax.selfplay.asking import Asker
 from azr_jax.selfplay.played import Completion, Solved
 from azr_jax.selfplay.streams import Streams
-from azr_jax.tasks.parsing import parse_answer
 from azr_jax.tasks.types import FormatError, Kind, Task, Verdict
 
 
@@ -29,7 +28,8 @@ class Solver:
 
         def finished(rollout: Rollout) -> None:
             completion = Completion(question.tokens, rollout, self.asker.text(question, rollout))
-            solved = Solved(kind, task, task_id, completion, parse_answer(kind, completion.text))
+            answer = self.asker.read_answer(kind, completion.text, rollout)
+            solved = Solved(kind, task, task_id, completion, answer)
             on_answer(solved)
             if isinstance(solved.answer, FormatError):
                 return

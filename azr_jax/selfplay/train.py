@@ -187,7 +187,12 @@ class Training:
         """One optimizer step on everything the iteration produced, or several (learner.epochs, learner.minibatches)."""
         c = self.run.config
         self.run.engine.rest()  # on a full chip there is no room for its cache beside the backward pass
-        chosen = scoring.trained_on(played, proposer=c.tasks.train_proposer, estimates=c.tasks.train_on_estimates)
+        chosen = scoring.trained_on(
+            played,
+            proposer=c.tasks.train_proposer,
+            estimates=c.tasks.train_on_estimates,
+            overlong=c.learner.overlong,
+        )
         rewards = scoring.spoiled(chosen, c.rewards.control, draw(c.seed, played.iteration, "control"))
         advised = scoring.advise(chosen, c.learner.advantage, c.learner.weighting, rewards)
         parts = minibatches(scoring.samples(chosen), c.learner.minibatches)

@@ -5,8 +5,10 @@ tag; without one, what follows the last </think>; without that, everything. A bl
 by the word after the fence (python, input, output, message); a few other spellings of the name are understood, fences
 may be indented, left open at the end, or closed at the end of a line.
 
-Every step looks at each line a fixed number of times, so 100 kB of fences cost milliseconds, and nothing here evaluates
-anything: whether a program runs or an input is allowed is for the executor to say.
+This takes whatever it can find, also of a text that was cut or goes on; whether the text as a whole is what was asked
+for is wellformed.py's question. Every step looks at each line a fixed number of times, so 100 kB of fences cost
+milliseconds, and nothing here evaluates anything: whether a program runs or an input is allowed is for the executor to
+say.
 """
 
 from __future__ import annotations
@@ -35,15 +37,23 @@ ANSWER_BLOCK = {Kind.DEDUCTION: "output", Kind.ABDUCTION: "input", Kind.INDUCTIO
 class Block:
     name: str  # python | input | output | message, or "" for a fence without a name we know
     text: str
-    closed: bool
+    closed: bool  # it does not run to the end of the text
+    fenced: bool  # a fence of its own closes it; without one, it ended where the next block began
 
 
 def parse_proposal(kind: Kind, text: str, *, program: str = "") -> Proposal | FormatError:
     """For induction, `program` is the one the proposer was shown: it writes only the inputs and the message."""
     found = answer_part(text)
-    if found is None:
-        return FormatError("reasoning not finished")
-    parts = blocks(found)
+    return FormatError("reasoning not finished") if found is None else proposal_in(kind, found, program)
+
+
+def parse_answer(kind: Kind, text: str) -> Answer | FormatError:
+    found = answer_part(text)
+    return FormatError("reasoning not finished") if found is None else answer_in(kind, found, "<answer>" in text)
+
+
+def proposal_in(kind: Kind, part: str, program: str) -> Proposal | FormatError:
+    parts = blocks(part)
     if kind == Kind.INDUCTION:
         return _induction_proposal(parts, program)
     pair = _last_pair(parts)
@@ -53,19 +63,17 @@ def parse_proposal(kind: Kind, text: str, *, program: str = "") -> Proposal | Fo
     return Proposal(kind, code, (_argument_list(given),))
 
 
-def parse_answer(kind: Kind, text: str) -> Answer | FormatError:
-    found = answer_part(text)
-    if found is None:
-        return FormatError("reasoning not finished")
-    parts, name = blocks(found), ANSWER_BLOCK[kind]
+def answer_in(kind: Kind, part: str, bare: bool) -> Answer | FormatError:
+    """With `bare` a part without any fence is the answer itself."""
+    parts, name = blocks(part), ANSWER_BLOCK[kind]
     named = [block.text for block in parts if block.name == name]
     if kind == Kind.INDUCTION:
         programs = [block.text for block in parts if block.name in ("python", "") and _defines(block.text)]
         named = programs or named
     # A fence without a name, or a tag without fences, can only mean one thing where one thing was asked for.
     named = named or [block.text for block in parts if not block.name]
-    if not named and not parts and "<answer>" in text:
-        named = [_trim(found)]
+    if not named and not parts and bare:
+        named = [_trim(part)]
     if not named:
         return FormatError(f"no {name} block")
     answer = _argument_list(named[-1]) if kind == Kind.ABDUCTION else named[-1]
@@ -90,7 +98,7 @@ def blocks(text: str) -> list[Block]:
     # Only these count as line ends: str.splitlines would also cut a Python string at \x0b or \u2028.
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         cutter.line(line)
-    cutter.close(closed=False)
+    cutter.close(closed=False, fenced=False)
     return cutter.found
 
 
@@ -112,15 +120,16 @@ class _Cutter:
             elif line.strip():
                 self.label = _label(line)
         elif fence.startswith(self.fence):
-            self.close(closed=True)
-            if _name_and_rest(rest)[0]:  # the next block begins although this one was never closed
+            begins = bool(_name_and_rest(rest)[0])  # the next block, although this one was never closed
+            self.close(closed=True, fenced=not begins)
+            if begins:
                 self._open(fence, rest)
         else:
             self._add(line)
 
-    def close(self, closed: bool) -> None:
+    def close(self, closed: bool, fenced: bool) -> None:
         if self.fence and (self.name or any(line.strip() for line in self.lines)):
-            self.found.append(Block(self.name, _trim("\n".join(self.lines)), closed))
+            self.found.append(Block(self.name, _trim("\n".join(self.lines)), closed, fenced))
         self.fence, self.name, self.lines, self.label = "", "", [], ""
 
     def _open(self, fence: str, rest: str) -> None:
@@ -133,7 +142,7 @@ class _Cutter:
         end = line.rstrip()
         if end.endswith(self.fence):  # "return x```"
             self.lines.append(end.rstrip(self.fence[0]))
-            self.close(closed=True)
+            self.close(closed=True, fenced=True)
         else:
             self.lines.append(line)
 

@@ -38,6 +38,7 @@ from azr_jax.tasks.buffers import Buffers, Entry
 from azr_jax.tasks.types import Kind, Proposal, Role, Triplet
 
 END = 0
+CUT = "\x03"  # at the end of a scripted text: it was cut at the token limit
 
 
 class Characters:
@@ -65,9 +66,11 @@ class ScriptedEngine:
         self.seen.append(prompt)
         done = []
         for sample in reversed(range(request.n)):
-            tokens = (*Characters().encode(self.text(request, prompt, sample)), END)
+            text = self.text(request, prompt, sample)
+            cut = text.endswith(CUT)
+            tokens = (*Characters().encode(text.removesuffix(CUT)), *([] if cut else [END]))
             zeros = (0.0,) * len(tokens)
-            done.append(Rollout(request, sample, tokens, zeros, zeros, "stop"))
+            done.append(Rollout(request, sample, tokens, zeros, zeros, "length" if cut else "stop"))
         return done
 
     def text(self, request: Request, prompt: str, sample: int) -> str:
@@ -148,7 +151,10 @@ class Stage:
         played = Iteration(number, play_settings(c), self.proposer).play()
         scoring.reward(played, reward_settings(c))
         self.chosen: list[tuple[Role, Proposed | Solved]] = scoring.trained_on(
-            played, proposer=c.tasks.train_proposer, estimates=c.tasks.train_on_estimates
+            played,
+            proposer=c.tasks.train_proposer,
+            estimates=c.tasks.train_on_estimates,
+            overlong=c.learner.overlong,
         )
         rewards = scoring.spoiled(self.chosen, c.rewards.control, random.Random(0))
         advised = scoring.advise(self.chosen, c.learner.advantage, c.learner.weighting, rewards)

@@ -92,8 +92,6 @@ SCRIPTS = {
     ),
 }
 REFUSED = {Kind.INDUCTION: "raised"}  # of proposal 2; every other kind's holds a module that is not allowed
-# Where a program is asked for, the prompt has opened its block and written "def f(": there is always an answer.
-UNANSWERED = {Kind.INDUCTION: -0.5}
 # Of what the two new tasks have to be answered with, how rare that is among the answers of the seeds. Induction: three
 # of the four outputs of X, and one of Y, were one of the eight so far. Error: TypeError never was, NoError always.
 DIVERSITY = {Kind.INDUCTION: 1 - (3 / 32 + 1 / 32) / 2, Kind.ERROR: 0.5}
@@ -159,24 +157,21 @@ def test_an_iteration_by_hand(executor, kind, preset):
     # Rewards: 1 - 1/4 for X; nothing can be learned from Y, which is where the presets differ.
     nothing = {"paper": 0.0, "reference": -0.5}[preset]
     assert [a.correct for a in proposed[1].attempts] == [True, False, False, False]
-    unanswered = UNANSWERED.get(kind, -1.0)
-    assert [a.reward for a in proposed[1].attempts] == [1.0, -0.5, unanswered, -0.5]
+    assert [a.reward for a in proposed[1].attempts] == [1.0, -0.5, -1.0, -0.5], "an opened block alone is no answer"
     assert [p.reward for p in proposed] == [-1.0, 0.75, -0.5, nothing]
     by_task = {s.task_id: s for s in solved}
-    assert [by_task[entry.id].reward for entry in kept] == [-0.5, unanswered, 1.0, 1.0]
+    assert [by_task[entry.id].reward for entry in kept] == [-0.5, -1.0, 1.0, 1.0]
 
     # Advantages. Paper: of the proposer mean -3/16 and variance 0.41796875, of the solver mean 1/8 and variance
-    # 0.796875, or mean 1/4 and variance 0.5625 where every completion is an answer.
+    # 0.796875.
     found = [p.advantage for p in proposed], [by_task[entry.id].advantage for entry in kept]
     if preset == "paper":
         expected = [-1.256754, 1.450101, -0.483367, 0.290020], [-0.700140, -1.260252, 0.980196, 0.980196]
-        if kind == Kind.INDUCTION:
-            expected = expected[0], [-1.0, -1.0, 1.0, 1.0]
     else:
         tokens = [len(p.completion.rollout.tokens) for p in proposed]
         answered = [len(by_task[entry.id].completion.rollout.tokens) for entry in kept]
         assert tokens[0] == len(SCRIPTS[kind].proposals[0]) + 1, "the end-of-text token counts"
-        expected = by_tokens([-1.0, 0.75, -0.5, -0.5], tokens), by_tokens([-0.5, unanswered, 1.0, 1.0], answered)
+        expected = by_tokens([-1.0, 0.75, -0.5, -0.5], tokens), by_tokens([-0.5, -1.0, 1.0, 1.0], answered)
     assert found[0] == pytest.approx(expected[0], abs=1e-5)
     assert found[1] == pytest.approx(expected[1], abs=1e-5)
 
@@ -200,14 +195,10 @@ def test_what_is_measured_by_hand(executor, kind):
     assert n[f"{p}/reward/mean"] == -0.1875 and n[f"{p}/reward/std"] == pytest.approx(0.41796875**0.5)
     parts = {"format_error": -0.25, "learnability": 0.1875, "wrong": -0.125, "nothing_learned": 0.0}
     assert {name: n[f"{p}/reward/{name}"] for name in parts} == parts
-    unanswered = UNANSWERED.get(kind, -1.0)
-    if kind == Kind.INDUCTION:
-        parts = {"wrong": -0.25, "score": 0.5}
-    else:
-        parts = {"format_error": -0.25, "wrong": -0.125, "score": 0.5}
+    parts = {"format_error": -0.25, "wrong": -0.125, "score": 0.5}
     assert {name: n[f"{s}/reward/{name}"] for name in parts} == parts
-    assert n[f"{s}/reward/mean"] == (2.0 - 0.5 + unanswered) / 4 and n[f"{s}/accuracy"] == 0.5
-    assert n[f"{s}/format_error_rate"] == (0.0 if kind == Kind.INDUCTION else 0.25)
+    assert n[f"{s}/reward/mean"] == (2.0 - 0.5 - 1.0) / 4 and n[f"{s}/accuracy"] == 0.5
+    assert n[f"{s}/format_error_rate"] == 0.25
     lengths = [len(text) + 1 for text in script.proposals]
     assert n[f"{p}/length/mean"] == sum(lengths) / 4 and n[f"{p}/length/p95"] == max(lengths)
     assert (

@@ -14,7 +14,7 @@ from azr_jax.selfplay.seeding import SeedingFailed
 from azr_jax.tasks.buffers import Unkept
 from azr_jax.tasks.programs import rename_part
 from azr_jax.tasks.types import FormatError, Kind, Role
-from tests.selfplay.scripted import Cast, Stage
+from tests.selfplay.scripted import CUT, Cast, Stage
 
 D, A, I = Kind.DEDUCTION, Kind.ABDUCTION, Kind.INDUCTION  # noqa: E741
 END = "\n```"
@@ -134,6 +134,43 @@ def test_the_style_of_prompts(executor):
         made.play()
         ends[style] = made.engine.seen[0][-20:]
     assert ends["think"].endswith("<think>") and ends["completion"].endswith("```python\ndef f(")
+
+
+@acts("tasks.format")
+@pytest.mark.parametrize(
+    ("written", "strictly"),
+    [
+        (ADD + CUT, "cut off"),
+        (ADD + "\n" + "```python\ndef f(" + ADD, "more than was asked for"),
+        (ADD[:-4], "block not closed"),
+    ],
+)
+def test_what_was_cut_repeated_or_left_open_is_paid_only_in_the_lenient_format(executor, written, strictly):
+    """One puzzle repeated 200 times and cut at the limit was a valid proposal."""
+    for how, reason, reward in (("strict", strictly, -1.0), ("lenient", "", 0.5)):
+        (proposed,) = deduction(executor, [written], tasks__format=how).play().proposed[D]
+        assert (proposed.refusal, proposed.reward) == (reason, reward)
+
+
+def test_a_right_answer_that_was_cut_is_paid_only_in_the_lenient_format(executor):
+    for how, rewards in (("strict", [-1.0, 1.0]), ("lenient", [1.0, 1.0])):
+        made = deduction(executor, answers={"a + b": ["3" + END + CUT, "3" + END]}, tasks__format=how)
+        (proposed,) = made.play().proposed[D]
+        assert [attempt.reward for attempt in proposed.attempts] == rewards
+
+
+def test_what_was_cut_can_be_left_out_of_loss_and_baseline(executor):
+    # Rewards 1/2, -1 and (cut) -1: with it the baseline is -1/2, without it -1/4.
+    proposals = [ADD, "no", "x):\n" + "    x\n" * 9 + CUT]
+    for how, told in (("error", [1.414214, -0.707107, -0.707107]), ("mask", [1.0, -1.0])):
+        made = deduction(executor, proposals, batch_size="3", learner__overlong=how)
+        played = made.play()
+        assert [p.reward for p in played.proposed[D]] == [0.5, -1.0, -1.0]
+        assert [item.advantage for role, item in made.chosen if role == Role.PROPOSE] == pytest.approx(told, abs=1e-5)
+        assert made.numbers["propose/deduction/length/clipped"] == pytest.approx(1 / 3)
+    everything = deduction(executor, [proposals[-1]], {"": ["4" + CUT]}, learner__overlong="mask")
+    everything.play()
+    assert len(everything.chosen) == 2, "an update needs something"
 
 
 @acts("tasks.induction_inputs", "tasks.induction_shown")
@@ -267,7 +304,7 @@ def test_a_model_that_writes_nothing_valid_is_stopped_and_told_why(executor, tmp
     text = str(stopped.value)
     # Two rounds of four slots, half of each sort; the identity triplet is the one task there is.
     assert "seeding of deduction gave up after 2 rounds with 1 of 4 tasks" in text
-    assert "    4  no input block" in text or "    4  no python block" in text
+    assert "    4  block not closed" in text
     assert "    4  raised" in text
     assert text.count("--- a proposal of the model ---") == 3 and "1 / 0" in text and "tasks.prompt_style" in text
 

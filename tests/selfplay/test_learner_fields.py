@@ -242,7 +242,7 @@ def test_a_run_whose_rate_falls_cannot_be_made_longer(tmp_path, quiet_hub):
 def test_no_field_is_without_a_test():
     tested = {*MOVES, *BESIDE, "learner.optimizer", "learner.freeze", "learner.lora.rank", "learner.lora.targets"}
     tested |= {"learner.chunk"}
-    # Tested where they are used: advantages, packing, the guard against gradients that are not finite.
+    # Tested where they are used: advantages, packing, what was cut, the guard against gradients that are not finite.
     elsewhere = {"learner.advantage", "learner.weighting", "learner.row_tokens", "learner.row_lengths"}
-    elsewhere |= {"learner.microbatch", "learner.max_bad_steps"}
+    elsewhere |= {"learner.microbatch", "learner.max_bad_steps", "learner.overlong"}
     assert tested | elsewhere == {field for field in RULES if field.startswith("learner.")}
