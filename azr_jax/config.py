@@ -104,6 +104,8 @@ RULES: dict[str, Rule] = {
     "rollout.top_k": integer(0),
     "rollout.top_p": number(0, 1, above=True),
     "rollout.min_p": number(0, 1),
+    "rollout.stop_at_answer": boolean(),
+    "rollout.repetition_stop": integer(0),
     "executor.timeout_s": number(0.05, 600),
     "executor.memory_mb": integer(32),
     "executor.workers": integer(0, 1024),
@@ -291,6 +293,15 @@ def check_across(config: Config) -> list[str]:
     need(
         c.rollout.pages == 0 or c.rollout.pages >= pages,
         f"rollout.pages={c.rollout.pages}: should be 0 or at least {pages}, one rollout at its longest and one page",
+    )
+    need(
+        c.rollout.repetition_stop != 1,
+        "rollout.repetition_stop=1: every phrase comes once; should be 0 (off), or 2 or more",
+    )
+    need(
+        not (c.rollout.stop_at_answer and c.tasks.format == "lenient"),
+        "rollout.stop_at_answer=true: what it stops is whole, which tasks.format=lenient does not ask for; should be "
+        "false, or tasks.format=strict",
     )
     need(
         c.mesh.fsdp != 0,

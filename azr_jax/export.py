@@ -5,17 +5,24 @@
 
 Reads <workdir>/config.json for the model the run started from, whose tokenizer, templates and configuration are copied
 and whose types are kept unless --dtype says otherwise, and the latest checkpoint (or that of --iteration).
+
+Of the other files one may change: generation_config.json names every token that ends a text and, where the run stopped
+its sampling at the end of an answer (rollout.stop_at_answer), the string that it stopped at. transformers then wants
+`generate(..., tokenizer=...)`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import app, flags
 from flax import nnx
+from transformers import AutoTokenizer
 
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
 from azr_jax.models.hf import check_free, save
@@ -24,6 +31,8 @@ from azr_jax.models.spec import UnsupportedModel, load_spec
 from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import LearnerRules, abstract_params, make_mesh, shardings
+from azr_jax.selfplay.asking import stop_ids
+from azr_jax.tasks.prompts import answer_stop
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, with config.json and checkpoints.", required=True)
 OUT = flags.DEFINE_string("out", None, "The folder to make.", required=True)
@@ -49,8 +58,10 @@ def export(
 ) -> Path:
     """The checkpoint's weights, laid out over the devices of this machine, written as a folder."""
     check_free(out, overwrite)
-    source = source or _source(workdir)
+    config = _config(workdir)
+    source = source or _source(config)
     spec = load_spec(source)
+    texts = generation_config(source, _tokenizer(source), _stop_strings(config))
     if not (workdir / "checkpoints").is_dir():
         raise CannotExport(f"--workdir={workdir}: holds no checkpoints")
     checkpointer = Checkpointer(workdir)
@@ -59,18 +70,56 @@ def export(
     finally:
         checkpointer.close()
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))
-    return save(nnx.merge(graphdef, params), out, source=source, dtype=dtype, overwrite=overwrite)
+    model = nnx.merge(graphdef, params)
+    return save(model, out, source=source, dtype=dtype, overwrite=overwrite, texts=texts)
 
 
-def _source(workdir: Path) -> Path:
+def generation_config(folder: Path, tokenizer: Any, stop_strings: Sequence[str] = ()) -> dict[str, str]:
+    """generation_config.json with what ends a text, by its name; nothing where the folder's own says so already."""
+    path = folder / "generation_config.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    named = known.get("eos_token_id")
+    ends = stop_ids(tokenizer, folder)
+    wanted = dict(known)
+    if set(ends) != set(named if isinstance(named, list) else [named]):
+        wanted["eos_token_id"] = list(ends)
+    if not path.exists():  # transformers would take these from config.json as long as there is no such file
+        others = {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        wanted |= {name: token for name, token in others.items() if token is not None}
+    if stop_strings:
+        wanted["stop_strings"] = list(stop_strings)
+    return {} if wanted == known else {path.name: json.dumps(wanted, indent=2) + "\n"}
+
+
+def _config(workdir: Path) -> dict[str, Any]:
     path = workdir / "config.json"
     if not path.exists():
         raise CannotExport(f"--workdir={workdir}: holds no config.json, so it is not the folder of a run")
     try:
-        model = json.loads(path.read_text())["model"]
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise CannotExport(f"{path}: does not hold a config: {error!r}") from None
+
+
+def _source(config: dict[str, Any]) -> Path:
+    try:
+        model = config["model"]
         return resolve(model["name"], cache_dir=model.get("cache_dir") or None)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CannotExport(f"{path}: does not say model.name: {error!r}") from None
+    except (KeyError, TypeError) as error:
+        raise CannotExport(f"config.json: does not say model.name: {error!r}") from None
+
+
+def _stop_strings(config: dict[str, Any]) -> tuple[str, ...]:
+    if not config.get("rollout", {}).get("stop_at_answer"):
+        return ()
+    return answer_stop(config["tasks"]["prompt_style"])
+
+
+def _tokenizer(source: Path) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except Exception as error:  # whatever the library makes of a damaged file
+        raise CannotExport(f"{source}: the tokenizer cannot be read: {error}") from error
 
 
 def _targets(spec):

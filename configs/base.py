@@ -79,6 +79,8 @@ def get_config() -> ConfigDict:
     c.rollout.top_k = 0  # 0: off
     c.rollout.top_p = 1.0  # 1: off
     c.rollout.min_p = 0.0  # 0: off
+    c.rollout.stop_at_answer = False  # True: ends where the answer does; False: at end-of-text alone, which is trained
+    c.rollout.repetition_stop = 0  # ends, as if cut, where the same phrase came so many times in a row; 0: never
 
     c.executor = ConfigDict()
     c.executor.timeout_s = 10.0  # wall-clock limit of one program

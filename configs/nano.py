@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     c.rollout.slots = 64
     c.rollout.page_size = 32
     c.rollout.decode_steps = 8
+    c.rollout.stop_at_answer = True  # a closed block is an answer; nothing has to be learned after it
     c.executor.timeout_s = 2.0
     c.learner.lr = 5e-4
     c.learner.schedule = "linear"  # small batches: without it the last iterations wander

@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
     c.rollout.slots = 16
     c.rollout.page_size = 32
     c.rollout.decode_steps = 16
+    c.rollout.stop_at_answer = True  # a small model does not end by itself
     c.rollout.temperature = 0.7
     c.executor.timeout_s = 2.0
     c.learner.lr = 5e-6

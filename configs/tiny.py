@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
     c.rollout.slots = 4
     c.rollout.page_size = 16
     c.rollout.decode_steps = 8
+    c.rollout.stop_at_answer = True  # a small model does not end by itself
     c.executor.timeout_s = 2.0
     c.learner.lr = 1e-3
     c.learner.row_lengths = 1  # compiling takes longer than padding

@@ -178,6 +178,7 @@ class Harness:
             top_p=s.top_p,
             stop_ids=self.tokenizing.stop_ids,
             stop_strings=each.item.prompt.stop,
+            stop_after=each.item.prompt.stop_after,
         )
 
     def _judge(self, pool: ThreadPoolExecutor, each: Asked, rollout: Rollout) -> None:

@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -184,11 +184,18 @@ def _on_host(value: jax.Array) -> np.ndarray:
 
 
 def save(
-    model: Transformer, out: str | Path, *, source: str | Path | None = None, dtype: Any = None, overwrite: bool = False
+    model: Transformer,
+    out: str | Path,
+    *,
+    source: str | Path | None = None,
+    dtype: Any = None,
+    overwrite: bool = False,
+    texts: Mapping[str, str] | None = None,
 ) -> Path:
     """A complete folder at `out`: the weights, and every other file of `source`.
 
-    Types are those of the source unless `dtype` says otherwise. Without a source: config.json and float32.
+    Types are those of the source unless `dtype` says otherwise. Without a source: config.json and float32. `texts` are
+    files that stand there in place of the source's, or beside them.
     """
     out, source = Path(out), Path(source) if source is not None else None
     plan = _plan(model.spec, source, np.dtype(dtype) if dtype is not None else None)
@@ -202,6 +209,8 @@ def save(
     try:
         building.mkdir(parents=True)
         _copy_files(model.spec, source, building, dtype)
+        for name, text in (texts or {}).items():
+            (building / name).write_text(text)
         write_tensors(building, plan, values)
         _replace(out, building)
     finally:

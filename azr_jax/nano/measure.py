@@ -103,6 +103,7 @@ def sampling(temperature: float) -> SamplingSettings:
         top_p=1.0,
         min_p=0.0,
         induction_inputs=INDUCTION_INPUTS,
+        stop_at_answer=True,
     )
 
 

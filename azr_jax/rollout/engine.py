@@ -26,7 +26,7 @@ from azr_jax.rollout.programs import EVERYWHERE, programs_of
 from azr_jax.rollout.requests import STOP_IDS, EngineSettings, Request, Rollout, check
 from azr_jax.rollout.sampling import Knobs, Sampled
 from azr_jax.rollout.scheduler import Placement, Scheduler, Sequence
-from azr_jax.rollout.stops import DecodeText, cut_at_stop_string
+from azr_jax.rollout.stops import DecodeText, cut_at_repetition, cut_at_stop_string
 
 __all__ = ["Engine", "EngineSettings", "Request", "Rollout"]
 log = logging.getLogger(__name__)
@@ -206,9 +206,14 @@ class Engine:
         elif not sequence.left:
             finish = "length"
         if request.stop_strings and self.decode_text is not None:
-            kept = sequence.tokens[:cut]
-            at = cut_at_stop_string(self.decode_text, kept, new - (len(sequence.tokens) - cut), request.stop_strings)
+            kept, since = sequence.tokens[:cut], new - (len(sequence.tokens) - cut)
+            at = cut_at_stop_string(self.decode_text, kept, since, request.stop_strings, request.stop_after)
             finish, cut = (finish, cut) if at is None else ("stop", at)
+        if request.repetition_stop:
+            kept, since = sequence.tokens[:cut], new - (len(sequence.tokens) - cut)
+            at = cut_at_repetition(kept, since, request.repetition_stop)
+            if at is not None and (at < cut or not finish):
+                finish, cut = "repetition", at
         if finish:
             for values in (sequence.tokens, sequence.logprobs, sequence.sampled_logprobs):
                 del values[cut:]

@@ -72,6 +72,8 @@ class Request:
     min_p: float = 0.0  # 0: off
     stop_ids: tuple[int, ...] = ()
     stop_strings: tuple[str, ...] = ()
+    stop_after: str = ""  # stop strings count only behind this; empty: anywhere
+    repetition_stop: int = 0  # ends where the same phrase came so many times in a row; 0: never
     on_done: Callable[[Rollout], None] | None = None  # called for each completion as it finishes
 
 
@@ -84,7 +86,7 @@ class Rollout:
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]  # of the model, at temperature 1
     sampled_logprobs: tuple[float, ...]  # of the distribution the tokens were drawn from; 0 where greedy
-    finish: str  # stop | length | cancelled | nan (the logits were not finite; tokens are those before)
+    finish: str  # stop | length | repetition | cancelled | nan (the logits were not finite; tokens are those before)
     seconds: float = 0.0  # from its start in a slot to its end
     waited: float = 0.0  # from submit to its start
 
@@ -96,7 +98,7 @@ class Rollout:
     @property
     def truncated(self) -> bool:
         """It would have gone on, and was not let."""
-        return self.finish == "length"
+        return self.finish in ("length", "repetition")
 
 
 def check(request: Request, settings: EngineSettings, vocab: int) -> None:
@@ -126,6 +128,8 @@ def check(request: Request, settings: EngineSettings, vocab: int) -> None:
         refuse("min_p", request.min_p, "0 (off) to 1")
     if len(request.stop_ids) > STOP_IDS:
         refuse("count of stop_ids", len(request.stop_ids), f"at most {STOP_IDS}")
+    if request.repetition_stop < 0 or request.repetition_stop == 1:
+        refuse("repetition_stop", request.repetition_stop, "0 (off), or 2 or more")
     if not all(request.stop_strings):
         refuse("stop_strings", request.stop_strings, "free of empty strings")
     pages = -(-(len(request.prompt) + request.max_new_tokens) // settings.page_size) + 1

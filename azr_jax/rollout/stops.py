@@ -1,22 +1,35 @@
-"""Stop strings: where a completion's text first holds one, counted in tokens. Only the end of the text is looked at."""
+"""Where a completion ends for what it says: at a stop string, or where it only repeats itself. Counted in tokens.
+
+Only the end is looked at, and of it only what is new since the last look; how many tokens that is changes nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 MARGIN = 8  # tokens before the ones looked at, so that the text is not cut inside a character or a merged space
+
+LONGEST_PHRASE = 64  # tokens; what repeats itself more slowly is not noticed
 
 DecodeText = Callable[[Sequence[int]], str]
 
 
-def cut_at_stop_string(decode_text: DecodeText, tokens: Sequence[int], new: int, stops: Sequence[str]) -> int | None:
-    """The fewest tokens whose text holds a stop string, or None. Only the last `new` tokens can have completed it."""
+def cut_at_stop_string(
+    decode_text: DecodeText, tokens: Sequence[int], new: int, stops: Sequence[str], after: str = ""
+) -> int | None:
+    """The fewest tokens whose text holds a stop string, or None. Only the last `new` tokens can have completed it.
+
+    With `after` a stop string counts only behind the first place where that stands.
+    """
     if not stops or not new:
         return None
 
     def holds(count: int) -> bool:
         text = decode_text(tokens[:count])
-        return any(stop in text for stop in stops)
+        begins = text.find(after)
+        return begins >= 0 and any(text.find(stop, begins + len(after)) >= 0 for stop in stops)
 
     # A token stands for at least one byte, a character for at most four: so far back can the stop string begin.
     back = new + MARGIN + 4 * max(map(len, stops))
@@ -28,3 +41,22 @@ def cut_at_stop_string(decode_text: DecodeText, tokens: Sequence[int], new: int,
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle + 1, high)
     return low
+
+
+def cut_at_repetition(tokens: Sequence[int], new: int, times: int) -> int | None:
+    """The fewest tokens that end in one phrase, `times` times in a row, or None; the end is among the last `new`."""
+    if not new:
+        return None
+    tail = np.array(tokens[-(new + LONGEST_PHRASE * times) :])
+    begins, ends = len(tail) - new, []
+    for period in range(1, min(LONGEST_PHRASE, len(tail) // times) + 1):
+        wanted = period * (times - 1)  # tokens in a row, each the same as the one a period before
+        if wanted >= new and begins >= period and tail[begins] != tail[begins - period]:
+            continue  # the row would have to go through the first of the new ones
+        same = tail[period:] == tail[:-period]
+        last_other = np.maximum.accumulate(np.where(same, -1, np.arange(len(same))))
+        row = np.arange(len(same)) - last_other
+        found = np.flatnonzero((row >= wanted) & (np.arange(len(same)) + period >= begins))
+        if len(found):
+            ends.append(int(found[0]) + period + 1)
+    return len(tokens) - len(tail) + min(ends) if ends else None

@@ -32,6 +32,8 @@ class SamplingSettings:
     min_p: float
     induction_inputs: int
     strict: bool = True  # a completion has to be what was asked for as a whole
+    stop_at_answer: bool = False  # sampling ends where the answer does, not only at an end-of-text token
+    repetition_stop: int = 0  # and where the same phrase came so many times in a row
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ class Asker:
             top_p=s.top_p,
             min_p=s.min_p,
             stop_ids=self.stop_ids,
-            stop_strings=question.prompt.stop,
+            stop_strings=question.prompt.stop if s.stop_at_answer else (),
+            stop_after=question.prompt.stop_after,
+            repetition_stop=s.repetition_stop,
         )
 
     def text(self, question: Question, rollout: Rollout) -> str:

@@ -206,6 +206,7 @@ class Seeding:
         lines += [f"--- a proposal of the model ---\n{text}" for text in missed.samples]
         lines.append(
             "What helps: another tasks.prompt_style, fewer tasks.references, a lower rollout.temperature, a larger "
-            "model, or seeding.import_from=<a seed file>."
+            "model, rollout.stop_at_answer=true where texts go on after their answer, or "
+            "seeding.import_from=<a seed file>."
         )
         return "\n".join(lines)

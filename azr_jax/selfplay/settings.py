@@ -27,6 +27,8 @@ def sampling_settings(c: Config) -> SamplingSettings:
         min_p=c.rollout.min_p,
         induction_inputs=c.tasks.induction_inputs,
         strict=c.tasks.format == "strict",
+        stop_at_answer=c.rollout.stop_at_answer,
+        repetition_stop=c.rollout.repetition_stop,
     )
 
 

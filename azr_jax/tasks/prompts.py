@@ -63,6 +63,7 @@ class Prompt:
     messages: tuple[dict[str, str], ...] = ()  # style chat: {"role": ..., "content": ...}, the last one the user's
     prefix: str = ""  # begins the completion; parse prefix + completion
     stop: tuple[str, ...] = ()  # sampling may end where one of these appears
+    stop_after: str = ""  # but only behind this: a thought may name the tag that ends the answer
     references: int = 0  # shown
     dropped: int = 0  # left out because the prompt would have been too long
 
@@ -120,6 +121,11 @@ def solve(
     return _checked(_STYLES[_known(style)].solve(kind, task), max_tokens, count_tokens)
 
 
+def answer_stop(style: str) -> tuple[str, ...]:
+    """Where a solver's answer ends: what an engine of somebody else's should stop at."""
+    return _STYLES[_known(style)].answer_stop
+
+
 def block(name: str, text: str) -> str:
     """A fenced block. The fence is longer than any run of backticks inside, so that it can be read back."""
     longest = run = 0
@@ -154,6 +160,8 @@ def shown_task(kind: Kind, task: Task) -> str:
 
 
 class _Think:
+    answer_stop = ("</answer>",)
+
     def propose(self, kind: Kind, references: Sequence[Triplet], functions: Sequence[str]) -> Prompt:
         tasks = "\n\n".join(
             fill(wording.EXAMPLE, number=str(number), blocks=_whole(task)) for number, task in enumerate(references, 1)
@@ -175,10 +183,17 @@ class _Think:
         return self._ask(fill(wording.SOLVE[kind], task=shown_task(kind, task)))
 
     def _ask(self, request: str) -> Prompt:
-        return Prompt(text=fill(wording.CONVERSATION, request=request), prefix="<think>", stop=("</answer>",))
+        return Prompt(
+            text=fill(wording.CONVERSATION, request=request),
+            prefix="<think>",
+            stop=("</answer>",),
+            stop_after="</think>",
+        )
 
 
 class _Chat:
+    answer_stop = ("\n```",)  # an answer is one block: it ends where the fence closes
+
     def propose(self, kind: Kind, references: Sequence[Triplet], functions: Sequence[str]) -> Prompt:
         first = wording.CHAT_PROPOSE[kind]
         if functions:
@@ -199,10 +214,14 @@ class _Chat:
             return fill(wording.CHAT_SOLVE[kind], task=text)
 
         example, answer = _solved_example(kind)
-        return _conversation([(ask(example), answer)], ask(shown_task(kind, task)), *_opened_answer(kind))
+        return _conversation(
+            [(ask(example), answer)], ask(shown_task(kind, task)), _opened_answer(kind), self.answer_stop
+        )
 
 
 class _Completion:
+    answer_stop = ("\n```",)
+
     def propose(self, kind: Kind, references: Sequence[Triplet], functions: Sequence[str]) -> Prompt:
         title = wording.TITLE[kind]
         parts = [fill(wording.COMPLETION_GIVEN, functions=_programs(functions))] if functions else []
@@ -225,8 +244,7 @@ class _Completion:
         example, answer = _solved_example(kind)
         text = fill(wording.COMPLETION_SOLVE[kind], number="1", task=example) + answer + "\n\n"
         text += fill(wording.COMPLETION_SOLVE[kind], number="2", task=shown_task(kind, task))
-        prefix, stop = _opened_answer(kind)
-        return Prompt(text=text, prefix=prefix, stop=stop)
+        return Prompt(text=text, prefix=_opened_answer(kind), stop=self.answer_stop)
 
 
 _STYLES = {"think": _Think(), "chat": _Chat(), "completion": _Completion()}
@@ -293,8 +311,5 @@ def _solved_example(kind: Kind) -> tuple[str, str]:
     return shown_task(kind, Triplet(EXAMPLE_PROGRAM, given, result, "")), render_answer(Answer(kind, answer))
 
 
-def _opened_answer(kind: Kind) -> tuple[str, tuple[str, ...]]:
-    """An answer is one block: it ends where the fence closes."""
-    if kind == Kind.INDUCTION:
-        return OPENED_PROGRAM, ("\n```",)
-    return f"```{ANSWER_NAME[kind]}\n", ("\n```",)
+def _opened_answer(kind: Kind) -> str:
+    return OPENED_PROGRAM if kind == Kind.INDUCTION else f"```{ANSWER_NAME[kind]}\n"

@@ -1,13 +1,19 @@
 """How completions end other than by their own length: stop strings, cancelling, NaN, callbacks that fail."""
 
+import itertools
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.mesh import random_model
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
+from azr_jax.rollout.stops import LONGEST_PHRASE, cut_at_repetition
 
 SPEC = ModelSpec("qwen2", 300, 32, 2, 4, 2, 8, 64, True)
 POISON = 299  # its row of the embedding is NaN in the poisoned model
@@ -23,9 +29,9 @@ def text_of(tokens) -> str:
     return "".join(chr(0x4E00 + token) for token in tokens)
 
 
-def engine_of(model, params=None) -> Engine:
+def engine_of(model, params=None, decode_steps=8) -> Engine:
     sizes = {"slots": 4, "max_prompt_tokens": 100, "max_new_tokens": 40, "page_size": 8, "prefill_tokens": 32}
-    engine = Engine(model[0], SPEC, EngineSettings(**sizes, decode_steps=8), seed=1, decode_text=text_of)
+    engine = Engine(model[0], SPEC, EngineSettings(**sizes, decode_steps=decode_steps), seed=1, decode_text=text_of)
     engine.begin(model[1] if params is None else params, 3)
     return engine
 
@@ -50,6 +56,63 @@ def test_a_stop_string_that_never_comes_changes_nothing(model):
     free = sample(engine, Request(1, (5, 6, 7), 30))[1, 0]
     other = sample(engine, Request(1, (5, 6, 7), 30, stop_strings=("never",)))[1, 0]
     assert (other.finish, other.tokens) == ("length", free.tokens)
+
+
+def test_a_stop_string_counts_only_behind_what_has_to_come_first(model):
+    """A thought that names the tag of the answer was cut there."""
+    engine = engine_of(model)
+    free = sample(engine, Request(1, (5, 6, 7), 30))[1, 0]
+    said = text_of(free.tokens)
+    early, after = said[3], said[9]
+    late = said.index(early, said.index(after) + 1) + 1 if early in said[said.index(after) + 1 :] else None
+    stopped = sample(engine, Request(1, (5, 6, 7), 30, stop_strings=(early, said[12]), stop_after=after))[1, 0]
+    at = min(end for end in (late, said.index(said[12], said.index(after) + 1) + 1) if end)
+    assert (stopped.finish, stopped.tokens) == ("stop", free.tokens[:at]) and at > 10
+
+
+WORDS = st.lists(st.integers(0, 2), max_size=60) | st.lists(st.integers(0, 1), min_size=1, max_size=3).map(
+    lambda x: x * 30
+)
+
+
+def repeats_itself(tokens: list[int], times: int) -> bool:
+    return any(
+        tokens[-size * times :] == tokens[-size:] * times
+        for size in range(1, LONGEST_PHRASE + 1)
+        if size * times <= len(tokens)
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.tuples(WORDS, WORDS).map(lambda two: two[0] + two[1]), st.integers(2, 6), st.lists(st.integers(1, 9), min_size=1)
+)
+def test_a_repetition_is_found_at_its_first_end_however_many_tokens_come_at_a_time(tokens, times, steps):
+    expected = next((end for end in range(1, len(tokens) + 1) if repeats_itself(tokens[:end], times)), None)
+    found, seen, looks = None, 0, itertools.cycle(steps)
+    while found is None and seen < len(tokens):
+        new = min(next(looks), len(tokens) - seen)
+        seen += new
+        found = cut_at_repetition(tokens[:seen], new, times)
+    assert found == expected
+
+
+def test_a_completion_that_repeats_itself_ends_as_if_cut_whatever_the_decode_steps(model):
+    """The device goes on a little; the host takes the completion back to where the repetition was complete."""
+    ends = set()
+    for decode_steps in (1, 3, 8):
+        engine = engine_of(model, decode_steps=decode_steps)
+        wanted = [Request(number, (5, 6, 7), 40, top_k=2, temperature=9.0) for number in range(4)]
+        for free in sample(engine, *wanted).values():
+            at = next((end for end in range(1, 41) if repeats_itself(list(free.tokens[:end]), 3)), 40)
+            request = replace(free.request, repetition_stop=3)
+            stopped = sample(engine, request)[free.request.id, 0]
+            assert stopped.tokens == free.tokens[:at] and stopped.truncated
+            assert stopped.finish == ("repetition" if at < 40 else "length")
+            ends.add((free.request.id, at))
+    assert len(ends) == 4 and any(at < 40 for _, at in ends)
+    with pytest.raises(ValueError, match=r"repetition_stop=1, should be 0 \(off\), or 2 or more"):
+        engine.submit(Request(1, (5, 6, 7), 40, repetition_stop=1))
 
 
 def test_cancelling_gives_back_what_was_written_and_what_had_not_begun(model):

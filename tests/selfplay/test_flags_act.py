@@ -13,7 +13,7 @@ from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.selfplay.seeding import SeedingFailed
 from azr_jax.tasks.buffers import Unkept
 from azr_jax.tasks.programs import rename_part
-from azr_jax.tasks.types import FormatError, Kind, Role
+from azr_jax.tasks.types import FormatError, Kind, Role, Triplet
 from tests.selfplay.scripted import CUT, Cast, Stage
 
 D, A, I = Kind.DEDUCTION, Kind.ABDUCTION, Kind.INDUCTION  # noqa: E741
@@ -171,6 +171,18 @@ def test_what_was_cut_can_be_left_out_of_loss_and_baseline(executor):
     everything = deduction(executor, [proposals[-1]], {"": ["4" + CUT]}, learner__overlong="mask")
     everything.play()
     assert len(everything.chosen) == 2, "an update needs something"
+
+
+@acts("rollout.stop_at_answer", "rollout.repetition_stop")
+def test_where_sampling_stops_is_asked_of_the_engine(executor):
+    for style, stop, after in (("think", "</answer>", "</think>"), ("completion", "\n```", "")):
+        asked = []
+        for flags in ({}, {"rollout__stop_at_answer": "true", "rollout__repetition_stop": "20"}):
+            asker = deduction(executor, tasks__prompt_style=style, **flags).proposer.asker
+            question = asker.solve(D, Triplet(SEED, "1", "[1]", "int:1"))
+            asked.append(asker.request(0, question, 1))
+        assert [r.stop_strings for r in asked] == [(), (stop,)] and [r.repetition_stop for r in asked] == [0, 20]
+        assert asked[1].stop_after == after
 
 
 @acts("tasks.induction_inputs", "tasks.induction_shown")

@@ -1,0 +1,81 @@
+"""What an exported folder says of where a text ends: transformers reads it, and nothing else in the folder changes."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import jax
+import pytest
+from flax import nnx
+
+from azr_jax.export import CannotExport, export, generation_config
+from azr_jax.learner.checkpoint import Checkpointer
+from azr_jax.learner.step import LearnerSettings, init_state
+from azr_jax.models import hf
+from azr_jax.models.source import resolve
+
+TOKENIZER = SimpleNamespace(eos_token_id=7, bos_token_id=None, pad_token_id=3)
+
+
+def loaded(folder):
+    return pytest.importorskip("transformers").GenerationConfig.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("there", "ends"),
+    [(None, [7]), ({"eos_token_id": 9, "temperature": 0.7}, [7, 9]), ({"eos_token_id": [9, 8]}, [7, 8, 9])],
+)
+def test_every_token_that_ends_a_text_and_the_stop_strings_are_told(tmp_path, there, ends):
+    if there:
+        (tmp_path / "generation_config.json").write_text(json.dumps(there))
+    for name, text in generation_config(tmp_path, TOKENIZER, ["</answer>"]).items():
+        (tmp_path / name).write_text(text)
+    config = loaded(tmp_path)
+    assert (config.eos_token_id, config.stop_strings) == (ends, ["</answer>"])
+    assert config.temperature == (there or {}).get("temperature", config.temperature)
+
+
+def test_a_file_that_says_so_already_is_left_byte_for_byte(tmp_path):
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id":7}')
+    assert generation_config(tmp_path, TOKENIZER) == {}
+
+
+@pytest.fixture
+def workdir(tmp_path, monkeypatch):
+    """The folder of a run of the tiny model that was saved before its first step."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = resolve("random:tiny", cache_dir=str(tmp_path / "models"))
+    run = tmp_path / "run"
+    run.mkdir()
+    params = nnx.split(hf.load(folder))[1]
+    checkpointer = Checkpointer(run)
+    checkpointer.save(1, init_state(params, LearnerSettings()), {})
+    checkpointer.close()
+    return run, folder
+
+
+def config_of(run, folder, style, stops):
+    config = {"model": {"name": str(folder)}, "tasks": {"prompt_style": style}, "rollout": {"stop_at_answer": stops}}
+    (run / "config.json").write_text(json.dumps(config))
+
+
+def test_an_export_differs_from_its_source_in_what_ends_a_text_alone(workdir, tmp_path):
+    run, source = workdir
+    for style, stops, told in (("think", True, ["</answer>"]), ("completion", True, ["\n```"]), ("think", False, None)):
+        config_of(run, source, style, stops)
+        out = export(run, tmp_path / "hf", overwrite=True)
+        assert loaded(out).stop_strings == told and loaded(out).eos_token_id is not None
+        for file in source.iterdir():
+            if file.name != "generation_config.json" and not file.name.endswith(".safetensors"):
+                assert (out / file.name).read_bytes() == file.read_bytes(), file.name
+    for one, other in zip(*(jax.tree.leaves(nnx.split(hf.load(folder))[1]) for folder in (source, out)), strict=True):
+        assert (one == other).all()
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named_before_any_weight_is(workdir, tmp_path):
+    run, source = workdir
+    shutil.copytree(source, tmp_path / "damaged")
+    (tmp_path / "damaged" / "tokenizer.json").write_text("{")
+    config_of(run, tmp_path / "damaged", "think", False)
+    with pytest.raises(CannotExport, match="the tokenizer cannot be read"):
+        export(run, tmp_path / "hf")
