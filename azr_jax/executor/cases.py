@@ -64,7 +64,8 @@ class Cases:
     detail: str = ""
 
 
-Steps = Generator[Request, Result, Any]
+Together = tuple[Request, ...]  # run side by side as far as there are workers; sent back is a tuple of their results
+Steps = Generator[Request | Together, Any, Any]
 
 
 def request(mode: str, timeout_s: float, seed: int = SEEDS[0], **fields: Any) -> Request:
@@ -117,6 +118,21 @@ def run_cases(
             found.cases.update({n: Case("timeout", detail="all calls together") for n in todo})
             return found
     return found
+
+
+def side_by_side(*runs: Generator[Request, Result, Cases]) -> Generator[Together, tuple[Result, ...], list[Cases]]:
+    """Several runs at once, step by step: a program that never ends costs the time of one run, not of their sum."""
+    found: dict[int, Cases] = {}
+    answers: dict[int, Any] = dict.fromkeys(range(len(runs)))  # None starts a generator
+    while answers:
+        asked: dict[int, Request] = {}
+        for place, answer in answers.items():
+            try:
+                asked[place] = runs[place].send(answer)
+            except StopIteration as stop:
+                found[place] = stop.value
+        answers = dict(zip(asked, (yield tuple(asked.values())), strict=True)) if asked else {}
+    return [found[place] for place in range(len(runs))]
 
 
 def _fitting(program: str, calls: Sequence[dict[str, Any]], todo: list[int]) -> list[int]:

@@ -15,6 +15,7 @@ class Validate:
     proposal: Proposal
     shown: int = 5  # of an induction task's cases, how many the solver sees
     fewest: int = 2  # of an induction task's inputs, how many must be left: at least one shown and one hidden
+    most: int = 64  # that may be given; where it equals `fewest`, each of exactly so many has to be good
 
 
 @dataclass(frozen=True, slots=True)

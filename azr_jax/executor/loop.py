@@ -14,7 +14,7 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any
 
-from azr_jax.executor.cases import MORE_SEEDS, SEEDS, Request, Result, Steps
+from azr_jax.executor.cases import MORE_SEEDS, SEEDS, Request, Result, Steps, Together
 from azr_jax.executor.jobs import Job
 from azr_jax.executor.link import Link, Lost, Reply
 from azr_jax.executor.stats import Stats
@@ -35,6 +35,17 @@ class _Task:
     steps: Steps
     future: Future[Any]
     since: float
+    asked: Request | Together | None = None  # what it waits for
+    answers: dict[Request, Result] = field(default_factory=dict)  # what of it is in
+
+    @property
+    def wanted(self) -> Together:
+        return self.asked if isinstance(self.asked, tuple) else (self.asked,) if self.asked else ()
+
+    def answer(self) -> Any:
+        """What the generator is sent; None starts it."""
+        results = tuple(self.answers[request] for request in self.wanted)
+        return results if isinstance(self.asked, tuple) else results[0] if results else None
 
 
 @dataclass(slots=True, eq=False)
@@ -140,7 +151,7 @@ class Loop:
         while self._added:
             task = self._added.popleft()
             if task.future.set_running_or_notify_cancel():
-                self._step(task, None)
+                self._step(task)
             else:
                 self._forget(task)
         self._dispatch()
@@ -175,23 +186,26 @@ class Loop:
                 task.future.set_exception(error)
 
     # ------------------------------------------------------------------------------------ jobs
-    def _step(self, task: _Task, result: Result | None) -> None:
-        """Advances a job until it has to wait for a child, or is done."""
+    def _step(self, task: _Task) -> None:
+        """Advances a job until it has to wait for children, or is done."""
         while True:
             try:
-                request = task.steps.send(result)  # type: ignore[arg-type] - None starts a generator
+                task.asked = task.steps.send(task.answer())
             except StopIteration as stop:
                 self._finish(task, stop.value, None)
                 return
             except Exception as error:
                 self._finish(task, None, error)
                 return
-            result = self._cache.get(request)
-            if result is None:
+            task.answers = {request: self._cache[request] for request in task.wanted if request in self._cache}
+            for request in task.answers:
+                self._cache.move_to_end(request)
+                self._stats.count("cache_hits")
+            missing = [request for request in dict.fromkeys(task.wanted) if request not in task.answers]
+            for request in missing:
                 self._want(task, request)
+            if missing:
                 return
-            self._cache.move_to_end(request)
-            self._stats.count("cache_hits")
 
     def _want(self, task: _Task, request: Request) -> None:
         work = self._works.get(request)
@@ -287,7 +301,9 @@ class Loop:
     def _deliver(self, work: _Work, result: Result) -> None:
         del self._works[work.request]
         for task in work.waiting:
-            self._step(task, result)
+            task.answers[work.request] = result
+            if task.answers.keys() >= set(task.wanted):
+                self._step(task)
 
     def _remember(self, request: Request, result: Result) -> None:
         """Only what a child finished in good order: a timeout or a crash may be the machine's fault."""

@@ -13,9 +13,10 @@ from azr_jax.executor.cases import (
     SEEDS,
     Case,
     Cases,
-    Request,
     Result,
+    Together,
     run_cases,
+    side_by_side,
 )
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.values import Refused, decode, encode, same, show
@@ -26,41 +27,46 @@ NO_ERROR = "NoError"
 
 def validate(
     job: Validate, banned: tuple[str, ...], max_output_chars: int, timeout_s: float
-) -> Generator[Request, Result, Validation]:
-    """Runs the proposal under two hash seeds and builds the task from what both agree on."""
-    proposal = job.proposal
-    refusal = _misshapen(proposal)
+) -> Generator[Together, tuple[Result, ...], Validation]:
+    """Runs the proposal under two hash seeds side by side and builds the task from what both agree on."""
+    proposal, kind = job.proposal, job.proposal.kind
+    refusal = _misshapen(job)
     if refusal is not None:
         return refusal
     calls = [{"text": text} for text in proposal.inputs]
-    several = proposal.kind is Kind.INDUCTION
+    several = kind is Kind.INDUCTION
+    exact = several and job.fewest >= len(calls)  # so that the first bad input ends it
     run = partial(run_cases, proposal.program, calls, banned=banned, timeout_s=timeout_s)
-    first = yield from run(all_of_them=several)
+    both = partial(run, all_of_them=several and not exact)
+    # The other way round, so that what a program remembers between calls shows as a difference too.
+    first, second = yield from side_by_side(both(), both(seed=SEEDS[1], numbers=range(len(calls))[::-1]))
     if first.reason:
         return Validation(None, first.reason, first.detail)
-    usable = [n for n in sorted(first.cases) if not _unusable(first.cases[n], proposal.kind)]
-    if not usable:
-        return _why_unusable(first, proposal.kind)
-    alone = False
-    for seed in SEEDS[1:] + (MORE_SEEDS if first.by_hash else ()):
-        # The other way round, so that what a program remembers between calls shows as a difference too.
-        second = yield from run(seed=seed, numbers=usable[::-1], alone=alone)
-        if several and not alone and not _agree_on(first, second, usable, proposal.kind):
-            alone = True
-            first = yield from run(numbers=usable, alone=True)
-            second = yield from run(seed=seed, numbers=usable, alone=True)
-        if not _agree_on(first, second, usable, proposal.kind):
-            return Validation(None, "not deterministic", first.reason or second.reason)
+    usable = [n for n in sorted(first.cases) if not _unusable(first.cases[n], kind)]
+    if not usable or (exact and len(usable) < len(calls)):
+        return _why_unusable(first, kind)
+    others, seeds = [second], SEEDS[1:]
+    if first.by_hash and _agree_on(first, second, usable, kind):
+        seeds += MORE_SEEDS
+        others += yield from side_by_side(*(run(seed=seed, numbers=usable[::-1]) for seed in MORE_SEEDS))
+    if several and not all(_agree_on(first, other, usable, kind) for other in others):
+        alone = partial(run, numbers=usable, alone=True)
+        first, *others = yield from side_by_side(alone(), *(alone(seed=seed) for seed in seeds))
+    if not all(_agree_on(first, other, usable, kind) for other in others):
+        reasons = (ran.reason for ran in (first, *others) if ran.reason)
+        return Validation(None, "not deterministic", next(reasons, ""))
     if several:
         return _induction(job, first, usable, max_output_chars)
     return _triplet(proposal, first, max_output_chars)
 
 
-def _misshapen(proposal: Proposal) -> Validation | None:
+def _misshapen(job: Validate) -> Validation | None:
+    proposal, given = job.proposal, len(job.proposal.inputs)
     if len(proposal.program) > MAX_PROGRAM_CHARS or any(len(i) > MAX_INPUT_CHARS for i in proposal.inputs):
         return Validation(None, "too long")
-    if not proposal.inputs or (proposal.kind is not Kind.INDUCTION and len(proposal.inputs) != 1):
-        return Validation(None, "wrong number of inputs", str(len(proposal.inputs)))
+    fewest, most = (job.fewest, job.most) if proposal.kind is Kind.INDUCTION else (1, 1)
+    if not fewest <= given <= most:
+        return Validation(None, "wrong number of inputs", f"{given}, asked for {most}")
     return None
 
 
@@ -74,7 +80,7 @@ def _unusable(case: Case, kind: Kind) -> str:
 def _why_unusable(cases: Cases, kind: Kind) -> Validation:
     if not cases.cases:
         return Validation(None, "crashed")
-    case = cases.cases[min(cases.cases)]
+    case = next(case for _, case in sorted(cases.cases.items()) if _unusable(case, kind))
     return Validation(None, _unusable(case, kind), case.detail)
 
 
@@ -86,8 +92,8 @@ def _agree(first: Cases, second: Cases, number: int, kind: Kind) -> bool:
     a, b = first.cases.get(number), second.cases.get(number)
     if a is None or b is None:
         return False
-    if kind is Kind.ERROR:
-        return _error_name(a) == _error_name(b)
+    if kind is Kind.ERROR:  # a program may raise an exception of that very name
+        return (a.status == "raised", _error_name(a)) == (b.status == "raised", _error_name(b))
     try:
         return a.status == b.status == "value" and (a.value == b.value or same(_value(a), _value(b)))
     except Refused:
@@ -107,7 +113,7 @@ def _triplet(proposal: Proposal, found: Cases, max_output_chars: int) -> Validat
     given = proposal.inputs[0].strip()
     if proposal.kind is Kind.ERROR:
         name = _error_name(case)
-        if not name.isidentifier():
+        if not name.isidentifier() or (name == NO_ERROR and case.status == "raised"):
             return Validation(None, "raised", f"an exception called {name!r}")
         return Validation(Triplet(found.program, given, name, encode(name)))
     shown, reason = _shown(case, max_output_chars)

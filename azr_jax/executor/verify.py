@@ -71,7 +71,8 @@ def _induction(task: InductionTask, text: str, reward: str, timeout_s: float) ->
     right = 0
     for number, gold in enumerate(golds):
         verdict = _compared(found.cases[number], gold) if number in found.cases else None
-        if (verdict is None or not verdict.correct) and len(calls) > 1:
+        late = verdict is not None and verdict.reason == "timeout"  # it had the whole limit, or all had all of theirs
+        if (verdict is None or not verdict.correct) and not late and len(calls) > 1:
             again = yield from run_cases(text, calls, timeout_s=timeout_s, banned=(), numbers=[number])
             verdict = Verdict(0.0, again.reason, again.detail) if again.reason else _compared(again.cases[number], gold)
         assert verdict is not None

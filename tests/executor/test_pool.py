@@ -21,6 +21,7 @@ from azr_jax.executor import child, pool
 from azr_jax.executor import loop as loop_module
 from azr_jax.executor.jobs import Run, Validate, Verify
 from azr_jax.executor.pool import Executor, ExecutorSettings, WeakIsolation
+from azr_jax.executor.validate import validate
 from azr_jax.executor.values import encode
 from azr_jax.tasks.types import Answer, InductionTask, Kind, Proposal, Triplet
 
@@ -294,6 +295,41 @@ def test_induction_drops_repeats_and_failures(executor):
     assert executor.submit(Validate(constant)).result().reason == "all outputs equal"
 
 
+TEN = tuple("0123456789")
+SQUARE = "def f(x):\n    return x * x"
+
+
+@pytest.mark.parametrize(
+    ("program", "inputs", "reason"),
+    [
+        (SQUARE, TEN, ""),
+        (SQUARE, TEN[:9], "wrong number of inputs"),
+        (SQUARE, (*TEN, "10"), "wrong number of inputs"),
+        (SQUARE, TEN[:2], "wrong number of inputs"),
+        (SQUARE, (*TEN[:9], "None"), "raised"),
+        (SQUARE, (*TEN[:9], "y"), "bad input"),
+        (SQUARE, (*TEN[:9], " 8 "), "too few inputs"),  # the ninth again
+        ("def f(x):\n    return object() if x == 4 else x", TEN, "output not plain"),
+        ("def f(x):\n    return x * 10 ** 4200 if x == 4 else x", TEN, "too few inputs"),  # too long
+    ],
+)
+def test_where_ten_inputs_are_asked_for_each_of_exactly_ten_has_to_be_good(executor, program, inputs, reason):
+    """Two were enough once: one shown, one hidden, and almost any program was right."""
+    job = Validate(Proposal(Kind.INDUCTION, program, inputs, "m"), shown=5, fewest=10, most=10)
+    validation = executor.submit(job).result()
+    assert validation.reason == reason
+    if not reason:
+        assert validation.task.inputs == TEN and validation.task.shown == 5
+
+
+def test_fewer_good_inputs_may_be_let_through(executor):
+    inputs = ("1", "0", "2", "3", "None")
+    kept = Validate(Proposal(Kind.INDUCTION, "def f(x):\n    return 6 // x", inputs, ""), fewest=3, most=5)
+    assert executor.submit(kept).result().task.inputs == ("1", "2", "3")
+    refused = Validate(kept.proposal, fewest=4, most=5)
+    assert executor.submit(refused).result().reason == "too few inputs"
+
+
 @pytest.mark.parametrize(
     ("program", "given", "name"),
     [
@@ -315,6 +351,35 @@ def test_errors(executor, program, given, name):
 def test_an_exit_is_no_error(executor):
     proposal = Proposal(Kind.ERROR, "def f():\n    raise SystemExit", ("",))
     assert executor.submit(Validate(proposal)).result().reason == "exits"
+
+
+def test_an_exception_called_noerror_makes_no_task_of_the_error_kind(executor):
+    """Raised, it would be a task whose true answer, an exception, reads as "returns normally"."""
+    raises = "class NoError(Exception): pass\ndef f(x):\n    raise NoError"
+    assert executor.submit(Validate(Proposal(Kind.ERROR, raises, ("1",)))).result().reason == "raised"
+    sometimes = "class NoError(Exception): pass\ndef f(x):\n    if hash('a') % 2 == 0:\n        raise NoError"
+    assert executor.submit(Validate(Proposal(Kind.ERROR, sometimes, ("1",)))).result().reason in (
+        "raised",
+        "not deterministic",
+    )
+
+
+def test_a_proposal_is_run_under_both_hash_seeds_at_once():
+    """One after the other, a program of just under the time limit made an iteration wait for two of them."""
+    for kind, inputs in ((Kind.DEDUCTION, ("1",)), (Kind.INDUCTION, ("1", "2", "3"))):
+        steps = validate(Validate(Proposal(kind, SQUARE, inputs)), (), 100, 1.0)
+        assert [request.seed for request in next(steps)] == [1, 2]
+
+
+def test_an_answer_that_never_ends_costs_one_time_limit():
+    """It was run a second time, in a child of its own, although it was the first in its child already."""
+    task = InductionTask(
+        SQUARE, TEN, tuple(str(n * n) for n in range(10)), tuple(encode(n * n) for n in range(10)), "", 5
+    )
+    for_ever = Answer(Kind.INDUCTION, "def f(x):\n    while True: pass")
+    with Executor(ExecutorSettings(workers=1, timeout_s=0.3)) as one:
+        assert one.submit(Verify(Kind.INDUCTION, task, for_ever)).result().reason == "timeout"
+        assert one.stats()["kills/timeout"] == 1
 
 
 def test_a_slow_input_gets_the_whole_limit(executor):

@@ -101,6 +101,13 @@ def test_the_alarm_is_raised_once_and_only_where_something_is_wrong(name):
     assert replay(rows(fine), HealthSettings()) == []
 
 
+def test_one_program_that_never_ends_does_not_call_the_executor_slow():
+    """Iterations of 1.5 s, one of which waits 4 of its 5.5 s: 21 % of the window's time, in one of its ten."""
+    wait, play = [0.0] * LENGTH, [1.5] * LENGTH
+    wait[30], play[30] = 4.0, 5.5
+    assert replay(rows({"time/waiting_for_executor": wait, "time/play": play}), HealthSettings()) == []
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_healthy_run_raises_nothing(seed):
     rng = random.Random(seed)
