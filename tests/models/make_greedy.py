@@ -1,6 +1,7 @@
-"""Makes smollm2_greedy.json: transformers' 64 greedy tokens in float32 on 8 prompts. Needs torch; run it once.
+"""Makes <name>_greedy.json: transformers' 64 greedy tokens in float32 on 8 prompts. Needs torch; run it once.
 
-python tests/models/make_greedy.py <folder of SmolLM2-135M-Instruct>
+python tests/models/make_greedy.py smollm2 <folder of SmolLM2-135M-Instruct>
+python tests/models/make_greedy.py qwen05b_coder <folder of Qwen2.5-Coder-0.5B-Instruct>
 """
 
 import json
@@ -22,7 +23,7 @@ PROMPTS = (
 )
 
 
-def main(folder: str) -> None:
+def main(name: str, folder: str) -> None:
     """Generates without stopping at the end of text, so that all 64 are compared."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -35,10 +36,10 @@ def main(folder: str) -> None:
             )
         prompts.append(prompt)
         tokens.append(out[0, len(prompt) :].tolist())
-    (Path(__file__).parent / "smollm2_greedy.json").write_text(
+    (Path(__file__).parent / f"{name}_greedy.json").write_text(
         json.dumps({"prompts": prompts, "tokens": tokens}) + "\n"
     )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

