@@ -31,10 +31,11 @@ def get_config() -> ConfigDict:
     c.tasks.estimate_attempts = 8  # n: attempts that measure how hard a new task is
     c.tasks.train_proposer = True  # False: only the solver learns (ablation)
     c.tasks.train_on_estimates = False  # True: the attempts that measured difficulty train the solver too
-    c.tasks.prompt_style = "think"  # think (paper) | chat (the model's own template) | completion (small base models)
+    c.tasks.prompt_style = "think"  # think (paper) | think_chat, chat (the model's template) | completion (small bases)
     c.tasks.format = "strict"  # strict (ended, whole, closed, nothing more) | lenient (whatever is found, cut or not)
     c.tasks.induction_inputs = 10  # inputs asked for in an induction proposal
     c.tasks.induction_shown = 5  # input/output pairs the solver sees; the others judge its program
+    c.tasks.induction_message = "question"  # question (or an instruction: paper) | hint: what think's proposers write
     c.tasks.induction_reward = "binary"  # binary (all hidden pairs) | fraction (share of hidden pairs)
     c.tasks.strip_comments = False  # True: new tasks lose comments and docstrings (ablation)
     c.tasks.strip_globals = False  # True: new tasks lose top-level statements but imports and definitions (ablation)

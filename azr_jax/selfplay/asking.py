@@ -16,7 +16,7 @@ from typing import Any
 from azr_jax.rollout.engine import Request, Rollout
 from azr_jax.tasks import prompts
 from azr_jax.tasks.parsing import parse_answer, parse_proposal
-from azr_jax.tasks.prompts import Prompt, PromptTooLong
+from azr_jax.tasks.prompts import Prompt, PromptTooLong, Rules
 from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Task
 from azr_jax.tasks.wellformed import whole_answer, whole_proposal
 
@@ -31,6 +31,8 @@ class SamplingSettings:
     top_p: float
     min_p: float
     induction_inputs: int
+    induction_message: str = "question"
+    banned: tuple[str, ...] = ()  # what the executor refuses, told to proposers
     strict: bool = True  # a completion has to be what was asked for as a whole
     stop_at_answer: bool = False  # sampling ends where the answer does, not only at an end-of-text token
     repetition_stop: int = 0  # and where the same phrase came so many times in a row
@@ -47,8 +49,13 @@ class Asker:
         self.tokenizer, self.settings = tokenizer, settings
         self.stop_ids = stop_ids(tokenizer, folder)
 
-    def propose(self, kind: Kind, references: Sequence[Task], functions: Sequence[str] = ()) -> Question:
-        """Raises PromptTooLong only when it does not fit without any reference, or with an induction's one program."""
+    def propose(
+        self, kind: Kind, references: Sequence[Task], functions: Sequence[str] = (), *, stripped: bool = False
+    ) -> Question:
+        """Raises PromptTooLong only when it does not fit without any reference, or with an induction's one program.
+
+        `stripped`: the program will lose its comments and globals, and its proposer should know.
+        """
         s = self.settings
         return self._question(
             prompts.propose(
@@ -57,6 +64,7 @@ class Asker:
                 style=s.style,
                 inputs=s.induction_inputs,
                 functions=functions,
+                rules=Rules(s.banned, stripped, s.induction_message),
                 max_tokens=s.max_prompt_tokens,
                 count_tokens=lambda prompt: len(self._tokens(prompt)),
             )

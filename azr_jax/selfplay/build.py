@@ -125,10 +125,11 @@ def find_model(config: Config) -> tuple[Path, ModelSpec]:
 
 def find_tokenizer(config: Config, folder: Path) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    if config.tasks.prompt_style == "chat" and not tokenizer.chat_template:
+    style = config.tasks.prompt_style
+    if style in ("chat", "think_chat") and not tokenizer.chat_template:
         raise ConfigError(
             [
-                f"tasks.prompt_style=chat: the tokenizer of {config.model.name} has no chat template; should be "
+                f"tasks.prompt_style={style}: the tokenizer of {config.model.name} has no chat template; should be "
                 "completion, or think for a large model"
             ]
         )

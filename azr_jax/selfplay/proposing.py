@@ -65,11 +65,12 @@ class Proposer:
             self.settings.references, rng, self.settings.reference_sampling
         )
         tasks, functions = [entry.task for entry in references], self._functions(kind, rng)
+        stripped = self.settings.strip_globals
         try:
-            question = self.asker.propose(kind, tasks, list(functions))
+            question = self.asker.propose(kind, tasks, list(functions), stripped=stripped)
         except PromptTooLong:
             functions = {}
-            question = self.asker.propose(kind, tasks)
+            question = self.asker.propose(kind, tasks, stripped=stripped)
         shown = references[: question.prompt.references]
         return question, Proposed(
             kind,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from azr_jax.config import Config
+from azr_jax.executor.pool import ExecutorSettings
 from azr_jax.selfplay.asking import SamplingSettings
 from azr_jax.selfplay.iteration import PlaySettings
 from azr_jax.selfplay.proposing import ProposeSettings
@@ -26,6 +27,8 @@ def sampling_settings(c: Config) -> SamplingSettings:
         top_p=c.rollout.top_p,
         min_p=c.rollout.min_p,
         induction_inputs=c.tasks.induction_inputs,
+        induction_message=c.tasks.induction_message,
+        banned=ExecutorSettings().banned_modules,
         strict=c.tasks.format == "strict",
         stop_at_answer=c.rollout.stop_at_answer,
         repetition_stop=c.rollout.repetition_stop,

@@ -1,6 +1,7 @@
-"""(role, kind, material) -> Prompt, in three styles.
+"""(role, kind, material) -> Prompt, in four styles.
 
     think       a conversation: reasoning in <think>, the answer in <answer>, long requests (the paper's form)
+    think_chat  the same requests and tags inside the model's own chat template, for chat models that reason first
     chat        short requests as messages for the model's own chat template; references are earlier turns
     completion  headings over fenced blocks, for small base models that only continue text
 
@@ -17,8 +18,9 @@ from string import Formatter
 from azr_jax.tasks import wording
 from azr_jax.tasks.types import Answer, InductionTask, Kind, Proposal, Task, Triplet
 
-STYLES = ("think", "chat", "completion")
+STYLES = ("think", "think_chat", "chat", "completion")
 ANSWER_NAME = {Kind.DEDUCTION: "output", Kind.ABDUCTION: "input", Kind.INDUCTION: "python", Kind.ERROR: "output"}
+PROGRAM_PLACE = "def f(a, b):\n    ..."  # where a program goes in the form that is shown
 OPENED_PROGRAM = "```python\ndef f("  # what a small model is given of its program
 
 # One worked example of our own for small models, where no reference can show the form.
@@ -60,7 +62,9 @@ class PromptTooLong(ValueError):
 @dataclass(frozen=True, slots=True)
 class Prompt:
     text: str = ""  # styles think and completion
-    messages: tuple[dict[str, str], ...] = ()  # style chat: {"role": ..., "content": ...}, the last one the user's
+    messages: tuple[
+        dict[str, str], ...
+    ] = ()  # styles of a chat template: {"role": ..., "content": ...}, the last one the user's
     prefix: str = ""  # begins the completion; parse prefix + completion
     stop: tuple[str, ...] = ()  # sampling may end where one of these appears
     stop_after: str = ""  # but only behind this: a thought may name the tag that ends the answer
@@ -73,7 +77,18 @@ class Prompt:
             return self.text + self.prefix
         if template is None:
             raise ValueError("a chat prompt needs the model's chat template")
-        return template([dict(message) for message in self.messages]) + self.prefix
+        opened = template([dict(message) for message in self.messages])
+        # Some templates of models that reason open the reasoning themselves.
+        return opened if opened.rstrip().endswith(self.prefix.rstrip() or "\0") else opened + self.prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a proposer is told beside its material, in the long requests."""
+
+    banned: tuple[str, ...] = ()  # modules and names that the executor refuses
+    stripped: bool = False  # comments and globals are taken out of what it writes
+    message: str = "question"  # what an induction message is: question (or instruction) | hint
 
 
 def propose(
@@ -83,6 +98,7 @@ def propose(
     style: str,
     inputs: int = 10,
     functions: Sequence[str] = (),
+    rules: Rules = Rules(),
     max_tokens: int | None = None,
     count_tokens: Callable[[Prompt], int] | None = None,
 ) -> Prompt:
@@ -98,13 +114,13 @@ def propose(
             raise ValueError(
                 f"references: {len(references)} given, an induction proposal is made of exactly one program"
             )
-        return _checked(build.induction(references[0].program, inputs), max_tokens, count_tokens)
+        return _checked(build.induction(references[0].program, inputs, rules), max_tokens, count_tokens)
     triplets = [task for task in references if isinstance(task, Triplet)]
     shown = len(triplets)
-    prompt = build.propose(kind, triplets, functions)
+    prompt = build.propose(kind, triplets, functions, rules)
     while shown and max_tokens is not None and count_tokens is not None and count_tokens(prompt) > max_tokens:
         shown -= 1
-        prompt = build.propose(kind, triplets[:shown], functions)
+        prompt = build.propose(kind, triplets[:shown], functions, rules)
     prompt = replace(prompt, references=shown, dropped=len(triplets) - shown)
     return prompt if shown else _checked(prompt, max_tokens, count_tokens)
 
@@ -162,39 +178,51 @@ def shown_task(kind: Kind, task: Task) -> str:
 class _Think:
     answer_stop = ("</answer>",)
 
-    def propose(self, kind: Kind, references: Sequence[Triplet], functions: Sequence[str]) -> Prompt:
-        tasks = "\n\n".join(
-            fill(wording.EXAMPLE, number=str(number), blocks=_whole(task)) for number, task in enumerate(references, 1)
-        )
+    def propose(self, kind: Kind, references: Sequence[Triplet], functions: Sequence[str], rules: Rules) -> Prompt:
         return self._ask(
             fill(
                 wording.PROPOSE,
                 puzzle=wording.PUZZLE[kind],
+                layout=_layout(("python", PROGRAM_PLACE), ("input", wording.INPUT_PLACE)),
                 returns="" if kind == Kind.ERROR else wording.RETURNS,
+                banned=fill(wording.BANNED, names=", ".join(rules.banned)) if rules.banned else "",
+                stripped=wording.STRIPPED if rules.stripped else "",
                 given=fill(wording.GIVEN, functions=_programs(functions)) if functions else "",
-                examples=fill(wording.EXAMPLES, tasks=tasks) if references else "",
+                examples=_examples(kind, references) if references else "",
             )
         )
 
-    def induction(self, program: str, count: int) -> Prompt:
-        return self._ask(fill(wording.PROPOSE_INDUCTION, program=block("python", program), count=str(count)))
+    def induction(self, program: str, count: int, rules: Rules) -> Prompt:
+        calls = [("input", place) for place in (wording.FIRST_PLACE, wording.SECOND_PLACE, "...")]
+        return self._ask(
+            fill(
+                wording.PROPOSE_INDUCTION,
+                program=block("python", program),
+                count=str(count),
+                layout=_layout(*calls, ("message", wording.MESSAGE_PLACE)),
+                message=wording.MESSAGE[rules.message],
+            )
+        )
 
     def solve(self, kind: Kind, task: Task) -> Prompt:
-        return self._ask(fill(wording.SOLVE[kind], task=shown_task(kind, task)))
+        layout = _layout((ANSWER_NAME[kind], wording.ANSWER_PLACE.get(kind, PROGRAM_PLACE)))
+        return self._ask(fill(wording.SOLVE[kind], task=shown_task(kind, task), layout=layout))
 
     def _ask(self, request: str) -> Prompt:
-        return Prompt(
-            text=fill(wording.CONVERSATION, request=request),
-            prefix="<think>",
-            stop=("</answer>",),
-            stop_after="</think>",
-        )
+        text = fill(wording.CONVERSATION, request=request)
+        return Prompt(text=text, prefix="<think>", stop=self.answer_stop, stop_after="</think>")
+
+
+class _ThinkChat(_Think):
+    def _ask(self, request: str) -> Prompt:
+        message = {"role": "user", "content": fill(wording.THINK_FIRST, request=request)}
+        return Prompt(messages=(message,), prefix="<think>\n", stop=self.answer_stop, stop_after="</think>")
 
 
 class _Chat:
     answer_stop = ("\n```",)  # an answer is one block: it ends where the fence closes
 
-    def propose(self, kind: Kind, references: Sequence[Triplet], functions: Sequence[str]) -> Prompt:
+    def propose(self, kind: Kind, references: Sequence[Triplet], functions: Sequence[str], rules: Rules) -> Prompt:
         first = wording.CHAT_PROPOSE[kind]
         if functions:
             first += fill(wording.CHAT_GIVEN, functions=_programs(functions))
@@ -203,7 +231,7 @@ class _Chat:
         turns = [(wording.CHAT_AGAIN if number else first, answer) for number, answer in enumerate(shown)]
         return _conversation(turns, wording.CHAT_AGAIN, OPENED_PROGRAM, ("```output",))
 
-    def induction(self, program: str, count: int) -> Prompt:
+    def induction(self, program: str, count: int, rules: Rules) -> Prompt:
         def ask(text: str) -> str:
             return fill(wording.CHAT_INDUCTION, program=block("python", text), count=str(count))
 
@@ -222,7 +250,7 @@ class _Chat:
 class _Completion:
     answer_stop = ("\n```",)
 
-    def propose(self, kind: Kind, references: Sequence[Triplet], functions: Sequence[str]) -> Prompt:
+    def propose(self, kind: Kind, references: Sequence[Triplet], functions: Sequence[str], rules: Rules) -> Prompt:
         title = wording.TITLE[kind]
         parts = [fill(wording.COMPLETION_GIVEN, functions=_programs(functions))] if functions else []
         for number, task in enumerate(references, start=1):
@@ -230,7 +258,7 @@ class _Completion:
         parts.append(fill(wording.HEADING, title=title, number=str(len(references) + 1)))
         return Prompt(text="".join(parts), prefix=OPENED_PROGRAM, stop=("\n###", "```output"))
 
-    def induction(self, program: str, count: int) -> Prompt:
+    def induction(self, program: str, count: int, rules: Rules) -> Prompt:
         title = fill(wording.TITLE[Kind.INDUCTION], count=str(count))
         parts = [
             fill(wording.HEADING, title=title, number="1"),
@@ -247,7 +275,7 @@ class _Completion:
         return Prompt(text=text, prefix=_opened_answer(kind), stop=self.answer_stop)
 
 
-_STYLES = {"think": _Think(), "chat": _Chat(), "completion": _Completion()}
+_STYLES = {"think": _Think(), "think_chat": _ThinkChat(), "chat": _Chat(), "completion": _Completion()}
 
 
 def fill(template: str, **values: str) -> str:
@@ -286,8 +314,18 @@ def _asked(kind: Kind, task: Triplet) -> str:
     return render_proposal(Proposal(kind, task.program, (task.input,)))
 
 
-def _whole(task: Triplet) -> str:
-    return "\n".join([block("python", task.program), block("input", task.input), block("output", task.output)])
+def _examples(kind: Kind, references: Sequence[Triplet]) -> str:
+    """What exists already. The result stands in a line: a third block would look like a part of the answer's form."""
+    shown = [
+        fill(wording.EXAMPLE, blocks=_asked(kind, task), result=fill(wording.RESULT[kind], output=task.output))
+        for task in references
+    ]
+    return fill(wording.EXAMPLES, tasks="\n\n".join(shown))
+
+
+def _layout(*parts: tuple[str, str]) -> str:
+    """An answer as it has to look, letter by letter, with words where its contents go."""
+    return "\n".join(["<answer>", *(block(name, place) for name, place in parts), "</answer>"])
 
 
 def _programs(functions: Sequence[str]) -> str:

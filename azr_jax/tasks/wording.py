@@ -5,12 +5,17 @@ Fenced blocks are written out by prompts.block and never stand in these texts, e
 
 from azr_jax.tasks.types import Kind
 
-# --- think: the long request, and the conversation around it ---
+# --- think, think_chat: the long request, and the conversation around it ---
 
 CONVERSATION = (
-    "A user asks and an assistant answers. The assistant first reasons step by step between <think> and </think>, "
-    "then gives what was asked for, and nothing else, between <answer> and </answer>.\n\n"
+    "A user asks and an assistant answers. The assistant first reasons step by step, then gives what was asked for. "
+    "Its whole reply has this form, with nothing after it:\n\n"
+    "<think> reasoning </think>\n<answer> what was asked for, and nothing else </answer>\n\n"
     "User: {request}\n\nAssistant: "
+)
+THINK_FIRST = (
+    "{request}\n\nFirst reason step by step between <think> and </think>. Then give what was asked for, and nothing "
+    "else, between <answer> and </answer>, and end there."
 )
 
 PUZZLE = {
@@ -25,68 +30,108 @@ PUZZLE = {
 PROPOSE = """\
 Make a new puzzle about a Python program, for a strong programmer who cannot run code. {puzzle}
 
-Give two fenced blocks:
-- ```python``` with the program. Its entry point is a function called `f` with at least one parameter{returns}.
-- ```input``` with the arguments of one call of `f`, exactly as they would stand between the parentheses: values \
+Your answer has this form:
+
+{layout}
+
+- In the first block stands the program. Its entry point is a function called `f` with at least one parameter{returns}.
+- In the second block stand the arguments of one call of `f`, exactly as they would between the parentheses: values \
 separated by commas, strings in quotes.
 
 Rules:
-- The same call always gives the same result: nothing random, no clock, no files, no network, no processes, no printing.
+- The same call always gives the same result: nothing random, no clock, no files, no network, no processes, no \
+printing.{banned}
 - The program runs within a few seconds and needs only the standard library; arguments and result are plain values \
 such as numbers, strings, lists, tuples, sets and dictionaries.
-- No comments that give the result away.
+- No comments that give the result away.{stripped}
 - It should take several careful steps to solve: state that changes, conditions that depend on each other, an \
-algorithm with a twist. Hard because of its logic, not because of its length.{given}{examples}
+algorithm with a twist. Hard because of its logic, not because of its length.
+- Use the whole language where it makes the puzzle better: classes that hold state, recursion, trees and graphs, \
+stacks and queues, dynamic programming, backtracking, simulation, parsing, arithmetic on digits and \
+bits.{given}{examples}
 
-Now write one new puzzle. First think about what would make it both new and hard, then give the two blocks."""
+Now make one new puzzle: one program and one input. Think first about what would make it both new and hard."""
 
+INPUT_PLACE = "value of a, value of b"
 RETURNS = " and it returns a value"
+BANNED = "\n- These modules and names are not allowed: {names}."
+STRIPPED = (
+    "\n- Comments are removed, and so are statements at the top level other than imports, functions and classes: keep "
+    "every constant inside a function or a class."
+)
 GIVEN = "\n- These functions exist already; `f` calls each of them, and your block holds `f` alone:\n\n{functions}"
 EXAMPLES = (
     "\n\nThese puzzles exist already. Yours should be clearly different from all of them in what it computes:"
     "\n\n{tasks}"
 )
-EXAMPLE = "Puzzle {number}\n{blocks}"
+EXAMPLE = "<existing>\n{blocks}\n{result}\n</existing>"
+RESULT = {
+    Kind.DEDUCTION: "returns {output}",
+    Kind.ABDUCTION: "returns {output}",
+    Kind.ERROR: "ends with {output}",
+}
 
 PROPOSE_INDUCTION = """\
 Here is a Python program:
 
 {program}
 
-Make a puzzle of it: choose {count} inputs for `f` and write a message about it. Somebody will see some of the \
-inputs with what `f` returns for them, and your message, and has to write a program that does the same for the \
-others.
+Make a puzzle of it: choose {count} inputs for `f` and write a message. Somebody will see some of the inputs with what \
+`f` returns for them, and your message, but not the program, and has to write a program that does the same for the \
+other inputs.
 
-Give {count} fenced ```input``` blocks, each with the arguments of one call exactly as they would stand between the \
-parentheses (values separated by commas, strings in quotes), then one fenced ```message``` block.
+Your answer has this form, with {count} input blocks and then the message:
+
+{layout}
 
 Rules:
+- Each input block holds the arguments of one call exactly as they would stand between the parentheses: values \
+separated by commas, strings in quotes.
 - All inputs differ and all are valid for this program. Together they reach its different cases, so that the pairs pin \
 down what it does; vary kinds and sizes, and include edge cases.
-- The message is in words. It gives a hint of what the program is for, and neither the code nor the rule itself.
-- It should take real thought to find the rule, and still be possible."""
+{message}
+- It should take real thought to find the program, and still be possible."""
+
+MESSAGE = {
+    "question": (
+        "- The message is a coding question or an instruction in words: it says what the program has to do, so that a "
+        "strong programmer can work it out from the message and a few pairs. It does not contain the code."
+    ),
+    "hint": (
+        "- The message is in words. It gives a hint of what the program is for, and neither the code nor the rule "
+        "itself."
+    ),
+}
+FIRST_PLACE = "arguments of the first call"
+SECOND_PLACE = "arguments of the second call"
+MESSAGE_PLACE = "the message"
 
 SOLVE = {
     Kind.DEDUCTION: (
         "Here is a Python program and an input for it:\n\n{task}\n\nWhat does `f` return for this input? Work through "
-        "the program step by step. Give the returned value as a Python expression in one fenced ```output``` block; "
-        "strings in quotes."
+        "the program step by step. Give the returned value as a Python expression, strings in quotes, in this form:"
+        "\n\n{layout}"
     ),
     Kind.ABDUCTION: (
         "Here is a Python program and what it returned:\n\n{task}\n\nFind an input for which `f` returns exactly this. "
         "There may be several; any one will do. Give the arguments, as they would stand between the parentheses of the "
-        "call (values separated by commas, strings in quotes), in one fenced ```input``` block."
+        "call (values separated by commas, strings in quotes), in this form:\n\n{layout}"
     ),
     Kind.INDUCTION: (
-        "A hidden Python function was called with some inputs. These are the inputs, what it returned, and a hint:\n\n"
-        "{task}\n\nWrite the function. It is called `f`, and it will be tried on other inputs too, so find the rule "
-        "and do not list the cases. Give the program in one fenced ```python``` block."
+        "A hidden Python function was called with some inputs. These are the inputs, what it returned, and a message "
+        "about it:\n\n{task}\n\nWrite the function. It is called `f`, and it will be tried on other inputs too, so "
+        "find the rule and do not list the cases. Give the program in this form:\n\n{layout}"
     ),
     Kind.ERROR: (
         "Here is a Python program and an input for it:\n\n{task}\n\nWhich exception does this call of `f` raise? Work "
-        "through the program step by step. Give the exception's class name, or NoError if it returns normally, in one "
-        "fenced ```output``` block."
+        "through the program step by step. Give the exception's class name, or NoError if it returns normally, in this "
+        "form:\n\n{layout}"
     ),
+}
+ANSWER_PLACE = {
+    Kind.DEDUCTION: "the returned value",
+    Kind.ABDUCTION: "the arguments",
+    Kind.ERROR: "the name",
 }
 
 # --- chat: short requests; the references are earlier turns ---

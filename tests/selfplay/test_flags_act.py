@@ -5,6 +5,7 @@ A field without a test here is found by the last one.
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ END = "\n```"
 SEED = "def f(x):\n    return [x]"
 ADD = "a, b):\n    return a + b\n```\n```input\n1, 2\n```"
 ANSWERS = {"a + b": ["3" + END, "4" + END], "[x]": ["['one']" + END]}
+SEEDS = str(Path(__file__).parents[1] / "fixtures/seeds.jsonl")
 TESTED: set[str] = set()
 
 
@@ -171,6 +173,27 @@ def test_what_was_cut_can_be_left_out_of_loss_and_baseline(executor):
     everything = deduction(executor, [proposals[-1]], {"": ["4" + CUT]}, learner__overlong="mask")
     everything.play()
     assert len(everything.chosen) == 2, "an update needs something"
+
+
+def test_a_proposer_reads_what_the_executor_refuses_and_what_seeding_takes_away(executor, tmp_path):
+    refused = executor.settings.banned_modules
+    made = deduction(executor, programs("x"), folder=tmp_path, tasks__prompt_style="think", seeding__max_rounds="1")
+    made.play()
+    assert ", ".join(refused) in made.engine.seen[0] and "at the top level" not in made.engine.seen[0]
+    made = Stage(executor, Cast({D: ["no"]}, {}), tmp_path / "seeding", tasks__kinds=D, tasks__prompt_style="think",
+                 seeding__max_rounds="1")  # fmt: skip
+    (tmp_path / "seeding").mkdir()
+    with pytest.raises(SeedingFailed):
+        made.seeding().fill()
+    assert "statements at the top level" in made.engine.seen[0]
+
+
+@acts("tasks.induction_message")
+def test_what_an_induction_message_is(executor):
+    for how, words in (("question", "a coding question or an instruction"), ("hint", "gives a hint")):
+        flags = {"tasks__kinds": I, "seeding__import_from": SEEDS, "tasks__induction_message": how}
+        asker = Stage(executor, Cast({}, {}), tasks__prompt_style="think", **flags).proposer.asker
+        assert words in asker.propose(I, [Triplet(SEED, "1", "[1]", "int:1")]).prompt.text
 
 
 @acts("rollout.stop_at_answer", "rollout.repetition_stop")

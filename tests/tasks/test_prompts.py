@@ -1,5 +1,6 @@
 """Prompts: who sees what, what is left out when the room is short, and that the asked-for form reads back."""
 
+import re
 import string
 
 import pytest
@@ -10,9 +11,11 @@ from azr_jax.tasks.prompts import (
     EXAMPLE_INPUTS,
     EXAMPLE_OUTPUTS,
     EXAMPLE_PROGRAM,
+    PROGRAM_PLACE,
     STYLES,
     Prompt,
     PromptTooLong,
+    Rules,
     block,
     fill,
     propose,
@@ -21,6 +24,7 @@ from azr_jax.tasks.prompts import (
     solve,
 )
 from azr_jax.tasks.types import Answer, InductionTask, Kind, Proposal, Triplet
+from azr_jax.tasks.wellformed import whole_answer, whole_proposal
 
 TRIPLET_KINDS = (Kind.DEDUCTION, Kind.ABDUCTION, Kind.ERROR)
 
@@ -100,7 +104,7 @@ def test_what_the_kinds_ask_for_differs(kind):
 
 
 def test_an_unknown_style_is_named():
-    with pytest.raises(ValueError, match=r"tasks\.prompt_style='verse': should be think, chat, completion"):
+    with pytest.raises(ValueError, match=r"tasks\.prompt_style='verse': should be think, think_chat, chat, completion"):
         propose(Kind.DEDUCTION, [], style="verse")
 
 
@@ -112,6 +116,72 @@ def test_think_opens_the_reasoning_and_ends_with_the_answer():
     assert (
         prompt.prefix == "<think>" and prompt.render().endswith("Assistant: <think>") and prompt.stop == ("</answer>",)
     )
+
+
+TAGGED = ("think", "think_chat")
+FILLED = {
+    PROGRAM_PLACE: "def f(a, b):\n    return a", wording.INPUT_PLACE: "1, 2", wording.FIRST_PLACE: "1",
+    wording.SECOND_PLACE: "2", "...": "3", wording.MESSAGE_PLACE: "adds",
+    **dict.fromkeys(wording.ANSWER_PLACE.values(), "4"),
+}  # fmt: skip
+
+
+def shown_form(prompt: Prompt) -> str:
+    """The answer as the request lays it out, filled in."""
+    text = everything(prompt)
+    start = text.index("<answer>\n```")
+    form = text[start : text.index("</answer>", start) + len("</answer>")]
+    for place, content in FILLED.items():
+        form = form.replace(f"\n{place}\n", f"\n{content}\n")
+    return f"{prompt.prefix}hm</think>\n{form}"
+
+
+@pytest.mark.parametrize("style", TAGGED)
+@pytest.mark.parametrize("kind", Kind)
+def test_the_form_that_is_shown_is_the_form_that_is_read(style, kind):
+    material = [TASK] if kind == Kind.INDUCTION else [reference(1)]
+    form = shown_form(propose(kind, material, style=style))
+    found = whole_proposal(kind, form, style=style, ended=True, program=TASK.program)
+    assert isinstance(found, Proposal) and found.inputs == (("1", "2", "3") if kind == Kind.INDUCTION else ("1, 2",))
+    task = INDUCTION if kind == Kind.INDUCTION else TASK
+    assert isinstance(whole_answer(kind, shown_form(solve(kind, task, style=style)), style=style, ended=True), Answer)
+
+
+@pytest.mark.parametrize("style", TAGGED)
+def test_nothing_a_base_model_would_go_on_to_number(style):
+    """Headings `Puzzle 1` to `Puzzle 6` made it write `Puzzle 7`, and on to 200."""
+    text = everything(propose(Kind.DEDUCTION, [reference(n) for n in range(1, 7)], style=style))
+    assert not re.search(r"(?im)^\W*puzzle \d", text)
+    assert text.count("```output") == 0, "a result in a block of its own looks like a part of the form"
+    assert all(f"returns {10 * n}" in text for n in range(1, 7))
+
+
+@pytest.mark.parametrize("style", TAGGED)
+def test_proposers_are_told_what_is_refused_and_what_their_programs_lose(style):
+    told, plain = (
+        everything(propose(Kind.DEDUCTION, [], style=style, rules=rules))
+        for rules in (Rules(banned=("hashlib", "os.environ"), stripped=True), Rules())
+    )
+    assert "hashlib, os.environ" in told and "hashlib" not in plain
+    assert "at the top level" in told and "at the top level" not in plain
+    assert all(word in plain for word in ("classes", "recursion", "trees", "dynamic programming"))
+
+
+def test_the_induction_message_is_a_question_or_a_hint():
+    question, hint = (
+        everything(propose(Kind.INDUCTION, [TASK], style="think", rules=Rules(message=how)))
+        for how in ("question", "hint")
+    )
+    assert "a coding question or an instruction" in question and "nor the rule" not in question
+    assert "a coding question" not in hint and "neither the code nor the rule" in hint
+
+
+def test_think_chat_opens_the_reasoning_unless_the_template_does():
+    prompt = solve(Kind.DEDUCTION, TASK, style="think_chat")
+    assert len(prompt.messages) == 1 and prompt.stop_after == "</think>"
+    for opened in ("<assistant>\n", "<assistant>\n<think>\n", "<assistant><think>"):
+        rendered = prompt.render(lambda messages, end=opened: "asked\n" + end)
+        assert rendered.count("<think>") == 1 and rendered.rstrip().endswith("<think>")
 
 
 def test_chat_is_messages_that_take_turns_and_end_with_the_user():
