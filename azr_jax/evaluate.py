@@ -22,7 +22,9 @@ from absl import app, flags
 MODEL = flags.DEFINE_string("model", None, "A folder, a hub name, or workdir@iteration.", required=True)
 SUITE = flags.DEFINE_list("suite", ["in_distribution"], "Suites and groups, joined by commas.")
 COMPARE = flags.DEFINE_string("compare", None, "A second model, evaluated the same way; differences are to it.")
-STYLE = flags.DEFINE_enum("style", "think", ["think", "boxed", "completion"], "How rows are put to the model.")
+STYLE = flags.DEFINE_enum(
+    "style", "think", ["think", "boxed", "completion", "evalplus"], "How rows are put to the model."
+)
 N = flags.DEFINE_integer("n", 1, "Samples per row; more than one needs a temperature.", lower_bound=1, upper_bound=4096)
 TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0: greedy.", lower_bound=0.0)
 TOP_P = flags.DEFINE_float("top_p", 1.0, "Nucleus sampling; 1: off.", lower_bound=0.0, upper_bound=1.0)

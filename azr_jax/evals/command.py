@@ -58,7 +58,7 @@ def evaluate(model: str, compare: str | None, asked: Asked) -> dict[str, Any]:
     """Prints tables; returns the same figures. Raises CannotEvaluate before anything is sampled."""
     console = Console()
     try:
-        suites = named(asked.suites)
+        suites = named(asked.suites, asked.style)
         models = [find(name) for name in (model, compare) if name]
         executor = Executor(
             ExecutorSettings(timeout_s=asked.timeout_s, memory_mb=asked.memory_mb, allow_weak=asked.allow_weak)

@@ -1,8 +1,9 @@
-"""How a row is put to a model, in three styles, and where its answer is found in what the model wrote.
+"""How a row is put to a model, in four styles, and where its answer is found in what the model wrote.
 
     think       the conversation of training: reasoning in <think>, the answer in <answer>
     boxed       the model's own chat template; mathematics ends in \\boxed{...}, programs stand in a fenced block
     completion  plain text to go on with, for base models
+    evalplus    HumanEval and MBPP as the EvalPlus package puts them to chat models (evals/evalplus.py)
 
 CRUXEval's and LiveCodeBench's reasoning tasks are put as self-play puts deduction and abduction (tasks/prompts.py).
 """
@@ -14,13 +15,14 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from azr_jax.evals import evalplus
 from azr_jax.evals.mathematics import last_boxed
 from azr_jax.tasks import prompts, wording
 from azr_jax.tasks.parsing import answer_part, blocks
 from azr_jax.tasks.prompts import Prompt, block, fill
 from azr_jax.tasks.types import Kind, Task
 
-STYLES = ("think", "boxed", "completion")
+STYLES = ("think", "boxed", "completion", "evalplus")
 TASK_STYLE = {"think": "think", "boxed": "chat", "completion": "completion"}
 LETTERS = "ABCDEFGHIJ"
 
@@ -55,15 +57,23 @@ _CODE_STOPS = ("\nclass ", "\nif __name__", "\nprint(", "\n```", "\nassert ", '\
 def humaneval(fields: dict[str, Any], style: str) -> Prompt:
     if style == "completion":
         return Prompt(text=fields["prompt"].rstrip() + "\n", stop=("\ndef ", *_CODE_STOPS))
+    if style == "evalplus":
+        return evalplus.prompt(fields["prompt"])
     return _request(fill(_FUNCTION, program=block("python", fields["prompt"].strip())), style)
 
 
 def described(text: str, entry_point: str, tests: Sequence[str], style: str) -> Prompt:
     """MBPP and MBPP+: a sentence and a few asserts."""
     if style == "completion":
-        lines = "\n".join([text.strip(), *tests])
-        return Prompt(text=f'"""\n{lines}\n"""\n', prefix=f"def {entry_point}(", stop=_CODE_STOPS)
+        return Prompt(text=_docstring(text.strip(), tests), prefix=f"def {entry_point}(", stop=_CODE_STOPS)
+    if style == "evalplus":
+        return evalplus.prompt(_docstring(text, tests))
     return _request(fill(_TASK, text=text.strip(), name=entry_point, tests=block("python", "\n".join(tests))), style)
+
+
+def _docstring(text: str, tests: Sequence[str]) -> str:
+    lines = "\n".join([text, *tests])
+    return f'"""\n{lines}\n"""\n'
 
 
 def contest(fields: dict[str, Any], style: str) -> Prompt:
@@ -104,6 +114,8 @@ def program_in(text: str, style: str, *, before: str = "", name: str = "", stops
 
     The last fenced program that defines `name` counts, else the last one, else the text where it begins to be one.
     """
+    if style == "evalplus":
+        return evalplus.program(text, name)
     if style == "completion" and not text.startswith("```"):
         return before + _until_stop(text, stops)
     found = answer_part(text)

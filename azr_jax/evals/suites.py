@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from azr_jax.evals import code, plus_rules, questions
+from azr_jax.evals import code, evalplus, plus_rules, questions
 from azr_jax.evals.datasets import Row, load
 from azr_jax.evals.mathematics import MathJudge, final_answer, gold_of, hedged, only_number
 from azr_jax.executor import literals
@@ -279,7 +279,7 @@ class UnknownSuite(ValueError):
     """Lists all there are."""
 
 
-def named(names: Sequence[str]) -> list[Suite]:
+def named(names: Sequence[str], style: str = "think") -> list[Suite]:
     """The suites of a list of names and groups, each once."""
     unknown = [name for name in names if name not in SUITES and name not in GROUPS]
     if unknown or not names:
@@ -288,4 +288,7 @@ def named(names: Sequence[str]) -> list[Suite]:
             "several are joined by commas"
         )
     wanted = [each for name in names for each in GROUPS.get(name, (name,))]
+    others = [name for name in wanted if name not in evalplus.SUITES]
+    if style == "evalplus" and others:
+        raise UnknownSuite(f"--style=evalplus: is for {', '.join(evalplus.SUITES)}; {others[0]} needs another style")
     return [SUITES[name] for name in dict.fromkeys(wanted)]

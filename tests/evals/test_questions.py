@@ -7,10 +7,11 @@ import zlib
 
 import pytest
 
+from azr_jax.evals import evalplus
 from azr_jax.evals.code import BrokenTest, Runner
 from azr_jax.evals.datasets import Row
 from azr_jax.evals.mathematics import MathJudge
-from azr_jax.evals.questions import STYLES, letter_in, program_in
+from azr_jax.evals.questions import STYLES, TASK_STYLE, letter_in, program_in
 from azr_jax.evals.suites import GROUPS, SUITES, Judges, UnknownSuite, contest_tests, inside_call, named
 from azr_jax.tasks.prompts import Prompt
 
@@ -69,6 +70,8 @@ def completion(name: str, style: str, prompt: Prompt, answer: str) -> str:
         kind = "input" if name == "cruxeval_i" else "output"
         fenced = f"```{kind}\n{answer}\n```"
         return f"<think>hm</think><answer>{fenced}</answer>" if style == "think" else prompt.prefix + answer + "\n```"
+    if style == "evalplus":
+        return f"{prompt.prefix}{answer}\n```\nIt adds."
     if style == "completion":
         if area == "general":
             return f"{answer})"
@@ -87,6 +90,8 @@ def completion(name: str, style: str, prompt: Prompt, answer: str) -> str:
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("name", MADE_UP)
 def test_right_answers_are_found_and_wrong_ones_are_not_taken(name, style, judges):
+    if style == "evalplus" and name not in evalplus.SUITES:
+        pytest.skip("refused: test_evalplus.py")
     row_id, fields, answer = MADE_UP[name]
     suite = SUITES[name]
     item = suite.make(suite, Row(row_id, fields), style, judges)
@@ -102,7 +107,7 @@ def test_right_answers_are_found_and_wrong_ones_are_not_taken(name, style, judge
 def test_the_gold_of_a_reasoning_task_is_not_in_its_prompt(judges):
     suite = SUITES["cruxeval_o"]
     row = Row("s", {"code": "def f(a):\n    return a * 3", "input": "'q'", "output": "'qqq'"})
-    for style in STYLES:
+    for style in TASK_STYLE:
         assert "qqq" not in str(suite.make(suite, row, style, judges).prompt)
 
 

@@ -1,0 +1,101 @@
+"""EvalPlus's way to ask a chat model for a program and to find the program in what it writes.
+
+Most published HumanEval and MBPP figures of chat models are made this way, and it is worth points: the answer is begun
+for the model, and of what it writes only what the function needs is run. The request, the beginning, the stops and the
+rules of what is kept are those of the EvalPlus package (0.3.1, whose limit is 768 tokens), so that figures can be held
+against each other; the reading is written anew on Python's own parser. A program must bring its own imports.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from azr_jax.tasks.prompts import Prompt
+
+SUITES = ("humaneval", "humaneval_plus", "mbpp", "mbpp_plus")
+_REQUEST = "Please provide a self-contained Python script that solves the following problem in a markdown code block:"
+_BEGUN = (
+    "Below is a Python script with a self-contained function that solves the problem and passes corresponding tests:"
+)
+_PREFIX = f"{_BEGUN}\n```python\n"
+_STOPS = ("\nif __name__", "\ndef main(", "\nprint(", "\n```\n")
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def prompt(problem: str) -> Prompt:
+    request = f"{_REQUEST}\n```\n{problem.strip()}\n```\n"
+    return Prompt(messages=({"role": "user", "content": request},), prefix=_PREFIX, stop=_STOPS)
+
+
+def program(text: str, name: str) -> str | None:
+    """What is run of `prefix + completion`: the imports, and what the function `name` reaches."""
+    said = text.removeprefix(_PREFIX)
+    ends = [place for stop in _STOPS if (place := said.find(stop)) >= 0]
+    longest = _longest_that_parses(said[: min(ends, default=None)].replace("\t", "    "))
+    if longest is None:
+        return None
+    tree = ast.parse(longest)
+    defined: dict[str, ast.stmt] = {}
+    for node in tree.body:
+        if (own := _defines(node)) is not None:
+            defined.setdefault(own, node)
+    reached = _reached(name, defined)
+    kept = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    kept += [node for own, node in defined.items() if own in reached]
+    return "\n".join(ast.get_source_segment(longest, node) or "" for node in kept) or longest
+
+
+def _longest_that_parses(text: str) -> str | None:
+    """The run of lines, two at least, that is Python and has most lines that are not blank; the first of several."""
+    lines = text.split("\n")
+    full = [0]
+    for line in lines:
+        full.append(full[-1] + bool(line.strip()))
+    best, found = 0, None
+    for start in range(len(lines)):
+        for end in range(len(lines), start + 1, -1):
+            if full[end] - full[start] <= best:
+                break
+            if _parses("\n".join(lines[start:end])):
+                best, found = full[end] - full[start], "\n".join(lines[start:end])
+    return found
+
+
+def _parses(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _defines(node: ast.stmt) -> str | None:
+    """The name a statement of the top level gives, if it is of those that are kept; else None."""
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return node.target.id
+    if not isinstance(node, _DEFINITIONS) or node.decorator_list:
+        return None
+    returns = any(isinstance(inner, ast.Return) for inner in ast.walk(node))
+    return node.name if returns or isinstance(node, ast.ClassDef) else None
+
+
+def _reached(name: str, defined: dict[str, ast.stmt]) -> set[str]:
+    """`name` and whatever it names, and what that names."""
+    reached, waiting = {name}, [name]
+    while waiting:
+        node = defined.get(waiting.pop())
+        new = set(_identifiers(node)) - reached if node is not None else set()
+        reached |= new
+        waiting += new
+    return reached
+
+
+def _identifiers(node: ast.AST) -> Iterator[str]:
+    for inner in ast.walk(node):
+        for field in ("id", "attr", "arg", "name"):
+            value = getattr(inner, field, None)
+            if isinstance(value, str):
+                yield value
