@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from azr_jax.fields import Rule, assigned, boolean, integer, integers, number, one_of, some_of, text
+from azr_jax.fields import Rule, assigned, boolean, integer, integers, number, number_or, one_of, some_of, text
 from azr_jax.monitor.rules import RULES as ALARMS
 from azr_jax.selfplay import checks as selfplay
 from azr_jax.tasks.rewards import COMBINE, INTRINSIC
@@ -27,6 +27,7 @@ Config = Any  # an ml_collections.ConfigDict; its fields are checked here, at ru
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "buffer.evict": "oldest_first",
+        "rewards.duplicate": -0.5,
         "rewards.zero_learnability": 0.0,
         "learner.weighting": "sequence",
         "learner.entropy": 0.001,
@@ -34,6 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "reference": {
         "buffer.evict": "keep_oldest",
+        "rewards.duplicate": "full",
         "rewards.zero_learnability": -0.5,
         "learner.weighting": "token",
         "learner.entropy": 0.0,
@@ -90,6 +92,7 @@ RULES: dict[str, Rule] = {
     "rewards.learnability": one_of("paper", "peak"),
     "rewards.peak_power": number(0, above=True),
     "rewards.zero_learnability": number(-1, 1),
+    "rewards.duplicate": number_or("full", -10, 0),
     "rewards.wrong": number(-10, 0),
     "rewards.format_error": number(-10, 0),
     **{f"rewards.intrinsic.{term}": number(-10, 10) for term in INTRINSIC},

@@ -35,6 +35,16 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
     return Rule(float, good, f"a number {bounds}" + (f" to {high:g}" if high != math.inf else " up"))
 
 
+def number_or(word: str, low: float, high: float) -> Rule:
+    """A number, or one word in its place."""
+    numbers = number(low, high)
+    return Rule(
+        lambda text: text if text == word else float(text),
+        lambda value: value == word or numbers.good(value),
+        f"{numbers.wanted}, or {word}",
+    )
+
+
 def one_of(*names: str) -> Rule:
     return Rule(str, lambda value: value in names, " | ".join(names))
 

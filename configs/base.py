@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
     c.tasks.strip_globals = False  # True: new tasks lose top-level statements but imports and definitions (ablation)
     c.tasks.composite_probability = 0.0  # p: chance that a proposal must call functions of the buffer (ablation)
     c.tasks.composite_most = 3  # c: from 1 to this many of them
-    c.tasks.novelty_gate = 0.0  # a program nearer than this (AST distance, 0 to 1) to any ever kept is refused; 0: off
+    c.tasks.novelty_gate = 0.0  # a task nearer than this (history.py, 0 to 1) to any ever kept is refused; 0: off
 
     c.seeding = ConfigDict()
     c.seeding.factor = 4  # S: every buffer is filled to S x batch_size before training
@@ -59,6 +59,7 @@ def get_config() -> ConfigDict:
     c.rewards.learnability = "paper"  # paper: 1 - r, 0 at r = 0 and 1 | peak: [4 r (1 - r)]^k
     c.rewards.peak_power = 1.0  # k of `peak`
     c.rewards.zero_learnability = None  # reward of a valid proposal whose learnability is 0
+    c.rewards.duplicate = None  # of a copy of a task kept before, or earlier in its batch; full: as if it were new
     c.rewards.wrong = -0.5  # a well-formed completion that is refused or wrong
     c.rewards.format_error = -1.0  # a completion without the blocks asked for
     c.rewards.intrinsic = ConfigDict()  # weights of terms from 0 to 1 that valid proposals earn beside learnability

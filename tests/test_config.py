@@ -79,7 +79,10 @@ def test_presets_fill_what_is_not_said_and_leave_what_is():
         ({"seeding.import_from": BASE}, "line 1: is not JSON"),
         ({"seeding.import_from": str(ROOT)}, "no such file"),
         ({"seeding.import_from": SEEDS, "buffer.capacity": "5", "batch_size": "1"}, "7 rows"),
-        ({"tasks.kinds": "induction", "seeding.import_from": SEEDS, "tasks.novelty_gate": "0.2"}, "nothing to act on"),
+        (
+            {"tasks.kinds": "induction", "seeding.import_from": SEEDS, "tasks.composite_probability": "0.2"},
+            "nothing to act on",
+        ),
         ({"rewards.combine": "multiply"}, "nothing to combine"),
         ({"learner.row_tokens": "100"}, "14240"),
         ({"rollout.pages": "3"}, "at least 224"),  # ceil(14240 / 64), and one to copy from

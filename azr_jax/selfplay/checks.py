@@ -27,12 +27,11 @@ def _of_kinds(c: Any) -> list[str]:
             "tasks.kinds=induction: induction takes its programs from the other kinds; add deduction, abduction or "
             "error, or give seeding.import_from"
         )
-    for field in ("composite_probability", "novelty_gate"):
-        if only_induction and c.tasks[field]:
-            found.append(
-                f"tasks.{field}={c.tasks[field]}: has nothing to act on where tasks.kinds=induction, whose proposals "
-                "hold no program of their own; should be 0, or another kind added"
-            )
+    if only_induction and c.tasks.composite_probability:
+        found.append(
+            f"tasks.composite_probability={c.tasks.composite_probability}: has nothing to act on where tasks.kinds="
+            "induction, whose proposals hold no program of their own; should be 0, or another kind added"
+        )
     return found
 
 

@@ -2,9 +2,10 @@
 
     play        buffers give references, prompts make B propose requests per kind, the engine samples
     _proposed   a finished proposal was parsed and validated at once (proposing.py);
-                if it became a task, that task at once becomes n estimate requests
-    _settled    when a kind has all its proposals back, its new tasks enter the buffer, and its solve batch is drawn
-                and queued behind
+                if it became a task, that task at once becomes n estimate requests, unless it is kept already
+    _settled    when a kind has all its proposals back, its new tasks enter the buffer in the order in which they were
+                asked for, so that of equal ones the first is new and the others are copies, even where their
+                estimates are under way; its solve batch is drawn and queued behind
     _answered   a finished attempt was parsed and goes to the executor at once (solving.py)
 
 Nothing waits for a phase to end that does not need it. What each completion is worth is decided in scoring.py; the
@@ -25,7 +26,7 @@ from azr_jax.selfplay.played import Played, Proposed, Solved
 from azr_jax.selfplay.proposing import Proposer, draw
 from azr_jax.selfplay.solving import Solver
 from azr_jax.tasks.buffers import Entry
-from azr_jax.tasks.types import Kind
+from azr_jax.tasks.types import Kind, Task
 
 
 class Stage(IntEnum):
@@ -47,6 +48,7 @@ class PlaySettings:
     estimate_attempts: int  # n; 0: nobody asks how hard tasks are, because nobody learns from it
     induction_reward: Literal["binary", "fraction"]
     solve_sampling: str
+    estimate_duplicates: bool = False  # False: of a task that is kept already nobody asks how hard it is
 
 
 class Iteration:
@@ -85,7 +87,7 @@ class Iteration:
     def _proposed(self, proposed: Proposed) -> None:
         kind, index, n = proposed.kind, proposed.index, self.settings.estimate_attempts
         self._advance(Stage.PROPOSE)
-        if proposed.task is not None and n:
+        if proposed.task is not None and n and self._worth_estimating(proposed.task, kind):
             self._expect(Stage.ESTIMATE, n)
             then = partial(self._answered, Stage.ESTIMATE, proposed.attempts)
             # The task has no id of a buffer yet; the request's is one that no entry has.
@@ -94,6 +96,10 @@ class Iteration:
         self._unsettled[kind] -= 1
         if not self._unsettled[kind]:
             self._settled(kind)
+
+    def _worth_estimating(self, task: Task, kind: Kind) -> bool:
+        """The buffer of a kind does not change while its proposals come in: the answer is the same in any order."""
+        return self.settings.estimate_duplicates or not self.buffers[kind].holds(task)
 
     def _settled(self, kind: Kind) -> None:
         new = self._keep(self.played.proposed[kind])
@@ -108,10 +114,7 @@ class Iteration:
     def _keep(self, proposals: list[Proposed]) -> list[Entry]:
         """In the order in which they were asked for, not in the order in which they came."""
         for proposed in proposals:
-            if proposed.task is not None:
-                proposed.kept = self.buffers[proposed.kind].append(
-                    proposed.task, iteration=self.number, references=proposed.references
-                )
+            self.proposer.keep(proposed, self.number)
         return [proposed.kept for proposed in proposals if isinstance(proposed.kept, Entry)]
 
     def _answered(self, stage: Stage, attempts: list[Solved], solved: Solved) -> None:

@@ -57,11 +57,17 @@ def _proposals(name: str, proposals: Sequence[Proposed]) -> dict[str, float]:
         f"{name}/valid_rate": mean(p.task is not None for p in proposals),
         f"{name}/format_error_rate": mean(isinstance(p.proposal, FormatError) for p in proposals),
         f"{name}/duplicate_rate": mean(p.kept == Unkept.DUPLICATE for p in proposals),
+        f"{name}/duplicates_paid": _paid_share([p for p in proposals if p.kept == Unkept.DUPLICATE]),
         f"{name}/full_rate": mean(p.kept == Unkept.FULL for p in proposals),
         f"{name}/references/dropped": float(sum(p.dropped_references for p in proposals)),
         **{f"{name}/refused/{reason}": count / len(proposals) for reason, count in sorted(refused.items())},
         **_common(name, proposals, [p.task is not None for p in proposals]),
     }
+
+
+def _paid_share(duplicates: Sequence[Proposed]) -> float:
+    """Of proposals of what is there already, how many earned something."""
+    return mean(p.reward > 0.0 for p in duplicates) if duplicates else 0.0
 
 
 def _estimates(name: str, estimated: Sequence[Proposed]) -> dict[str, float]:
@@ -91,7 +97,7 @@ def _solutions(name: str, solutions: Sequence[Solved]) -> dict[str, float]:
 
 
 def _novelty(name: str, valid: Sequence[Proposed]) -> dict[str, float]:
-    """Of this iteration's tasks, duplicates too; `nearest` and `diversity` are against all that was ever kept."""
+    """Of this iteration's tasks, duplicates too; `nearest` and `diversity` are against all kept before them."""
     if not valid:
         return {}
     known = [p.traits for p in valid if p.traits is not None]

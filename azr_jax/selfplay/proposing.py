@@ -22,6 +22,7 @@ from azr_jax.tasks.traits import traits
 from azr_jax.tasks.types import FormatError, Kind, Proposal, Validation
 
 DRAWS = 100
+NOT_NOVEL = "not novel"
 CONTAMINATION = "of an evaluation"  # why a program that the run is measured on is refused
 
 
@@ -37,7 +38,7 @@ class ProposeSettings:
     shown: int  # pairs an induction solver will see
     strip_comments: bool = False
     strip_globals: bool = False
-    novelty_gate: float = 0.0  # a program nearer than this to any ever kept is refused
+    novelty_gate: float = 0.0  # what is nearer than this to anything ever kept is refused
     composite_probability: float = 0.0  # of a proposal that has to call programs of the buffer
     composite_most: int = 3
 
@@ -143,6 +144,18 @@ class Proposer:
         assert isinstance(proposed.proposal, Proposal)
         written = proposed.proposal.program if proposed.functions else task.program
         proposed.traits = traits(task, written, proposed.shown, self.buffers[kind].history)
-        if kind != Kind.INDUCTION and proposed.traits.nearest < self.settings.novelty_gate:
-            return Validation(None, "not novel")
+        if proposed.traits.nearest < self.settings.novelty_gate:
+            return Validation(None, NOT_NOVEL)
         return validation
+
+    def keep(self, proposed: Proposed, iteration: int) -> None:
+        """A task into its buffer, unless it is there, or too near to what was kept meanwhile, from its own batch."""
+        task, buffer = proposed.task, self.buffers[proposed.kind]
+        if task is None:
+            return
+        assert proposed.traits is not None
+        proposed.traits = replace(proposed.traits, nearest=buffer.history.nearest(task))
+        if proposed.traits.nearest < self.settings.novelty_gate:
+            proposed.validation = Validation(None, NOT_NOVEL)
+            return
+        proposed.kept = buffer.append(task, iteration=iteration, references=proposed.references)

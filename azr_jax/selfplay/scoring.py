@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from azr_jax.learner.advantages import advantages
 from azr_jax.learner.packing import Sample
 from azr_jax.selfplay.played import Played, Proposed, Solved
+from azr_jax.tasks.buffers import Unkept
 from azr_jax.tasks.rewards import RewardSettings, proposer_reward, solver_reward
 from azr_jax.tasks.types import FormatError, Kind, Role
 
@@ -22,6 +23,7 @@ def reward(played: Played, settings: RewardSettings) -> None:
                 valid=proposed.task is not None,
                 solve_rate=proposed.solve_rate,
                 settings=settings,
+                duplicate=proposed.kept == Unkept.DUPLICATE,
                 terms=proposed.traits.terms(proposed.kind) if proposed.traits else None,
             )
             for attempt in proposed.attempts:

@@ -55,6 +55,7 @@ def play_settings(c: Config) -> PlaySettings:
         batch=c.batch_size,
         estimate_attempts=c.tasks.estimate_attempts if c.tasks.train_proposer or c.tasks.train_on_estimates else 0,
         induction_reward=c.tasks.induction_reward,
+        estimate_duplicates=c.rewards.duplicate == "full" or c.tasks.train_on_estimates,
         solve_sampling=c.buffer.solve_sampling,
     )
 
@@ -79,6 +80,7 @@ def reward_settings(c: Config) -> RewardSettings:
     return RewardSettings(
         learnability=c.rewards.learnability,
         peak_power=c.rewards.peak_power,
+        duplicate=None if c.rewards.duplicate == "full" else c.rewards.duplicate,
         zero_learnability=c.rewards.zero_learnability,
         wrong=c.rewards.wrong,
         format_error=c.rewards.format_error,

@@ -20,7 +20,7 @@ from typing import Any
 
 from azr_jax.tasks.history import History
 from azr_jax.tasks.journal import Damaged, Journal, Position
-from azr_jax.tasks.programs import fingerprint
+from azr_jax.tasks.sameness import task_mark
 from azr_jax.tasks.seedfile import read_seed_file, write_seed_file
 from azr_jax.tasks.types import InductionTask, Kind, Task, Triplet
 
@@ -75,8 +75,8 @@ class Buffer:
         self._evictable: deque[int] = deque()  # slots of entries that are not seeds, oldest first
         self._newest: deque[Entry] = deque(maxlen=RECENT)
         self._by_id: dict[int, Entry] = {}
-        self._fingerprints: set[bytes] = set()
-        self._slot_fingerprints: list[bytes] = []
+        self._marks: set[bytes] = set()
+        self._slot_marks: list[bytes] = []
         self._iteration_sum = 0
         # Kinds take turns, so ids are unique over all of them and do not depend on which kind is done first.
         self._next_id = list(Kind).index(self.kind)
@@ -88,12 +88,16 @@ class Buffer:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._slots)
 
+    def holds(self, task: Task) -> bool:
+        """Whether this task, or a copy of it (sameness.py), is kept."""
+        return task_mark(task) in self._marks
+
     def append(
         self, task: Task, *, iteration: int, references: Sequence[int] = (), seed: bool = False
     ) -> Entry | Unkept:
         """The new entry, or why there is none."""
-        mark = _mark(task)
-        if mark in self._fingerprints:
+        mark = task_mark(task)
+        if mark in self._marks:
             return Unkept.DUPLICATE
         if self._is_closed():
             return Unkept.FULL
@@ -153,7 +157,7 @@ class Buffer:
         for record in records:
             if "entry" in record:
                 entry = _from_record(self.kind, record["entry"])
-                self._keep(entry, _mark(entry.task))
+                self._keep(entry, task_mark(entry.task))
             elif record["id"] in self._by_id:
                 self._by_id[record["id"]].solve_rate = record["solve_rate"]
 
@@ -165,20 +169,20 @@ class Buffer:
         if len(self._slots) < self.settings.capacity:
             slot = len(self._slots)
             self._slots.append(entry)
-            self._slot_fingerprints.append(mark)
+            self._slot_marks.append(mark)
         else:
             slot = self._evictable.popleft()
             evicted = self._slots[slot]
             self._slots[slot] = entry
             del self._by_id[evicted.id]
-            self._fingerprints.discard(self._slot_fingerprints[slot])
-            self._slot_fingerprints[slot] = mark
+            self._marks.discard(self._slot_marks[slot])
+            self._slot_marks[slot] = mark
             self._iteration_sum -= evicted.iteration
         if not entry.seed:
             self._evictable.append(slot)
         self._newest.append(entry)
         self._by_id[entry.id] = entry
-        self._fingerprints.add(mark)
+        self._marks.add(mark)
         self._iteration_sum += entry.iteration
         self._next_id = entry.id + len(Kind)
         self.history.add(entry.task)
@@ -259,10 +263,6 @@ class Buffers(Mapping[Kind, Buffer]):
         self.flush()
         for journal in self._journals.values():
             journal.close()
-
-
-def _mark(task: Task) -> bytes:
-    return fingerprint(task.program, (task.input,) if isinstance(task, Triplet) else task.inputs)
 
 
 def _to_record(entry: Entry) -> dict[str, Any]:

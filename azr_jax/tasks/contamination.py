@@ -7,11 +7,10 @@ comparison finds for certain.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 from collections.abc import Iterable
 
-from azr_jax.tasks.programs import parse, without_comments
+from azr_jax.tasks.sameness import normal_form
 
 
 class Reserved:
@@ -28,41 +27,8 @@ class Reserved:
 
 
 def _marks(program: str) -> list[bytes]:
-    forms = [program.strip()]
-    tree = parse(without_comments(program))
-    if tree is not None:
-        forms.append(_renamed(tree))
+    forms = {program.strip(), normal_form(program, entry="")}
     return [_hash(form) for form in forms if form]
-
-
-def _renamed(tree: ast.Module) -> str:
-    """The tree as text, every name that the program itself binds replaced by its number."""
-    bound = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-    bound |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    bound |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    bound |= {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name}
-    bound |= {node.asname or node.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.alias)}
-    numbers: dict[str, str] = {}
-
-    def number(name: str) -> str:
-        return numbers.setdefault(name, f"v{len(numbers)}") if name in bound else name
-
-    for node in ast.walk(tree):
-        match node:
-            case ast.arg() | ast.keyword(arg=str()):
-                node.arg = number(node.arg or "")
-            case ast.Name():
-                node.id = number(node.id)
-            case ast.FunctionDef() | ast.ClassDef() | ast.ExceptHandler(name=str()):
-                node.name = number(node.name or "")
-            case ast.Global() | ast.Nonlocal():
-                node.names = [number(name) for name in node.names]
-            case ast.alias():
-                node.asname = number(node.asname or node.name.partition(".")[0])
-    try:
-        return ast.dump(tree)
-    except RecursionError:
-        return ""
 
 
 def _hash(form: str) -> bytes:

@@ -1,11 +1,13 @@
-"""What was ever kept of one kind, evicted or not: how near a program comes to it, and how rare an answer is in it.
+"""What was ever kept of one kind, evicted or not: how near a task comes to it, and how rare an answer is in it.
 
-Programs are kept as sketches of their pq-grams: one hash function deals the grams into bins, the least of each bin
-stays, and two sketches agree in a bin as often as the sets overlap. A new program is compared with those that share
-two neighbouring bins with it, the newest NEAR of each pair. Near copies are found almost surely; what is far from
-everything is told as 1. A look costs the same however much is remembered: about 2.5 kB a program.
+A task is what its proposer wrote: the program, as its pq-grams; for induction the inputs it found for a program (what
+its message says makes no new task). Tasks are kept as sketches of these: one hash function deals the parts into bins,
+the least of each bin stays, and two sketches agree in a bin as often as the sets overlap. A new task is compared with
+those that share two neighbouring bins with it, the newest NEAR of each pair. Near copies are found almost surely; what
+is far from everything is told as 1. How often a sketch agrees with all of them on average is counted exactly. A look
+costs the same however much is remembered: about 2.5 kB a task.
 
-Left out on purpose: the programs themselves, and an exact distance to them.
+Left out on purpose: the tasks themselves, and an exact distance to them.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from azr_jax.tasks.novelty import grams
+from azr_jax.tasks.sameness import input_form, program_mark
 from azr_jax.tasks.types import InductionTask, Kind, Task
 
 BINS = 32
 BANDS = BINS // 2
-NEAR = 16  # how many programs of a band are compared with
+NEAR = 16  # how many tasks of a band are compared with
 EMPTY = 1 << 32
 # Where an empty bin takes its value from: the first filled bin of its list. The same lists in every run.
 ELSEWHERE = [random.Random(i).sample(range(BINS), BINS) for i in range(BINS)]
@@ -31,8 +34,9 @@ class History:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self._sketches: list[int] = []  # a byte of every bin
-        self._newest: dict[int, int] = {}  # band -> the newest program that has it
-        self._before = array("i")  # BANDS numbers per program: the one before it in the same band, or -1
+        self._having = array("l", [0]) * (BINS << 8)  # how many sketches have this byte in this bin
+        self._newest: dict[int, int] = {}  # band -> the newest task that has it
+        self._before = array("i")  # BANDS numbers per task: the one before it in the same band, or -1
         self._answers: Counter[int] = Counter()
         self._answers_total = 0
 
@@ -40,18 +44,20 @@ class History:
         return len(self._sketches)
 
     def add(self, task: Task) -> None:
-        bins, number = _bins(task.program), len(self._sketches)
+        bins, number = _bins(_written(task)), len(self._sketches)
         for band in _bands(bins):
             self._before.append(self._newest.get(band, -1))
             self._newest[band] = number
         self._sketches.append(_bytes(bins))
+        for place, value in enumerate(_each_byte(self._sketches[-1])):
+            self._having[place << 8 | value] += 1
         given = answers(self.kind, task)
         self._answers.update(map(hash, given))
         self._answers_total += len(given)
 
-    def nearest(self, program: str) -> float:
-        """Estimated AST distance to the nearest program ever added; 1 when none is near."""
-        bins = _bins(program)
+    def nearest(self, task: Task) -> float:
+        """Estimated distance (of programs that of their trees) to the nearest task ever added; 1 when none is near."""
+        bins = _bins(_written(task))
         own, near = _bytes(bins), set[int]()
         for place, band in enumerate(_bands(bins)):
             number = self._newest.get(band, -1)
@@ -60,9 +66,15 @@ class History:
                     break
                 near.add(number)
                 number = self._before[number * BANDS + place]
-        most = max((_agreeing(own, self._sketches[number]) for number in near), default=0)
-        # Bins agree as often as the sets overlap; the distance of novelty.py counts what is shared twice.
-        return (BINS - most) / (BINS + most)
+        return _distance(max((_agreeing(own, self._sketches[number]) for number in near), default=0) / BINS)
+
+    def mean_distance(self, task: Task) -> float:
+        """Distance at the mean overlap with all that was ever added; 1 when nothing was."""
+        if not self._sketches:
+            return 1.0
+        own = _each_byte(_bytes(_bins(_written(task))))
+        agreeing = sum(self._having[place << 8 | value] for place, value in enumerate(own))
+        return _distance(agreeing / BINS / len(self._sketches))
 
     def surprise(self, task: Task) -> float:
         """1 - p, where p is how often the task's answer was the answer so far; 1 when nothing was."""
@@ -79,10 +91,18 @@ def answers(kind: Kind, task: Task) -> tuple[str, ...]:
     return (task.input,) if kind == Kind.ABDUCTION else (task.output,)
 
 
-def _bins(program: str) -> list[int]:
+def _written(task: Task) -> Counter[str]:
+    """What the proposer wrote, in parts that can be shared with other tasks."""
+    if isinstance(task, InductionTask):
+        program = program_mark(task.program).hex()
+        return Counter(f"{program}\t{input_form(given)}" for given in task.inputs)
+    return grams(task.program)
+
+
+def _bins(parts: Counter[str]) -> list[int]:
     """The least mark of every bin, an empty one filled from elsewhere."""
     least = [EMPTY] * BINS
-    for gram, count in grams(program).items():
+    for gram, count in parts.items():
         text = gram.encode("utf-8", "surrogatepass")
         mark = zlib.crc32(text)
         for _ in range(count):
@@ -103,6 +123,15 @@ def _bands(bins: Sequence[int]) -> list[int]:
 
 def _bytes(bins: Sequence[int]) -> int:
     return int.from_bytes(bytes((value * 0x85EBCA6B >> 13) & 0xFF for value in bins), "little")
+
+
+def _each_byte(sketch: int) -> bytes:
+    return sketch.to_bytes(BINS, "little")
+
+
+def _distance(overlap: float) -> float:
+    """Bins agree as often as the sets overlap; the distance of novelty.py counts what is shared twice."""
+    return (1.0 - overlap) / (1.0 + overlap)
 
 
 def _agreeing(one: int, other: int) -> int:

@@ -1,4 +1,4 @@
-"""Program text as a syntax tree: the normal form that finds duplicates, and the rewrites of the paper's ablations.
+"""Program text as a syntax tree, and the rewrites of the paper's ablations.
 
 Nothing here runs a program. Text that does not parse is handed back unchanged where a rewrite is asked for: whether it
 is a program at all is for the executor to say. Formatting is not kept by a rewrite, because ast.unparse writes its own.
@@ -7,7 +7,6 @@ is a program at all is for the executor to say. Formatting is not kept by a rewr
 from __future__ import annotations
 
 import ast
-import hashlib
 import warnings
 from collections.abc import Sequence
 
@@ -39,13 +38,12 @@ def arguments(text: str) -> ast.Call | None:
     return call if isinstance(call.func, ast.Name) and call.func.id == "f" else None
 
 
-def fingerprint(program: str, inputs: Sequence[str]) -> bytes:
-    """16 bytes that agree for two tasks differing only in comments, docstrings, spacing or quotes."""
-    parts = [_normal(program)]
-    for text in sorted(inputs):
-        call = arguments(text)
-        parts.append(text if call is None else _dump(call) or text)
-    return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def dump(tree: ast.AST) -> str | None:
+    """The tree as text; None where it is too deep for that."""
+    try:
+        return ast.dump(tree)
+    except RecursionError:
+        return None
 
 
 def without_comments(program: str) -> str:
@@ -149,18 +147,6 @@ def _drop_docstrings(tree: ast.Module) -> ast.Module:
         if isinstance(node, (ast.Module, *DEFINITIONS)) and _has_docstring(node):
             node.body = node.body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
     return tree
-
-
-def _normal(program: str) -> str:
-    tree = parse(program)
-    return program if tree is None else _dump(_drop_docstrings(tree)) or program
-
-
-def _dump(tree: ast.AST) -> str | None:
-    try:
-        return ast.dump(tree)
-    except RecursionError:
-        return None
 
 
 def _unparse(tree: ast.Module, otherwise: str) -> str:

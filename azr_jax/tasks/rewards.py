@@ -2,6 +2,7 @@
 
     format error                               settings.format_error   (-1)
     well-formed, but refused or wrong          settings.wrong          (-0.5)
+    valid proposal of a task there is already  settings.duplicate      (paper -0.5, reference as if it were new)
     valid proposal, nothing to learn from it   settings.zero_learnability   (paper 0, reference -0.5)
     valid proposal                             learnability(solve rate)
     answer                                     its score
@@ -24,7 +25,7 @@ COMBINE: Mapping[str, Callable[[float, Iterable[float]], float]] = {
     "multiply": lambda r, terms: r * sum(terms),
     "multiply_product": lambda r, terms: r * math.prod(terms),
 }
-PARTS = ("format_error", "wrong", "nothing_learned", "learnability", "score", "intrinsic")
+PARTS = ("format_error", "wrong", "duplicate", "nothing_learned", "learnability", "score", "intrinsic")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class RewardSettings:
     learnability: str = "paper"  # paper: 1 - r | peak: [4 r (1 - r)]^peak_power; both are 0 at r = 0 and r = 1
     peak_power: float = 1.0
     zero_learnability: float = 0.0  # a valid proposal that every attempt, or none, solved
+    duplicate: float | None = -0.5  # a valid proposal of a task that is kept already; None: as if it were new
     wrong: float = -0.5
     format_error: float = -1.0
     intrinsic: Mapping[str, float] = field(default_factory=dict)  # term -> weight; terms are in [0, 1]
@@ -51,7 +53,7 @@ class RewardSettings:
 
 PRESETS = {
     "paper": RewardSettings(),
-    "reference": RewardSettings(zero_learnability=-0.5),
+    "reference": RewardSettings(zero_learnability=-0.5, duplicate=None),
 }
 
 
@@ -72,6 +74,7 @@ def proposer_reward(
     solve_rate: float | None,
     settings: RewardSettings,
     terms: Mapping[str, float] | None = None,
+    duplicate: bool = False,
 ) -> dict[str, float]:
     """The parts of the reward, which is their sum.
 
@@ -82,6 +85,8 @@ def proposer_reward(
         return {"format_error": settings.format_error}
     if not valid:
         return {"wrong": settings.wrong}
+    if duplicate and settings.duplicate is not None:
+        return {"duplicate": settings.duplicate}
     gain = 0.0 if solve_rate is None else learnability(solve_rate, settings.learnability, settings.peak_power)
     name, reward = ("learnability", gain) if gain > 0.0 else ("nothing_learned", settings.zero_learnability)
     weighted = [weight * (terms or {})[term] for term, weight in settings.intrinsic.items() if weight]

@@ -23,7 +23,7 @@ class Traits:
     lines: int
     ast_distance: float  # mean, to the references it was proposed with
     answer_diversity: float  # how rare its answer is among all kept so far
-    nearest: float  # distance to the nearest program kept so far
+    nearest: float  # distance to the nearest task kept so far, those before it in its batch too
 
     def terms(self, kind: Kind) -> dict[str, float]:
         """As numbers from 0 to 1, by the names of rewards.intrinsic."""
@@ -44,5 +44,5 @@ def traits(task: Task, written: str, shown: Sequence[str], history: History) -> 
         lines=len(written.splitlines()),
         ast_distance=distance_to(written, shown),
         answer_diversity=history.surprise(task),
-        nearest=history.nearest(task.program),
+        nearest=history.nearest(task),
     )

@@ -301,6 +301,31 @@ def test_the_gate_refuses_what_is_near_to_anything_ever_kept(executor):
         assert made.numbers.get("propose/deduction/refused/not novel", 0.0) == float(bool(refusal))
 
 
+def test_the_gate_sees_copies_within_a_batch(executor):
+    # The engine answers the latest first; the earliest is the one that counts as new.
+    bodies = ["x ** 5 - 1", "x ** 5 - 2", "max({str(x): 1}) or not x", "x ** 5 - 1"]
+    made = deduction(executor, programs(*bodies), {"": ["31" + END]}, tasks__novelty_gate="0.4", batch_size="4")
+    played = made.play().proposed[D]
+    assert [p.refusal for p in played] == ["", "not novel", "", "not novel"]
+    assert [p.reward for p in played[1::2]] == [-0.5, -0.5] and len(made.buffers[D]) == 3
+
+
+def test_the_gate_sees_induction_by_its_inputs(executor):
+    def written(*given: int) -> str:
+        return "m\n```" + "".join(f"\n```input\n{n}\n```" for n in given)
+
+    proposals = [written(1, 2, 3, 4), written(4, 3, 2, 1), written(5, 6, 7, 8)]
+    for gate, refusals in (("0", ["", "", ""]), ("0.3", ["", "not novel", ""])):
+        made = Stage(
+            executor, Cast({D: [ADD], I: proposals}, ANSWERS), tasks__kinds=f"{D},{I}", batch_size="3",
+            tasks__novelty_gate=gate,
+        )  # fmt: skip
+        made.put(D, SEED, "'one'")
+        played = made.play().proposed[I]
+        assert [p.refusal for p in played] == refusals
+        assert (played[1].kept == Unkept.DUPLICATE) == (gate == "0") and played[1].reward == -0.5
+
+
 def test_the_gate_remembers_what_was_evicted(executor):
     made = deduction(
         executor, programs("x ** 5 - 1"), {"": ["31" + END]}, tasks__novelty_gate="0.3", buffer__capacity="2"
@@ -509,6 +534,43 @@ def test_paper_and_peak_differ_off_the_middle(executor):
         made = deduction(executor, answers=answers, tasks__estimate_attempts="4", rewards__learnability=name)
         (proposed,) = made.play().proposed[D]
         assert proposed.solve_rate == 0.75 and proposed.reward == worth
+
+
+@acts("rewards.duplicate")
+@pytest.mark.parametrize(
+    ("flags", "worth"),
+    [({}, -0.5), ({"preset": "reference"}, 0.75), ({"rewards__duplicate": "-0.1"}, -0.1),
+     ({"rewards__duplicate": "full"}, 0.75)],
+)  # fmt: skip
+def test_a_copy_is_known_by_what_was_asked_first_whatever_comes_first(executor, flags, worth):
+    """Of five proposals two are new. The engine answers the last one first, so copies are valid before these are."""
+    seed, new = "x):\n    return [x]\n```\n```input\n'one'\n```", programs("[x] + [x]")[0]
+    copies = {
+        "of a seed, commented": seed.replace("[x]", "[x]  # a list"),
+        "new": new,
+        "of its batch, renamed": new.replace("x", "given"),
+        "new too": new.replace("2\n", "3\n"),
+        "of its batch, with what is never used": new.replace("    return", "    pass\n    y = 1\n    return"),
+    }
+    each = (("'one'", "['one']"), ("\n3\n", "[3, 3]"), ("", "[2, 2]"))
+    answers = {piece: [right + END, "no" + END] for piece, right in each}
+    many = {"batch_size": "5", "tasks__estimate_attempts": "4"} | flags
+    made = deduction(executor, list(copies.values()), answers, **many)
+    played = made.play().proposed[D]
+    assert {name for name, p in zip(copies, played, strict=True) if p.entry_id is not None} == {"new", "new too"}
+    assert [p.kept == Unkept.DUPLICATE for p in played] == [True, False, True, False, True]
+    assert [p.reward for p in played] == [worth, 0.75, worth, 0.75, worth]
+    # Of the batch's copies it is known too late; nobody asks about a copy of a seed unless it is paid for.
+    assert [len(p.attempts) for p in played] == [4 if worth > 0 else 0, 4, 4, 4, 4]
+    n = made.numbers
+    assert (n["propose/deduction/duplicate_rate"], n["propose/deduction/duplicates_paid"]) == (0.6, float(worth > 0))
+    assert n.get("propose/deduction/reward/duplicate", 0.0) == pytest.approx(min(worth, 0.0) * 0.6)
+
+
+def test_the_solver_learns_from_attempts_at_copies_where_it_learns_from_estimates(executor):
+    made = deduction(executor, ["x):\n    return [x]\n```\n```input\n'one'\n```"], tasks__train_on_estimates="true")
+    (proposed,) = made.play().proposed[D]
+    assert (len(proposed.attempts), proposed.kept, proposed.reward) == (2, Unkept.DUPLICATE, -0.5)
 
 
 @acts("rewards.wrong", "rewards.format_error")

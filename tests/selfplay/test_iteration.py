@@ -91,8 +91,8 @@ def test_a_task_that_every_attempt_solves_is_worth_what_the_preset_says(executor
     played, buffers, _ = play(executor, [Kind.DEDUCTION], script)
     scoring.reward(played, PRESETS[preset])
     first, second = played.proposed[Kind.DEDUCTION]
-    assert (first.solve_rate, first.reward, second.reward) == (1.0, worth, worth)
-    # The same task twice: both are judged and rewarded, one is kept.
+    # The same task twice: one is kept. The other is a copy: refused, or paid all the same.
+    assert (first.solve_rate, first.reward, second.reward) == (1.0, worth, -0.5)
     assert first.entry_id is not None and second.entry_id is None and len(buffers[Kind.DEDUCTION]) == 2
 
 

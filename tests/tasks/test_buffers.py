@@ -264,7 +264,7 @@ def test_what_comes_back_is_what_was_there_and_goes_on_like_it(tmp_path):
     assert state(again) == state(buffers)
     for each in (buffers, again):
         assert len(each[D].history) == 9, "the three evicted are part of the history"
-        assert each[D].history.nearest(triplet(3).program) == 0.0
+        assert each[D].history.nearest(triplet(3)) == 0.0
         assert each[D].history.surprise(triplet(3)) == 1 - 1 / 9
     for each in (buffers, again):
         fill(each, D, range(100, 110), iteration=2)

@@ -1,0 +1,195 @@
+"""When two programs, and two tasks, are the same: a normal form of the tree that leaves out what changes nothing.
+
+Same are programs that differ only in
+    layout: comments, docstrings and other statements that are a bare value, `pass`, spacing, quotes, brackets, the base
+        a number is written in
+    names: those of variables, parameters, functions, classes, imports and caught exceptions, renamed one for one
+    annotations of parameters, results and variables
+    what is never used: imports, functions and classes nobody names, a name that is given a plain value and never read
+
+Two tasks are the same where their programs are, their inputs, in any order, and their outputs; the message of an
+induction task may say anything. Left out on purpose, and so not seen: another order of statements, names of methods
+and attributes, another constant, `x + 0`, a branch that is never taken, an argument passed by name. Such a program is
+near to its origin and not equal to it, which is what history.py measures.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Sequence
+
+from azr_jax.tasks.programs import DEFINITIONS, arguments, dump, parse
+from azr_jax.tasks.types import Task, Triplet
+
+ENTRY = "f"
+BY_TEXT = {"eval", "exec", "globals", "locals", "vars"}  # a program that reads these may use any name
+BODIES = ("body", "orelse", "finalbody")
+
+
+def task_mark(task: Task) -> bytes:
+    """16 bytes that agree for tasks that are the same, and for no others."""
+    if isinstance(task, Triplet):
+        return _hash([normal_form(task.program), input_form(task.input), task.value])
+    pairs = sorted(zip(map(input_form, task.inputs), task.values, strict=True))
+    return _hash([normal_form(task.program), *(part for pair in pairs for part in pair)])
+
+
+def program_mark(program: str) -> bytes:
+    return _hash([normal_form(program)])
+
+
+def normal_form(program: str, entry: str = ENTRY) -> str:
+    """The same text for programs that are the same; what is no program is its own form.
+
+    `entry` keeps its name. Without one any function may be the one that is called: none counts as unused.
+    """
+    tree = parse(program)
+    if tree is None:
+        return program.strip()
+    try:
+        _drop_decoration(tree)
+        if entry:
+            _drop_unused(tree, entry)
+        _rename(tree, entry)
+    except RecursionError:
+        return program.strip()
+    return dump(tree) or program.strip()
+
+
+def _drop_decoration(tree: ast.Module) -> None:
+    """Bare values, `pass` and annotations. The fields of a dataclass are annotations too: those of classes stay."""
+    for node in list(ast.walk(tree)):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.returns = None
+        for field, body in _bodies(node):
+            kept = (_without_annotation(node, s) for s in body if not _says_nothing(s))
+            setattr(node, field, [statement for statement in kept if statement is not None])
+
+
+def _says_nothing(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    return isinstance(statement, ast.Pass)
+
+
+def _without_annotation(parent: ast.AST, statement: ast.stmt) -> ast.stmt | None:
+    if not isinstance(statement, ast.AnnAssign) or isinstance(parent, ast.ClassDef):
+        return statement
+    if statement.value is None:
+        return None
+    return ast.Assign([statement.target], statement.value, lineno=statement.lineno)
+
+
+def _drop_unused(tree: ast.Module, entry: str) -> None:
+    """Twice, since what only an unused function uses is unused too."""
+    for _ in range(2):
+        read = _read(tree)
+        if read & BY_TEXT:
+            return
+        for node in list(ast.walk(tree)):
+            if isinstance(node, ast.ClassDef):
+                continue  # what stands in a class is reached as an attribute
+            for field, body in _bodies(node):
+                kept = [_without_unused_imports(s, read) for s in body if not _is_unused(s, read | {entry})]
+                setattr(node, field, [statement for statement in kept if statement is not None])
+
+
+def _read(tree: ast.Module) -> set[str]:
+    names = set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            names.add(node.id)
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+        elif isinstance(node, (ast.Global, ast.Nonlocal)):
+            names.update(node.names)
+    return names
+
+
+def _is_unused(statement: ast.stmt, read: set[str]) -> bool:
+    if isinstance(statement, DEFINITIONS):
+        return statement.name not in read and not statement.decorator_list
+    if isinstance(statement, ast.Assign):
+        named = all(isinstance(t, ast.Name) and t.id not in read for t in statement.targets)
+        return named and isinstance(statement.value, ast.Constant)
+    return False
+
+
+def _without_unused_imports(statement: ast.stmt, read: set[str]) -> ast.stmt | None:
+    if not isinstance(statement, (ast.Import, ast.ImportFrom)) or getattr(statement, "module", "") == "__future__":
+        return statement
+    statement.names = [alias for alias in statement.names if _bound_by(alias) in read or alias.name == "*"]
+    return statement if statement.names else None
+
+
+def _bound_by(alias: ast.alias) -> str:
+    return alias.asname or alias.name.partition(".")[0]
+
+
+def _rename(tree: ast.Module, entry: str) -> None:
+    """Every name that the program itself binds becomes a number, in the order in which they are met."""
+    methods = {id(s) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for s in node.body}
+    bound = _bound(tree, methods) - {entry}
+    numbers: dict[str, str] = {}
+
+    def number(name: str) -> str:
+        return numbers.setdefault(name, f"v{len(numbers)}") if name in bound else name
+
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=called)) if called in bound:
+                for keyword in node.keywords:  # of a function of the program itself: its parameter
+                    keyword.arg = keyword.arg and number(keyword.arg)
+            case ast.arg():
+                node.arg = number(node.arg)
+            case ast.Name():
+                node.id = number(node.id)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() if id(node) not in methods:
+                node.name = number(node.name)
+            case ast.ExceptHandler() | ast.MatchAs() | ast.MatchStar():
+                node.name = node.name and number(node.name)
+            case ast.MatchMapping():
+                node.rest = node.rest and number(node.rest)
+            case ast.Global() | ast.Nonlocal():
+                node.names = [number(name) for name in node.names]
+            case ast.alias() if node.name != "*":
+                node.asname = number(_bound_by(node))
+
+
+def _bound(tree: ast.Module, methods: set[int]) -> set[str]:
+    names = set[str]()
+    for node in ast.walk(tree):
+        match node:
+            case ast.arg():
+                names.add(node.arg)
+            case ast.Name(ctx=ast.Store()):
+                names.add(node.id)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() if id(node) not in methods:
+                names.add(node.name)
+            case ast.ExceptHandler() | ast.MatchAs() | ast.MatchStar() if node.name:
+                names.add(node.name)
+            case ast.MatchMapping() if node.rest:
+                names.add(node.rest)
+            case ast.alias() if node.name != "*":
+                names.add(_bound_by(node))
+    return names
+
+
+def _bodies(node: ast.AST) -> list[tuple[str, list[ast.stmt]]]:
+    found = ((field, getattr(node, field, None)) for field in BODIES)
+    return [(field, body) for field, body in found if isinstance(body, list)]
+
+
+def input_form(text: str) -> str:
+    """The same text for argument lists that differ only in layout."""
+    call = arguments(text)
+    return text.strip() if call is None else dump(call) or text.strip()
+
+
+def _hash(parts: Sequence[str]) -> bytes:
+    # Lengths first: no two lists of texts are one text.
+    text = "\0".join([*(str(len(part)) for part in parts), *parts])
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

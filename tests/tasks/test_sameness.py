@@ -1,0 +1,131 @@
+"""When two tasks are the same: what a copy may change about itself without becoming a new task, and what it may not."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from azr_jax.tasks.sameness import normal_form, program_mark, task_mark
+from azr_jax.tasks.types import InductionTask, Triplet
+
+PROGRAM = """import math
+
+def part(n):
+    return math.floor(n / 2)
+
+def f(xs, most):
+    total = 0
+    for x in xs:
+        if x < most:
+            total += part(n=x)
+    return total"""
+LAID_OUT = '''import math  # for floor
+"""A module."""
+def part(n):
+    """Halves."""
+    "still the same"
+    return (math.floor(n / 0x2))
+def f(xs, most):
+    # adds up
+    total = 0; pass
+    for x in xs:
+        if x < most: total += part(n=x)
+    return total
+'''
+RENAMED = """import math as m
+
+def half(value):
+    return m.floor(value / 2)
+
+def f(numbers, limit):
+    s = 0
+    for number in numbers:
+        if number < limit:
+            s += half(value=number)
+    return s"""
+ANNOTATED = PROGRAM.replace("(n)", "(n: int) -> int").replace("total = 0", "total: int = 0")
+PADDED = """import sys, math
+from os import path as p
+KEY = 'never read'
+def never(): return also_never()
+def also_never(): return 1
+class Nothing: pass
+""" + PROGRAM.removeprefix("import math\n").replace("    total = 0", "    unused = 1\n    total = 0")
+COPIES = {"laid out": LAID_OUT, "renamed": RENAMED, "annotated": ANNOTATED, "padded": PADDED}
+OTHERS = {
+    "another constant": PROGRAM.replace("/ 2", "/ 3"),
+    "another function": PROGRAM.replace("floor", "ceil"),
+    "another library": PROGRAM.replace("import math", "import cmath as math"),
+    "another comparison": PROGRAM.replace("<", ">"),
+    "names changed round": PROGRAM.replace("x < most", "x < total"),
+    "parameters changed round": PROGRAM.replace("f(xs, most)", "f(most, xs)"),
+    "something added": PROGRAM.replace("return total", "return total + 0"),
+}  # fmt: skip
+
+
+def task(program: str, given: str = "[1, 2], 9", value: str = "1") -> Triplet:
+    return Triplet(program, given, "", value)
+
+
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
+def test_a_copy_in_other_clothes_is_the_same_task(copy):
+    compile(copy, "copy", "exec")
+    assert task_mark(task(copy, "[1,2] ,9 # nine")) == task_mark(task(PROGRAM))
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_another_program_is_another_task(other):
+    assert task_mark(task(other)) != task_mark(task(PROGRAM))
+
+
+def test_another_input_or_another_output_is_another_task():
+    marks = {task_mark(task(PROGRAM, *of)) for of in (("[1, 2], 9", "1"), ("[1, 3], 9", "1"), ("[1, 2], 9", "2"))}
+    assert len(marks) == 3
+
+
+def test_which_function_is_called_is_told_apart():
+    one = "def f(x):\n    return g(x)\ndef g(x):\n    return f(x)"
+    assert program_mark(one) == program_mark(one.replace("g", "h"))
+    assert program_mark(one) != program_mark(one.replace("f", "q").replace("g", "f").replace("q", "g"))
+
+
+def test_a_keyword_of_the_library_is_no_name_of_the_program():
+    program = "def f(xs, key):\n    return sorted(xs, key=key)"
+    assert program_mark(program) == program_mark("def f(xs, k):\n    return sorted(xs, key=k)")
+    assert program_mark(program) != program_mark("def f(xs, reverse):\n    return sorted(xs, reverse=reverse)")
+
+
+def test_what_looks_unused_and_is_not_stays():
+    fields = (
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\n    y: int\ndef f(a):\n    return A(a, a)"
+    )
+    assert program_mark(fields) != program_mark(fields.replace("    y: int\n", ""))
+    method = "class A:\n    def size(self):\n        return 1\ndef f(a):\n    return A().size()"
+    assert program_mark(method) != program_mark(method.replace("return 1", "return 2"))
+    by_text = "n = 3\ndef f(a):\n    return eval('n')"
+    assert program_mark(by_text) != program_mark(by_text.replace("n = 3\n", ""))
+    counted = "def f(a):\n    n = 0\n    n += a\n    return a"
+    assert program_mark(counted) != program_mark(counted.replace("    n = 0\n", ""))
+
+
+def test_cases_of_an_induction_task_may_come_in_another_order_and_its_message_may_say_anything():
+    one = InductionTask(PROGRAM, ("1", "2"), ("", ""), ("a", "b"), "Adds.", 1)
+    again = InductionTask(RENAMED, ("2 ", "1"), ("", ""), ("b", "a"), "Sums up.", 1)
+    crossed = InductionTask(PROGRAM, ("2", "1"), ("", ""), ("a", "b"), "Adds.", 1)
+    more = InductionTask(PROGRAM, ("1", "2", "3"), ("", "", ""), ("a", "b", "c"), "Adds.", 1)
+    assert task_mark(one) == task_mark(again)
+    assert len({task_mark(task) for task in (one, crossed, more)}) == 3
+
+
+@settings(deadline=None)
+@given(st.text(max_size=40), st.lists(st.text(max_size=10), max_size=3))
+def test_any_text_has_a_mark(program, inputs):
+    def mark(inputs: list[str]) -> bytes:
+        same = ("v",) * len(inputs)
+        return task_mark(InductionTask(program, tuple(inputs), same, same, "", 1))
+
+    assert len(mark(inputs)) == 16 and mark(inputs) == mark(inputs[::-1]) != mark([*inputs, "1"])
+
+
+@pytest.mark.parametrize("program", ["def f(x):\n    return " + "-" * 3000 + "x", "(" * 10_000, "\0", "\ud800"])
+def test_strange_programs_have_a_form_of_their_own(program):
+    assert normal_form(program) == program.strip()
