@@ -23,7 +23,7 @@ from azr_jax.evals import plus_rules
 from azr_jax.executor import inside
 from azr_jax.executor.jobs import Outcome, Run
 from azr_jax.executor.pool import Executor
-from azr_jax.executor.values import Refused, decode, show
+from azr_jax.executor.values import Refused, decode, same, show
 from azr_jax.tasks.types import Verdict
 
 _INSIDE = Path(inside.__file__).read_text()
@@ -46,6 +46,13 @@ PREAMBLE = (  # what answers to contest problems may take for granted; `pow` and
     "from operator import *\nfrom random import *\nfrom statistics import *\nfrom string import *\n"
     "from typing import *\nfrom builtins import *\nsys.setrecursionlimit(50_000)\n"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Judged(Verdict):
+    """A verdict on a program with base tests: whether they are passed is no text, which a program could write."""
+
+    base: bool = False  # passes the base tests
 
 
 class BrokenTest(RuntimeError):
@@ -154,24 +161,20 @@ class Calls:
                 raise BrokenTest(f"the expected output for {text[:80]}: {outcome.reason} {outcome.detail}")
         return [decode(outcome.value or "") for outcome in outcomes], factor
 
-    def judge(self, program: str) -> Verdict:
-        """`detail` says "base" where only the base tests are passed."""
+    def judge(self, program: str) -> Judged:
         with self._lock:
             expected, factor = self.expected
         outcomes = self.runner.first_then_rest(program, self.f, self.texts, factor)
         wrong = [number for number, outcome in enumerate(outcomes) if not self._right(number, outcome, expected)]
         if not wrong:
-            return _CORRECT
+            return Judged(1.0, "correct", base=True)
         bad = outcomes[wrong[0]]
         reason = "wrong value" if bad.reason == "ok" else bad.reason
-        return Verdict(0.0, reason, "base" if wrong[0] >= self.base else bad.detail)
+        return Judged(0.0, reason, bad.detail, base=wrong[0] >= self.base)
 
     def _right(self, number: int, outcome: Outcome, expected: Sequence[Any]) -> bool:
-        if outcome.value is None:
-            return False
-        try:
-            output = decode(outcome.value)
-        except Refused:
+        output = _returned(outcome)
+        if output is _NOTHING:
             return False
         right = expected[number]
         if _is_digest(right) and not _is_digest(output):  # equal values may differ in how long they are, as 2 and 2.0
@@ -211,21 +214,20 @@ class CheckFunction:
         ]
         f = f"_settle(names[{self.entry_point!r}], whole=True)"
         outcomes = self.runner.first_then_rest(program, f, texts, factor)
+        values = [_returned(outcome) for outcome in outcomes]
         answered = [
-            (call, outcome.value is not None, decode(outcome.value) if outcome.value is not None else None)
-            for call, outcome in zip(calls, outcomes)
+            (call, value is not _NOTHING, None if value is _NOTHING else value) for call, value in zip(calls, values)
         ]
         said = self.runner.call(
             f"{self.canonical}\n\n{self.test}", f"_replay(names[{self.check!r}])", [show(answered)]
         )[0]
-        if said.value is not None and decode(said.value) is True:
+        passed = _returned(said)
+        if passed is True:
             return _CORRECT
         bad = next((outcome for outcome in outcomes if outcome.value is None), None)
-        return (
-            Verdict(0.0, bad.reason, bad.detail)
-            if bad
-            else Verdict(0.0, "wrong value", f"{said.detail or decode(said.value or '')}")
-        )
+        if bad:
+            return Verdict(0.0, bad.reason, bad.detail)
+        return Verdict(0.0, "wrong value", said.detail or ("" if passed is _NOTHING else str(passed)))
 
 
 def asserts_as_check(entry_point: str, setup: str, asserts: Sequence[str]) -> str:
@@ -263,7 +265,8 @@ class Scripts:
         for outcome, expected in zip(outcomes, self._expected, strict=True):
             if outcome.value is None:
                 return Verdict(0.0, outcome.reason, outcome.detail)
-            if decode(outcome.value) != expected:
+            output = _returned(outcome)
+            if output is _NOTHING or not same(output, expected):
                 return Verdict(0.0, "wrong value")
         return _CORRECT
 
@@ -275,6 +278,17 @@ def _settled(value: Any) -> Any:
 
 def _is_digest(value: Any) -> bool:
     return type(value) is tuple and len(value) == 2 and value[0] == inside.DIGEST and type(value[1]) is str
+
+
+_NOTHING = object()
+
+
+def _returned(outcome: Outcome) -> Any:
+    """The value that the program returned, or _NOTHING: also where it wrote what is no value at all, which is wrong."""
+    try:
+        return _NOTHING if outcome.value is None else decode(outcome.value)
+    except Refused:
+        return _NOTHING
 
 
 Judge = Callable[[str], Verdict]

@@ -225,6 +225,7 @@ class Harness:
             "score": graded.score,
             "reason": graded.reason,
             "detail": graded.detail,
+            "base": graded.base,
             "answer": graded.answer,
             "category": item.category,
             "prompt_tokens": len(each.tokens),

@@ -14,6 +14,7 @@ from azr_jax.executor.values import same
 RTOL = 1e-7  # beside a tolerance, relative to the expected value
 FLOAT_ATOL = 1e-6  # where floats are expected and the task names no tolerance
 NOT_NONE = frozenset({"check_str", "text_match_three", "text_starta_endb"})  # whether there is a result, not which
+_CONTAINERS = (list, tuple, set, frozenset, dict, str, bytes)  # as large as they travelled; a range is not
 _AS_SETS = frozenset({
     "similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum",
     "intersection_array", "find_dissimilar", "Diff",
@@ -27,7 +28,7 @@ def accepts(entry_point: str, inputs: Sequence[Any], output: Any, expected: Any,
             (coefficients,) = inputs
             return abs(_polynomial(coefficients, output)) <= atol
         if entry_point in _AS_SETS:
-            return set(output) == set(expected)
+            return isinstance(output, _CONTAINERS) and set(output) == set(expected)
         return same(output, expected) or _also(entry_point, inputs, output) or _close(output, expected, atol)
     except (TypeError, ValueError, ArithmeticError, RecursionError):
         return False

@@ -35,6 +35,7 @@ class Graded:
     score: float
     reason: str
     detail: str = ""
+    base: bool = False  # passes the base tests, where a suite has such
     answer: str | None = None  # what majority voting compares; None where there is nothing to vote on
 
 
@@ -83,7 +84,8 @@ def _program_item(
 def _graded(verdict: Verdict | FormatError, answer: str | None = None) -> Graded:
     if isinstance(verdict, FormatError):
         return Graded(0.0, verdict.reason)
-    return Graded(verdict.score, verdict.reason, verdict.detail, answer)
+    base = isinstance(verdict, code.Judged) and verdict.base
+    return Graded(verdict.score, verdict.reason, verdict.detail, base, answer)
 
 
 def _humaneval(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
@@ -233,7 +235,7 @@ def _mathematics(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
         if answer is None:
             return Graded(0.0, "no answer")
         if hedged(gold, answer):
-            return Graded(0.0, "wrong value", "more than one answer", "".join(answer.split()))
+            return Graded(0.0, "wrong value", "more than one answer", answer="".join(answer.split()))
         verdict = judges.mathematics.judge(gold, answer)
         if whole and not verdict.correct and (number := only_number(answer)) is not None:
             verdict = judges.mathematics.judge(gold, number)

@@ -47,7 +47,7 @@ class SuiteResult:
             return None
         passed: dict[str, list[float]] = {}
         for line in self.lines:
-            passed.setdefault(line["id"], []).append(float(line["score"] == 1.0 or line["detail"] == "base"))
+            passed.setdefault(line["id"], []).append(float(line["score"] == 1.0 or line.get("base") is True))
         return passing.mean([sum(each) / len(each) for each in passed.values()])
 
     def by_category(self) -> dict[str, Estimate]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import functools
 import os
 import platform
@@ -199,7 +200,7 @@ def _no_filter() -> int:
 
 
 # ---------------------------------------------------------------------------------------------- the probe
-_PROBED = ("read", "write", "socket", "fork", "exec", "signal", "memory")
+_PROBED = ("read", "write", "socket", "fork", "exec", "signal", "memory", "notice")
 
 
 def probe(jail: ChildJail, outside: str) -> list[str]:
@@ -212,7 +213,7 @@ def probe(jail: ChildJail, outside: str) -> list[str]:
     if child == 0:
         with contextlib.suppress(BaseException):
             jail.enter(5.0)
-            for name, attempt in _attempts(outside):
+            for name, attempt in _attempts(outside, writer):
                 with contextlib.suppress(BaseException):
                     attempt()
                     os.write(writer, name.encode() + b"\n")
@@ -226,7 +227,7 @@ def probe(jail: ChildJail, outside: str) -> list[str]:
     return held if end == "done" else list(_PROBED)
 
 
-def _attempts(outside: str):
+def _attempts(outside: str, descriptor: int):
     def fork() -> None:
         if os.fork() == 0:
             os._exit(0)
@@ -234,6 +235,23 @@ def _attempts(outside: str):
     def execute() -> None:
         with contextlib.suppress(FileNotFoundError):
             os.execv("/nonexistent/program", ["x"])
+
+    def ask_for_signals() -> None:
+        """A signal of the program's choice to a process of its choice, by way of a descriptor; or a lock or a lease."""
+        done = 0
+        for command, argument in (
+            (fcntl.F_SETOWN, os.getppid()),
+            (fcntl.F_SETSIG, 9),
+            (fcntl.F_SETLEASE, fcntl.F_RDLCK),
+        ):
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(descriptor, command, argument)
+                done += 1
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(os.open(os.path.dirname(os.__file__), os.O_RDONLY), fcntl.F_NOTIFY, 0)  # noqa: PTH120
+            done += 1
+        if not done:
+            raise PermissionError
 
     return (
         ("read", lambda: os.close(os.open(outside, os.O_RDONLY))),
@@ -243,6 +261,7 @@ def _attempts(outside: str):
         ("exec", execute),
         ("signal", lambda: os.kill(os.getppid(), 0)),
         ("memory", lambda: os.close(os.open("/proc/1/mem", os.O_RDONLY))),
+        ("notice", ask_for_signals),
     )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from azr_jax.tasks.types import Validation, Verdict
 
 # What must hold for model-written code to be run at all without `allow_weak`: the names are those of jail.probe.
-MINIMUM = ("read", "write", "socket", "fork", "exec", "signal", "memory")
+MINIMUM = ("read", "write", "socket", "fork", "exec", "signal", "memory", "notice")
 
 
 class WeakIsolation(RuntimeError):

@@ -17,7 +17,7 @@ ALLOWED = {
     "poll": (7, -1), "lseek": (8, 62), "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "brk": (12, 214),
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "pread64": (17, 67),
     "sched_yield": (24, 124), "mremap": (25, 216), "madvise": (28, 233), "nanosleep": (35, 101),
-    "exit": (60, 93), "fcntl": (72, 25), "getcwd": (79, 17),
+    "exit": (60, 93), "getcwd": (79, 17),
     "readlink": (89, -1), "gettimeofday": (96, 169), "getrlimit": (97, 163),
     "getuid": (102, 174), "getgid": (104, 176), "geteuid": (107, 175),
     "getegid": (108, 177), "getppid": (110, 173), "sigaltstack": (131, 132), "time": (201, -1),
@@ -30,6 +30,9 @@ ALLOWED = {
 ZEROED = {"getpid": (39, 172), "gettid": (186, 178)}
 OPENAT = (257, 56)  # for reading only
 PRLIMIT = (302, 261)  # to ask, of itself, never to set
+FCNTL = (72, 25)  # about the descriptor itself; owners, signals, notices, leases and locks reach beyond this process
+_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030)  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC
+_SETFL, _O_ASYNC = 4, 0o20000
 
 _ARCH = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _LOAD, _JUMP_EQUAL, _JUMP_MORE, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -50,7 +53,7 @@ def _argument(number: int, high: bool = False) -> int:
 def program() -> bytes:
     """The filter's instructions. The call's number is looked up by halving: a chain of 60 tests costs per fork."""
     column, machine = _ARCH[platform.machine()]
-    special = {OPENAT[column]: _read_only_open(), PRLIMIT[column]: _own_limits()}
+    special = {OPENAT[column]: _read_only_open(), PRLIMIT[column]: _own_limits(), FCNTL[column]: _own_descriptors()}
     special |= {pair[column]: [(_RETURN, 0, 0, _ZERO)] for pair in ZEROED.values()}
     numbers = sorted({pair[column] for pair in ALLOWED.values()} - {-1} | set(special))
     head = [(_LOAD, 0, 0, _MACHINE), (_JUMP_EQUAL, 1, 0, machine), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NUMBER)]
@@ -74,6 +77,16 @@ def _read_only_open() -> list[tuple[int, int, int, int]]:
         (_RETURN, 0, 0, _EPERM),
         (_RETURN, 0, 0, _ALLOW),
     ]
+
+
+def _own_descriptors() -> list[tuple[int, int, int, int]]:
+    """A descriptor call with one of the commands above; no flag may ask for signals when a descriptor is ready."""
+    allow, flags = [(_RETURN, 0, 0, _ALLOW)], (_LOAD, 0, 0, _argument(2))
+    others = [command for command in _FCNTL_COMMANDS if command != _SETFL]
+    tests = [(_JUMP_EQUAL, len(others) - place, 0, command) for place, command in enumerate(others)]
+    refuse = (_RETURN, 0, 0, _EPERM)
+    head = [(_LOAD, 0, 0, _argument(1)), (_JUMP_EQUAL, len(tests) + 2, 0, _SETFL)]
+    return [*head, *tests, refuse, *allow, flags, (_JUMP_BITS, 0, 1, _O_ASYNC), refuse, *allow]
 
 
 def _own_limits() -> list[tuple[int, int, int, int]]:

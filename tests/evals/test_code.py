@@ -57,8 +57,61 @@ def test_a_sample_may_take_as_long_as_the_canonical_solution(runner, kind):
 def test_base_tests_alone_are_told_apart(runner):
     """Right on the first input, wrong on the second: passes the one base test and not the others."""
     judge = calls(runner, base=1).judge
-    assert judge("def square(n):\n    return 4\n").detail == "base"
-    assert judge("def square(n):\n    return 5\n").detail != "base"
+    assert judge("def square(n):\n    return 4\n").base
+    assert not judge("def square(n):\n    return 5\n").base
+
+
+def test_no_text_of_a_program_says_that_the_base_tests_are_passed(runner):
+    """The word "base" in the detail once did: an exception's message is the program's to choose."""
+    for text in ("base", "base: "):
+        name = f"type({text!r}, (Exception,), {{}})"
+        judged = calls(runner, base=1).judge(f"def square(n):\n    raise {name}({text!r})\n")
+        assert judged.score == 0 and not judged.base
+    forged = """
+import os, json
+def square(n):
+    line = ["unplain", 0, "base", None]
+    for descriptor in range(3, 32):
+        try:
+            os.write(descriptor, (json.dumps(line) + "\\n" + '["end"]\\n').encode())
+        except OSError:
+            pass
+    os._exit(0)
+"""
+    judged = calls(runner, base=1).judge(forged)
+    assert judged.score == 0 and not judged.base
+
+
+def test_a_range_is_no_container_for_the_judge():
+    """`set(range(10**12))` would take all memory of the judging process, for eight tasks of MBPP+."""
+    before = time.monotonic()
+    for output in (range(10**12), 7, None, {1: range(10**12)}):
+        assert not plus_rules.accepts("similar_elements", [], output, (1, 2), 0.0)
+    assert plus_rules.accepts("similar_elements", [], [2, 1, 1], (1, 2), 0.0)
+    assert time.monotonic() - before < 0.5
+
+
+GARBAGE = """
+import os
+for descriptor in range(3, 32):
+    try:
+        os.write(descriptor, b'["loaded",-1]\\n["value",0,"{\\\\"c\\\\":5}",null]\\n["end"]\\n')
+    except OSError:
+        pass
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("kind", ["scripts", "check", "calls"])
+def test_a_forged_value_that_is_none_is_wrong(runner, kind):
+    """The child writes a line of its own whose value cannot be decoded: a verdict, not an error of the judge."""
+    if kind == "scripts":
+        verdict = Scripts(runner, ["1"], ["2"]).judge(GARBAGE)
+    elif kind == "check":
+        verdict = CheckFunction(runner, "square", SQUARE, CHECK_SLOW).judge(GARBAGE)
+    else:
+        verdict = calls(runner, inputs=((3,),)).judge(GARBAGE)
+    assert (verdict.score, verdict.reason) == (0.0, "wrong value")
 
 
 FORGERIES = {
