@@ -53,7 +53,9 @@ def get_config() -> ConfigDict:
     c.buffer.capacity = 16384  # tasks kept per kind
     c.buffer.evict = None  # oldest_first | keep_oldest: who goes when a buffer is full; seeds never go
     c.buffer.reference_sampling = "uniform"  # uniform | recent | learnability (solve rates near one half)
-    c.buffer.solve_sampling = "max_new"  # max_new (this iteration's tasks first) | half_new | uniform
+    c.buffer.solve_sampling = "max_new"  # max_new (this iteration's first) | half_new | uniform | frontier | mistakes
+    c.buffer.frontier_low = 0.2  # `frontier` solves the newest tasks whose measured solve rate is from here
+    c.buffer.frontier_high = 0.8  # to here, both included
 
     c.rewards = ConfigDict()
     c.rewards.learnability = "paper"  # paper: 1 - r, 0 at r = 0 and 1 | peak: [4 r (1 - r)]^k

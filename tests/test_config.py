@@ -83,6 +83,8 @@ def test_presets_fill_what_is_not_said_and_leave_what_is():
             {"tasks.kinds": "induction", "seeding.import_from": SEEDS, "tasks.composite_probability": "0.2"},
             "nothing to act on",
         ),
+        ({"buffer.frontier_low": "0.9"}, "at most buffer.frontier_high=0.8"),
+        ({"buffer.solve_sampling": "frontier", "tasks.train_proposer": "false"}, "nobody measures solve rates"),
         ({"rewards.combine": "multiply"}, "nothing to combine"),
         ({"learner.row_tokens": "100"}, "14240"),
         ({"rollout.pages": "3"}, "at least 224"),  # ceil(14240 / 64), and one to copy from

@@ -36,13 +36,23 @@ def _of_kinds(c: Any) -> list[str]:
 
 
 def _of_buffers(c: Any) -> list[str]:
-    seeds = c.seeding.factor * c.batch_size
+    found, seeds = [], c.seeding.factor * c.batch_size
     if c.buffer.capacity < seeds + c.batch_size:
-        return [
+        found.append(
             f"buffer.capacity={c.buffer.capacity}: should be at least (seeding.factor + 1) x batch_size = "
             f"{seeds + c.batch_size}: seeds never go, and an iteration's new tasks need room beside them"
-        ]
-    return []
+        )
+    if c.buffer.frontier_low > c.buffer.frontier_high:
+        found.append(
+            f"buffer.frontier_low={c.buffer.frontier_low}: should be at most buffer.frontier_high="
+            f"{c.buffer.frontier_high}, or no solve rate lies between them"
+        )
+    if c.buffer.solve_sampling == "frontier" and not (c.tasks.train_proposer or c.tasks.train_on_estimates):
+        found.append(
+            "buffer.solve_sampling=frontier: nobody measures solve rates where tasks.train_proposer=False and "
+            "tasks.train_on_estimates=False; should be max_new, half_new, uniform or mistakes, or one of these True"
+        )
+    return found
 
 
 def _of_rewards(c: Any) -> list[str]:

@@ -122,9 +122,11 @@ class Iteration:
         self._advance(stage)
 
     def _put_in_order(self) -> None:
-        """Attempts arrived in any order: sort them by request and sample, then note which entry they were about."""
+        """Attempts arrived in any order: sort them by request and sample, then note in the buffers what they found."""
         for kind in self.settings.kinds:
             self.played.solved[kind].sort(key=lambda solved: solved.completion.rollout.request.id)
+            for solved in self.played.solved[kind]:
+                self.buffers[kind].note_attempt(solved.task_id, solved.correct)
             for proposed in self.played.proposed[kind]:
                 proposed.attempts.sort(key=lambda attempt: attempt.completion.rollout.sample)
                 if proposed.entry_id is not None and proposed.solve_rate is not None:

@@ -73,7 +73,9 @@ def seed_settings(c: Config) -> SeedSettings:
 
 
 def buffer_settings(c: Config) -> BufferSettings:
-    return BufferSettings(capacity=c.buffer.capacity, evict=c.buffer.evict)
+    return BufferSettings(
+        capacity=c.buffer.capacity, evict=c.buffer.evict, frontier=(c.buffer.frontier_low, c.buffer.frontier_high)
+    )
 
 
 def reward_settings(c: Config) -> RewardSettings:

@@ -1,9 +1,9 @@
 """The growing stores of tasks, one per kind: append, evict, sample, and a journal on disk to come back from.
 
-What happens in an iteration costs what is new in it, however many tasks are kept. Every task ever kept, and every
-solve rate measured, is one line of <folder>/<kind>.jsonl; `cursor()` goes into the checkpoint, and `load(cursor)`
-brings back exactly the state of that moment. All draws come from a random.Random the caller hands in. What was ever
-kept, evicted or not, lives on in each buffer's `history`, for the measures of novelty.
+What happens in an iteration costs what is new in it, however many tasks are kept. Every task ever kept, every solve
+rate measured, and every change between solved and failed is one line of <folder>/<kind>.jsonl; `cursor()` goes into the
+checkpoint, and `load(cursor)` brings back exactly the state of that moment. All draws come from a random.Random the
+caller hands in. What was ever kept, evicted or not, lives on in each buffer's `history`, for the measures of novelty.
 
 Left out on purpose: files of evicted tasks are not rewritten (500 iterations of the paper are about 100 MB).
 """
@@ -26,7 +26,7 @@ from azr_jax.tasks.types import InductionTask, Kind, Task, Triplet
 
 __all__ = ["Buffer", "BufferSettings", "Buffers", "Damaged", "Entry", "Unkept", "read_seed_file", "write_seed_file"]
 
-RECENT = 256  # how many of the newest tasks `recent` draws from
+RECENT = 256  # how many of the newest tasks `recent`, `frontier` and `mistakes` draw from
 UNMEASURED = 0.5  # chance of a task without a solve rate under `learnability`; one of rate 1/2 has 1
 LEAST = 0.05  # and one that all or none solved has this much, so that drawing always ends
 
@@ -55,6 +55,7 @@ class Unkept(StrEnum):
 class BufferSettings:
     capacity: int = 16384  # tasks per kind
     evict: str = "oldest_first"  # oldest_first | keep_oldest (a full buffer refuses what is new)
+    frontier: tuple[float, float] = (0.2, 0.8)  # measured solve rates that `frontier` draws, both included
 
     def __post_init__(self) -> None:
         if self.capacity < 1:
@@ -74,6 +75,9 @@ class Buffer:
         self._slots: list[Entry] = []  # all kept entries; a new one takes the slot of the one it evicts
         self._evictable: deque[int] = deque()  # slots of entries that are not seeds, oldest first
         self._newest: deque[Entry] = deque(maxlen=RECENT)
+        # The newest RECENT of each, the latest last: measured inside settings.frontier; not solved when tried last.
+        self._frontier: dict[int, Entry] = {}
+        self._failed: dict[int, Entry] = {}
         self._by_id: dict[int, Entry] = {}
         self._marks: set[bytes] = set()
         self._slot_marks: list[bytes] = []
@@ -114,9 +118,18 @@ class Buffer:
         entry = self._by_id.get(entry_id)
         if entry is None:
             return
-        entry.solve_rate = solve_rate
+        self._measured(entry, solve_rate)
         if self._journal is not None:
             self._journal.append({"solve_rate": solve_rate, "id": entry_id})
+
+    def note_attempt(self, entry_id: int, correct: bool) -> None:
+        """Notes whether the task was solved when it was tried last; written down where that changes."""
+        entry = self._by_id.get(entry_id)
+        if entry is None or (correct and entry_id not in self._failed):
+            return
+        _renew(self._failed, entry, not correct)
+        if self._journal is not None:
+            self._journal.append({"solved": correct, "id": entry_id})
 
     def sample_references(self, how_many: int, rng: random.Random, how: str = "uniform") -> list[Entry]:
         """Distinct entries to show a proposer; fewer than asked for only where there are fewer."""
@@ -133,12 +146,15 @@ class Buffer:
     ) -> list[Entry]:
         """A batch to solve: a share of this iteration's `new` entries, then uniform draws from the whole buffer.
 
-        Each task once while there are enough; a buffer smaller than the batch gives some twice, an empty one nothing.
+        `frontier` puts the newest tasks whose measured solve rate is neither high nor low before these, `mistakes` half
+        a batch of the last ones that were failed, unless no attempt at all had solved them. New ones are not measured
+        yet. Each task once while there are enough; a buffer smaller than the batch gives some twice, an empty one
+        nothing.
         """
-        shares = {"max_new": how_many, "half_new": (how_many + 1) // 2, "uniform": 0}
-        if how not in shares:
-            raise ValueError(f"buffer.solve_sampling={how!r}: should be max_new, half_new or uniform")
-        chosen = self._distinct(new, shares[how], rng) if len(new) > shares[how] else list(new)
+        chosen = self._distinct(*self._first(how_many, how), rng)
+        left = how_many - len(chosen)
+        share = {"half_new": (how_many + 1) // 2, "uniform": 0}.get(how, left)
+        chosen += self._distinct(new, share, rng) if len(new) > share else list(new)
         taken = {entry.id for entry in chosen}
         # Enough even if every entry taken already is among the draws: at most len(chosen) of how_many fall away.
         extra = self._distinct(self._slots, how_many, rng)
@@ -146,6 +162,18 @@ class Buffer:
         while self._slots and len(chosen) < how_many:
             chosen.append(rng.choice(self._slots))
         return chosen
+
+    def _first(self, how_many: int, how: str) -> tuple[list[Entry], int]:
+        """The tasks that come before new ones, and how many of them."""
+        if how == "frontier":
+            return list(self._frontier.values()), how_many
+        if how == "mistakes":
+            return [entry for entry in self._failed.values() if entry.solve_rate != 0.0], how_many // 2
+        if how not in ("max_new", "half_new", "uniform"):
+            raise ValueError(
+                f"buffer.solve_sampling={how!r}: should be max_new, half_new, uniform, frontier or mistakes"
+            )
+        return [], 0
 
     def mean_age(self, iteration: int) -> float:
         """Iterations since the kept tasks were kept, on average; 0 when there are none."""
@@ -158,8 +186,16 @@ class Buffer:
             if "entry" in record:
                 entry = _from_record(self.kind, record["entry"])
                 self._keep(entry, task_mark(entry.task))
-            elif record["id"] in self._by_id:
-                self._by_id[record["id"]].solve_rate = record["solve_rate"]
+            elif entry := self._by_id.get(record["id"]):
+                if "solve_rate" in record:
+                    self._measured(entry, record["solve_rate"])
+                else:
+                    _renew(self._failed, entry, not record["solved"])
+
+    def _measured(self, entry: Entry, solve_rate: float) -> None:
+        entry.solve_rate = solve_rate
+        low, high = self.settings.frontier
+        _renew(self._frontier, entry, low <= solve_rate <= high)
 
     def _is_closed(self) -> bool:
         full = len(self._slots) >= self.settings.capacity
@@ -175,6 +211,8 @@ class Buffer:
             evicted = self._slots[slot]
             self._slots[slot] = entry
             del self._by_id[evicted.id]
+            _renew(self._frontier, evicted, False)
+            _renew(self._failed, evicted, False)
             self._marks.discard(self._slot_marks[slot])
             self._slot_marks[slot] = mark
             self._iteration_sum -= evicted.iteration
@@ -263,6 +301,15 @@ class Buffers(Mapping[Kind, Buffer]):
         self.flush()
         for journal in self._journals.values():
             journal.close()
+
+
+def _renew(newest: dict[int, Entry], entry: Entry, belongs: bool) -> None:
+    """Puts the entry last, or takes it out; of too many the first goes."""
+    newest.pop(entry.id, None)
+    if belongs:
+        newest[entry.id] = entry
+        if len(newest) > RECENT:
+            del newest[next(iter(newest))]
 
 
 def _to_record(entry: Entry) -> dict[str, Any]:

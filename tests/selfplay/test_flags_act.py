@@ -500,6 +500,50 @@ def test_which_tasks_are_solved(executor, how, least, most):
     assert len(solved) == 4 and least <= sum("x + " in s.task.program for s in solved) <= most
 
 
+def bodies(solved) -> list[str]:
+    return [s.task.program.partition("return ")[2] for s in solved]
+
+
+@acts("buffer.solve_sampling", "buffer.frontier_low", "buffer.frontier_high")
+@pytest.mark.parametrize(
+    ("flags", "first"),
+    [
+        ({"buffer__solve_sampling": "max_new"}, set()),
+        ({}, {"x * 3", "x * 4", "x * 5"}),
+        ({"buffer__frontier_low": "0.5", "buffer__frontier_high": "1"}, {"x * 4", "x * 5", "x * 6"}),
+    ],
+)
+def test_the_frontier_is_what_was_measured_between_two_solve_rates(executor, flags, first):
+    several = {"batch_size": "5", "tasks__estimate_attempts": "4", "buffer__solve_sampling": "frontier"} | flags
+    answers = {f"* {n}": [f"{2 * n}{END}"] * (n - 2) + ["no" + END] for n in range(2, 7)}
+    made = deduction(executor, programs(*(f"x * {n}" for n in range(2, 7))), answers, **several)
+    played = made.play(1)
+    assert [p.solve_rate for p in played.proposed[D]] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert all("x * " in body for body in bodies(played.solved[D])), "where nothing is measured yet, new tasks"
+    made.engine.proposals = {D: programs(*(f"x + {n}" for n in range(5)))}
+    asked = bodies(made.play(2).solved[D])
+    assert set(asked[: len(first)]) == first
+    assert len(asked) == 5 and all("x + " in body for body in asked[len(first) :]), "filled up with new tasks"
+
+
+def test_mistakes_are_what_was_failed_last_and_can_be_solved(executor):
+    # Estimates are right, wrong, ...; a solution is what the first attempt says: x * 2 and x * 3 are failed, x * 4 is
+    # solved, and nobody ever solved x * 5.
+    answers = {"* 2": ["no", "4"], "* 3": ["no", "6"], "* 4": ["8", "no"], "* 5": ["no"]}
+    answers = {piece: [text + END for text in texts] for piece, texts in answers.items()}
+    flags = {"batch_size": "4", "buffer__solve_sampling": "mistakes"}
+    made = deduction(executor, programs("x * 2", "x * 3", "x * 4", "x * 5"), answers, **flags)
+    made.play(1)
+    made.engine.proposals = {D: programs(*(f"x + {n}" for n in range(4)))}
+    made.engine.answers = {"* 2": ["4" + END], "* 3": ["no" + END], "+ ": ["no" + END]}
+    asked = bodies(made.play(2).solved[D])
+    assert set(asked[:2]) == {"x * 2", "x * 3"} and all("x + " in body for body in asked[2:])
+    made.engine.proposals = {D: programs(*(f"x - {n}" for n in range(4)))}
+    # Now x * 2 is solved; x + n is failed too, but no attempt had solved it.
+    asked = bodies(made.play(3).solved[D])
+    assert asked[0] == "x * 3" and all("x - " in body for body in asked[1:])
+
+
 # --- rewards
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from azr_jax.tasks.buffers import Buffers, BufferSettings, Damaged, Entry, Unkept
+from azr_jax.tasks.buffers import RECENT, Buffers, BufferSettings, Damaged, Entry, Unkept
 from azr_jax.tasks.types import InductionTask, Kind, Triplet
 
 D, A, I, E = Kind.DEDUCTION, Kind.ABDUCTION, Kind.INDUCTION, Kind.ERROR  # noqa: E741
@@ -37,6 +37,13 @@ def state(buffers: Buffers) -> dict:
 def frozen(buffers: Buffers) -> dict:
     """The state as it is now: entries themselves may still learn their solve rate."""
     return {kind: [astuple(entry) for entry in buffer] for kind, buffer in buffers.items()}
+
+
+def drawn(buffer) -> tuple[list[int], ...]:
+    """The order matters here: by it draws are made."""
+    rng = random.Random(3)
+    of_each = ("frontier", "mistakes", "uniform")
+    return tuple([entry.id for entry in buffer.sample_solve(4, [], rng, how)] for how in of_each)
 
 
 def ids(entries) -> list[int]:
@@ -240,6 +247,36 @@ def test_induction_takes_programs_from_all_triplets_by_their_number():
     assert counts[I] == 0 and abs(counts[D] - 3000) < 150  # 3 : 1, deviation about 27
 
 
+def test_the_frontier_and_the_mistakes_are_the_newest_and_leave_with_who_is_evicted():
+    buffers = Buffers([D], BufferSettings(capacity=RECENT + 3))
+    entries = fill(buffers, D, range(RECENT + 3))
+    for entry in entries:
+        buffers[D].set_solve_rate(entry.id, 0.5)
+        buffers[D].note_attempt(entry.id, False)
+    rng = random.Random(0)
+    for how, many in (("frontier", RECENT), ("mistakes", 2 * RECENT)):
+        asked = buffers[D].sample_solve(many, [], rng, how)[:RECENT]
+        assert sorted(ids(asked)) == list(range(3, RECENT + 3)), "the first three are too old"
+    buffers[D].set_solve_rate(entries[9].id, 0.9)
+    buffers[D].note_attempt(entries[10].id, True)
+    new, still = fill(buffers, D, range(1000, 1006)), set(range(6, RECENT + 3))
+    frontier = buffers[D].sample_solve(RECENT - 4, new, rng, "frontier")
+    assert set(ids(frontier)) == still - {9}, "measured anew; the first six are gone"
+    mistakes = buffers[D].sample_solve(2 * (RECENT - 4), new, rng, "mistakes")[: RECENT - 4]
+    assert set(ids(mistakes)) == still - {10}
+
+
+def test_what_is_solved_and_stays_solved_is_not_written_down(tmp_path):
+    buffers = Buffers([D], folder=tmp_path)
+    (entry,) = fill(buffers, D, range(1))
+    for correct in (True, True, False, True, True):
+        buffers[D].note_attempt(entry.id, correct)
+    buffers[D].note_attempt(nth(77), False)  # evicted meanwhile
+    buffers.close()
+    records = [json.loads(line)["record"] for line in (tmp_path / "deduction.jsonl").open()]
+    assert records[1:] == [{"solved": False, "id": entry.id}, {"solved": True, "id": entry.id}]
+
+
 # --- on disk ---
 
 
@@ -367,6 +404,7 @@ WORDS = st.text(max_size=8) | st.sampled_from(["\u2028", "\x00", "\ud800", '"}\n
 STEP = st.one_of(
     st.tuples(st.just("append"), st.sampled_from([D, A]), WORDS, WORDS, st.booleans()),
     st.tuples(st.just("rate"), st.sampled_from([D, A]), st.integers(0, 30), st.floats(0, 1)),
+    st.tuples(st.just("tried"), st.sampled_from([D, A]), st.integers(0, 30), st.booleans()),
 )
 
 
@@ -378,19 +416,22 @@ def test_save_and_load_is_the_identity_at_any_moment(tmp_path_factory, steps, ch
     folder = tmp_path_factory.mktemp("buffers")
     settings_ = BufferSettings(capacity=capacity, evict=evict)
     buffers = Buffers([D, A], settings_, folder)
-    cursor, expected = buffers.cursor(), {D: [], A: []}
+    cursor, expected, draws = buffers.cursor(), {D: [], A: []}, []
     for number, step in enumerate(steps):
         if step[0] == "append":
             _, kind, program, argument, seed = step
             buffers[kind].append(Triplet(program, argument, "o", "v"), iteration=number, references=(1, 2), seed=seed)
-        else:
+        elif step[0] == "rate":
             buffers[step[1]].set_solve_rate(step[2], step[3])
+        else:
+            buffers[step[1]].note_attempt(step[2], step[3])
         if number == checkpoint_at:
             cursor = json.loads(json.dumps(buffers.cursor()))
-            expected = frozen(buffers)
+            expected, draws = frozen(buffers), [drawn(buffers[kind]) for kind in (D, A)]
     buffers.close()
     again = Buffers([D, A], settings_, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again.load(cursor)
     assert frozen(again) == expected
+    assert not draws or [drawn(again[kind]) for kind in (D, A)] == draws
