@@ -22,16 +22,15 @@ from typing import Any
 import jax
 from absl import app, flags
 from flax import nnx
-from transformers import AutoTokenizer
 
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
+from azr_jax.models.endings import stop_ids
+from azr_jax.models.folder import BadFolder, open_folder, run_config, started_from
 from azr_jax.models.hf import check_free, save
-from azr_jax.models.source import ModelNotFound, resolve
-from azr_jax.models.spec import UnsupportedModel, load_spec
+from azr_jax.models.source import ModelNotFound
 from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import LearnerRules, abstract_params, make_mesh, shardings
-from azr_jax.selfplay.asking import stop_ids
 from azr_jax.tasks.prompts import answer_stop
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, with config.json and checkpoints.", required=True)
@@ -58,10 +57,10 @@ def export(
 ) -> Path:
     """The checkpoint's weights, laid out over the devices of this machine, written as a folder."""
     check_free(out, overwrite)
-    config = _config(workdir)
-    source = source or _source(config)
-    spec = load_spec(source)
-    texts = generation_config(source, _tokenizer(source), _stop_strings(config))
+    config = run_config(workdir)
+    start = open_folder(source or started_from(workdir))
+    source, spec = start.path, start.spec
+    texts = generation_config(source, start.tokenizer, _stop_strings(config))
     if not (workdir / "checkpoints").is_dir():
         raise CannotExport(f"--workdir={workdir}: holds no checkpoints")
     checkpointer = Checkpointer(workdir)
@@ -91,35 +90,10 @@ def generation_config(folder: Path, tokenizer: Any, stop_strings: Sequence[str] 
     return {} if wanted == known else {path.name: json.dumps(wanted, indent=2) + "\n"}
 
 
-def _config(workdir: Path) -> dict[str, Any]:
-    path = workdir / "config.json"
-    if not path.exists():
-        raise CannotExport(f"--workdir={workdir}: holds no config.json, so it is not the folder of a run")
-    try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise CannotExport(f"{path}: does not hold a config: {error!r}") from None
-
-
-def _source(config: dict[str, Any]) -> Path:
-    try:
-        model = config["model"]
-        return resolve(model["name"], cache_dir=model.get("cache_dir") or None)
-    except (KeyError, TypeError) as error:
-        raise CannotExport(f"config.json: does not say model.name: {error!r}") from None
-
-
 def _stop_strings(config: dict[str, Any]) -> tuple[str, ...]:
     if not config.get("rollout", {}).get("stop_at_answer"):
         return ()
     return answer_stop(config["tasks"]["prompt_style"])
-
-
-def _tokenizer(source: Path) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(source)
-    except Exception as error:  # whatever the library makes of a damaged file
-        raise CannotExport(f"{source}: the tokenizer cannot be read: {error}") from error
 
 
 def _targets(spec):
@@ -151,7 +125,7 @@ def main(argv: list[str]) -> None:
             dtype=DTYPE.value,
             overwrite=OVERWRITE.value,
         )
-    except (CannotExport, CheckpointError, ModelNotFound, UnsupportedModel, BadWeights, OSError) as error:
+    except (CannotExport, CheckpointError, ModelNotFound, BadFolder, BadWeights, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     size = sum(file.stat().st_size for file in out.iterdir())

@@ -8,10 +8,11 @@ import jax
 import pytest
 from flax import nnx
 
-from azr_jax.export import CannotExport, export, generation_config
+from azr_jax.export import export, generation_config
 from azr_jax.learner.checkpoint import Checkpointer
 from azr_jax.learner.step import LearnerSettings, init_state
 from azr_jax.models import hf
+from azr_jax.models.folder import BadFolder
 from azr_jax.models.source import resolve
 
 TOKENIZER = SimpleNamespace(eos_token_id=7, bos_token_id=None, pad_token_id=3)
@@ -77,5 +78,5 @@ def test_a_tokenizer_that_cannot_be_read_is_named_before_any_weight_is(workdir, 
     shutil.copytree(source, tmp_path / "damaged")
     (tmp_path / "damaged" / "tokenizer.json").write_text("{")
     config_of(run, tmp_path / "damaged", "think", False)
-    with pytest.raises(CannotExport, match="the tokenizer cannot be read"):
+    with pytest.raises(BadFolder, match=r"tokenizer\.json is not JSON"):
         export(run, tmp_path / "hf")

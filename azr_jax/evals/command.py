@@ -108,7 +108,7 @@ def _get_ready(
         "model": model.identity, "weights": model.fingerprint, "timeout_s": asked.timeout_s
     }  # fmt: skip
     del settings["slots"]  # which changes nothing that is sampled
-    tokenizing = Tokenizing(model.tokenizer(), model)
+    tokenizing = Tokenizing(model.tokenizer, model)
     results = Results(asked.folder(model), asked.shard)
     results.open(settings)
     mine: list[tuple[int, Item]] = []

@@ -17,8 +17,8 @@ from azr_jax.evals.code import BrokenTest
 from azr_jax.evals.models import Found
 from azr_jax.evals.records import JUDGE_FAILED, Results
 from azr_jax.evals.suites import Graded, Item
+from azr_jax.models.endings import stop_ids
 from azr_jax.rollout.engine import Engine, EngineSettings, Request, Rollout
-from azr_jax.selfplay.asking import stop_ids
 from azr_jax.tasks.prompts import Prompt
 
 PAGE_SIZE = 64  # of the cache, as the recipes have it; with pages of 16 tokens a CPU samples a fifth slower

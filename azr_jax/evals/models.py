@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 
 import jax
 from flax import nnx
-from transformers import AutoTokenizer
 
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
 from azr_jax.models import hf
+from azr_jax.models.folder import BadFolder, open_folder, started_from
 from azr_jax.models.source import ModelNotFound, resolve
-from azr_jax.models.spec import ModelSpec, UnsupportedModel, load_spec
+from azr_jax.models.spec import ModelSpec
 from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import abstract_params
@@ -34,6 +33,7 @@ class Found:
     path: str  # the same without an iteration
     folder: Path  # of the tokenizer, and of the weights unless they are a checkpoint's
     spec: ModelSpec
+    tokenizer: Any
     workdir: Path | None = None
     iteration: int | None = None
 
@@ -63,12 +63,6 @@ class Found:
                         mark.update(file.read(4_096))
         return mark.hexdigest()[:16]
 
-    def tokenizer(self) -> Any:
-        try:
-            return AutoTokenizer.from_pretrained(self.folder)
-        except Exception as error:  # whatever the library makes of a damaged file
-            raise NoModel(f"--model={self.name}: the tokenizer in {self.folder} cannot be read: {error}") from error
-
     def weights(self, dtype: str) -> tuple[nnx.GraphDef, Any]:
         if self.workdir is None:
             try:
@@ -90,16 +84,14 @@ def find(name: str, cache_dir: str | None = None) -> Found:
     try:
         if (Path(path) / "checkpoints").is_dir():
             workdir = Path(path).resolve()
-            model = json.loads((workdir / "config.json").read_text())["model"]
-            folder = resolve(model["name"], cache_dir=model.get("cache_dir") or cache_dir)
-            return Found(name, path, folder, load_spec(folder), workdir, _iteration(name, workdir, step))
+            model = open_folder(started_from(workdir))
+            iteration = _iteration(name, workdir, step)
+            return Found(name, path, model.path, model.spec, model.tokenizer, workdir, iteration)
         if step:
             raise NoModel(f"--model={name}: {path} holds no checkpoints; @<iteration> goes with the workdir of a run")
-        folder = resolve(path, cache_dir=cache_dir)
-        return Found(name, path, folder, load_spec(folder))
-    except NoModel:
-        raise
-    except (ModelNotFound, UnsupportedModel, BadWeights, OSError, KeyError, TypeError, ValueError) as error:
+        model = open_folder(resolve(path, cache_dir=cache_dir))
+        return Found(name, path, model.path, model.spec, model.tokenizer)
+    except (ModelNotFound, BadFolder, OSError) as error:
         raise NoModel(f"--model={name}: {error}") from error
 
 

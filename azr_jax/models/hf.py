@@ -27,6 +27,7 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
+from azr_jax.models.fields import read_json, shown
 from azr_jax.models.spec import ModelSpec, Weight, config_from_spec, load_spec
 from azr_jax.models.tensors import TYPES, BadWeights, Planned, Tensor, find_tensors, write_tensors
 from azr_jax.models.transformer import Transformer
@@ -107,22 +108,22 @@ def check_names(folder: Path, tensors: dict[str, Tensor], spec: ModelSpec) -> No
     wanted = {name: weight for weight in spec.weights() for name in names(weight, spec.depth)}
     problems = [f"{name} is missing" for name in wanted if name not in tensors]
     if LM_HEAD in tensors and spec.tied:
-        if not _same(tensors[LM_HEAD], tensors.get(EMBED)):
-            problems.append(f"{LM_HEAD} differs from {EMBED}, though config.json says tie_word_embeddings=true")
         wanted |= {LM_HEAD: wanted[EMBED]}
     problems += [f"{name} is not a tensor of this model" for name in tensors if name not in wanted]
     for name, weight in wanted.items():
         if name in tensors and tensors[name].shape != their_shape(weight):
             shape, right = list(tensors[name].shape), list(their_shape(weight))
             problems.append(f"{name} has shape {shape}, config.json asks for {right}")
+    if not problems and spec.tied and LM_HEAD in tensors and not _same(tensors[LM_HEAD], tensors[EMBED]):
+        problems.append(f"{LM_HEAD} differs from {EMBED}, though config.json says tie_word_embeddings=true")
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise BadWeights(f"{folder}: the weights are not those of config.json: {'; '.join(problems[:5])}{more}")
 
 
-def _same(one: Tensor, other: Tensor | None) -> bool:
+def _same(one: Tensor, other: Tensor) -> bool:
     """A tied model may store its embedding twice, but then twice the same."""
-    if other is None or (one.shape, one.dtype) != (other.shape, other.dtype):
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
         return False
     step = 4096
     blocks = [(slice(row, row + step), slice(None)) for row in range(0, one.shape[0], step)]
@@ -134,13 +135,18 @@ def check_tokenizer(folder: Path, spec: ModelSpec) -> None:
     path = folder / "tokenizer.json"
     if not path.exists():
         return
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text())
         vocab = content["model"]["vocab"]
         ids = list(vocab.values()) if isinstance(vocab, dict) else range(len(vocab))
         largest = max([*ids, *(token["id"] for token in content.get("added_tokens") or ())], default=-1)
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadWeights(f"{path}: is damaged: {error!r}") from None
+        if not isinstance(largest, int):
+            raise TypeError(f"id {shown(largest)}")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadWeights(
+            f"{path}: is damaged at {type(error).__name__} {error}: should hold model.vocab, tokens and their ids, and "
+            "added_tokens with ids"
+        ) from None
     if largest >= spec.vocab:
         raise BadWeights(
             f"{path}: has a token with id {largest}, the model's vocabulary is {spec.vocab}: "
@@ -283,7 +289,7 @@ def _copy_files(spec: ModelSpec, source: Path | None, folder: Path, dtype: Any) 
     if source is not None:
         for file in sorted(source.iterdir()):
             if file.is_file() and not file.name.endswith(WEIGHT_FILES):
-                shutil.copy(file, folder / file.name)
+                shutil.copyfile(file, folder / file.name)  # not the mode: the source may be read-only
     path = folder / "config.json"
     config = json.loads(path.read_text()) if path.exists() else config_from_spec(spec)
     if source is None or dtype is not None:

@@ -9,7 +9,6 @@ a cache may race; the folder appears by one rename, so nobody ever sees half of 
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -17,8 +16,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from azr_jax.models import embedded
+from azr_jax.models.fields import UnsupportedModel
 from azr_jax.models.gguf_folder import Progress, UnsupportedGGUF
 from azr_jax.models.spec import PRESETS
+from azr_jax.models.tensors import INDEX, SINGLE, BadWeights, weight_map_of
 
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 UNWANTED = ["original/*", "onnx/*", "runs/*"]  # second copies of the weights and training logs that some keep
@@ -43,6 +44,8 @@ def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progres
     lacks = missing(local)
     if not lacks:
         return local
+    if (local / "config.json").exists() or any(local.glob("*.safetensors")):  # meant as a model: nobody else is asked
+        raise ModelNotFound(f"{local} {lacks}: a model folder holds config.json, *.safetensors and a tokenizer")
     tried = [f"the folder {name}: {lacks}"]
     places: list[tuple[str, Callable[[str], Path | str]]] = [
         ("the Hugging Face cache", _from_cache),
@@ -72,9 +75,12 @@ def missing(folder: Path) -> str:
         return "there is none"
     if not (folder / "config.json").is_file():
         return "has no config.json"
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    index = folder / INDEX
+    if not (folder / SINGLE).is_file() and index.is_file():
+        try:
+            shards = sorted(set(weight_map_of(index).values()))
+        except (BadWeights, UnsupportedModel) as error:
+            return f"has a damaged index: {error}"
         absent = [shard for shard in shards if not (folder / shard).is_file()]
         if absent:
             return f"lacks {len(absent)} of {len(shards)} weight files ({absent[0]} first)"

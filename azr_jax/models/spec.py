@@ -1,9 +1,10 @@
 """What a model is: its sizes and the facts that tell one family from another, read from a Hugging Face config.json.
 
 A family is a row of facts (`FAMILIES`), not a class: Qwen2 and Qwen2.5 add biases to q, k and v; Qwen3 normalises the
-heads of q and k; Llama 3.x (and SmolLM2, which is one) does neither. Whatever changes the numbers and is not supported
-is refused by name here, before a weight is read: sliding windows in use, rope types other than `default` and `llama3`,
-experts, quantised weights, other activations.
+heads of q and k; Llama 3.x (and SmolLM2, which is one) and Mistral do neither; SmolLM3 leaves rope out of every fourth
+layer. A field means what it means to transformers, and where it is absent, its default there. Whatever changes the
+numbers and is not supported is refused by name here, before a weight is read: sliding windows in use, rope types other
+than `default` and `llama3`, experts, quantised weights, other activations, families that need other layers.
 
 `ModelSpec.weights()` is the one table of parameters: where each stands in the Transformer, what Hugging Face calls it,
 its shape, and the logical axes that parallel/mesh.py maps to devices.
@@ -11,46 +12,56 @@ its shape, and the logical axes that parallel/mesh.py maps to devices.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from azr_jax.models.fields import Fields, UnsupportedModel, read_json, shown
+from azr_jax.models.rope import Llama3Rope, read_rope
+
 Init = Literal["normal", "ones", "zeros"]
-
-
-class UnsupportedModel(ValueError):
-    """A config.json that describes something the Transformer would compute wrongly, or not at all."""
+DEEPEST = 10_000  # layers: more are a slip of the pen, and their names alone would fill the memory
 
 
 @dataclass(frozen=True)
 class Family:
-    """What the members of one Hugging Face `model_type` share."""
+    """What the members of one Hugging Face `model_type` share, and what an absent field of their config.json means."""
 
     architecture: str
-    qkv_bias: bool
-    qk_norm: bool
-    head_dim: int | None  # where config.json does not say; None: width / heads
-    rope_theta: float  # where config.json does not say
-    max_positions: int
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    head_dim: int | None = None  # None: width / heads
+    kv_heads: int | None = None  # None: as many as heads
+    rope_theta: float = 10_000.0
+    max_positions: int = 32_768
+    tied: bool = False
+    window: int | None = None  # sliding_window
+    window_flag: bool = True  # windows are used only with use_sliding_window
+    nope: bool = False  # some layers have no rope
 
 
 FAMILIES = {
-    "qwen2": Family("Qwen2ForCausalLM", True, False, None, 10_000.0, 32_768),
-    "qwen3": Family("Qwen3ForCausalLM", False, True, 128, 10_000.0, 32_768),
-    "llama": Family("LlamaForCausalLM", False, False, None, 10_000.0, 2_048),
+    "qwen2": Family("Qwen2ForCausalLM", qkv_bias=True, kv_heads=32, window=4_096),
+    "qwen3": Family("Qwen3ForCausalLM", qk_norm=True, head_dim=128, kv_heads=32, window=4_096),
+    "llama": Family("LlamaForCausalLM", max_positions=2_048),
+    "mistral": Family("MistralForCausalLM", kv_heads=8, max_positions=131_072, window=4_096, window_flag=False),
+    "smollm3": Family("SmolLM3ForCausalLM", kv_heads=4, rope_theta=2_000_000.0, tied=True, nope=True),
 }
 
-
-@dataclass(frozen=True)
-class Llama3Rope:
-    """Llama 3.1's stretching of rope: wavelengths beyond the original context are lengthened by `factor`."""
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_positions: int
+# Families that people ask for and that need more than a row: what it would take.
+_GATED = "gated linear attention in three layers of four, and a sampler that keeps its state beside the cache"
+NEEDS = {
+    "gemma3_text": "windows of attention that differ between layers, two ropes, norms on both sides of each block",
+    "gemma3": "the text model of gemma3_text, and a vision model to leave out",
+    "qwen3_5": f"{_GATED}; and a vision model to leave out",
+    "qwen3_5_text": _GATED,
+    "qwen3_5_moe": f"{_GATED}; and experts",
+    "qwen3_next": f"{_GATED}; and experts",
+    "qwen3_moe": "experts",
+    "qwen2_moe": "experts",
+    "mixtral": "experts",
+}
 
 
 @dataclass(frozen=True)
@@ -82,12 +93,15 @@ class ModelSpec:
     rope_theta: float = 10_000.0
     rope_scaling: Llama3Rope | None = None
     max_positions: int = 32_768
+    without_rope: tuple[int, ...] = ()  # numbers of the layers that rope leaves alone
 
     def __post_init__(self):
         for field in ("vocab", "width", "depth", "heads", "kv_heads", "head_dim", "mlp", "max_positions"):
             value = getattr(self, field)
             if not isinstance(value, int) or value < 1:
                 raise UnsupportedModel(f"{field}={value!r}: should be a whole number of at least 1")
+        if self.depth > DEEPEST:
+            raise UnsupportedModel(f"depth={self.depth}: should be at most {DEEPEST}")
         if self.family not in FAMILIES:
             raise UnsupportedModel(f"family={self.family!r}: should be one of {', '.join(FAMILIES)}")
         if self.heads % self.kv_heads:
@@ -167,12 +181,9 @@ PRESETS = {
 def load_spec(folder: str | Path) -> ModelSpec:
     """The spec of the model in a Hugging Face folder."""
     path = Path(folder) / "config.json"
-    try:
-        config = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UnsupportedModel(f"{path} does not exist: a model folder holds config.json and *.safetensors") from None
-    except json.JSONDecodeError as error:
-        raise UnsupportedModel(f"{path} is not JSON: {error}") from None
+    if not path.exists():
+        raise UnsupportedModel(f"{path} does not exist: a model folder holds config.json and *.safetensors")
+    config = read_json(path)
     try:
         return spec_from_config(config)
     except UnsupportedModel as error:
@@ -181,89 +192,86 @@ def load_spec(folder: str | Path) -> ModelSpec:
 
 def spec_from_config(config: Mapping[str, Any]) -> ModelSpec:
     """The spec a parsed config.json describes, or UnsupportedModel naming the field that stands in the way."""
-    family_name = config.get("model_type")
-    if family_name not in FAMILIES:
+    fields, name = Fields(config), config.get("model_type")
+    if not isinstance(name, str) or name not in FAMILIES:
+        needs = f", it needs {NEEDS[name]}" if isinstance(name, str) and name in NEEDS else ""
         raise UnsupportedModel(
-            f"model_type={family_name!r} is not supported: it should be one of {', '.join(FAMILIES)}"
+            f"model_type={shown(name)} is not supported{needs}: it should be one of {', '.join(FAMILIES)}"
         )
-    family = FAMILIES[family_name]
-    _refuse_what_changes_the_numbers(config, family)
-
-    def need(field: str) -> Any:
-        if config.get(field) is None:
-            raise UnsupportedModel(f"{field} is missing")
-        return config[field]
-
-    width, heads = need("hidden_size"), need("num_attention_heads")
-    head_dim = config.get("head_dim") or family.head_dim
+    family = FAMILIES[name]
+    _refuse_what_changes_the_numbers(fields, family)
+    width, heads, depth = (fields.whole(field) for field in ("hidden_size", "num_attention_heads", "num_hidden_layers"))
+    head_dim = fields.whole("head_dim") if config.get("head_dim") is not None else family.head_dim
     if head_dim is None:
         if width % heads:
             raise UnsupportedModel(f"hidden_size={width} does not divide by num_attention_heads={heads}")
         head_dim = width // heads
-    theta, scaling = _rope(config, family)
+    given = config.get("num_key_value_heads", family.kv_heads)  # null, unlike absence, always means: as many
+    max_positions = fields.whole("max_position_embeddings", family.max_positions)
+    theta, scaling = read_rope(fields, family.rope_theta, max_positions)
+    without_rope = _without_rope(fields, depth) if family.nope else ()
+    _refuse_windows(fields, family, depth, without_rope)
     return ModelSpec(
-        family=family_name,
-        vocab=need("vocab_size"),
+        family=name,
+        vocab=fields.whole("vocab_size"),
         width=width,
-        depth=need("num_hidden_layers"),
+        depth=depth,
         heads=heads,
-        kv_heads=config.get("num_key_value_heads") or heads,
+        kv_heads=heads if given is None else fields.whole("num_key_value_heads", family.kv_heads),
         head_dim=head_dim,
-        mlp=need("intermediate_size"),
-        tied=bool(config.get("tie_word_embeddings", False)),
-        norm_eps=float(config.get("rms_norm_eps", 1e-6)),
+        mlp=fields.whole("intermediate_size"),
+        tied=fields.flag("tie_word_embeddings", family.tied),
+        norm_eps=fields.number("rms_norm_eps", 1e-6),
         rope_theta=theta,
         rope_scaling=scaling,
-        max_positions=config.get("max_position_embeddings") or family.max_positions,
+        max_positions=max_positions,
+        without_rope=without_rope,
     )
 
 
-def _refuse_what_changes_the_numbers(config: Mapping[str, Any], family: Family) -> None:
-    architectures = config.get("architectures") or [family.architecture]
+def _refuse_what_changes_the_numbers(fields: Fields, family: Family) -> None:
+    architectures = fields.texts("architectures") or [family.architecture]
     if family.architecture not in architectures:
         raise UnsupportedModel(
-            f"architectures={architectures} is not supported: it should be [{family.architecture!r}]"
+            f"architectures={shown(architectures)} is not supported: it should be [{family.architecture!r}]"
         )
-    wanted = {
-        "hidden_act": ("silu", None),
-        "attention_bias": (False, None),
-        "mlp_bias": (False, None),
-        "partial_rotary_factor": (1, None),
-        "quantization_config": (None,),
-    }
-    for field, allowed in wanted.items():
-        if config.get(field) not in allowed:
-            raise UnsupportedModel(f"{field}={config[field]!r} is not supported: it should be {allowed[0]!r} or absent")
-    depth = config.get("num_hidden_layers") or 0
-    windowed = [kind for kind in config.get("layer_types") or () if kind != "full_attention"]
-    if config.get("use_sliding_window") and config.get("sliding_window") and "layer_types" not in config:
-        windowed += [f"sliding_window={config['sliding_window']}"] * max(0, depth - config.get("max_window_layers", 28))
+    fields.one_of("hidden_act", ("silu", None))
+    fields.one_of("attention_bias", (False, None))
+    fields.one_of("mlp_bias", (False, None))
+    fields.one_of("quantization_config", (None,))
+
+
+def _without_rope(fields: Fields, depth: int) -> tuple[int, ...]:
+    """SmolLM3: `no_rope_layers` has a 1 for every layer with rope; without it every fourth has none."""
+    flags = fields.values.get("no_rope_layers")
+    if flags is None:
+        interval = fields.whole("no_rope_layer_interval", 4)
+        return tuple(range(interval - 1, depth, interval))
+    if not isinstance(flags, list) or len(flags) < depth or any(flag not in (0, 1) for flag in flags):
+        raise fields.refuse("no_rope_layers", f"a list of {depth} times 1 (rope) or 0 (none)")
+    return tuple(layer for layer, flag in enumerate(flags[:depth]) if not flag)
+
+
+def _refuse_windows(fields: Fields, family: Family, depth: int, without_rope: tuple[int, ...]) -> None:
+    """Which layers would use a sliding window, as transformers sees it."""
+    kinds = fields.texts("layer_types")
+    if kinds is not None and len(kinds) != depth:
+        raise fields.refuse("layer_types", f"a list of num_hidden_layers={depth} kinds")
+    windowed = [kind for kind in kinds or () if kind != "full_attention"]
+    window = fields.values.get("sliding_window", family.window)
+    in_use = fields.flag("use_sliding_window", False) or not family.window_flag
+    if in_use and window is not None and (kinds is None or not family.window_flag):
+        layers = range(depth)
+        if family.nope:
+            layers = without_rope
+        elif family.window_flag:
+            layers = range(min(depth, fields.whole("max_window_layers", 28, least=0)), depth)
+        windowed = [f"sliding_window={shown(window)}"] * len(layers)
     if windowed:
         raise UnsupportedModel(
-            f"{windowed[0]} is used by {len(windowed)} of {depth} layers and is not supported: "
-            "every layer should use full attention (use_sliding_window=false)"
+            f"{windowed[0]} is used by {len(windowed)} of {depth} layers and is not supported: every layer should use "
+            f"full attention ({'use_sliding_window=false' if family.window_flag else 'sliding_window=null'})"
         )
-
-
-def _rope(config: Mapping[str, Any], family: Family) -> tuple[float, Llama3Rope | None]:
-    """Theta and scaling, from `rope_parameters` (newer files) or `rope_theta` and `rope_scaling` (older ones)."""
-    rope = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
-    theta = float(rope.get("rope_theta") or config.get("rope_theta") or family.rope_theta)
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if rope.get("partial_rotary_factor", 1) != 1:
-        raise UnsupportedModel(
-            f"partial_rotary_factor={rope['partial_rotary_factor']} is not supported: it should be 1"
-        )
-    if kind == "default":
-        return theta, None
-    if kind != "llama3":
-        raise UnsupportedModel(f"rope_type={kind!r} is not supported: it should be 'default' or 'llama3'")
-    fields = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-    missing = [field for field in fields if rope.get(field) is None]
-    if missing:
-        raise UnsupportedModel(f"rope_type='llama3' lacks {', '.join(missing)}")
-    factor, low, high, original = (rope[field] for field in fields)
-    return theta, Llama3Rope(float(factor), float(low), float(high), int(original))
 
 
 def config_from_spec(spec: ModelSpec) -> dict[str, Any]:
@@ -277,8 +285,10 @@ def config_from_spec(spec: ModelSpec) -> dict[str, Any]:
             "high_freq_factor": spec.rope_scaling.high_freq_factor,
             "original_max_position_embeddings": spec.rope_scaling.original_max_positions,
         }
-    return {
-        "architectures": [FAMILIES[spec.family].architecture],
+    family = FAMILIES[spec.family]
+    layers = {"no_rope_layers": [int(i not in spec.without_rope) for i in range(spec.depth)]} if family.nope else {}
+    return layers | {
+        "architectures": [family.architecture],
         "model_type": spec.family,
         "vocab_size": spec.vocab,
         "hidden_size": spec.width,
@@ -292,7 +302,11 @@ def config_from_spec(spec: ModelSpec) -> dict[str, Any]:
         "rope_theta": spec.rope_theta,
         "rope_scaling": rope,
         "tie_word_embeddings": spec.tied,
+        "sliding_window": None,
         "hidden_act": "silu",
         "attention_bias": False,
+        "bos_token_id": None,  # a family's own numbers may be beyond this vocabulary
+        "eos_token_id": None,
+        "pad_token_id": None,
         "torch_dtype": "float32",
     }

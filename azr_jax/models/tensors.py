@@ -18,6 +18,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from azr_jax.models.fields import read_json, shown
+
 TYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
 NAMES = {dtype: name for name, dtype in TYPES.items()}
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -58,19 +60,19 @@ class Tensor:
 
 
 def find_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a folder by name, from one file or an indexed set. Every header is read and checked."""
+    """The tensors of a folder by name. Every header is read and checked.
+
+    One file, or else an indexed set: where both stand, transformers reads the one file.
+    """
     index = folder / INDEX
-    if not index.exists():
-        if not (folder / SINGLE).exists():
-            raise BadWeights(f"{folder}: holds neither {SINGLE} nor {INDEX}")
+    if (folder / SINGLE).exists():
         return _header(folder / SINGLE)
-    try:
-        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        files = sorted(set(weight_map.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadWeights(f"{index}: is not an index with a weight_map: {error!r}") from None
+    if not index.exists():
+        raise BadWeights(f"{folder}: holds neither {SINGLE} nor {INDEX}")
+    weight_map = weight_map_of(index)
+    files = sorted(set(weight_map.values()))
     for name in files:
-        if not (folder / name).exists():
+        if not (folder / name).is_file():
             raise BadWeights(f"{index}: names {name}, which is not there")
     headers = {name: _header(folder / name) for name in files}
     for tensor, name in weight_map.items():
@@ -80,6 +82,17 @@ def find_tensors(folder: Path) -> dict[str, Tensor]:
     if strays:
         raise BadWeights(f"{index}: does not name {strays[0]}, which is in the files")
     return {tensor: headers[name][tensor] for tensor, name in weight_map.items()}
+
+
+def weight_map_of(index: Path) -> dict[str, str]:
+    """Which file holds each tensor, as an index says it."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise BadWeights(f"{index}: weight_map={shown(weight_map)}: should be an object of tensors and their files")
+    for tensor, name in weight_map.items():
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise BadWeights(f"{index}: weight_map.{tensor}={shown(name)}: should be a *.safetensors of this folder")
+    return weight_map
 
 
 def _header(path: Path) -> dict[str, Tensor]:
@@ -96,13 +109,15 @@ def _header(path: Path) -> dict[str, Tensor]:
         tensors, ends = {}, [0]
         for name, entry in entries.items():
             start, end = entry["data_offsets"]
+            if not all(type(n) is int and n >= 0 for n in (start, end, *entry["shape"])):
+                raise BadWeights(f"{path}: {name} has offsets {start}, {end} and shape {shown(entry['shape'])}")
             if entry["dtype"] not in TYPES:
                 raise BadWeights(f"{path}: {name} has type {entry['dtype']}: it should be one of {', '.join(TYPES)}")
             tensors[name] = Tensor(path, TYPES[entry["dtype"]], tuple(entry["shape"]), 8 + length + start)
             if end - start != math.prod(entry["shape"]) * tensors[name].dtype.itemsize:
                 raise BadWeights(f"{path}: {name} of shape {entry['shape']} has {end - start} bytes")
             ends.append(end)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, BadWeights):
             raise
         raise BadWeights(f"{path}: the header is damaged: {error!r}") from None

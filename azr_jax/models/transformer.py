@@ -23,7 +23,8 @@ from flax import nnx
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from azr_jax.models.spec import Llama3Rope, ModelSpec
+from azr_jax.models.rope import Llama3Rope
+from azr_jax.models.spec import ModelSpec
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array, Any, jax.Array], tuple[jax.Array, Any]]
 
@@ -77,7 +78,8 @@ class Transformer(nnx.Module):
         def layer(carry: tuple[jax.Array, Any], step: tuple[dict[str, jax.Array], jax.Array]):
             x_BxTxD, cache = carry
             weights, index = step
-            return _layer(x_BxTxD, weights, rope, attend, cache, index, spec), None
+            turned = rope if not spec.without_rope else _unless(index, spec.without_rope, rope)
+            return _layer(x_BxTxD, weights, turned, attend, cache, index, spec), None
 
         if remat != "none":
             layer = jax.checkpoint(layer, policy=REMAT[remat], prevent_cse=False)
@@ -179,6 +181,15 @@ def rope_tables(positions_BxT: jax.Array, spec: ModelSpec) -> tuple[jax.Array, j
         frequencies = _stretch(frequencies, spec.rope_scaling)
     angles = positions_BxT[..., None, None].astype(jnp.float32) * frequencies
     return jnp.cos(angles), jnp.sin(angles)
+
+
+def _unless(
+    layer: jax.Array, without: tuple[int, ...], rope: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """The tables, or in the layers without rope those that turn nothing: cosine 1, sine 0."""
+    none = (layer == jnp.asarray(without)).any()
+    cos, sin = rope
+    return jnp.where(none, 1.0, cos), jnp.where(none, 0.0, sin)
 
 
 def _stretch(frequencies: jax.Array, rope: Llama3Rope) -> jax.Array:

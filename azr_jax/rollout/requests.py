@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-STOP_IDS = 8  # of one request, at most: what a slot has room for
+from azr_jax.models.endings import STOP_IDS
+
 LARGEST_ID = 2**32 - 1  # request ids and sample numbers go into the random key as 32 bits each
 
 

@@ -7,12 +7,12 @@ whether it ended by itself.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from azr_jax.models.endings import stop_ids
 from azr_jax.rollout.engine import Request, Rollout
 from azr_jax.tasks import prompts
 from azr_jax.tasks.parsing import parse_answer, parse_proposal
@@ -134,13 +134,3 @@ class Asker:
 
     def _template(self, messages: list[dict[str, str]]) -> str:
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-
-
-def stop_ids(tokenizer: Any, folder: Path) -> tuple[int, ...]:
-    """Every token the model ends a text with: the tokenizer's, and those its generation_config.json names."""
-    ids = {tokenizer.eos_token_id}
-    file = folder / "generation_config.json"
-    if file.exists():
-        named = json.loads(file.read_text()).get("eos_token_id")
-        ids |= set(named) if isinstance(named, list) else {named}
-    return tuple(sorted(ids - {None}))

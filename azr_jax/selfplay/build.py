@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
-from transformers import AutoTokenizer
 
 from azr_jax.config import Config, ConfigError
 from azr_jax.evals.datasets import DataProblem
@@ -25,8 +24,10 @@ from azr_jax.learner.terms import Objective
 from azr_jax.learner.update import Update, make_update
 from azr_jax.models import hf
 from azr_jax.models.attention import SPLASH_BLOCKS
+from azr_jax.models.folder import BadFolder, ModelFolder, open_folder
 from azr_jax.models.source import ModelNotFound, resolve
-from azr_jax.models.spec import ModelSpec, UnsupportedModel, load_spec
+from azr_jax.models.spec import ModelSpec
+from azr_jax.models.tensors import BadWeights
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import LearnerRules, RolloutRules, bytes_per_device, check_divides, make_mesh, regrouped
 from azr_jax.rollout.engine import Engine, EngineSettings
@@ -114,26 +115,21 @@ def _copy_buffers(source: Path, workdir: Path) -> None:
         shutil.copy(file, workdir / "buffers" / file.name)
 
 
-def find_model(config: Config) -> tuple[Path, ModelSpec]:
-    """The model's folder and shape, before any weight is read."""
+def find_model(config: Config) -> ModelFolder:
+    """The model's folder, looked through before any weight is read."""
     try:
-        folder = resolve(config.model.name, cache_dir=config.model.cache_dir or None)
-        return folder, load_spec(folder)
-    except (ModelNotFound, UnsupportedModel) as error:
+        model = open_folder(resolve(config.model.name, cache_dir=config.model.cache_dir or None))
+    except (ModelNotFound, BadFolder) as error:
         raise ConfigError([f"model.name={config.model.name}: {error}"]) from error
-
-
-def find_tokenizer(config: Config, folder: Path) -> Any:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
     style = config.tasks.prompt_style
-    if style in ("chat", "think_chat") and not tokenizer.chat_template:
+    if style in ("chat", "think_chat") and not model.tokenizer.chat_template:
         raise ConfigError(
             [
                 f"tasks.prompt_style={style}: the tokenizer of {config.model.name} has no chat template; should be "
                 "completion, or think for a large model"
             ]
         )
-    return tokenizer
+    return model
 
 
 def check_fits(config: Config, spec: ModelSpec) -> None:
@@ -170,10 +166,10 @@ def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
         raise ConfigError(
             [f"{jax.process_count()} processes have devices, but {hosts.count} joined: see tpu/README.md"]
         )
-    folder, spec = find_model(c)
+    model = find_model(c)
+    folder, spec, tokenizer = model.path, model.spec, model.tokenizer
     check_fits(c, spec)
     check_space(workdir, spec.parameters(), c.checkpoint.keep)
-    tokenizer = find_tokenizer(c, folder)
     try:
         executor = Executor(
             ExecutorSettings(
@@ -186,7 +182,10 @@ def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
     except RuntimeError as error:  # too little isolation on this machine
         raise ConfigError([f"executor: {error}"]) from error
     mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
-    graphdef, params = nnx.split(hf.load(folder, mesh=mesh, rules=LearnerRules()))
+    try:
+        graphdef, params = nnx.split(hf.load(folder, mesh=mesh, rules=LearnerRules()))
+    except (BadWeights, OSError) as error:  # what only reading all of it can find
+        raise ConfigError([f"model.name={c.model.name}: {error}"]) from error
     asker = Asker(tokenizer, folder, sampling_settings(c))
     buffers = Buffers(played_kinds(c), buffer_settings(c), workdir / "buffers", writes=hosts.first)
     learner = learner_settings(c)

@@ -32,6 +32,7 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,  # so short that all three bands of the stretching are met
 }
+SMOLLM3 = {"model_type": "smollm3", "pad_token_id": None}  # whose own number is beyond so small a vocabulary
 
 
 def cases() -> dict[str, dict]:
@@ -45,6 +46,19 @@ def cases() -> dict[str, dict]:
         "llama_untied": {"model_type": "llama", "tie_word_embeddings": False},
         "llama3_rope_tied": {"model_type": "llama", "tie_word_embeddings": True, "rope_parameters": LLAMA3_ROPE},
         "llama3_rope_untied": {"model_type": "llama", "tie_word_embeddings": False, "rope_parameters": LLAMA3_ROPE},
+        "mistral": {"model_type": "mistral", "tie_word_embeddings": False, "head_dim": 12, "sliding_window": None},
+        "smollm3_every_second": {
+            "model_type": "smollm3",
+            "pad_token_id": None,
+            "no_rope_layer_interval": 2,
+            "tie_word_embeddings": True,
+        },
+        "smollm3_as_listed": {
+            "model_type": "smollm3",
+            "pad_token_id": None,
+            "no_rope_layers": [0, 1, 1],
+            "tie_word_embeddings": False,
+        },
     }
 
 

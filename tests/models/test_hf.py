@@ -143,12 +143,13 @@ def test_corrupt_file(folder, junk):
     ("weight_map", "message"),
     [
         ({"model.norm.weight": "gone.safetensors"}, "names gone.safetensors, which is not there"),
-        ({"nothing": "model.safetensors"}, "says that model.safetensors holds nothing, which it does not"),
-        ({"model.norm.weight": "model.safetensors"}, "does not name .* which is in the files"),
-        (None, "is not an index"),
+        ({"nothing": "one.safetensors"}, "says that one.safetensors holds nothing, which it does not"),
+        ({"model.norm.weight": "one.safetensors"}, "does not name .* which is in the files"),
+        (None, "weight_map=None: should be an object"),
     ],
 )
 def test_index_that_does_not_match_the_files(folder, weight_map, message):
+    (folder / "model.safetensors").rename(folder / "one.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     with pytest.raises(BadWeights, match=message):
         hf.load(folder)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from tiny_models import CASES, golden_config
 
-from azr_jax.models.spec import PRESETS, Llama3Rope, UnsupportedModel, config_from_spec, load_spec, spec_from_config
+from azr_jax.models.rope import Llama3Rope
+from azr_jax.models.spec import PRESETS, UnsupportedModel, config_from_spec, load_spec, spec_from_config
 
 QWEN25_7B = {
     "architectures": ["Qwen2ForCausalLM"],
@@ -63,11 +64,16 @@ def test_a_config_written_from_a_spec_gives_the_spec_back(case):
     ("change", "message"),
     [
         ({"model_type": "gemma2"}, "model_type='gemma2' is not supported: it should be one of qwen2, qwen3, llama"),
-        ({"model_type": "qwen3_moe"}, "model_type='qwen3_moe'"),
+        ({"model_type": "qwen3_moe"}, "model_type='qwen3_moe' is not supported, it needs experts: it should be one of"),
+        ({"model_type": "qwen3_5"}, "'qwen3_5' is not supported, it needs gated linear attention in three layers"),
         ({"model_type": None}, "model_type=None"),
         ({"architectures": ["Qwen2ForSequenceClassification"]}, r"architectures=\['Qwen2ForSequenceClassification'\]"),
         ({"use_sliding_window": True, "max_window_layers": 21}, "sliding_window=131072 is used by 7 of 28 layers"),
-        ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding_attention is used by 1 of 28 layers"),
+        (
+            {"layer_types": ["full_attention"] * 27 + ["sliding_attention"]},
+            "sliding_attention is used by 1 of 28 layers",
+        ),
+        ({"layer_types": ["full_attention"]}, "should be a list of num_hidden_layers=28 kinds"),
         ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_type='yarn' is not supported"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "rope_type='linear' is not supported"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_type='llama3' lacks low_freq_factor"),
@@ -78,7 +84,7 @@ def test_a_config_written_from_a_spec_gives_the_spec_back(case):
         ({"hidden_size": None}, "hidden_size is missing"),
         ({"num_attention_heads": 30, "num_key_value_heads": 30}, "hidden_size=3584 does not divide by .*30"),
         ({"num_key_value_heads": 5}, "heads=28 does not divide into kv_heads=5"),
-        ({"vocab_size": "many"}, "vocab='many': should be a whole number"),
+        ({"vocab_size": "many"}, "vocab_size='many': should be a whole number"),
     ],
 )
 def test_what_would_be_computed_wrongly_is_refused(change, message):

@@ -1,0 +1,39 @@
+"""The tokens that end a text: the tokenizer's, and those that the model's folder names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from azr_jax.models.fields import Fields, UnsupportedModel, read_json
+
+STOP_IDS = 8  # of one request, at most: what a slot of the engine has room for
+
+
+def stop_ids(tokenizer: Any, folder: Path) -> tuple[int, ...]:
+    """Every token a text ends with: the tokenizer's, and those of generation_config.json.
+
+    Where that file is absent config.json's count, which is what transformers makes of it.
+    """
+    ids = {tokenizer.eos_token_id} - {None}
+    for name in ("generation_config.json", "config.json"):
+        if (folder / name).exists():
+            try:
+                ids |= _named(Fields(read_json(folder / name)))
+            except UnsupportedModel as error:
+                raise UnsupportedModel(f"{folder / name}: {error}") from None
+            break
+    if len(ids) > STOP_IDS:
+        raise UnsupportedModel(
+            f"{folder / name}: eos_token_id and the tokenizer name {len(ids)} tokens that end a text: "
+            f"should be at most {STOP_IDS}"
+        )
+    return tuple(sorted(ids))
+
+
+def _named(fields: Fields) -> set[int]:
+    value = fields.values.get("eos_token_id")
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if any(isinstance(each, bool) or not isinstance(each, int) or each < 0 for each in ids):
+        raise fields.refuse("eos_token_id", "a token's number, or a list of such")
+    return set(ids)
