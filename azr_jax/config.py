@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from azr_jax.fields import Rule, assigned, boolean, integer, integers, number, number_or, one_of, some_of, text
 from azr_jax.monitor.rules import RULES as ALARMS
 from azr_jax.selfplay import checks as selfplay
-from azr_jax.tasks.rewards import COMBINE, INTRINSIC
+from azr_jax.tasks.rewards import COMBINE, INTRINSIC, MEMORY
 
 Config = Any  # an ml_collections.ConfigDict; its fields are checked here, at run time, not by the type checker
 
@@ -93,12 +93,14 @@ RULES: dict[str, Rule] = {
     "buffer.frontier_high": number(0, 1),
     "rewards.learnability": one_of("paper", "peak"),
     "rewards.peak_power": number(0, above=True),
+    "rewards.peak_at": number(0.01, 0.99),
     "rewards.zero_learnability": number(-1, 1),
     "rewards.duplicate": number_or("full", -10, 0),
     "rewards.wrong": number(-10, 0),
     "rewards.format_error": number(-10, 0),
     **{f"rewards.intrinsic.{term}": number(-10, 10) for term in INTRINSIC},
     "rewards.combine": one_of(*COMBINE),
+    **{f"rewards.memory.{name}": number(0, 10) for name in MEMORY},
     "rewards.control": one_of("none", "shuffled", "flipped"),
     "rollout.max_prompt_tokens": integer(8),
     "rollout.max_new_tokens": integer(1),

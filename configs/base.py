@@ -60,6 +60,7 @@ def get_config() -> ConfigDict:
     c.rewards = ConfigDict()
     c.rewards.learnability = "paper"  # paper: 1 - r, 0 at r = 0 and 1 | peak: [4 r (1 - r)]^k
     c.rewards.peak_power = 1.0  # k of `peak`
+    c.rewards.peak_at = 0.5  # the solve rate at which `peak` is 1
     c.rewards.zero_learnability = None  # reward of a valid proposal whose learnability is 0
     c.rewards.duplicate = None  # of a copy of a task kept before, or earlier in its batch; full: as if it were new
     c.rewards.wrong = -0.5  # a well-formed completion that is refused or wrong
@@ -70,6 +71,9 @@ def get_config() -> ConfigDict:
     c.rewards.intrinsic.ast_distance = 0.0  # mean distance to the references it was proposed with
     c.rewards.intrinsic.answer_diversity = 0.0  # how rare its answer is among all kept so far
     c.rewards.combine = "add"  # add (r + sum) | add_product (r + product) | multiply (r x sum) | multiply_product
+    c.rewards.memory = ConfigDict()  # weights of what a proposal loses, of what it earned, for being like all ever kept
+    c.rewards.memory.nearest = 0.0  # likeness to the nearest task, 0 to 1
+    c.rewards.memory.mean = 0.0  # likeness to all of them on average
     c.rewards.control = "none"  # none | shuffled (inside role and kind) | flipped: runs that must not learn
 
     c.rollout = ConfigDict()

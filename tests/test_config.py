@@ -86,6 +86,7 @@ def test_presets_fill_what_is_not_said_and_leave_what_is():
         ({"buffer.frontier_low": "0.9"}, "at most buffer.frontier_high=0.8"),
         ({"buffer.solve_sampling": "frontier", "tasks.train_proposer": "false"}, "nobody measures solve rates"),
         ({"rewards.combine": "multiply"}, "nothing to combine"),
+        ({"rewards.peak_at": "0.2"}, "rewards.learnability=paper has no peak"),
         ({"learner.row_tokens": "100"}, "14240"),
         ({"rollout.pages": "3"}, "at least 224"),  # ceil(14240 / 64), and one to copy from
         ({"mesh.fsdp": "0"}, "-1"),

@@ -62,6 +62,11 @@ def _of_rewards(c: Any) -> list[str]:
             f"rewards.combine={c.rewards.combine}: there is nothing to combine; should be add, or a weight of "
             "rewards.intrinsic other than 0"
         )
+    if c.rewards.peak_at != 0.5 and c.rewards.learnability != "peak":
+        found.append(
+            f"rewards.peak_at={c.rewards.peak_at}: rewards.learnability={c.rewards.learnability} has no peak; should "
+            "be 0.5, or rewards.learnability=peak"
+        )
     return found
 
 

@@ -32,6 +32,7 @@ OF_TRAITS: dict[str, Callable[[Traits], float]] = {
     "ast_distance": lambda traits: traits.ast_distance,
     "diversity": lambda traits: traits.answer_diversity,
     "nearest": lambda traits: traits.nearest,
+    "mean_distance": lambda traits: traits.mean_distance,
 }
 
 

@@ -154,7 +154,10 @@ class Proposer:
         if task is None:
             return
         assert proposed.traits is not None
-        proposed.traits = replace(proposed.traits, nearest=buffer.history.nearest(task))
+        history = buffer.history
+        proposed.traits = replace(
+            proposed.traits, nearest=history.nearest(task), mean_distance=history.mean_distance(task)
+        )
         if proposed.traits.nearest < self.settings.novelty_gate:
             proposed.validation = Validation(None, NOT_NOVEL)
             return

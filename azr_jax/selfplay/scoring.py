@@ -10,7 +10,7 @@ from azr_jax.learner.advantages import advantages
 from azr_jax.learner.packing import Sample
 from azr_jax.selfplay.played import Played, Proposed, Solved
 from azr_jax.tasks.buffers import Unkept
-from azr_jax.tasks.rewards import RewardSettings, proposer_reward, solver_reward
+from azr_jax.tasks.rewards import RewardSettings, proposer_reward, remembered, solver_reward
 from azr_jax.tasks.types import FormatError, Kind, Role
 
 
@@ -26,6 +26,8 @@ def reward(played: Played, settings: RewardSettings) -> None:
                 duplicate=proposed.kept == Unkept.DUPLICATE,
                 terms=proposed.traits.terms(proposed.kind) if proposed.traits else None,
             )
+            if proposed.traits is not None:
+                proposed.reward_parts = remembered(proposed.reward_parts, proposed.traits.familiarity, settings)
             for attempt in proposed.attempts:
                 attempt.reward_parts = _solved_reward(attempt, settings)
     for solutions in played.solved.values():

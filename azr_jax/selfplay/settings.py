@@ -82,10 +82,12 @@ def reward_settings(c: Config) -> RewardSettings:
     return RewardSettings(
         learnability=c.rewards.learnability,
         peak_power=c.rewards.peak_power,
+        peak_at=c.rewards.peak_at,
         duplicate=None if c.rewards.duplicate == "full" else c.rewards.duplicate,
         zero_learnability=c.rewards.zero_learnability,
         wrong=c.rewards.wrong,
         format_error=c.rewards.format_error,
         intrinsic=c.rewards.intrinsic.to_dict(),
         combine=c.rewards.combine,
+        memory=c.rewards.memory.to_dict(),
     )

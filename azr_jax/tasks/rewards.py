@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+MEMORY = ("nearest", "mean")
 INTRINSIC = ("complexity", "halstead", "ast_distance", "answer_diversity")
 # How the reward r and the weighted terms become one: the four ways of the paper, of which it found `add` most stable.
 COMBINE: Mapping[str, Callable[[float, Iterable[float]], float]] = {
@@ -25,30 +26,36 @@ COMBINE: Mapping[str, Callable[[float, Iterable[float]], float]] = {
     "multiply": lambda r, terms: r * sum(terms),
     "multiply_product": lambda r, terms: r * math.prod(terms),
 }
-PARTS = ("format_error", "wrong", "duplicate", "nothing_learned", "learnability", "score", "intrinsic")
+PARTS = ("format_error", "wrong", "duplicate", "nothing_learned", "learnability", "score", "intrinsic", "memory")
 
 
 @dataclass(frozen=True)
 class RewardSettings:
-    learnability: str = "paper"  # paper: 1 - r | peak: [4 r (1 - r)]^peak_power; both are 0 at r = 0 and r = 1
+    learnability: str = "paper"  # paper: 1 - r | peak: 1 at peak_at; both are 0 at r = 0 and r = 1
     peak_power: float = 1.0
+    peak_at: float = 0.5
     zero_learnability: float = 0.0  # a valid proposal that every attempt, or none, solved
     duplicate: float | None = -0.5  # a valid proposal of a task that is kept already; None: as if it were new
     wrong: float = -0.5
     format_error: float = -1.0
     intrinsic: Mapping[str, float] = field(default_factory=dict)  # term -> weight; terms are in [0, 1]
     combine: str = "add"
+    memory: Mapping[str, float] = field(default_factory=dict)  # by which likeness to all ever kept -> weight
 
     def __post_init__(self) -> None:
         if self.learnability not in ("paper", "peak"):
             raise ValueError(f"rewards.learnability={self.learnability!r}: should be paper or peak")
         if self.peak_power <= 0:
             raise ValueError(f"rewards.peak_power={self.peak_power!r}: should be above 0")
+        if not 0.0 < self.peak_at < 1.0:
+            raise ValueError(f"rewards.peak_at={self.peak_at!r}: should be above 0 and below 1")
         if self.combine not in COMBINE:
             raise ValueError(f"rewards.combine={self.combine!r}: should be {', '.join(COMBINE)}")
         unknown = set(self.intrinsic) - set(INTRINSIC)
         if unknown:
             raise ValueError(f"rewards.intrinsic={sorted(unknown)}: should be of {', '.join(INTRINSIC)}")
+        if unknown := set(self.memory) - set(MEMORY):
+            raise ValueError(f"rewards.memory={sorted(unknown)}: should be of {', '.join(MEMORY)}")
 
 
 PRESETS = {
@@ -57,14 +64,19 @@ PRESETS = {
 }
 
 
-def learnability(solve_rate: float, name: str = "paper", peak_power: float = 1.0) -> float:
-    """How much a task of this solve rate can teach: nothing when all attempts agree."""
+def learnability(solve_rate: float, name: str = "paper", peak_power: float = 1.0, peak_at: float = 0.5) -> float:
+    """How much a task of this solve rate can teach: nothing when all attempts agree.
+
+    `peak` is [4 r (1 - r)]^k where it peaks at one half, and elsewhere of the same family: r^p (1 - r)^(1 - p) is
+    largest at r = p.
+    """
     if not 0.0 <= solve_rate <= 1.0:
         raise ValueError(f"solve_rate={solve_rate!r}: should be from 0 to 1")
     if solve_rate in (0.0, 1.0):
         return 0.0
     if name == "peak":
-        return (4.0 * solve_rate * (1.0 - solve_rate)) ** peak_power
+        below, above = solve_rate / peak_at, (1.0 - solve_rate) / (1.0 - peak_at)
+        return (below ** (2.0 * peak_at) * above ** (2.0 * (1.0 - peak_at))) ** peak_power
     return 1.0 - solve_rate
 
 
@@ -87,12 +99,28 @@ def proposer_reward(
         return {"wrong": settings.wrong}
     if duplicate and settings.duplicate is not None:
         return {"duplicate": settings.duplicate}
-    gain = 0.0 if solve_rate is None else learnability(solve_rate, settings.learnability, settings.peak_power)
+    gain = (
+        0.0
+        if solve_rate is None
+        else learnability(solve_rate, settings.learnability, settings.peak_power, settings.peak_at)
+    )
     name, reward = ("learnability", gain) if gain > 0.0 else ("nothing_learned", settings.zero_learnability)
     weighted = [weight * (terms or {})[term] for term, weight in settings.intrinsic.items() if weight]
     if not weighted:
         return {name: reward}
     return {name: reward, "intrinsic": COMBINE[settings.combine](reward, weighted) - reward}
+
+
+def remembered(parts: Mapping[str, float], likeness: Mapping[str, float], settings: RewardSettings) -> dict[str, float]:
+    """The parts with what a proposal loses for being like what was ever kept: at most what it earned.
+
+    `likeness` is of the nearest, and of all on average, from 0 to 1. What was worth nothing, or priced, stays.
+    """
+    loss = sum(weight * likeness[name] for name, weight in settings.memory.items() if weight)
+    earned = sum(parts.values()) - settings.zero_learnability
+    if not loss or "learnability" not in parts or earned <= 0.0:
+        return dict(parts)
+    return {**parts, "memory": -min(loss, earned)}
 
 
 def solver_reward(formatted: bool, score: float, settings: RewardSettings) -> dict[str, float]:

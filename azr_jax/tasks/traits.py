@@ -24,6 +24,12 @@ class Traits:
     ast_distance: float  # mean, to the references it was proposed with
     answer_diversity: float  # how rare its answer is among all kept so far
     nearest: float  # distance to the nearest task kept so far, those before it in its batch too
+    mean_distance: float  # distance at the mean overlap with all of these
+
+    @property
+    def familiarity(self) -> dict[str, float]:
+        """As numbers from 0 to 1, by the names of rewards.memory."""
+        return {"nearest": 1.0 - self.nearest, "mean": 1.0 - self.mean_distance}
 
     def terms(self, kind: Kind) -> dict[str, float]:
         """As numbers from 0 to 1, by the names of rewards.intrinsic."""
@@ -45,4 +51,5 @@ def traits(task: Task, written: str, shown: Sequence[str], history: History) -> 
         ast_distance=distance_to(written, shown),
         answer_diversity=history.surprise(task),
         nearest=history.nearest(task),
+        mean_distance=history.mean_distance(task),
     )

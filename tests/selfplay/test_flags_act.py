@@ -557,13 +557,14 @@ def test_a_task_that_everybody_solves(executor, flags, worth):
     assert proposed.solve_rate == 1.0 and proposed.reward == worth
 
 
-@acts("rewards.learnability", "rewards.peak_power")
+@acts("rewards.learnability", "rewards.peak_power", "rewards.peak_at")
 @pytest.mark.parametrize(
     ("flags", "worth"),
     [
         ({}, 0.75),
         ({"rewards__learnability": "peak"}, 0.75),  # 4 x 1/4 x 3/4
         ({"rewards__learnability": "peak", "rewards__peak_power": "2"}, 0.5625),
+        ({"rewards__learnability": "peak", "rewards__peak_at": "0.25"}, 1.0),
     ],
 )
 def test_learnability_at_a_solve_rate_of_a_quarter(executor, flags, worth):
@@ -648,6 +649,39 @@ def test_each_intrinsic_term_adds_its_weight_times_what_was_measured(executor, t
         times = {f"rewards__intrinsic__{term}": "0.5", "rewards__combine": "multiply"}
         (multiplied,) = deduction(executor, [branch], answers, **times).play().proposed[D]
         assert multiplied.reward == pytest.approx(0.5 * 0.5 * 0.25)
+
+
+@acts("rewards.memory.nearest", "rewards.memory.mean")
+def test_what_is_like_the_history_loses_some_of_what_it_earned(executor):
+    """Four proposals of learnability 1/2. Nothing is like the first; the others follow one another, request by request.
+
+    `x ** 5 - 2` is near to the first one, in its batch, and `{x: str(x)}` is not; the last is a task that all solve.
+    """
+    written = programs("x ** 5 - 1", "x ** 5 - 2", "{x: str(x)}", "x ** 5 - 3")
+    answers = {"- 1": ["31", "no"], "- 2": ["30", "no"], "str": ["{2: '2'}", "no"], "- 3": ["29"]}
+    answers = {piece: [text + END for text in texts] for piece, texts in answers.items()}
+
+    def played(**flags):
+        made = deduction(executor, written, answers, batch_size="4", **flags)
+        return made.play().proposed[D], made.numbers
+
+    plain, _ = played()
+    nearest, mean = ([p.traits.familiarity[name] for p in plain] for name in ("nearest", "mean"))
+    assert [p.reward for p in plain] == [0.5, 0.5, 0.5, 0.0]
+    assert nearest[1] > 0.6 > nearest[2] and mean[1] < nearest[1] < nearest[3] + 0.2
+    for flags, lost in (
+        ({"nearest": "0.5"}, [0.5 * near for near in nearest]),
+        ({"mean": "0.5"}, [0.5 * near for near in mean]),
+        (
+            {"nearest": "0.2", "mean": "0.3"},
+            [0.2 * near + 0.3 * all_ for near, all_ in zip(nearest, mean, strict=True)],
+        ),
+        ({"nearest": "10"}, [min(10 * near, 0.5) for near in nearest]),
+    ):
+        paid, numbers = played(**{f"rewards__memory__{name}": weight for name, weight in flags.items()})
+        wanted = [0.5 - loss for loss in lost[:3]] + [0.0]
+        assert [p.reward for p in paid] == pytest.approx(wanted), "never below what teaches nothing"
+        assert numbers["propose/deduction/reward/memory"] == pytest.approx(-sum(lost[:3]) / 4)
 
 
 @acts("rewards.control")

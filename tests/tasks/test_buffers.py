@@ -303,6 +303,10 @@ def test_what_comes_back_is_what_was_there_and_goes_on_like_it(tmp_path):
         assert len(each[D].history) == 9, "the three evicted are part of the history"
         assert each[D].history.nearest(triplet(3)) == 0.0
         assert each[D].history.surprise(triplet(3)) == 1 - 1 / 9
+    asked = [triplet(3), triplet(50), Triplet("def f(y):\n    return [y]", "1", "", "")]
+    assert [again[D].history.mean_distance(task) for task in asked] == [
+        buffers[D].history.mean_distance(task) for task in asked
+    ]
     for each in (buffers, again):
         fill(each, D, range(100, 110), iteration=2)
     assert state(again) == state(buffers), "same ids, same evictions"

@@ -65,6 +65,28 @@ def test_the_nearest_of_many_alike_is_among_the_newest():
     assert near(history(*many), many[-1]) == 0.0
 
 
+def test_the_mean_is_over_all_there_is_and_costs_a_look():
+    # The same program and one with nothing in common: half an overlap, and a distance counts what is shared twice.
+    far = "import math\n\nclass A:\n    b: int = 3"
+    assert history().mean_distance(task(LOOP)) == 1.0
+    assert history(LOOP, LOOP).mean_distance(task(LOOP)) == 0.0
+    assert history(LOOP, far).mean_distance(task(LOOP)) == pytest.approx((1 - 0.5) / (1 + 0.5), abs=0.03)
+    nine = history(LOOP, *[far] * 9)
+    assert nine.mean_distance(task(LOOP)) == pytest.approx(0.9 / 1.1, abs=0.03) and near(nine, LOOP) == 0.0
+
+
+def test_an_induction_task_is_what_its_inputs_are():
+    def cases(program: str, *inputs: int) -> InductionTask:
+        texts = tuple(map(str, inputs))
+        return InductionTask(program, texts, texts, texts, "m", 1)
+
+    known = History(Kind.INDUCTION)
+    known.add(cases(LOOP, *range(10)))
+    assert known.nearest(cases(LOOP.replace("total", "s"), *range(10)[::-1])) == 0.0
+    assert 0.0 < known.nearest(cases(LOOP, *range(1, 11))) < 0.5, "nine of ten: 0.1, by an estimate from few parts"
+    assert known.nearest(cases(LOOP, *range(10, 20))) > 0.8 and known.nearest(cases(OTHER, *range(10))) > 0.8
+
+
 def test_it_means_the_same_in_every_run():
     assert near(history(LOOP), LOOP.replace("total", "sum_")) == near(history(LOOP), LOOP.replace("total", "sum_"))
 

@@ -29,6 +29,31 @@ def test_learnability_with_its_peak_at_one_half():
     assert learnability(0.125, "peak", 1.0) == 4 * 0.125 * 0.875
 
 
+def test_the_peak_stands_where_it_is_put_and_nothing_is_worth_more():
+    rates = [k / 40 for k in range(41)]
+    for at in (0.2, 0.5, 0.7):
+        worth = {rate: learnability(rate, "peak", 1.0, at) for rate in rates}
+        assert worth[at] == pytest.approx(1.0) and max(worth, key=worth.__getitem__) == at
+        assert worth[0.0] == worth[1.0] == 0.0 and 0.0 < worth[0.025] < worth[0.1] and worth[0.9] > worth[0.975]
+    # (r / p)^(2p) ((1 - r) / (1 - p))^(2 - 2p) at p = 1/4, r = 1/2: 2^(1/2) (2/3)^(3/2)
+    assert learnability(0.5, "peak", 1.0, 0.25) == pytest.approx(2**0.5 * (2 / 3) ** 1.5)
+    assert learnability(0.5, "peak", 3.0, 0.25) == pytest.approx((2**0.5 * (2 / 3) ** 1.5) ** 3)
+
+
+def test_what_the_memory_takes_is_at_most_what_was_earned():
+    settings = RewardSettings(memory={"nearest": 1.0, "mean": 0.5})
+    likeness = {"nearest": 0.5, "mean": 0.2}
+    assert rewards.remembered({"learnability": 0.75}, likeness, settings) == {"learnability": 0.75, "memory": -0.6}
+    assert rewards.remembered({"learnability": 0.5}, likeness, settings) == {"learnability": 0.5, "memory": -0.5}
+    for parts in ({"nothing_learned": 0.0}, {"wrong": -0.5}, {"format_error": -1.0}, {"duplicate": -0.5}):
+        assert rewards.remembered(parts, likeness, settings) == parts
+    assert rewards.remembered({"learnability": 0.5}, likeness, PAPER) == {"learnability": 0.5}
+    with pytest.raises(ValueError, match=r"rewards\.memory=\['median'\]"):
+        RewardSettings(memory={"median": 1.0})
+    with pytest.raises(ValueError, match=r"rewards\.peak_at=1\.0"):
+        RewardSettings(peak_at=1.0)
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
 def test_a_rate_that_is_none_is_an_error(rate):
     with pytest.raises(ValueError, match="solve_rate="):
