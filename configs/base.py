@@ -33,7 +33,8 @@ def get_config() -> ConfigDict:
     c.tasks.train_on_estimates = False  # True: the attempts that measured difficulty train the solver too
     c.tasks.prompt_style = "think"  # think (paper) | think_chat, chat (the model's template) | completion (small bases)
     c.tasks.format = "strict"  # strict (ended, whole, closed, nothing more) | lenient (whatever is found, cut or not)
-    c.tasks.induction_inputs = 10  # inputs asked for in an induction proposal
+    c.tasks.induction_inputs = 10  # inputs asked for in an induction proposal; more are refused
+    c.tasks.induction_fewest = 0  # how many, valid and different, make it a task; 0: every one of those asked for
     c.tasks.induction_shown = 5  # input/output pairs the solver sees; the others judge its program
     c.tasks.induction_message = "question"  # question (or an instruction: paper) | hint: what think's proposers write
     c.tasks.induction_reward = "binary"  # binary (all hidden pairs) | fraction (share of hidden pairs)
@@ -63,13 +64,15 @@ def get_config() -> ConfigDict:
     c.rewards.peak_at = 0.5  # the solve rate at which `peak` is 1
     c.rewards.zero_learnability = None  # reward of a valid proposal whose learnability is 0
     c.rewards.duplicate = None  # of a copy of a task kept before, or earlier in its batch; full: as if it were new
-    c.rewards.wrong = -0.5  # a well-formed completion that is refused or wrong
+    c.rewards.invalid = None  # a well-formed proposal that is refused
+    c.rewards.wrong = -0.5  # a well-formed answer that is wrong
     c.rewards.format_error = -1.0  # a completion without the blocks asked for
-    c.rewards.intrinsic = ConfigDict()  # weights of terms from 0 to 1 that valid proposals earn beside learnability
+    c.rewards.intrinsic = ConfigDict()  # weights of terms from 0 to 1, earned beside learnability above 0
     c.rewards.intrinsic.complexity = 0.0  # branches of the program, one half at 3
     c.rewards.intrinsic.halstead = 0.0  # Halstead volume of the program, one half at 200
     c.rewards.intrinsic.ast_distance = 0.0  # mean distance to the references it was proposed with
     c.rewards.intrinsic.answer_diversity = 0.0  # how rare its answer is among all kept so far
+    c.rewards.intrinsic_cap = None  # the most that each weighted term may come to; 0: no bound
     c.rewards.combine = "add"  # add (r + sum) | add_product (r + product) | multiply (r x sum) | multiply_product
     c.rewards.memory = ConfigDict()  # weights of what a proposal loses, of what it earned, for being like all ever kept
     c.rewards.memory.nearest = 0.0  # likeness to the nearest task, 0 to 1
@@ -113,7 +116,7 @@ def get_config() -> ConfigDict:
     c.learner.entropy = None  # weight of the entropy bonus
     c.learner.clip_low = 0.2  # PPO clip; has no effect while there is one step per iteration
     c.learner.clip_high = None  # PPO clip, upper side
-    c.learner.clip_dual = 0.0  # above 1: bounds the ratio where the advantage is negative; 0: off
+    c.learner.clip_dual = None  # above 1: bounds the ratio where the advantage is negative; 0: off
     c.learner.kl = 0.0  # weight of the divergence from model.name as it was; above 0 its weights are held too
     c.learner.kl_in = "loss"  # loss (a penalty with a gradient) | reward (taken off the advantage of every token)
     c.learner.epochs = 1  # passes over an iteration's completions

@@ -70,6 +70,8 @@ def test_presets_fill_what_is_not_said_and_leave_what_is():
     ("overrides", "named"),
     [
         ({"tasks.induction_shown": "10"}, "hidden pairs"),
+        ({"tasks.induction_fewest": "1"}, "tasks.induction_fewest=1: should be 0 (all), or from 2"),
+        ({"tasks.induction_fewest": "11"}, "to tasks.induction_inputs=10"),
         ({"tasks.kinds": "induction"}, "takes its programs"),
         ({"buffer.capacity": "8"}, "(seeding.factor + 1) x batch_size = 320"),
         ({"tasks.kinds": "induction", "seeding.import_from": TRIPLETS}, "holds no induction rows"),

@@ -22,6 +22,11 @@ def _of_kinds(c: Any) -> list[str]:
             f"tasks.induction_shown={c.tasks.induction_shown}: should be less than tasks.induction_inputs="
             f"{c.tasks.induction_inputs}, so that hidden pairs remain to judge by"
         )
+    if c.tasks.induction_fewest and not 2 <= c.tasks.induction_fewest <= c.tasks.induction_inputs:
+        found.append(
+            f"tasks.induction_fewest={c.tasks.induction_fewest}: should be 0 (all), or from 2, one pair to see and one "
+            f"to judge by, to tasks.induction_inputs={c.tasks.induction_inputs}"
+        )
     if only_induction and not c.seeding.import_from:
         found.append(
             "tasks.kinds=induction: induction takes its programs from the other kinds; add deduction, abduction or "

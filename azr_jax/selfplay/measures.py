@@ -22,7 +22,7 @@ from azr_jax.tasks.novelty import complexity, disagreement
 from azr_jax.tasks.rewards import PARTS
 from azr_jax.tasks.traits import Traits
 from azr_jax.tasks.typenames import type_of
-from azr_jax.tasks.types import Answer, FormatError, InductionTask, Kind, Task
+from azr_jax.tasks.types import Answer, FormatError, InductionTask, Kind, Proposal, Task
 
 BINS = 9  # of the solve-rate histogram: 0, 1/8, ..., 1 at the paper's eight attempts
 OF_TRAITS: dict[str, Callable[[Traits], float]] = {
@@ -45,6 +45,7 @@ def measure(played: Played, buffers: Buffers) -> dict[str, float]:
         numbers |= _solutions(f"solve/{kind}", solutions)
         numbers |= _novelty(f"novelty/{kind}", [p for p in proposals if p.task is not None])
         if kind == Kind.INDUCTION:
+            numbers |= _induction_inputs(f"propose/{kind}", proposals)
             numbers |= _complexity_gap(f"novelty/{kind}", proposals, solutions)
         numbers[f"buffer/{kind}/size"] = float(len(buffers[kind]))
         numbers[f"buffer/{kind}/age"] = buffers[kind].mean_age(played.iteration)
@@ -113,6 +114,13 @@ def _novelty(name: str, valid: Sequence[Proposed]) -> dict[str, float]:
         f"{name}/distinct_input_types": float(len(set(map(type_of, inputs)))),
         f"{name}/distinct_output_types": float(len(set(map(type_of, outputs)))),
     }
+
+
+def _induction_inputs(name: str, proposals: Sequence[Proposed]) -> dict[str, float]:
+    """How many inputs came with a proposal, and how many a task holds: few of them leave the rule open."""
+    given = [len(p.proposal.inputs) for p in proposals if isinstance(p.proposal, Proposal)]
+    kept = [len(p.task.inputs) for p in proposals if isinstance(p.task, InductionTask)]
+    return {f"{name}/inputs/{what}": mean(counts) for what, counts in (("given", given), ("kept", kept)) if counts}
 
 
 def _complexity_gap(name: str, proposals: Sequence[Proposed], solutions: Sequence[Solved]) -> dict[str, float]:

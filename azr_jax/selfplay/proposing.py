@@ -36,6 +36,8 @@ class ProposeSettings:
     references: int  # K
     reference_sampling: str
     shown: int  # pairs an induction solver will see
+    inputs: int = 64  # the most an induction proposal may give
+    fewest: int = 2  # of them, how many have to be good
     strip_comments: bool = False
     strip_globals: bool = False
     novelty_gate: float = 0.0  # what is nearer than this to anything ever kept is refused
@@ -130,7 +132,9 @@ class Proposer:
         if proposal.kind != Kind.INDUCTION:  # there it is a program that was kept before
             program = without_comments(program) if self.settings.strip_comments else program
             program = without_globals(program) if self.settings.strip_globals else program
-        return Validate(replace(proposal, program=join_parts(program, functions)), shown=self.settings.shown)
+        s = self.settings
+        whole = replace(proposal, program=join_parts(program, functions))
+        return Validate(whole, shown=s.shown, fewest=s.fewest, most=s.inputs)
 
     def _admitted(self, proposed: Proposed, validation: Validation) -> Validation:
         """Notes the traits of what the executor accepted, and refuses what is too long or too near to what was kept."""

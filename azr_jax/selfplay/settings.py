@@ -39,6 +39,8 @@ def propose_settings(c: Config) -> ProposeSettings:
     return ProposeSettings(
         references=c.tasks.references,
         reference_sampling=c.buffer.reference_sampling,
+        inputs=c.tasks.induction_inputs,
+        fewest=c.tasks.induction_fewest or c.tasks.induction_inputs,
         shown=c.tasks.induction_shown,
         strip_comments=c.tasks.strip_comments,
         strip_globals=c.tasks.strip_globals,
@@ -85,9 +87,11 @@ def reward_settings(c: Config) -> RewardSettings:
         peak_at=c.rewards.peak_at,
         duplicate=None if c.rewards.duplicate == "full" else c.rewards.duplicate,
         zero_learnability=c.rewards.zero_learnability,
+        invalid=c.rewards.invalid,
         wrong=c.rewards.wrong,
         format_error=c.rewards.format_error,
         intrinsic=c.rewards.intrinsic.to_dict(),
+        intrinsic_cap=c.rewards.intrinsic_cap,
         combine=c.rewards.combine,
         memory=c.rewards.memory.to_dict(),
     )

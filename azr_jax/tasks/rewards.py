@@ -1,14 +1,16 @@
 """What a completion is worth: learnability for proposals, correctness for answers, and fixed prices for failure.
 
     format error                               settings.format_error   (-1)
-    well-formed, but refused or wrong          settings.wrong          (-0.5)
+    well-formed proposal that is refused       settings.invalid        (paper -0.5, reference -1)
+    well-formed answer that is wrong           settings.wrong          (-0.5)
     valid proposal of a task there is already  settings.duplicate      (paper -0.5, reference as if it were new)
     valid proposal, nothing to learn from it   settings.zero_learnability   (paper 0, reference -0.5)
     valid proposal                             learnability(solve rate)
     answer                                     its score
 
-Intrinsic terms (traits.py measures them) are off by default and only ever touch valid proposals. A reward is told by
-its parts, which sum to it.
+Intrinsic terms (traits.py measures them) are off by default and only ever touch proposals with something to learn
+from: else a task that everybody or nobody solves would be paid for its looks. A reward is told by its parts, which sum
+to it. What the presets put into these settings stands in azr_jax/config.py.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ COMBINE: Mapping[str, Callable[[float, Iterable[float]], float]] = {
     "multiply": lambda r, terms: r * sum(terms),
     "multiply_product": lambda r, terms: r * math.prod(terms),
 }
-PARTS = ("format_error", "wrong", "duplicate", "nothing_learned", "learnability", "score", "intrinsic", "memory")
+PARTS = (
+    "format_error", "invalid", "wrong", "duplicate", "nothing_learned", "learnability", "score", "intrinsic", "memory",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,11 @@ class RewardSettings:
     peak_at: float = 0.5
     zero_learnability: float = 0.0  # a valid proposal that every attempt, or none, solved
     duplicate: float | None = -0.5  # a valid proposal of a task that is kept already; None: as if it were new
+    invalid: float = -0.5
     wrong: float = -0.5
     format_error: float = -1.0
     intrinsic: Mapping[str, float] = field(default_factory=dict)  # term -> weight; terms are in [0, 1]
+    intrinsic_cap: float = 0.0  # what each weighted term may come to; 0: no bound
     combine: str = "add"
     memory: Mapping[str, float] = field(default_factory=dict)  # by which likeness to all ever kept -> weight
 
@@ -56,12 +62,6 @@ class RewardSettings:
             raise ValueError(f"rewards.intrinsic={sorted(unknown)}: should be of {', '.join(INTRINSIC)}")
         if unknown := set(self.memory) - set(MEMORY):
             raise ValueError(f"rewards.memory={sorted(unknown)}: should be of {', '.join(MEMORY)}")
-
-
-PRESETS = {
-    "paper": RewardSettings(),
-    "reference": RewardSettings(zero_learnability=-0.5, duplicate=None),
-}
 
 
 def learnability(solve_rate: float, name: str = "paper", peak_power: float = 1.0, peak_at: float = 0.5) -> float:
@@ -96,19 +96,18 @@ def proposer_reward(
     if not formatted:
         return {"format_error": settings.format_error}
     if not valid:
-        return {"wrong": settings.wrong}
+        return {"invalid": settings.invalid}
     if duplicate and settings.duplicate is not None:
         return {"duplicate": settings.duplicate}
-    gain = (
-        0.0
-        if solve_rate is None
-        else learnability(solve_rate, settings.learnability, settings.peak_power, settings.peak_at)
-    )
-    name, reward = ("learnability", gain) if gain > 0.0 else ("nothing_learned", settings.zero_learnability)
-    weighted = [weight * (terms or {})[term] for term, weight in settings.intrinsic.items() if weight]
+    s = settings
+    gain = 0.0 if solve_rate is None else learnability(solve_rate, s.learnability, s.peak_power, s.peak_at)
+    if gain <= 0.0:
+        return {"nothing_learned": s.zero_learnability}
+    most = s.intrinsic_cap or math.inf
+    weighted = [min(weight * (terms or {})[term], most) for term, weight in s.intrinsic.items() if weight]
     if not weighted:
-        return {name: reward}
-    return {name: reward, "intrinsic": COMBINE[settings.combine](reward, weighted) - reward}
+        return {"learnability": gain}
+    return {"learnability": gain, "intrinsic": COMBINE[settings.combine](gain, weighted) - gain}
 
 
 def remembered(parts: Mapping[str, float], likeness: Mapping[str, float], settings: RewardSettings) -> dict[str, float]:

@@ -154,11 +154,11 @@ def test_an_iteration_by_hand(executor, kind, preset):
     ]  # fmt: skip
     assert [proposed[1].entry_id, proposed[3].entry_id] == [entry.id for entry in kept[2:]]
 
-    # Rewards: 1 - 1/4 for X; nothing can be learned from Y, which is where the presets differ.
-    nothing = {"paper": 0.0, "reference": -0.5}[preset]
+    # Rewards: 1 - 1/4 for X. The presets differ in what was refused, and in Y, from which nothing can be learned.
+    refused, nothing = {"paper": (-0.5, 0.0), "reference": (-1.0, -0.5)}[preset]
     assert [a.correct for a in proposed[1].attempts] == [True, False, False, False]
     assert [a.reward for a in proposed[1].attempts] == [1.0, -0.5, -1.0, -0.5], "an opened block alone is no answer"
-    assert [p.reward for p in proposed] == [-1.0, 0.75, -0.5, nothing]
+    assert [p.reward for p in proposed] == [-1.0, 0.75, refused, nothing]
     by_task = {s.task_id: s for s in solved}
     assert [by_task[entry.id].reward for entry in kept] == [-0.5, -1.0, 1.0, 1.0]
 
@@ -171,7 +171,7 @@ def test_an_iteration_by_hand(executor, kind, preset):
         tokens = [len(p.completion.rollout.tokens) for p in proposed]
         answered = [len(by_task[entry.id].completion.rollout.tokens) for entry in kept]
         assert tokens[0] == len(SCRIPTS[kind].proposals[0]) + 1, "the end-of-text token counts"
-        expected = by_tokens([-1.0, 0.75, -0.5, -0.5], tokens), by_tokens([-0.5, -1.0, 1.0, 1.0], answered)
+        expected = by_tokens([-1.0, 0.75, -1.0, -0.5], tokens), by_tokens([-0.5, -1.0, 1.0, 1.0], answered)
     assert found[0] == pytest.approx(expected[0], abs=1e-5)
     assert found[1] == pytest.approx(expected[1], abs=1e-5)
 
@@ -194,7 +194,7 @@ def test_what_is_measured_by_hand(executor, kind):
     assert n[f"{e}/disagreement"] == 0.5
     # Rewards -1, 3/4, -1/2, 0 and their parts, which sum to the mean.
     assert n[f"{p}/reward/mean"] == -0.1875 and n[f"{p}/reward/std"] == pytest.approx(0.41796875**0.5)
-    parts = {"format_error": -0.25, "learnability": 0.1875, "wrong": -0.125, "nothing_learned": 0.0}
+    parts = {"format_error": -0.25, "learnability": 0.1875, "invalid": -0.125, "nothing_learned": 0.0}
     assert {name: n[f"{p}/reward/{name}"] for name in parts} == parts
     parts = {"format_error": -0.25, "wrong": -0.125, "score": 0.5}
     assert {name: n[f"{s}/reward/{name}"] for name in parts} == parts
@@ -223,7 +223,7 @@ def test_what_is_measured_by_hand(executor, kind):
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize(
     ("preset", "rewards", "paid", "attempts"),
-    [("paper", [-1.0, -0.5, -0.5, -0.5], 0.0, 0), ("reference", [-1.0, 0.75, -0.5, -0.5], 0.5, 4)],
+    [("paper", [-1.0, -0.5, -0.5, -0.5], 0.0, 0), ("reference", [-1.0, 0.75, -1.0, -0.5], 0.5, 4)],
 )
 def test_the_same_proposals_again_are_copies_and_are_not_kept(executor, kind, preset, rewards, paid, attempts):
     """A copy once earned what the new task had: 3/4 for nothing. Now nobody even asks how hard it is."""

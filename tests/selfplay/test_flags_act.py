@@ -223,6 +223,33 @@ def test_induction_asks_for_inputs_and_shows_some(executor):
     assert "[2]" in asked and "[3]" not in asked, "the fourth pair judges"
 
 
+@acts("tasks.induction_fewest")
+@pytest.mark.parametrize(
+    ("fewest", "given", "kept", "refusal"),
+    [
+        ("0", "1 2 3 4", 4, ""),
+        ("0", "1 2 3", 0, "wrong number of inputs"),
+        ("0", "1 2 3 4 5", 0, "wrong number of inputs"),
+        ("0", "1 2 3 3", 0, "too few inputs"),
+        ("0", "1 2 3 z", 0, "bad input"),
+        ("3", "1 2 3 z", 3, ""),
+        ("3", "1 2 z y", 0, "too few inputs"),
+    ],
+)
+def test_how_many_good_inputs_make_an_induction_task(executor, fewest, given, kept, refusal):
+    """With two of ten, one shown and one hidden, a program that answers 0 to everything was judged right."""
+    written = "m\n```" + "".join(f"\n```input\n{one}\n```" for one in given.split())
+    made = Stage(
+        executor, Cast({D: [ADD], I: [written]}, ANSWERS), tasks__kinds=f"{D},{I}", batch_size="1",
+        tasks__induction_fewest=fewest,
+    )  # fmt: skip
+    made.put(D, SEED, "'one'")
+    (proposed,) = made.play().proposed[I]
+    assert (len(proposed.task.inputs) if proposed.task else 0, proposed.refusal) == (kept, refusal)
+    assert made.numbers["propose/induction/inputs/given"] == len(given.split())
+    assert made.numbers.get("propose/induction/inputs/kept", 0) == kept
+
+
 @acts("tasks.induction_reward")
 @pytest.mark.parametrize(("how", "worth"), [("binary", -0.5), ("fraction", 0.5)])
 def test_a_program_that_is_right_on_half_of_what_is_hidden(executor, how, worth):
@@ -618,20 +645,20 @@ def test_the_solver_learns_from_attempts_at_copies_where_it_learns_from_estimate
     assert (len(proposed.attempts), proposed.kept, proposed.reward) == (2, Unkept.DUPLICATE, -0.5)
 
 
-@acts("rewards.wrong", "rewards.format_error")
+@acts("rewards.invalid", "rewards.wrong", "rewards.format_error")
 def test_prices_of_failure(executor):
-    flags = {"rewards__wrong": "-0.2", "rewards__format_error": "-3", "batch_size": "2"}
+    flags = {"rewards__invalid": "-0.4", "rewards__wrong": "-0.2", "rewards__format_error": "-3", "batch_size": "2"}
     made = deduction(executor, ["x):\n    return x\n```", *programs("1 / 0")], {"": ["7" + END]}, **flags)
     played = made.play()
     assert isinstance(played.proposed[D][0].proposal, FormatError)
-    assert [p.reward for p in played.proposed[D]] == [-3.0, -0.2]
+    assert [p.reward for p in played.proposed[D]] == [-3.0, -0.4]
     assert {s.reward for s in played.solved[D]} == {-0.2}
 
 
 TERMS = ("complexity", "halstead", "ast_distance", "answer_diversity")
 
 
-@acts(*(f"rewards.intrinsic.{term}" for term in TERMS), "rewards.combine")
+@acts(*(f"rewards.intrinsic.{term}" for term in TERMS), "rewards.intrinsic_cap", "rewards.combine")
 @pytest.mark.parametrize("term", TERMS)
 def test_each_intrinsic_term_adds_its_weight_times_what_was_measured(executor, term):
     branch = "x):\n    return 1 if x else 2\n```\n```input\n5\n```"
@@ -646,6 +673,8 @@ def test_each_intrinsic_term_adds_its_weight_times_what_was_measured(executor, t
     assert made.numbers["propose/deduction/reward/learnability"] == 0.5
     if term == "complexity":
         assert measured == 1 / (1 + 3)
+        capped = {f"rewards__intrinsic__{term}": "4", "rewards__intrinsic_cap": "0.75"}
+        assert [p.reward for p in deduction(executor, [branch], answers, **capped).play().proposed[D]] == [1.25]
         times = {f"rewards__intrinsic__{term}": "0.5", "rewards__combine": "multiply"}
         (multiplied,) = deduction(executor, [branch], answers, **times).play().proposed[D]
         assert multiplied.reward == pytest.approx(0.5 * 0.5 * 0.25)

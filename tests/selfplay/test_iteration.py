@@ -13,7 +13,7 @@ from azr_jax.selfplay.measures import measure
 from azr_jax.selfplay.proposing import Proposer, ProposeSettings
 from azr_jax.selfplay.streams import Streams
 from azr_jax.tasks.buffers import Buffers
-from azr_jax.tasks.rewards import PRESETS
+from azr_jax.tasks.rewards import RewardSettings
 from azr_jax.tasks.types import FormatError, Kind, Proposal, Role
 from tests.selfplay.scripted import ScriptedEngine, asker
 
@@ -62,7 +62,7 @@ def test_deduction_rewards_and_advantages_are_those_of_the_paper(executor):
     assert [entry.task.program for entry in buffers[Kind.DEDUCTION]] == [HELLO, ADD]
     assert next(e for e in buffers[Kind.DEDUCTION] if e.id == good.entry_id).solve_rate == 0.5
 
-    scoring.reward(played, PRESETS["paper"])
+    scoring.reward(played, RewardSettings())
     # Proposer: -1 without an input block; 1 - 0.5 for the other. Solver: one answer each, both right.
     assert [p.reward for p in played.proposed[Kind.DEDUCTION]] == [-1.0, 0.5]
     assert sorted(s.reward for s in played.solved[Kind.DEDUCTION]) == [1.0, 1.0]
@@ -81,15 +81,15 @@ def test_deduction_rewards_and_advantages_are_those_of_the_paper(executor):
     assert numbers["buffer/deduction/size"] == 2.0
 
 
-@pytest.mark.parametrize(("preset", "worth"), [("paper", 0.0), ("reference", -0.5)])
-def test_a_task_that_every_attempt_solves_is_worth_what_the_preset_says(executor, preset, worth):
+@pytest.mark.parametrize("worth", [0.0, -0.5])
+def test_a_task_that_every_attempt_solves_is_worth_what_the_settings_say(executor, worth):
     def script(prompt, sample):
         if prompt.endswith("```python\ndef f("):
             return "a, b):\n    return a + b\n```\n```input\n1, 2\n```"
         return "3\n```" if "return a + b" in prompt else "'Hello'\n```"
 
     played, buffers, _ = play(executor, [Kind.DEDUCTION], script)
-    scoring.reward(played, PRESETS[preset])
+    scoring.reward(played, RewardSettings(zero_learnability=worth))
     first, second = played.proposed[Kind.DEDUCTION]
     # The same task twice: one is kept. The other is a copy: refused, or paid all the same.
     assert (first.solve_rate, first.reward, second.reward) == (1.0, worth, -0.5)
@@ -157,7 +157,7 @@ def test_what_is_drawn_does_not_depend_on_the_order_of_arrival(executor):
         proposer = Proposer(asker(), streams, buffers, ProposeSettings(2, "uniform", shown=2))
         settings = PlaySettings(7, (Kind.DEDUCTION,), 3, 2, "binary", "max_new")
         played = Iteration(1, settings, proposer).play()
-        scoring.reward(played, PRESETS["paper"])
+        scoring.reward(played, RewardSettings())
         chosen = scoring.trained_on(played, proposer=True, estimates=True)
         scoring.advise(chosen, "trr", "sequence")
         return [

@@ -1,13 +1,24 @@
 """Every boundary of the rewards, in both presets, against numbers worked out by hand."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from azr_jax import config as configs
+from azr_jax.selfplay.settings import reward_settings
 from azr_jax.tasks import rewards
-from azr_jax.tasks.rewards import COMBINE, PRESETS, RewardSettings, learnability
+from azr_jax.tasks.rewards import COMBINE, RewardSettings, learnability
 
-PAPER, REFERENCE = PRESETS["paper"], PRESETS["reference"]
+BASE = str(Path(__file__).parents[2] / "configs" / "base.py")
+
+
+def preset(name: str) -> RewardSettings:
+    return reward_settings(configs.load(BASE, {"preset": name})[0])
+
+
+PAPER, REFERENCE = preset("paper"), preset("reference")
 
 
 def proposer_reward(*what) -> float:
@@ -64,7 +75,7 @@ def test_a_rate_that_is_none_is_an_error(rate):
     ("formatted", "valid", "rate", "paper", "reference"),
     [
         (False, False, None, -1.0, -1.0),  # no blocks
-        (True, False, None, -0.5, -0.5),  # blocks, refused by the executor
+        (True, False, None, -0.5, -1.0),  # blocks, refused by the executor: once one price stood for both presets
         (True, True, 0.0, 0.0, -0.5),  # nobody solves it
         (True, True, 0.125, 0.875, 0.875),  # the hardest that still teaches
         (True, True, 0.5, 0.5, 0.5),
@@ -88,38 +99,48 @@ def test_what_an_answer_is_worth(preset, formatted, score, worth):
 
 
 def test_prices_of_failure_are_settings():
-    settings = RewardSettings(wrong=-0.25, format_error=-2.0, zero_learnability=0.1)
-    assert solver_reward(False, 0.0, settings) == -2.0
-    assert solver_reward(True, 0.0, settings) == proposer_reward(True, False, None, settings) == -0.25
+    settings = RewardSettings(wrong=-0.25, invalid=-0.75, format_error=-2.0, zero_learnability=0.1)
+    assert solver_reward(False, 0.0, settings) == proposer_reward(False, False, None, settings) == -2.0
+    assert solver_reward(True, 0.0, settings) == -0.25
+    assert proposer_reward(True, False, None, settings) == -0.75
     assert proposer_reward(True, True, 1.0, settings) == 0.1
 
 
-def test_intrinsic_terms_are_added_to_valid_proposals_only():
+def test_intrinsic_terms_are_added_only_where_there_is_something_to_learn():
+    """A task that everybody or nobody solves was paid for being intricate: an endless supply of reward."""
     settings = RewardSettings(intrinsic={"complexity": 0.5, "answer_diversity": 0.25, "halstead": 0.0})
     measured = {"complexity": 0.4, "answer_diversity": 0.8}
     assert proposer_reward(True, True, 0.5, settings, measured) == pytest.approx(0.5 + 0.2 + 0.2)
-    assert proposer_reward(True, True, 1.0, settings, measured) == pytest.approx(0.0 + 0.2 + 0.2)
+    assert [proposer_reward(True, True, rate, settings, measured) for rate in (0.0, 1.0, None)] == [0.0] * 3
     assert proposer_reward(True, False, None, settings, measured) == -0.5
     assert proposer_reward(False, False, None, settings, measured) == -1.0
     with pytest.raises(KeyError, match="complexity"):
         proposer_reward(True, True, 0.5, settings, {"answer_diversity": 0.8})
 
 
+def test_no_intrinsic_term_comes_to_more_than_the_cap():
+    weights, measured = {"complexity": 2.0, "halstead": 0.5}, {"complexity": 0.8, "halstead": 0.4}
+    worth = {cap: RewardSettings(intrinsic=weights, intrinsic_cap=cap) for cap in (0.0, 0.5)}
+    assert proposer_reward(True, True, 0.5, worth[0.0], measured) == pytest.approx(0.5 + 1.6 + 0.2)
+    assert proposer_reward(True, True, 0.5, worth[0.5], measured) == pytest.approx(0.5 + 0.5 + 0.2)
+    assert (PAPER.intrinsic_cap, REFERENCE.intrinsic_cap) == (0.0, 0.5)
+
+
 @pytest.mark.parametrize(
-    ("combine", "worth", "worth_nothing_learned"),
+    ("combine", "worth"),
     [
-        ("add", 0.75 + (0.25 + 0.5), 0.0 + 0.75),
-        ("add_product", 0.75 + 0.25 * 0.5, 0.125),
-        ("multiply", 0.75 * (0.25 + 0.5), 0.0),
-        ("multiply_product", 0.75 * 0.25 * 0.5, 0.0),
+        ("add", 0.75 + (0.25 + 0.5)),
+        ("add_product", 0.75 + 0.25 * 0.5),
+        ("multiply", 0.75 * (0.25 + 0.5)),
+        ("multiply_product", 0.75 * 0.25 * 0.5),
     ],
 )
-def test_the_four_ways_to_combine(combine, worth, worth_nothing_learned):
+def test_the_four_ways_to_combine(combine, worth):
     # Weights 1/2 and 1 times terms 1/2 and 1/2 are 1/4 and 1/2; a solve rate of 1/4 is worth 3/4.
     settings = RewardSettings(intrinsic={"ast_distance": 0.5, "halstead": 1.0}, combine=combine)
     terms = {"ast_distance": 0.5, "halstead": 0.5}
     assert proposer_reward(True, True, 0.25, settings, terms) == pytest.approx(worth)
-    assert proposer_reward(True, True, 0.0, settings, terms) == pytest.approx(worth_nothing_learned)
+    assert proposer_reward(True, True, 0.0, settings, terms) == 0.0
     assert set(COMBINE) == {"add", "add_product", "multiply", "multiply_product"}
 
 
@@ -127,15 +148,15 @@ def test_a_reward_is_told_by_its_parts():
     settings = RewardSettings(intrinsic={"complexity": 0.5})
     terms = {"complexity": 0.5}
     assert rewards.proposer_reward(True, True, 0.25, settings, terms) == {"learnability": 0.75, "intrinsic": 0.25}
-    assert rewards.proposer_reward(True, True, 1.0, settings, terms) == {"nothing_learned": 0.0, "intrinsic": 0.25}
+    assert rewards.proposer_reward(True, True, 1.0, settings, terms) == {"nothing_learned": 0.0}
     assert rewards.proposer_reward(True, True, 1.0, REFERENCE) == {"nothing_learned": -0.5}
-    assert rewards.proposer_reward(True, False, None, PAPER) == {"wrong": -0.5}
+    assert rewards.proposer_reward(True, False, None, PAPER) == {"invalid": -0.5}
     assert rewards.proposer_reward(False, False, None, PAPER) == {"format_error": -1.0}
     assert rewards.solver_reward(True, 0.25, PAPER) == {"score": 0.25}
 
 
 def test_terms_that_are_off_change_nothing():
-    assert PAPER.intrinsic == REFERENCE.intrinsic == {}
+    assert not any([*PAPER.intrinsic.values(), *REFERENCE.intrinsic.values()])
     assert proposer_reward(True, True, 0.5, PAPER, {"complexity": 1.0}) == 0.5
 
 
