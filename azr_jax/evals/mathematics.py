@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from azr_jax.evals.spelling import compound, plain
 from azr_jax.tasks.parsing import answer_part, blocks
 from azr_jax.tasks.types import Verdict
 
@@ -27,6 +28,7 @@ _NUMBER = re.compile(
     r"(?:\.\d+)?(?:/\d+)?"
 )
 _GROUPS = re.compile(r"\$|\\,|[,_\s]")  # what may stand inside of a number, but is no part of it
+_BOXED = re.compile(r"\\f?boxed\s*(\{|[-+]?[^\s{}$\\]+)")
 _SAID = re.compile(r"^(?i:(?:so |thus |therefore,? |hence )?(?:the )?(?:final )?answer(?: is|:))[:\s]*")
 _ONE_OF = re.compile(r"\\l?or\b|\\vee\b|\u2228|\bor\b")
 
@@ -49,7 +51,7 @@ class MathJudge:
         worker, kept = self._idle.get(), None
         try:
             worker = worker or self._starter.submit(_Worker).result()
-            found = worker.ask([gold, answer], self.limit_s)
+            found = worker.ask([plain(gold), plain(answer)], self.limit_s)
             kept = worker
         except TimeoutError:
             return Verdict(0.0, "timeout")
@@ -126,11 +128,13 @@ def _quietly(close: Callable[[], None]) -> None:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""What stands in the last \boxed{...}, braces inside it matched."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
+    r"""What stands in the last \boxed{...}, braces inside it matched, or behind a \boxed without braces."""
+    starts = list(_BOXED.finditer(text))
+    if not starts:
         return None
-    begin = start + len("\\boxed{")
+    begin = starts[-1].end()
+    if starts[-1][1] != "{":
+        return starts[-1][1].rstrip(".,;:")
     depth = 1
     for place in range(begin, len(text)):
         depth += {"{": 1, "}": -1}.get(text[place], 0) if text[place - 1] != "\\" else 0
@@ -168,6 +172,8 @@ def hedged(gold: str, answer: str) -> bool:
     """Whether an answer names several numbers where one is asked for, which math-verify would take."""
     if not _NUMBER.fullmatch(gold.strip()):
         return False
+    if compound(answer):
+        return True
     sides = [_GROUPS.sub("", side) for side in answer.split("=")]
     numbers = [float(side) for side in sides if re.fullmatch(r"-?\d+(?:\.\d+)?", side)]
     apart = bool(numbers) and max(numbers) - min(numbers) > 0.01 * max(map(abs, numbers))  # more than by rounding

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from azr_jax.evals import evalplus
-from azr_jax.evals.mathematics import last_boxed
 from azr_jax.tasks import prompts, wording
 from azr_jax.tasks.parsing import answer_part, blocks
 from azr_jax.tasks.prompts import Prompt, block, fill
@@ -146,44 +145,3 @@ def _bare(text: str, name: str) -> str:
 def _until_stop(text: str, stops: Sequence[str]) -> str:
     ends = [place for stop in stops if (place := text.find(stop)) >= 0]
     return text[: min(ends)] if ends else text
-
-
-def letter_in(text: str, style: str) -> str | None:
-    """The letter chosen: boxed, after the words for it, in the answer's tag, or the last one that stands alone."""
-    if style == "completion":
-        found = re.match(r"\s*\(?([A-J])\b", text)
-        return found.group(1) if found else None
-    part = answer_part(text)
-    if part is None:
-        return None
-    boxed = last_boxed(part)
-    letter = None if boxed is None else _only_letter(_MARKS.sub("", boxed))
-    if letter is not None:
-        return letter
-    plain = _MARKS.sub("", part)
-    for words in _CHOSEN:
-        found = words.findall(plain)
-        if found:
-            return found[-1]
-    return _only_letter(plain) or (_last_alone(plain) if boxed is None else None)
-
-
-_MARKS = re.compile(r"""\*\*|[`$"{}]|\\[()\[\]]|\\(?:text|mathrm|mathbf|textbf)\b""")
-_I = r"(?!(?<=I)(?:['\u2019]|\s+[a-z]))"  # not the pronoun
-_CHOSEN = (  # the plainest words first; of the same words the last
-    re.compile(rf"(?i:\banswer(?:\s+is|\s*:)(?:\s+the)?(?:\s+(?:option|choice|letter))?):?\s*[(\[]?([A-J])\b{_I}"),
-    re.compile(rf"(?i:\b(?:option|choice)(?:\s+is)?):?\s*[(\[]?([A-J])\b{_I}"),
-)
-
-
-def _only_letter(plain: str) -> str | None:
-    """`(C)`, `C.`, `c`, `Option C`, `C) what it says`: the letter, where the text is that and nothing else."""
-    found = re.fullmatch(
-        r"(?i:option|choice|answer)?\s*[(\[]?([A-Ja-j])(?:[)\]].*|[.:](?:\s.*)?|\s+-\s.*)?", plain.strip(), re.DOTALL
-    )
-    return found.group(1).upper() if found else None
-
-
-def _last_alone(plain: str) -> str | None:
-    found = re.findall(r"\(([A-J])\)", plain) or re.findall(r"\b([A-J])\b(?!(?<=[AI])(?:['\u2019]|\s+[a-z]))", plain)
-    return found[-1] if found else None

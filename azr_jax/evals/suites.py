@@ -19,6 +19,7 @@ from typing import Any
 
 from azr_jax.evals import code, evalplus, plus_rules, questions
 from azr_jax.evals.datasets import Row, load
+from azr_jax.evals.letters import letter_in
 from azr_jax.evals.mathematics import MathJudge, final_answer, gold_of, hedged, only_number
 from azr_jax.executor import literals
 from azr_jax.executor.jobs import Verify
@@ -248,7 +249,7 @@ def _choice(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
     gold = row.fields["answer"]
 
     def grade(text: str) -> Graded:
-        letter = questions.letter_in(text, style)
+        letter = letter_in(text, style)
         if letter is None:
             return Graded(0.0, "no answer")
         return Graded(float(letter == gold), "correct" if letter == gold else "wrong value", answer=letter)

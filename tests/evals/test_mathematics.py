@@ -109,6 +109,64 @@ def test_the_last_number(text, found):
     assert final_answer(text, numbers=True) == found
 
 
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("1234", r"1\,234"), ("1234", r"1\;234"), ("1234", r"1\ 234"), ("1234", "1~234"), ("1234", "1{,}234"),
+        ("1234567", r"1\,234\,567"), ("12345.5", r"12\,345.5"), ("-1234", r"-1\,234"),
+        ("90", "90°"), ("90^\\circ", "90°"), ("90", "90^\\circ"), ("90^\\circ", "90"), ("90", r"90\text{ degrees}"),
+        ("5", r"5~\mathrm{kg}"), ("5", r"5\,\mathrm{kg}"), ("5", r"5\ \text{kg}"), ("5", r"5~\text{cm}^2"),
+        ("3.21", r"\mathbf{3.21}"), ("3.21", r"\mathrm{3.21}"), ("3.21", r"\textbf{3.21}"), ("3.21", r"\text{3.21}"),
+        ("3.21", r"\boldsymbol{3.21}"), ("3.21", r"\bm{3.21}"), ("-5", "\u22125"), ("\\sqrt{2}", "\u221a2"),
+        ("2\\sqrt{3}", "2\u221a3"), ("\\sqrt{x+1}", "\u221a(x+1)"), ("\\infty", "\u221e"),
+        ("3/4", "\u00be"), ("6", "2\u00d73"),
+        ("(1,2)", r"(1,\,2)"), ("x+1", r"x\,+\,1"),
+    ],
+)  # fmt: skip
+def test_spellings_of_the_same(judge, gold, answer):
+    """1\\,234 was 235, 90 degrees was no number, and bold type around one made it wrong."""
+    assert judge(gold, answer).correct
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("1234", r"1\,235"), ("234", r"1\,234"), ("235", r"1\,234"), ("1234", r"12\,34"), ("1", r"1\,234"),
+        ("90", "9°"),        ("3.21", r"\mathbf{3.22}"), ("2", "\u221a2"), ("5", r"6~\mathrm{kg}"),
+    ],
+)  # fmt: skip
+def test_spellings_of_something_else(judge, gold, answer):
+    assert judge(gold, answer).score == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (r"\boxed 14", "14"), (r"\boxed 14.", "14"), (r"so $\boxed 14$", "14"), (r"\boxed -3", "-3"),
+        (r"\boxed{14", None),         (r"\boxed {14}", "14"), (r"\fbox{1} \boxed{2}", "2"),
+        (r"\boxed{1} and \boxed 2", "2"), (r"\boxed", None),
+        (r"$\fboxed{3}$", "3"), (r"\boxed\frac{1}{2}", None),
+    ],
+)  # fmt: skip
+def test_boxes_with_and_without_braces(text, found):
+    assert last_boxed(text) == found
+
+
+@pytest.mark.parametrize(
+    ("answer", "several"),
+    [
+        (r"28\text{ hours and }35\text{ minutes}", True), ("28 hours and 35 minutes", True),
+        ("28 hours, 35 minutes", True),         ("18 dollars and 50 cents", True),
+        (r"5\,\text{ft}~3\,\text{in}", True), ("2 hours 30 min", True),
+        ("28 hours", False), (r"28\text{ hours}", False), ("28", False), ("18 dollars a day", False),
+        ("18 dollars per 2 days", True), ("x = 28 hours", False), (r"28\text{ hours and a bit}", False),
+    ],
+)  # fmt: skip
+def test_one_quantity_in_several_units_is_no_number(answer, several):
+    """28 hours and 35 minutes counted as 28."""
+    assert mathematics.hedged("28", answer) == several
+
+
 GRADE_SCHOOL = SUITES["gsm8k"]
 
 

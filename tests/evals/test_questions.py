@@ -11,7 +11,7 @@ from azr_jax.evals import evalplus
 from azr_jax.evals.code import BrokenTest, Runner
 from azr_jax.evals.datasets import Row
 from azr_jax.evals.mathematics import MathJudge
-from azr_jax.evals.questions import STYLES, TASK_STYLE, letter_in, program_in
+from azr_jax.evals.questions import STYLES, TASK_STYLE, program_in
 from azr_jax.evals.suites import GROUPS, SUITES, Judges, UnknownSuite, contest_tests, inside_call, named
 from azr_jax.tasks.prompts import Prompt
 
@@ -174,36 +174,6 @@ def test_stored_outputs_that_are_no_literals(judges):
     broken = suite.make(suite, Row("s", {"code": program, "input": "'1'", "output": "unknown"}), "boxed", judges)
     with pytest.raises(BrokenTest, match="unknown"):
         broken.grade("```output\n1\n```")
-
-
-@pytest.mark.parametrize(
-    ("text", "letter"),
-    [
-        ("The answer is (C).", "C"),
-        ("\\boxed{\\text{D}}", "D"),
-        ("\\boxed{(A)} or rather \\boxed{J}", "J"),
-        ("B", "B"),
-        ("I do not know", None),
-        ("<think>It is B", None),
-        ("**Answer:** C", "C"),
-        ("Final Answer: (c)", None),
-        ("The Answer is $C$", "C"),
-        ("[C]", "C"),
-        ("c", "C"),
-        ("C - what it says", "C"),
-        ("\\boxed{\\textbf{(C)}}", "C"),
-        ("\\boxed{\\text{Option C}}", "C"),
-        ("\\boxed{5\\text{ J}}", None),
-        ("The correct choice is (C).", "C"),
-        ("the answer I get is (C)", "C"),
-        ("The option I chose is C", "C"),
-        ("the answer is (C) since option A is wrong", "C"),
-        ("A is not it, I take C", "C"),
-        ("A long text about a thing", None),
-    ],
-)
-def test_letters(text, letter):
-    assert letter_in(text, "boxed") == letter
 
 
 def test_unknown_suites_are_answered_with_all_there_are():
