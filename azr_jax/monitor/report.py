@@ -9,13 +9,17 @@ again every few iterations instead, by a process of its own.
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import logging
+import os
+import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,24 +41,41 @@ class NothingToReport(ValueError):
 
 
 def build(workdirs: Sequence[Path], out: Path) -> Path:
-    """Writes the report of these runs to `out`, whole or not at all."""
+    """Writes the report of these runs to `out`, whole or not at all, one writer of a folder at a time."""
     for workdir in workdirs:
         if not (workdir / "metrics.jsonl").exists() and not (workdir / "config.json").exists():
             raise NothingToReport(f"--workdir={workdir}: holds no run: neither metrics.jsonl nor config.json is there")
-    share = len(workdirs)
-    runs = [rundata.read_run(w, tasks=MAX_TASKS // share, max_bytes=MAX_TASK_BYTES // share) for w in workdirs]
-    _name_apart(runs)
-    data = {
-        "runs": runs,
-        "paired": [rundata.paired(runs[0], other) for other in runs[1:]],
-        "differing": rundata.differing([run["config"] for run in runs]),
-    }
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
-    # Folder names may hold bytes that are no text.
-    temporary.write_text(_page(data), encoding="utf-8", errors="replace")
-    temporary.replace(out)
+    with _alone(out.parent):  # the runs are read inside, so that who writes last has read last
+        share = len(workdirs)
+        runs = [rundata.read_run(w, tasks=MAX_TASKS // share, max_bytes=MAX_TASK_BYTES // share) for w in workdirs]
+        _name_apart(runs)
+        data = {
+            "runs": runs,
+            "paired": [rundata.paired(runs[0], other) for other in runs[1:]],
+            "differing": rundata.differing([run["config"] for run in runs]),
+        }
+        # A name of its own: where folders cannot be locked, writers still do not meet.
+        temporary = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        try:
+            # Folder names may hold bytes that are no text.
+            temporary.write_text(_page(data), encoding="utf-8", errors="replace")
+            temporary.replace(out)
+        finally:
+            temporary.unlink(missing_ok=True)
     return out
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until nobody else writes a report into this folder. Some file systems have no locks; then it does not."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def build_in_background(workdir: Path) -> threading.Thread:

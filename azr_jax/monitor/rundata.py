@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_jax.monitor import health, jsonl, samples
+from azr_jax.monitor.learned import learned
 
 MAX_POINTS = 1_000  # longer runs are averaged over neighbouring iterations
 BLOCKS = 10  # paired differences: neighbouring iterations are not independent, blocks of them nearly are
@@ -41,6 +42,7 @@ def read_run(workdir: Path, *, tasks: int, max_bytes: int) -> dict[str, Any]:
         "diff": _text(workdir / "config_diff.txt"),
         "iterations": iterations,
         "series": series,
+        "learned": learned(rows),
         "alarms": [vars(alarm) for alarm in alarms],
         **samples.sample(workdir, tasks=tasks, max_bytes=max_bytes),
     }

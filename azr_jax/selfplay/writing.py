@@ -5,6 +5,7 @@ Of several processes the first one does it; what it writes of the clock and the 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ class Ledger:
         self.run, self.console = run, console
         self.metrics = MetricsWriter(run.workdir, run.config.monitor.sinks, cursors.get("metrics"))
         self.records = RecordWriter(run.workdir, cursors.get("records", 0))
+        self._report: threading.Thread | None = None
         self.health = Health(settings_from(run.config), past=read_rows(run.workdir))
 
     def before_training(self, numbers: Mapping[str, float], timings: Mapping[str, float]) -> None:
@@ -54,8 +56,9 @@ class Ledger:
 
     def report_when_due(self, iteration: int) -> None:
         every = self.run.config.monitor.report_every
-        if every and iteration % every == 0:
-            build_in_background(self.run.workdir)
+        under_way = self._report is not None and self._report.is_alive()
+        if every and iteration % every == 0 and not under_way:
+            self._report = build_in_background(self.run.workdir)
 
     def last_report(self) -> None:
         build_report([self.run.workdir], self.run.workdir / "report.html")

@@ -5,12 +5,13 @@ import math
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import made_up_run
 import pytest
 
-from azr_jax.monitor import report, rundata, samples
+from azr_jax.monitor import learned, report, rundata, samples
 from azr_jax.monitor.jsonl import JsonLines
 from azr_jax.monitor.metrics import MetricsWriter
 from azr_jax.monitor.records import RecordWriter
@@ -41,6 +42,62 @@ def test_long_runs_are_averaged_over_neighbours(tmp_path):
     assert run["iterations"][:2] == [3, 6]
     assert run["series"]["a"][:2] == [2.0, 5.0]
     assert run["iterations"][-1] == 2_500
+
+
+def test_the_head_of_the_report_says_whether_it_learned(tmp_path):
+    """Before, now, and the difference with its error: 0.25 and 0.37, each with 0.03, differ by 0.12 +- 0.042."""
+    rows = [
+        {"iteration": 0, "eval/a/accuracy": 0.25, "eval/a/accuracy_se": 0.03, "eval/b/accuracy": 0.5},
+        {"iteration": 10, "eval/a/accuracy": 0.30, "eval/a/accuracy_se": 0.03, "eval/b/accuracy": 0.4},
+        {"iteration": 20, "eval/a/accuracy": 0.37, "eval/a/accuracy_se": 0.03, "eval/c/accuracy": 0.4, "x": 1.0},
+    ]
+    a, b = learned.learned(rows)
+    assert (a["suite"], a["iterations"], a["before"], a["now"]) == ("a", [0, 20], 0.25, 0.37)
+    assert (round(a["difference"], 6), round(a["error"], 4), a["verdict"]) == (0.12, 0.0424, "better")
+    assert (b["suite"], b["error"], b["verdict"]) == ("b", None, "no error known")
+    assert learned.learned(rows[:2])[0]["verdict"] == "no change beyond its error"
+    assert (
+        learned.learned([{**row, "eval/a/accuracy": 1 - row["eval/a/accuracy"]} for row in rows])[0]["verdict"]
+        == "worse"
+    )
+    assert learned.learned([]) == []
+    JsonLines(tmp_path / "metrics.jsonl").extend(rows)
+    (run,) = data_of(build([tmp_path], tmp_path / "report.html"))["runs"]
+    assert run["learned"] == learned.learned(rows)
+
+
+def race(workdir, out, writers, each):
+    """So many writers of one report at once; every time that it is read meanwhile, it is whole."""
+    problems = []
+
+    def write():
+        for _ in range(each):
+            try:
+                build([workdir], out)
+            except OSError as error:
+                problems.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(writers)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        if out.exists() and not out.read_text().rstrip().endswith("</html>"):
+            problems.append("half a page")
+    assert not problems
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_writers_of_one_report_do_not_meet(tmp_path):
+    """The background report and the last one wrote the same temporary file: one of them found it gone."""
+    JsonLines(tmp_path / "metrics.jsonl").extend({"iteration": i, "a": 1.0} for i in range(20))
+    race(tmp_path, tmp_path / "out" / "report.html", 8, 4)
+
+
+@pytest.mark.slow
+def test_two_hundred_races_and_none_is_lost(tmp_path):
+    JsonLines(tmp_path / "metrics.jsonl").extend({"iteration": i, "a": 1.0} for i in range(20))
+    for number in range(200):
+        race(tmp_path, tmp_path / f"out{number}" / "report.html", 4, 1)
 
 
 def test_a_folder_without_a_run_is_an_error_that_names_it(tmp_path):

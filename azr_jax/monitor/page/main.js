@@ -20,6 +20,21 @@ function tile(run, label, name) {
   return el("div", { class: "card" }, el("b", {}, short(h.last[0])), el("span", {}, label, el("br"), `±\u00a0${two(1.96 * h.last[1])}, at first ${short(h.first[0])}\u00a0±\u00a0${two(1.96 * h.first[1])}`));
 }
 
+// The head of the page: what the run did to tasks that it never trained on.
+const VERDICTS = { better: ["learned", "good"], worse: ["got worse", "bad"] };
+const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
+
+function learnedCards(run) {
+  if (!run.learned.length) return [el("p", { class: "note" }, "Whether it learned: not known, held-out tasks were not measured twice (eval.every, eval.suites).")];
+  const cards = run.learned.map((one) => {
+    const [word, look] = VERDICTS[one.verdict] ?? [one.verdict, ""];
+    const error = one.error === null ? "" : ` ±\u00a0${(196 * one.error).toFixed(1)}`;
+    const change = `${one.difference < 0 ? "\u2212" : "+"}${(100 * Math.abs(one.difference)).toFixed(1)}${error}`;
+    return el("div", { class: `card learned ${look}` }, el("b", {}, change), el("span", {}, `${one.suite}: ${word}`, el("br"), `${percent(one.before)} \u2192 ${percent(one.now)}, iterations ${one.iterations[0]} and ${one.iterations[1]}`));
+  });
+  return [el("div", { class: "tiles wide" }, ...cards), el("p", { class: "note" }, "Held-out tasks, never trained on: percentage points from the first measurement to the last; ± is 95 %.")];
+}
+
 function overview(run) {
   const tiles = [
     el("div", { class: "card" }, el("b", {}, run.iterations.length ? run.iterations[run.iterations.length - 1] : 0), el("span", {}, `iterations of ${run.config.iterations ?? "–"}`)),
@@ -29,7 +44,7 @@ function overview(run) {
     tile(run, "tokens per second", "engine/tokens_per_s"), tile(run, "seconds playing", "time/play"), tile(run, "seconds learning", "time/update"),
   ].filter(Boolean);
   const alarms = run.alarms.map((a) => el("div", { class: "card alarm" }, el("h3", {}, `Iteration ${a.iteration}: ${a.rule.replaceAll("_", " ")}`), `${a.subject}: ${a.seen}. ${a.advice}`));
-  return el("div", {}, el("div", { class: "tiles" }, ...tiles), el("p", { class: "note" }, "Large: the mean of the last ten iterations (of half of them, where there are fewer than twenty); at first: of the first ten; ± is 95 %."), ...(alarms.length ? alarms : [el("p", { class: "note" }, "No alarm was raised.")]));
+  return el("div", {}, ...learnedCards(run), el("div", { class: "tiles" }, ...tiles), el("p", { class: "note" }, "Large: the mean of the last ten iterations (of half of them, where there are fewer than twenty); at first: of the first ten; ± is 95 %."), ...(alarms.length ? alarms : [el("p", { class: "note" }, "No alarm was raised.")]));
 }
 
 function comparison() {

@@ -1,0 +1,47 @@
+"""Whether a run learned: the held-out tasks before it and now, and the difference with its error.
+
+For the head of the report. Held-out tasks are never trained on, so nothing but learning moves these numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PREFIX, SUFFIX = "eval/", "/accuracy"
+SURE = 1.96  # standard errors of the difference
+
+
+def learned(rows: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    """Per held-out suite the first measurement and the last, oldest first; none where there are not two."""
+    names = sorted({name for row in rows for name in row if name.startswith(PREFIX) and name.endswith(SUFFIX)})
+    found = []
+    for name in names:
+        measured = [row for row in rows if math.isfinite(row.get(name, math.nan))]
+        if len(measured) < 2:
+            continue
+        before, now = measured[0], measured[-1]
+        errors = [row.get(f"{name}_se", math.nan) for row in (before, now)]
+        error = math.hypot(*errors) if all(map(math.isfinite, errors)) else None
+        difference = now[name] - before[name]
+        found.append(
+            {
+                "suite": name.removeprefix(PREFIX).removesuffix(SUFFIX),
+                "iterations": [int(before["iteration"]), int(now["iteration"])],
+                "before": before[name],
+                "now": now[name],
+                "difference": difference,
+                "error": error,
+                "verdict": _verdict(difference, error),
+            }
+        )
+    return found
+
+
+def _verdict(difference: float, error: float | None) -> str:
+    if error is None:
+        return "no error known"
+    if abs(difference) <= SURE * error:
+        return "no change beyond its error"
+    return "better" if difference > 0 else "worse"
