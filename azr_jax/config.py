@@ -26,6 +26,7 @@ Config = Any  # an ml_collections.ConfigDict; its fields are checked here, at ru
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
+        "tasks.message_leak": 0.8,
         "buffer.evict": "oldest_first",
         "rewards.duplicate": -0.5,
         "rewards.zero_learnability": 0.0,
@@ -37,6 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learner.clip_dual": 0.0,
     },
     "reference": {
+        "tasks.message_leak": 0.0,
         "buffer.evict": "keep_oldest",
         "rewards.duplicate": "full",
         "rewards.zero_learnability": -0.5,
@@ -82,6 +84,7 @@ RULES: dict[str, Rule] = {
     "tasks.induction_fewest": integer(0, 64),
     "tasks.induction_shown": integer(1, 63),
     "tasks.induction_message": one_of("question", "hint"),
+    "tasks.message_leak": number(0, 1),
     "tasks.induction_reward": one_of("binary", "fraction"),
     "tasks.strip_comments": boolean(),
     "tasks.strip_globals": boolean(),

@@ -16,6 +16,7 @@ from azr_jax.selfplay.played import Completion, Proposed
 from azr_jax.selfplay.streams import Streams
 from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.contamination import Reserved
+from azr_jax.tasks.leaks import leak
 from azr_jax.tasks.programs import calls_parts, join_parts, rename_part, without_comments, without_globals
 from azr_jax.tasks.prompts import PromptTooLong
 from azr_jax.tasks.traits import traits
@@ -40,6 +41,7 @@ class ProposeSettings:
     fewest: int = 2  # of them, how many have to be good
     strip_comments: bool = False
     strip_globals: bool = False
+    message_leak: float = 0.0  # a message that holds so much of its program as code is refused; 0: none is
     novelty_gate: float = 0.0  # what is nearer than this to anything ever kept is refused
     composite_probability: float = 0.0  # of a proposal that has to call programs of the buffer
     composite_most: int = 3
@@ -118,6 +120,9 @@ class Proposer:
         elif not calls_parts(proposed.proposal.program, len(proposed.functions)):
             proposed.validation = Validation(None, "does not call the functions given")
             on_done(proposed)
+        elif self._tells_the_program(proposed.proposal):
+            proposed.validation = Validation(None, "the message holds the program")
+            on_done(proposed)
         else:
 
             def judged(validation: Validation) -> None:
@@ -125,6 +130,10 @@ class Proposer:
                 on_done(proposed)
 
             self.streams.judge(self.job(proposed.proposal, proposed.functions), judged)
+
+    def _tells_the_program(self, proposal: Proposal) -> bool:
+        most = self.settings.message_leak
+        return most > 0.0 and proposal.kind == Kind.INDUCTION and leak(proposal.program, proposal.message) >= most
 
     def job(self, proposal: Proposal, functions: Sequence[str] = ()) -> Validate:
         """What the executor is asked: the program without what is to be stripped, with the functions it calls."""

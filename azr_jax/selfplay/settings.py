@@ -44,6 +44,7 @@ def propose_settings(c: Config) -> ProposeSettings:
         shown=c.tasks.induction_shown,
         strip_comments=c.tasks.strip_comments,
         strip_globals=c.tasks.strip_globals,
+        message_leak=c.tasks.message_leak,
         novelty_gate=c.tasks.novelty_gate,
         composite_probability=c.tasks.composite_probability,
         composite_most=c.tasks.composite_most,

@@ -250,6 +250,25 @@ def test_how_many_good_inputs_make_an_induction_task(executor, fewest, given, ke
     assert made.numbers.get("propose/induction/inputs/kept", 0) == kept
 
 
+@acts("tasks.message_leak")
+@pytest.mark.parametrize(
+    ("flags", "refusals"),
+    [
+        ({}, ["the message holds the program", ""]),
+        ({"preset": "reference"}, ["", ""]),
+        ({"tasks__message_leak": "0.05"}, ["the message holds the program"] * 2),
+    ],
+)
+def test_a_message_that_holds_the_program_is_refused(executor, flags, refusals):
+    loop = "def f(x):\n    for n in range(3):\n        x = x * 2 + n\n    return x"
+    words = "Doubles x and adds n, for n in range(3): three times, that is."
+    inputs = "\n```" + "".join(f"\n```input\n{given}\n```" for given in range(4))
+    proposals = [f"Write this: {loop.replace('x', 'value')}{inputs}", words + inputs]
+    made = Stage(executor, Cast({D: [ADD], I: proposals}, ANSWERS), tasks__kinds=f"{D},{I}", batch_size="2", **flags)
+    made.put(D, loop, "1")
+    assert [p.refusal for p in made.play().proposed[I]] == refusals
+
+
 @acts("tasks.induction_reward")
 @pytest.mark.parametrize(("how", "worth"), [("binary", -0.5), ("fraction", 0.5)])
 def test_a_program_that_is_right_on_half_of_what_is_hidden(executor, how, worth):

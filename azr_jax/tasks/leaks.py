@@ -1,0 +1,48 @@
+"""How much of its program the message of an induction task gives away as code.
+
+Both are cut into words, numbers, texts and signs; names that are not Python's own count alike, so a copy with other
+names is a copy. Counted is what of the program stands in the message in runs of RUN and more: words of a language hold
+no such runs, and a formula of a few signs may be said as it is. Left out on purpose: a program told in words, which is
+what a message is for, and one written in a cipher.
+"""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import re
+
+from azr_jax.tasks.programs import parse, without_comments
+
+RUN = 6
+COMMENT = re.compile(r"#.*")
+TOKEN = re.compile(r"[^\W\d]\w*|\d[\w.]*|\"[^\"\n]*\"|'[^'\n]*'|[^\w\s;`]")
+KNOWN = {*keyword.kwlist, *dir(builtins)}
+HEAD = re.compile(r"def f\(.*?\).*?:", re.DOTALL)
+
+
+def leak(program: str, message: str) -> float:
+    """The share of the program's code that stands in the message, from 0 to 1; a short one counts with its `def`."""
+    bare = without_comments(program) if parse(program) is not None else program
+    body = _tokens(HEAD.sub("", bare, count=1))
+    code = body if len(body) >= RUN else _tokens(bare)
+    # What follows a # may be about the code, or be the code.
+    runs = {run for said in (message, COMMENT.sub("", message)) for run in _runs(_tokens(said))}
+    covered = set[int]()
+    for i, run in enumerate(_runs(code)):
+        if run in runs:
+            covered.update(range(i, i + RUN))
+    return len(covered) / len(code) if code else 0.0
+
+
+def _runs(tokens: list[str]) -> list[tuple[str, ...]]:
+    return [tuple(tokens[i : i + RUN]) for i in range(len(tokens) - RUN + 1)]
+
+
+def _tokens(text: str) -> list[str]:
+    found = (token.replace('"', "'") for token in TOKEN.findall(text))
+    return ["name" if _is_name(token) else token for token in found]
+
+
+def _is_name(token: str) -> bool:
+    return token.isidentifier() and token not in KNOWN
