@@ -21,6 +21,7 @@ from azr_jax.fields import Rule, assigned, boolean, integer, integers, number, n
 from azr_jax.monitor.rules import RULES as ALARMS
 from azr_jax.selfplay import checks as selfplay
 from azr_jax.tasks.rewards import COMBINE, INTRINSIC, MEMORY
+from azr_jax.tasks.worked import SHOWN as EXAMPLES
 
 Config = Any  # an ml_collections.ConfigDict; its fields are checked here, at run time, not by the type checker
 
@@ -79,6 +80,7 @@ RULES: dict[str, Rule] = {
     "tasks.train_proposer": boolean(),
     "tasks.train_on_estimates": boolean(),
     "tasks.prompt_style": one_of("think", "think_chat", "chat", "completion"),
+    "tasks.examples": one_of(*EXAMPLES),
     "tasks.format": one_of("strict", "lenient"),
     "tasks.induction_inputs": integer(2, 64),
     "tasks.induction_fewest": integer(0, 64),

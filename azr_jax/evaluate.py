@@ -23,7 +23,13 @@ MODEL = flags.DEFINE_string("model", None, "A folder, a hub name, or workdir@ite
 SUITE = flags.DEFINE_list("suite", ["in_distribution"], "Suites and groups, joined by commas.")
 COMPARE = flags.DEFINE_string("compare", None, "A second model, evaluated the same way; differences are to it.")
 STYLE = flags.DEFINE_enum(
-    "style", "think", ["think", "boxed", "completion", "evalplus"], "How rows are put to the model."
+    "style", "think", ["think", "think_chat", "boxed", "completion", "evalplus"], "How rows are put to the model."
+)
+EXAMPLES = flags.DEFINE_enum(
+    "examples",
+    "one",
+    ["one", "several", "matching", "none"],
+    "Worked ones, in boxed and completion.",
 )
 N = flags.DEFINE_integer("n", 1, "Samples per row; more than one needs a temperature.", lower_bound=1, upper_bound=4096)
 TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0: greedy.", lower_bound=0.0)
@@ -71,6 +77,7 @@ def _run(shard: tuple[int, int]) -> None:
     asked = Asked(
         suites=tuple(SUITE.value),
         style=STYLE.value,
+        examples=EXAMPLES.value,
         n=N.value,
         temperature=TEMPERATURE.value,
         top_p=TOP_P.value,

@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     c.tasks.train_proposer = True  # False: only the solver learns (ablation)
     c.tasks.train_on_estimates = False  # True: the attempts that measured difficulty train the solver too
     c.tasks.prompt_style = "think"  # think (paper) | think_chat, chat (the model's template) | completion (small bases)
+    c.tasks.examples = "one"  # worked ones in chat and completion: one | several | matching (arguments) | none
     c.tasks.format = "strict"  # strict (ended, whole, closed, nothing more) | lenient (whatever is found, cut or not)
     c.tasks.induction_inputs = 10  # inputs asked for in an induction proposal; more are refused
     c.tasks.induction_fewest = 0  # how many, valid and different, make it a task; 0: every one of those asked for

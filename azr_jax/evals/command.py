@@ -44,13 +44,15 @@ class Asked:
     timeout_s: float
     memory_mb: int
     allow_weak: bool
+    examples: str = "one"  # worked ones, of the reasoning tasks
 
     def sampling(self) -> SampleSettings:
         names = SampleSettings.__dataclass_fields__
         return SampleSettings(**{name: getattr(self, name) for name in names})
 
     def folder(self, model: Found) -> Path:
-        how = f"{self.style}-n{self.n}-t{self.temperature:g}-{self.max_new_tokens}"
+        examples = "" if self.examples == "one" else f"-{self.examples}"
+        how = f"{self.style}{examples}-n{self.n}-t{self.temperature:g}-{self.max_new_tokens}"
         return self.out / model.slug / how
 
 
@@ -58,7 +60,7 @@ def evaluate(model: str, compare: str | None, asked: Asked) -> dict[str, Any]:
     """Prints tables; returns the same figures. Raises CannotEvaluate before anything is sampled."""
     console = Console()
     try:
-        suites = named(asked.suites, asked.style)
+        suites = named(asked.suites, asked.style, asked.examples)
         models = [find(name) for name in (model, compare) if name]
         executor = Executor(
             ExecutorSettings(timeout_s=asked.timeout_s, memory_mb=asked.memory_mb, allow_weak=asked.allow_weak)

@@ -1,6 +1,7 @@
-"""How a row is put to a model, in four styles, and where its answer is found in what the model wrote.
+"""How a row is put to a model, in five styles, and where its answer is found in what the model wrote.
 
     think       the conversation of training: reasoning in <think>, the answer in <answer>
+    think_chat  the same tags, asked for inside the model's own chat template
     boxed       the model's own chat template; mathematics ends in \\boxed{...}, programs stand in a fenced block
     completion  plain text to go on with, for base models
     evalplus    HumanEval and MBPP as the EvalPlus package puts them to chat models (evals/evalplus.py)
@@ -16,13 +17,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from azr_jax.evals import evalplus
-from azr_jax.tasks import prompts, wording
+from azr_jax.tasks import prompts
 from azr_jax.tasks.parsing import answer_part, blocks
 from azr_jax.tasks.prompts import Prompt, block, fill
 from azr_jax.tasks.types import Kind, Task
 
-STYLES = ("think", "boxed", "completion", "evalplus")
-TASK_STYLE = {"think": "think", "boxed": "chat", "completion": "completion"}
+STYLES = ("think", "think_chat", "boxed", "completion", "evalplus")
+TASK_STYLE = {"think": "think", "think_chat": "think_chat", "boxed": "chat", "completion": "completion"}
 LETTERS = "ABCDEFGHIJ"
 
 _FUNCTION = (
@@ -87,23 +88,27 @@ def contest(fields: dict[str, Any], style: str) -> Prompt:
 
 
 def mathematics(problem: str, style: str) -> Prompt:
-    request = fill(_MATH[style], problem=problem.strip())
+    request = fill(_MATH[_words(style)], problem=problem.strip())
     return Prompt(text=request, stop=("\n\nProblem:",)) if style == "completion" else _request(request, style)
 
 
 def choice(fields: dict[str, Any], style: str) -> Prompt:
     options = "\n".join(f"({letter}) {text}" for letter, text in zip(LETTERS, fields["options"]))
-    request = fill(_CHOICE[style], question=fields["question"].strip(), options=options)
+    request = fill(_CHOICE[_words(style)], question=fields["question"].strip(), options=options)
     return Prompt(text=request, stop=(")", "\n")) if style == "completion" else _request(request, style)
 
 
-def reasoning(kind: Kind, task: Task, style: str) -> Prompt:
-    return prompts.solve(kind, task, style=TASK_STYLE[style])
+def reasoning(kind: Kind, task: Task, style: str, examples: str = "one") -> Prompt:
+    return prompts.solve(kind, task, style=TASK_STYLE[style], examples=examples)
+
+
+def _words(style: str) -> str:
+    return "think" if style == "think_chat" else style
 
 
 def _request(request: str, style: str) -> Prompt:
-    if style == "think":
-        return Prompt(text=fill(wording.CONVERSATION, request=request), prefix="<think>", stop=("</answer>",))
+    if style in ("think", "think_chat"):
+        return prompts.thought(request, style)
     return Prompt(messages=({"role": "user", "content": request},))
 
 

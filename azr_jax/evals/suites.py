@@ -14,7 +14,7 @@ import pickle
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from azr_jax.evals import code, evalplus, plus_rules, questions
@@ -61,6 +61,7 @@ class Suite:
     dataset: str
     area: str  # code | math | in_distribution | general
     make: Callable[[Suite, Row, str, Judges], Item | None] = field(repr=False)
+    examples: str = "one"  # worked ones before a reasoning task, as in tasks/worked.py
 
     def items(self, data_dir: str | None, style: str, judges: Judges) -> tuple[list[Item], str]:
         """Its rows, and the digest of its files. Raises DataProblem."""
@@ -212,7 +213,7 @@ def _traced(kind: Kind) -> Callable[[Suite, Row, str, Judges], Item]:
             verdict = judges.runner.executor.submit(Verify(kind, task, answer)).result()
             return _graded(verdict, answer.text.strip())
 
-        return Item(suite.name, row.id, questions.reasoning(kind, shown, style), grade)
+        return Item(suite.name, row.id, questions.reasoning(kind, shown, style, suite.examples), grade)
 
     return make
 
@@ -282,7 +283,7 @@ class UnknownSuite(ValueError):
     """Lists all there are."""
 
 
-def named(names: Sequence[str], style: str = "think") -> list[Suite]:
+def named(names: Sequence[str], style: str = "think", examples: str = "one") -> list[Suite]:
     """The suites of a list of names and groups, each once."""
     unknown = [name for name in names if name not in SUITES and name not in GROUPS]
     if unknown or not names:
@@ -294,4 +295,4 @@ def named(names: Sequence[str], style: str = "think") -> list[Suite]:
     others = [name for name in wanted if name not in evalplus.SUITES]
     if style == "evalplus" and others:
         raise UnknownSuite(f"--style=evalplus: is for {', '.join(evalplus.SUITES)}; {others[0]} needs another style")
-    return [SUITES[name] for name in dict.fromkeys(wanted)]
+    return [replace(SUITES[name], examples=examples) for name in dict.fromkeys(wanted)]

@@ -32,6 +32,7 @@ class SamplingSettings:
     min_p: float
     induction_inputs: int
     induction_message: str = "question"
+    examples: str = "one"  # worked ones, shown by the short styles
     banned: tuple[str, ...] = ()  # what the executor refuses, told to proposers
     strict: bool = True  # a completion has to be what was asked for as a whole
     stop_at_answer: bool = False  # sampling ends where the answer does, not only at an end-of-text token
@@ -64,7 +65,7 @@ class Asker:
                 style=s.style,
                 inputs=s.induction_inputs,
                 functions=functions,
-                rules=Rules(s.banned, stripped, s.induction_message),
+                rules=Rules(s.banned, stripped, s.induction_message, s.examples),
                 max_tokens=s.max_prompt_tokens,
                 count_tokens=lambda prompt: len(self._tokens(prompt)),
             )
@@ -77,6 +78,7 @@ class Asker:
                 kind,
                 task,
                 style=s.style,
+                examples=s.examples,
                 max_tokens=s.max_prompt_tokens,
                 count_tokens=lambda prompt: len(self._tokens(prompt)),
             )

@@ -11,7 +11,16 @@ from azr_jax.tasks.types import Kind, Proposal
 
 def problems(c: Any) -> list[str]:
     """One line each: the field, its value, and what would be right. The fields of `c` are sound by themselves."""
-    return [*_of_kinds(c), *_of_buffers(c), *_of_rewards(c), *_of_the_seed_file(c)]
+    return [*_of_prompts(c), *_of_kinds(c), *_of_buffers(c), *_of_rewards(c), *_of_the_seed_file(c)]
+
+
+def _of_prompts(c: Any) -> list[str]:
+    if c.tasks.examples != "one" and c.tasks.prompt_style not in ("chat", "completion"):
+        return [
+            f"tasks.examples={c.tasks.examples}: is for tasks.prompt_style=chat or completion; "
+            f"{c.tasks.prompt_style} shows none, should be one"
+        ]
+    return []
 
 
 def _of_kinds(c: Any) -> list[str]:

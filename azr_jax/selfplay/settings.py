@@ -28,6 +28,7 @@ def sampling_settings(c: Config) -> SamplingSettings:
         min_p=c.rollout.min_p,
         induction_inputs=c.tasks.induction_inputs,
         induction_message=c.tasks.induction_message,
+        examples=c.tasks.examples,
         banned=ExecutorSettings().banned_modules,
         strict=c.tasks.format == "strict",
         stop_at_answer=c.rollout.stop_at_answer,

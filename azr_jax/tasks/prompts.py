@@ -15,44 +15,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from string import Formatter
 
-from azr_jax.tasks import wording
+from azr_jax.tasks import wording, worked
 from azr_jax.tasks.types import Answer, InductionTask, Kind, Proposal, Task, Triplet
+from azr_jax.tasks.worked import Worked
 
 STYLES = ("think", "think_chat", "chat", "completion")
 ANSWER_NAME = {Kind.DEDUCTION: "output", Kind.ABDUCTION: "input", Kind.INDUCTION: "python", Kind.ERROR: "output"}
 PROGRAM_PLACE = "def f(a, b):\n    ..."  # where a program goes in the form that is shown
 OPENED_PROGRAM = "```python\ndef f("  # what a small model is given of its program
 
-# One worked example of our own for small models, where no reference can show the form.
-EXAMPLE_PROGRAM = "def f(text, times):\n    return (text + '-') * times"
-EXAMPLE_INPUTS = (
-    "'ab', 2",
-    "'x', 3",
-    "'', 1",
-    "'hey', 0",
-    "'a b', 2",
-    "'1', 4",
-    "'-', 2",
-    "'zz', 1",
-    "'ok', 5",
-    "'Q', 2",
-)
-EXAMPLE_OUTPUTS = (
-    "'ab-ab-'", "'x-x-x-'", "'-'", "''", "'a b-a b-'", "'1-1-1-1-'", "'----'", "'zz-'", "'ok-ok-ok-ok-ok-'", "'Q-Q-'",
-)  # fmt: skip
-EXAMPLE_MESSAGE = "The function repeats a text with a dash after it."
 # With fewer turns than this a small model of the chat style does not keep to the form: SmolLM2-135M wrote a valid
 # proposal in 4 of 64 after the identity alone, in 20 of 64 after the identity and these two.
 FEWEST_TURNS = 3
-WORKED_PROPOSALS = (
-    Proposal(Kind.DEDUCTION, EXAMPLE_PROGRAM, (EXAMPLE_INPUTS[0],)),
-    Proposal(
-        Kind.DEDUCTION,
-        "def f(numbers):\n    total = 0\n    for n in numbers:\n        if n % 2 == 0:\n            total += n\n"
-        "    return total",
-        ("[1, 2, 3, 4]",),
-    ),
-)
 
 
 class PromptTooLong(ValueError):
@@ -84,11 +58,12 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a proposer is told beside its material, in the long requests."""
+    """What a proposer is told beside its material: worked examples in the short requests, the rest in the long ones."""
 
     banned: tuple[str, ...] = ()  # modules and names that the executor refuses
     stripped: bool = False  # comments and globals are taken out of what it writes
     message: str = "question"  # what an induction message is: question (or instruction) | hint
+    examples: str = "one"  # which worked examples are shown: one | several | matching | none
 
 
 def propose(
@@ -130,11 +105,17 @@ def solve(
     task: Task,
     *,
     style: str,
+    examples: str = "one",
     max_tokens: int | None = None,
     count_tokens: Callable[[Prompt], int] | None = None,
 ) -> Prompt:
-    """Asks for an answer. What the solver has to find is not in the prompt."""
-    return _checked(_STYLES[_known(style)].solve(kind, task), max_tokens, count_tokens)
+    """Asks for an answer, after the worked `examples` in the short styles. What is to be found is not in the prompt."""
+    return _checked(_STYLES[_known(style)].solve(kind, task, examples), max_tokens, count_tokens)
+
+
+def thought(request: str, style: str) -> Prompt:
+    """Any other request in a style that reasons first."""
+    return _THOUGHT[style].ask(request)
 
 
 def answer_stop(style: str) -> tuple[str, ...]:
@@ -179,7 +160,7 @@ class _Think:
     answer_stop = ("</answer>",)
 
     def propose(self, kind: Kind, references: Sequence[Triplet], functions: Sequence[str], rules: Rules) -> Prompt:
-        return self._ask(
+        return self.ask(
             fill(
                 wording.PROPOSE,
                 puzzle=wording.PUZZLE[kind],
@@ -194,7 +175,7 @@ class _Think:
 
     def induction(self, program: str, count: int, rules: Rules) -> Prompt:
         calls = [("input", place) for place in (wording.FIRST_PLACE, wording.SECOND_PLACE, "...")]
-        return self._ask(
+        return self.ask(
             fill(
                 wording.PROPOSE_INDUCTION,
                 program=block("python", program),
@@ -204,17 +185,17 @@ class _Think:
             )
         )
 
-    def solve(self, kind: Kind, task: Task) -> Prompt:
+    def solve(self, kind: Kind, task: Task, examples: str) -> Prompt:
         layout = _layout((ANSWER_NAME[kind], wording.ANSWER_PLACE.get(kind, PROGRAM_PLACE)))
-        return self._ask(fill(wording.SOLVE[kind], task=shown_task(kind, task), layout=layout))
+        return self.ask(fill(wording.SOLVE[kind], task=shown_task(kind, task), layout=layout))
 
-    def _ask(self, request: str) -> Prompt:
+    def ask(self, request: str) -> Prompt:
         text = fill(wording.CONVERSATION, request=request)
         return Prompt(text=text, prefix="<think>", stop=self.answer_stop, stop_after="</think>")
 
 
 class _ThinkChat(_Think):
-    def _ask(self, request: str) -> Prompt:
+    def ask(self, request: str) -> Prompt:
         message = {"role": "user", "content": fill(wording.THINK_FIRST, request=request)}
         return Prompt(messages=(message,), prefix="<think>\n", stop=self.answer_stop, stop_after="</think>")
 
@@ -227,24 +208,26 @@ class _Chat:
         if functions:
             first += fill(wording.CHAT_GIVEN, functions=_programs(functions))
         shown = [_asked(kind, task) for task in references]
-        shown += [render_proposal(worked) for worked in WORKED_PROPOSALS[: max(0, FEWEST_TURNS - len(shown))]]
-        turns = [(wording.CHAT_AGAIN if number else first, answer) for number, answer in enumerate(shown)]
-        return _conversation(turns, wording.CHAT_AGAIN, OPENED_PROGRAM, ("```output",))
+        more = worked.proposed(rules.examples)[: max(0, FEWEST_TURNS - len(shown))]
+        shown += [render_proposal(Proposal(kind, each.program, each.inputs[:1])) for each in more]
+        requests = [first, *[wording.CHAT_AGAIN] * len(shown)]
+        return _conversation(list(zip(requests, shown)), requests[-1], OPENED_PROGRAM, ("```output",))
 
     def induction(self, program: str, count: int, rules: Rules) -> Prompt:
         def ask(text: str) -> str:
             return fill(wording.CHAT_INDUCTION, program=block("python", text), count=str(count))
 
-        return _conversation([(ask(EXAMPLE_PROGRAM), _example_inputs(count))], ask(program), "```message\n", ())
+        shown = worked.shown(rules.examples, worked.parameters_of(program))
+        turns = [(ask(each.program), _worked_inputs(each, count)) for each in shown]
+        return _conversation(turns, ask(program), "```message\n", ())
 
-    def solve(self, kind: Kind, task: Task) -> Prompt:
+    def solve(self, kind: Kind, task: Task, examples: str) -> Prompt:
         def ask(text: str) -> str:
             return fill(wording.CHAT_SOLVE[kind], task=text)
 
-        example, answer = _solved_example(kind)
-        return _conversation(
-            [(ask(example), answer)], ask(shown_task(kind, task)), _opened_answer(kind), self.answer_stop
-        )
+        solved = [_solved(kind, each) for each in worked.shown(examples, worked.arguments_of(task))]
+        turns = [(ask(text), answer) for text, answer in solved]
+        return _conversation(turns, ask(shown_task(kind, task)), _opened_answer(kind), self.answer_stop)
 
 
 class _Completion:
@@ -260,22 +243,24 @@ class _Completion:
 
     def induction(self, program: str, count: int, rules: Rules) -> Prompt:
         title = fill(wording.TITLE[Kind.INDUCTION], count=str(count))
-        parts = [
-            fill(wording.HEADING, title=title, number="1"),
-            block("python", EXAMPLE_PROGRAM) + "\n" + _example_inputs(count) + "\n\n",
-            fill(wording.HEADING, title=title, number="2"),
-            block("python", program) + "\n",
-        ]
-        return Prompt(text="".join(parts), prefix="```message\n", stop=("\n###", "```python"))
+        parts = []
+        for each in worked.shown(rules.examples, worked.parameters_of(program)):
+            parts.append(fill(wording.HEADING, title=title, number=str(len(parts) + 1)))
+            parts[-1] += block("python", each.program) + "\n" + _worked_inputs(each, count) + "\n\n"
+        last = fill(wording.HEADING, title=title, number=str(len(parts) + 1)) + block("python", program) + "\n"
+        return Prompt(text="".join([*parts, last]), prefix="```message\n", stop=("\n###", "```python"))
 
-    def solve(self, kind: Kind, task: Task) -> Prompt:
-        example, answer = _solved_example(kind)
-        text = fill(wording.COMPLETION_SOLVE[kind], number="1", task=example) + answer + "\n\n"
-        text += fill(wording.COMPLETION_SOLVE[kind], number="2", task=shown_task(kind, task))
-        return Prompt(text=text, prefix=_opened_answer(kind), stop=self.answer_stop)
+    def solve(self, kind: Kind, task: Task, examples: str) -> Prompt:
+        parts = []
+        for each in worked.shown(examples, worked.arguments_of(task)):
+            text, answer = _solved(kind, each)
+            parts.append(fill(wording.COMPLETION_SOLVE[kind], number=str(len(parts) + 1), task=text) + answer + "\n\n")
+        last = fill(wording.COMPLETION_SOLVE[kind], number=str(len(parts) + 1), task=shown_task(kind, task))
+        return Prompt(text="".join([*parts, last]), prefix=_opened_answer(kind), stop=self.answer_stop)
 
 
-_STYLES = {"think": _Think(), "think_chat": _ThinkChat(), "chat": _Chat(), "completion": _Completion()}
+_THOUGHT = {"think": _Think(), "think_chat": _ThinkChat()}
+_STYLES = _THOUGHT | {"chat": _Chat(), "completion": _Completion()}
 
 
 def fill(template: str, **values: str) -> str:
@@ -332,21 +317,19 @@ def _programs(functions: Sequence[str]) -> str:
     return "\n".join(block("python", program) for program in functions)
 
 
-def _example_inputs(count: int) -> str:
-    inputs = tuple(EXAMPLE_INPUTS[i % len(EXAMPLE_INPUTS)] for i in range(count))
-    return render_proposal(Proposal(Kind.INDUCTION, EXAMPLE_PROGRAM, inputs, EXAMPLE_MESSAGE))
+def _worked_inputs(example: Worked, count: int) -> str:
+    inputs = tuple(example.inputs[i % len(example.inputs)] for i in range(count))
+    return render_proposal(Proposal(Kind.INDUCTION, example.program, inputs, example.message))
 
 
-def _solved_example(kind: Kind) -> tuple[str, str]:
-    """The worked example as the solver sees it, and its answer."""
+def _solved(kind: Kind, example: Worked) -> tuple[str, str]:
+    """A worked example as the solver sees it, and its answer."""
     if kind == Kind.INDUCTION:
-        task = InductionTask(EXAMPLE_PROGRAM, EXAMPLE_INPUTS, EXAMPLE_OUTPUTS, (), EXAMPLE_MESSAGE, shown=2)
-        return shown_task(kind, task), render_answer(Answer(kind, EXAMPLE_PROGRAM))
-    given, result = EXAMPLE_INPUTS[0], EXAMPLE_OUTPUTS[0]
-    if kind == Kind.ERROR:
-        given, result = "'ab', 'cd'", "TypeError"
+        task = InductionTask(example.program, example.inputs, example.outputs, (), example.message, shown=2)
+        return shown_task(kind, task), render_answer(Answer(kind, example.program))
+    given, result = example.error if kind == Kind.ERROR else (example.inputs[0], example.outputs[0])
     answer = given if kind == Kind.ABDUCTION else result
-    return shown_task(kind, Triplet(EXAMPLE_PROGRAM, given, result, "")), render_answer(Answer(kind, answer))
+    return shown_task(kind, Triplet(example.program, given, result, "")), render_answer(Answer(kind, answer))
 
 
 def _opened_answer(kind: Kind) -> str:

@@ -69,7 +69,11 @@ def completion(name: str, style: str, prompt: Prompt, answer: str) -> str:
     if area == "in_distribution":
         kind = "input" if name == "cruxeval_i" else "output"
         fenced = f"```{kind}\n{answer}\n```"
-        return f"<think>hm</think><answer>{fenced}</answer>" if style == "think" else prompt.prefix + answer + "\n```"
+        return (
+            f"<think>hm</think><answer>{fenced}</answer>"
+            if style.startswith("think")
+            else prompt.prefix + answer + "\n```"
+        )
     if style == "evalplus":
         return f"{prompt.prefix}{answer}\n```\nIt adds."
     if style == "completion":
@@ -82,7 +86,7 @@ def completion(name: str, style: str, prompt: Prompt, answer: str) -> str:
         body = "    return a + b\n\n\nprint(1)\n"
         return body if name.startswith("humaneval") else f"{prompt.prefix}a, b):\n{body}"
     said = {"code": f"```python\n{answer}\n```"}.get(area, answer)
-    if style == "think":
+    if style.startswith("think"):
         return f"<think>Let me see ```python\n1\n```</think> <answer>{said}</answer>"
     return said if area == "code" else f"So it is \\boxed{{{answer}}}."
 

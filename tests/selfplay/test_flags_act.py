@@ -753,3 +753,10 @@ def test_control_experiments_spoil_what_the_update_is_told_and_nothing_else(exec
 def test_no_field_of_these_groups_is_without_a_test():
     groups = ("tasks.", "seeding.", "buffer.", "rewards.")
     assert {field for field in RULES if field.startswith(groups)} <= TESTED
+
+
+@acts("tasks.examples")
+def test_which_worked_examples_are_shown(executor):
+    for how, times in (("one", 1), ("several", 3), ("none", 0)):
+        asker = deduction(executor, tasks__prompt_style="completion", tasks__examples=how).proposer.asker
+        assert asker.solve(D, Triplet(SEED, "1", "[1]", "int:1")).prompt.text.count("```output") == times

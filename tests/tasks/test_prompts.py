@@ -5,12 +5,9 @@ import string
 
 import pytest
 
-from azr_jax.tasks import wording
+from azr_jax.tasks import wording, worked
 from azr_jax.tasks.parsing import parse_answer, parse_proposal
 from azr_jax.tasks.prompts import (
-    EXAMPLE_INPUTS,
-    EXAMPLE_OUTPUTS,
-    EXAMPLE_PROGRAM,
     PROGRAM_PLACE,
     STYLES,
     Prompt,
@@ -196,7 +193,7 @@ def test_chat_is_messages_that_take_turns_and_end_with_the_user():
 def test_chat_has_worked_proposals_for_turns_where_references_are_too_few():
     alone = propose(Kind.DEDUCTION, [reference(1)], style="chat").messages
     assert [message["role"] for message in alone] == ["user", "assistant"] * 3 + ["user"]
-    assert reference(1).program in alone[1]["content"] and EXAMPLE_PROGRAM in alone[3]["content"]
+    assert reference(1).program in alone[1]["content"] and worked.REPEATED.program in alone[3]["content"]
 
 
 @pytest.mark.parametrize("kind", TRIPLET_KINDS)
@@ -253,13 +250,6 @@ def test_an_answer_ends_where_its_block_does(style, answer):
 def test_a_block_survives_backticks():
     assert block("python", "x = '```'") == "````python\nx = '```'\n````"
     assert block("input", "``") == "```input\n``\n```"
-
-
-def test_the_worked_example_is_true():
-    assert EXAMPLE_PROGRAM == "def f(text, times):\n    return (text + '-') * times"
-    for given, result in zip(EXAMPLE_INPUTS, EXAMPLE_OUTPUTS, strict=True):
-        text, times = given.rsplit(", ", 1)
-        assert (text.strip("'") + "-") * int(times) == result.strip("'")
 
 
 # --- too long ---
