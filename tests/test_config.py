@@ -93,6 +93,7 @@ def test_presets_fill_what_is_not_said_and_leave_what_is():
         ({"rollout.pages": "3"}, "at least 224"),  # ceil(14240 / 64), and one to copy from
         ({"mesh.fsdp": "0"}, "-1"),
         ({"rollout.repetition_stop": "1"}, "2 or more"),
+        ({"tasks.examples": "none"}, "is for tasks.prompt_style=chat or completion"),
         ({"rollout.stop_at_answer": "true", "tasks.format": "lenient"}, "false, or tasks.format=strict"),
         ({"seeding.import_from": "/no/such/file"}, "no such file"),
     ],

@@ -34,6 +34,8 @@ def _config(family: dict[str, Any], tied: bool, *sizes: int) -> dict[str, Any]:
 
 KNOWN: dict[str, dict[str, Any]] = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": _config(_SMOLLM2, True, 576, 30, 9, 3, 1536, 49152),
+    "Qwen/Qwen2.5-Coder-0.5B-Instruct": _config(_QWEN2, True, 896, 24, 14, 2, 4864, 151936),
+    "Qwen/Qwen2.5-Coder-1.5B-Instruct": _config(_QWEN2, True, 1536, 28, 12, 2, 8960, 151936),
     "Qwen/Qwen2.5-Coder-3B": _config(_QWEN2, True, 2048, 36, 16, 2, 11008, 151936),
     "Qwen/Qwen2.5-7B": _config(_QWEN2, False, 3584, 28, 28, 4, 18944, 152064),
     "Qwen/Qwen2.5-Coder-7B": _config(_QWEN2, False, 3584, 28, 28, 4, 18944, 152064),

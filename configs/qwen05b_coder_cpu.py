@@ -1,0 +1,35 @@
+"""Qwen2.5-Coder-0.5B-Instruct on two CPU cores: a language model of the paper's family plays, no accelerator, no hub.
+
+    python -m azr_jax.main --config=configs/qwen05b_coder_cpu.py
+
+As configs/qwen05b_coder.py but for sizes: B = 8, four estimates, two references, short answers, temperature 0.8. The
+embedding, a quarter of the weights, stays as it is: its moments and gradient would take 1.6 GB.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import qwen05b_coder
+
+
+def get_config() -> ConfigDict:
+    c = qwen05b_coder.get_config()
+    c.iterations = 100
+    c.batch_size = 8
+    c.tasks.references = 2
+    c.tasks.estimate_attempts = 4
+    c.tasks.induction_inputs = 6
+    c.tasks.induction_shown = 3
+    c.seeding.factor = 2
+    c.rollout.max_prompt_tokens = 768
+    c.rollout.max_new_tokens = 160
+    c.rollout.slots = 32
+    c.rollout.page_size = 32
+    c.rollout.decode_steps = 16
+    c.rollout.temperature = 0.8
+    c.executor.timeout_s = 2.0
+    c.learner.lr = 2e-6
+    c.learner.freeze = ("embed",)
+    c.learner.row_lengths = 1  # compiling takes longer than padding
+    c.checkpoint.every = 5
+    c.checkpoint.keep = 1
+    return c
