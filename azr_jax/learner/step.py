@@ -2,7 +2,7 @@
 
 Gradients are summed in float32 over microbatches by one scan, and every mean divides by the tokens (or sequences) of
 the whole step, so that the split into microbatches, rows and devices does not change the result. A gradient that is
-not finite changes nothing but the counters; `guard.py` stops the run after several in a row.
+not finite changes nothing but the counters; `update.py` stops the run after several in a row.
 """
 
 from __future__ import annotations
