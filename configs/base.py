@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
 
     c.seeding = ConfigDict()
     c.seeding.factor = 4  # S: every buffer is filled to S x batch_size before training
-    c.seeding.max_rounds = 60  # rounds of rollout.slots proposals before seeding gives up and says why
+    c.seeding.max_rounds = 60  # rounds, each filling every slot of the sampler, before seeding gives up and says why
     c.seeding.strip = True  # the model's seed programs lose comments, docstrings and globals (paper)
     c.seeding.import_from = ""  # a file in the public seed-buffer format to start from, re-validated row by row
 
@@ -146,7 +146,7 @@ def get_config() -> ConfigDict:
     c.checkpoint.keep_every = 0  # beside those, every one whose iteration this divides stays; 0: none
 
     c.eval = ConfigDict()
-    c.eval.every = 0  # iterations between two measurements on tasks the run never trains on; 0: never
+    c.eval.every = 10  # iterations between two measurements on tasks the run never trains on; 0: never
     c.eval.suites = ("cruxeval",)  # which tasks; azr_jax/selfplay/evaluating.py lists them
     c.eval.data_dir = ""  # folder with the suites' files, laid down by hand; empty: they are fetched
     c.eval.rows = 100  # tasks of each kind; 0: all of the suite

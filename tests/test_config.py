@@ -66,6 +66,14 @@ def test_presets_fill_what_is_not_said_and_leave_what_is():
     assert reference.learner.entropy == 0.01
 
 
+def test_every_recipe_measures_as_it_goes_but_those_that_reach_for_no_file(monkeypatch):
+    """A run of days whose first held-out number comes after it has ended teaches nothing on the way."""
+    monkeypatch.chdir(ROOT)
+    recipes = sorted((ROOT / "configs").glob("*.py"))
+    without = [recipe.stem for recipe in recipes if not config.load(str(recipe), {})[0].eval.every]
+    assert without == ["qwen05b_coder_cpu", "smollm2", "tiny"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [

@@ -101,6 +101,11 @@ class Engine:
         self._scheduler.submit(request)
 
     @property
+    def slots(self) -> int:
+        """Completions decoded side by side, all replicas together."""
+        return self.settings.slots * self.programs.replicas
+
+    @property
     def busy(self) -> bool:
         return bool(self._scheduler.waiting or self._ended or any(self._scheduler.slots))
 

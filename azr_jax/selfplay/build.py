@@ -222,7 +222,7 @@ def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
         buffers=buffers,
         proposer=Proposer(asker, streams, buffers, propose_settings(c), evaluation.reserved),
         play=play_settings(c),
-        seeding=seed_settings(c),
+        seeding=seed_settings(c, engine.slots),
         rewards=reward_settings(c),
         evaluation=evaluation,
     )
@@ -249,7 +249,8 @@ def _evaluation(c: Config, asker: Asker, streams: Streams) -> Evaluation:
     try:
         return Evaluation(settings, asker, streams)
     except DataProblem as error:
-        raise ConfigError([f"eval.suites={','.join(c.eval.suites)}: {error} (here: eval.data_dir)"]) from error
+        hint = "(here: eval.data_dir; eval.every=0 measures nothing)"
+        raise ConfigError([f"eval.suites={','.join(c.eval.suites)}: {error} {hint}"]) from error
 
 
 def row_tokens(c: Config, platform: str) -> int:

@@ -23,6 +23,7 @@ from azr_jax.tasks.types import Kind, Proposal, Task, Validation
 
 IDENTITY = "def f(x):\n    return x", "'Hello World'"
 TOGETHER = ((Kind.DEDUCTION, Kind.ABDUCTION), (Kind.ERROR,), (Kind.INDUCTION,))
+SEEDING = 0  # the iteration whose randomness it has: training begins with 1, and with the same request ids
 SAMPLES = 3  # proposals shown where seeding gives up
 
 
@@ -34,7 +35,7 @@ class SeedingFailed(RuntimeError):
 class SeedSettings:
     seed: int
     kinds: tuple[Kind, ...]
-    slots: int  # completions the engine samples side by side: a round fills them
+    slots: int  # completions the engine samples side by side, all its replicas together: a round fills them
     target: int  # tasks each buffer starts with: S x B
     max_rounds: int
     strip: bool  # what the model proposes loses comments, docstrings and globals
@@ -81,16 +82,18 @@ class Seeding:
                 return False
             if rounds >= self.settings.max_rounds:
                 raise SeedingFailed(self._why(name, rounds, found, missed))
-            self._keep(self._round(kinds, rounds), kinds, missed)
+            proposals = self._round(kinds, self._state["asked"].get(name, 0))
+            self._keep(proposals, kinds, missed)
             rounds += 1
             self._state["rounds"][name] = rounds
+            self._state["asked"][name] = proposals[-1].index + 1
             self._write()
             found = min(len(self.proposer.buffers[kind]) for kind in kinds)
             self.on_progress(name, min(found, self.settings.target), self.settings.target)
         return True
 
-    def _round(self, kinds: tuple[Kind, ...], number: int) -> list[Proposed]:
-        """As many proposals as the engine has slots, in iteration 0, with ids that no other round has."""
+    def _round(self, kinds: tuple[Kind, ...], first: int) -> list[Proposed]:
+        """As many proposals as the engine has slots, with ids that no other round has: of each kind from `first` on."""
         proposer = self.proposer
         if self.settings.strip:
             proposer = replace(proposer, settings=replace(proposer.settings, strip_comments=True, strip_globals=True))
@@ -105,8 +108,8 @@ class Seeding:
 
         try:
             for kind in kinds:
-                for index in range(number * size, (number + 1) * size):
-                    rng = draw(self.settings.seed, 0, f"seed/{kind}/{index}")
+                for index in range(first, first + size):
+                    rng = draw(self.settings.seed, SEEDING, f"seed/{kind}/{index}")
                     proposals.append(proposer.ask(kind, index, request_id(Stage.PROPOSE, kind, index), rng, came))
         except PromptTooLong as error:
             limit = proposer.asker.settings.max_prompt_tokens
@@ -129,7 +132,7 @@ class Seeding:
         if not buffers:
             return "too long for a prompt"
         found = [
-            buffer.append(task, iteration=0, references=references, seed=True)
+            buffer.append(task, iteration=SEEDING, references=references, seed=True)
             for buffer in buffers
             if most is None or len(buffer) < most
         ]
@@ -138,7 +141,7 @@ class Seeding:
 
     def _first(self) -> None:
         """The tasks nobody proposed: the identity triplet for every kind of triplet, and the imported file."""
-        self._state = {"rounds": {}, "buffers": None}
+        self._state = {"rounds": {}, "asked": {}, "buffers": None}
         program, value = IDENTITY
         identities = [Proposal(kind, program, (value,)) for kind in self.settings.kinds if kind != Kind.INDUCTION]
         for proposal, validation in zip(identities, self._validate(identities), strict=True):
@@ -200,7 +203,8 @@ class Seeding:
     def _why(self, name: str, rounds: int, found: int, missed: Missed) -> str:
         lines = [
             f"seeding of {name} gave up after {rounds} rounds with {found} of {self.settings.target} tasks "
-            "(seeding.max_rounds, of rollout.slots proposals each). Why proposals were refused, most frequent first:"
+            f"(seeding.max_rounds, of {self.settings.slots} proposals each). Why proposals were refused, most frequent "
+            "first:"
         ]
         lines += [f"  {count:5d}  {reason}" for reason, count in missed.reasons.most_common(5)]
         lines += [f"--- a proposal of the model ---\n{text}" for text in missed.samples]

@@ -64,11 +64,12 @@ def play_settings(c: Config) -> PlaySettings:
     )
 
 
-def seed_settings(c: Config) -> SeedSettings:
+def seed_settings(c: Config, slots: int) -> SeedSettings:
+    """`slots` are those of all replicas of the sampler."""
     return SeedSettings(
         seed=c.seed,
         kinds=played_kinds(c),
-        slots=c.rollout.slots,
+        slots=slots,
         target=c.seeding.factor * c.batch_size,
         max_rounds=c.seeding.max_rounds,
         strip=c.seeding.strip,

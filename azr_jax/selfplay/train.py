@@ -35,7 +35,7 @@ from azr_jax.selfplay.played import Played
 from azr_jax.selfplay.profiling import keep_compiled, traced
 from azr_jax.selfplay.proposing import draw
 from azr_jax.selfplay.returning import Returns
-from azr_jax.selfplay.seeding import Seeding, SeedingFailed
+from azr_jax.selfplay.seeding import SEEDING, Seeding, SeedingFailed
 from azr_jax.selfplay.starting import check_same, check_seen_by_all, together
 from azr_jax.selfplay.stopping import Preempted, Stop
 from azr_jax.selfplay.watching import Watch
@@ -116,9 +116,11 @@ class Training:
 
     def go(self, again: str) -> str:
         """Returns what to tell the user in the end."""
-        self._hand_weights_over()
-        if not self.iteration and not self._seed():
-            return f"stopped while seeding; go on with\n  {again}"
+        if not self.iteration:
+            self._hand_weights_over(SEEDING)
+            if not self._seed():
+                return f"stopped while seeding; go on with\n  {again}"
+        self._hand_weights_over(self.iteration + 1)
         if not self.iteration and self.run.evaluation.settings.every:
             timings: dict[str, float] = {}
             numbers = self._evaluate(timings)
@@ -159,7 +161,7 @@ class Training:
         clock.append(time.perf_counter())
         self.iteration = number
         timings = self._timings(played, {"play": clock[1] - clock[0], "update": clock[2] - clock[1]})
-        self._hand_weights_over()
+        self._hand_weights_over(number + 1)
         if self.run.evaluation.due(number, self.run.config.iterations):
             learned |= self._evaluate(timings)
         self._write_down(played, learned, timings)
@@ -204,10 +206,13 @@ class Training:
         numbers = {f"learner/{name}": value for name, value in over_steps(steps).items()}
         return numbers | advised | {"learner/padding_share": statistics.fmean(map(padding_share, batches))}
 
-    def _hand_weights_over(self) -> None:
-        """The sampler's weights are the learner's, laid out and typed for sampling: devices to devices."""
+    def _hand_weights_over(self, iteration: int) -> None:
+        """The sampler's weights are the learner's, laid out and typed for sampling: devices to devices.
+
+        What is sampled with them has the randomness of `iteration`: requests of two iterations may have the same ids.
+        """
         with self.watch.stage("weights"):
-            self.run.engine.begin(self.run.for_sampling(self.state), self.iteration + 1)
+            self.run.engine.begin(self.run.for_sampling(self.state), iteration)
 
     def _evaluate(self, timings: dict[str, float]) -> dict[str, float]:
         """The weights just learned, on tasks that are never trained on."""
@@ -217,7 +222,7 @@ class Training:
             numbers = self.run.evaluation.measure()
         timings["time/evaluate"] = time.perf_counter() - started
         self.console.message(telling.evaluation(self.iteration, numbers))
-        self._hand_weights_over()  # what the engine counts from here on belongs to the next iteration
+        self._hand_weights_over(self.iteration + 1)  # what the engine counts from here on belongs to the next iteration
         return numbers
 
     def _timings(self, played: Played, seconds: Mapping[str, float]) -> dict[str, float]:

@@ -143,7 +143,9 @@ class Stage:
 
     def seeding(self) -> Seeding:
         assert self.folder is not None
-        return Seeding(seed_settings(self.config), self.proposer, self.folder / "seeding.json")
+        return Seeding(
+            seed_settings(self.config, self.config.rollout.slots), self.proposer, self.folder / "seeding.json"
+        )
 
     def play(self, number: int = 1) -> Played:
         """One iteration with its rewards and advantages; what it measured is in `numbers`."""

@@ -42,7 +42,7 @@ def test_a_run_that_was_refused_before_it_began_may_be_corrected(tmp_path):
 def test_a_run_begun_before_a_field_existed_goes_on_with_its_usual_value(tmp_path):
     folder = begun(tmp_path / "run", load())
     written = json.loads((folder / "config.json").read_text())
-    del written["eval"], written["rewards"]["control"]
+    del written["profile"], written["rewards"]["control"]
     (folder / "config.json").write_text(json.dumps(written))
     with pytest.raises(ConfigError, match=r"rewards.control: null -> .flipped"):
         open_workdir(str(folder), load(rewards__control="flipped"), BASE)
