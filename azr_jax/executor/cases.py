@@ -7,12 +7,13 @@ thousands of them without a thread each.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+import re
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from azr_jax.executor.child import LARGEST_REQUEST, REQUEST_BYTES
-from azr_jax.executor.values import parse_json
+from azr_jax.executor.child import END, LARGEST_REQUEST, REQUEST_BYTES
+from azr_jax.executor.values import MAX_CHARS
 
 SEEDS = (1, 2)  # hash seeds of the zygotes; verdicts always come from the first
 MORE_SEEDS = (3, 4, 5, 6)  # asked as well about programs that could depend on the order of a set
@@ -28,11 +29,12 @@ class Request:
     body: bytes
     seed: int
     timeout_s: float
+    lines: int = 4  # that the child may write: two on the program, one on each call, the end mark
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a child ended and the lines it wrote, none of them trusted beyond being lists of plain JSON."""
+    """How a child ended and the lines it wrote, trusted to have one of the shapes below and in nothing else."""
 
     end: str  # done | timeout | crashed
     lines: tuple[list[Any], ...] = ()
@@ -68,8 +70,8 @@ Together = tuple[Request, ...]  # run side by side as far as there are workers; 
 Steps = Generator[Request | Together, Any, Any]
 
 
-def request(mode: str, timeout_s: float, seed: int = SEEDS[0], **fields: Any) -> Request:
-    return Request(json.dumps({"mode": mode, **fields}, separators=(",", ":")).encode(), seed, timeout_s)
+def request(mode: str, timeout_s: float, seed: int = SEEDS[0], lines: int = 4, **fields: Any) -> Request:
+    return Request(json.dumps({"mode": mode, **fields}, separators=(",", ":")).encode(), seed, timeout_s, lines)
 
 
 def run_cases(
@@ -95,12 +97,12 @@ def run_cases(
     while todo:
         batch = todo[:1] if alone else _fitting(program, calls, todo)
         fields = {"program": program, "banned": banned, "numbers": batch, "calls": [calls[n] for n in batch]}
-        asked = request("program", timeout_s, seed, **fields)
+        asked = request("program", timeout_s, seed, lines=3 + len(batch), **fields)
         if len(asked.body) > LARGEST_REQUEST:
             found.reason = "too long"
             return found
         result = yield asked
-        loaded = _read(result, batch, found)
+        loaded = _read(result, frozenset(batch), found, checked=banned is not None)
         spent += result.run_s
         if found.reason:
             return found
@@ -145,43 +147,87 @@ def _fitting(program: str, calls: Sequence[dict[str, Any]], todo: list[int]) -> 
     return todo
 
 
-def _read(result: Result, batch: Sequence[int], found: Cases) -> bool:
-    """Takes a child's lines into `found`. The first word on a call counts; later ones are the program's own."""
+def _read(result: Result, batch: frozenset[int], found: Cases, *, checked: bool) -> bool:
+    """Takes a child's lines into `found`. The first word on a call counts; later ones are the program's own.
+
+    Where the child `checked` the program its first line says so, written before the program ran.
+    """
     loaded = False
-    for place, line in enumerate(result.lines):
-        kind, number, *rest = line
-        if kind == "program" and place == 0:
+    for place, (kind, number, *rest) in enumerate(result.lines):
+        if kind == "program" and place == 0 and checked:
             found.program, found.by_hash = rest
         elif kind == "loaded":
             loaded = True
         elif kind == "unfit" and not loaded:
-            found.reason, found.detail = rest[0], rest[1]
+            found.reason, found.detail = rest[0], told(rest[1])
         elif kind == "broken" and not loaded:
-            found.reason, found.detail = "raised", f"{rest[0]}: {rest[1]}"
-        elif number in batch and number not in found.cases:
-            found.cases[number] = _case(kind, rest)
+            found.reason, found.detail = "raised", told(f"{rest[0]}: {rest[1]}")
+        elif number in batch and number not in found.cases and kind in OF_A_CALL:
+            found.cases[number] = case(kind, rest)
     return loaded
 
 
-def _case(kind: str, rest: list[Any]) -> Case:
+OF_A_CALL = ("value", "raised", "bad input", "unplain")  # the kinds of lines that say what one call came to
+
+
+def case(kind: str, rest: list[Any]) -> Case:
+    """One of these lines as a case; `rest` is what stands after its number."""
     if kind == "value":
         return Case("value", value=rest[0], given=rest[1])
-    if kind in ("raised", "bad input"):
-        given = rest[3] if kind == "raised" else None
-        return Case(kind, name=rest[0], detail=f"{rest[0]}: {rest[1]}", ordinary=rest[2], given=given)
-    return Case("unplain", detail=rest[0], given=rest[1] if len(rest) > 1 else None)
+    if kind == "unplain":
+        return Case("unplain", detail=told(rest[0]), given=rest[1])
+    given = rest[3] if kind == "raised" else None
+    return Case(kind, name=rest[0], detail=told(f"{rest[0]}: {rest[1]}"), ordinary=rest[2], given=given)
 
 
-# The shapes of the lines: any other ends the reading, and the child counts as crashed.
-_SHAPES: dict[str, tuple[tuple[type, ...], ...]] = {
-    "program": ((str,), (bool,)),
+# ---------------------------------------------------------------------------------------------- what a child wrote
+_MOST_TEXT = 300  # characters kept of a message for people
+_NAME_CHARS = 100
+UNFIT = frozenset({
+    "syntax error", "no function f", "banned import", "banned name", "not an argument list", "not inert",
+    "value refused", "number too large",
+})  # fmt: skip
+# A line is one flat list: a word, a number, then texts, truth values and nulls. Checked whole before it is parsed, in
+# time that grows with its length alone: after a quote there is one way to read on, and without nesting no depth.
+_FLAT = re.compile(r'\["[a-z ]+",-?\d{1,9}(?:,(?:"[^"\\]*(?:\\.[^"\\]*)*"|true|false|null))*\]')
+_LOADS = json.JSONDecoder().decode
+
+Check = Callable[[Any], bool]
+
+
+def _text(most: int) -> Check:
+    return lambda v: type(v) is str and len(v) <= most
+
+
+def _or_none(check: Check) -> Check:
+    return lambda v: v is None or check(v)
+
+
+def _flag(v: Any) -> bool:
+    return type(v) is bool
+
+
+_ANY_TEXT = _text(1 << 20)
+
+
+def _name(v: Any) -> bool:
+    return type(v) is str and len(v) <= _NAME_CHARS and v.isprintable()
+
+
+def _value(v: Any) -> bool:
+    return type(v) is str and len(v) <= MAX_CHARS and v.isascii()  # as the codec writes it
+
+
+# What each kind of line holds after the word and the number; any other line ends the reading: the child crashed.
+_SHAPES: dict[str, tuple[Check, ...]] = {
+    "program": (_text(MAX_PROGRAM_CHARS + 2 * _NAME_CHARS + 16), _flag),
     "loaded": (),
-    "unfit": ((str,), (str,)),
-    "broken": ((str,), (str,), (bool,)),
-    "bad input": ((str,), (str,), (bool,)),
-    "raised": ((str,), (str,), (bool,), (str, type(None))),
-    "value": ((str,), (str, type(None))),
-    "unplain": ((str,), (str, type(None))),
+    "unfit": (lambda v: type(v) is str and v in UNFIT, _ANY_TEXT),
+    "broken": (_name, _ANY_TEXT, _flag),
+    "bad input": (_name, _ANY_TEXT, _flag),
+    "raised": (_name, _ANY_TEXT, _flag, _or_none(_value)),
+    "value": (_value, _or_none(_value)),
+    "unplain": (_ANY_TEXT, _or_none(_value)),
 }
 
 
@@ -189,16 +235,28 @@ def read_lines(data: bytes, most: int) -> tuple[tuple[list[Any], ...], bool]:
     """The well-formed lines, at most so many, and whether the end mark closes them."""
     lines: list[list[Any]] = []
     for raw in data.split(b"\n", most)[:most]:
-        try:
-            line = parse_json(raw.decode())
-        except ValueError:
-            return tuple(lines), False
-        if line == ["end"]:
+        if raw == END:
             return tuple(lines), True
-        if not (type(line) is list and len(line) >= 2 and type(line[0]) is str and type(line[1]) is int):
-            return tuple(lines), False
-        shape = _SHAPES.get(line[0])
-        if shape is None or len(shape) != len(line) - 2 or any(type(v) not in t for v, t in zip(line[2:], shape)):
-            return tuple(lines), False
+        line = _line(raw)
+        if line is None:
+            break
         lines.append(line)
     return tuple(lines), False
+
+
+def _line(raw: bytes) -> list[Any] | None:
+    try:
+        text = raw.decode()
+        line = _LOADS(text) if _FLAT.fullmatch(text) else None
+    except ValueError:
+        return None
+    shape = _SHAPES.get(line[0]) if line else None
+    if line is None or shape is None or len(shape) != len(line) - 2:
+        return None
+    return line if all(check(v) for check, v in zip(shape, line[2:])) else None
+
+
+def told(text: str) -> str:
+    """A child's words, as they may stand in a log: short, in one line, nothing that a file or a terminal trips over."""
+    text = text[:_MOST_TEXT]
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -26,6 +26,7 @@ REQUEST_BYTES = 180_000  # one message of the socket
 LARGEST_REQUEST = 64 * 2**20  # what is over one message travels as a file in memory
 _ONE_DESCRIPTOR = socket.CMSG_SPACE(4)
 PIPE_BYTES = 1 << 19
+END = b'["end"]'  # the last line of a child that came to its end
 _exit = os._exit  # a program may put something else in its place
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MODULE = "program"
@@ -80,7 +81,7 @@ def main(
             pipe.send("unfit", -1, "value refused", str(refused)[:100])
         except Full:
             pass
-        os.write(writer, b'["end"]\n')
+        os.write(writer, END + b"\n")
     except BaseException:  # fail closed: without an end line the parent calls it a crash
         _exit(1)
     _exit(0)

@@ -12,6 +12,8 @@ import re
 import types
 from collections.abc import Iterable, Iterator
 
+from azr_jax.executor.values import MAX_INT_BITS
+
 # The paper's list: modules, and names inside modules.
 BANNED = (
     "logging", "random", "multiprocessing", "pebble", "subprocess", "threading", "datetime", "time", "hashlib",
@@ -85,6 +87,8 @@ def check(tree: ast.AST, banned: Iterable[str]) -> None:
                 raise Unfit("banned name", f"{owner}.{node.attr}")
         if isinstance(node, ast.Name) and node.id in _HIDDEN_NAMES:
             raise Unfit("banned name", node.id)
+        if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value.bit_length() > MAX_INT_BITS:
+            raise Unfit("number too large")  # Python reads it, in base 16 for one, and will not write it
 
 
 def by_hash(tree: ast.AST) -> bool:
@@ -153,9 +157,10 @@ def _rename(text: str, tree: ast.Module, name: str) -> str:
         row = lines[line - 1]
         lines[line - 1] = row[:column] + b"f" + row[column + len(name.encode()) :]
     renamed = b"\n".join(lines).decode()
-    expected = _Renamer(name).visit(ast.parse(text))
-    same_tree = ast.dump(parse(renamed)) == ast.dump(expected)
-    return renamed if same_tree else f"{text.rstrip()}\n\nf = {name}\n"
+    with contextlib.suppress(RecursionError):  # a tree too deep to be looked at again
+        if ast.dump(parse(renamed)) == ast.dump(_Renamer(name).visit(ast.parse(text))):
+            return renamed
+    return f"{text.rstrip()}\n\nf = {name}\n"
 
 
 class _Renamer(ast.NodeTransformer):

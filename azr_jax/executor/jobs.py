@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from azr_jax.tasks.types import Answer, Kind, Proposal, Task
+from azr_jax.tasks.types import Answer, InductionTask, Kind, Proposal, Task, Triplet, Validation, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +48,28 @@ class Outcome:
 
 
 Job = Validate | Verify | Run
+
+UNJUDGED = "judging failed"
+
+
+def unjudged(job: Job, error: Exception) -> Validation | Verdict | tuple[Outcome, ...]:
+    """What a job comes to where judging it raised: nobody is paid, and whoever waits for it goes on."""
+    detail = f"{type(error).__name__}: {error}"[:200]
+    if isinstance(job, Validate):
+        return Validation(None, UNJUDGED, detail)
+    if isinstance(job, Verify):
+        return Verdict(0.0, UNJUDGED, detail)
+    return tuple(Outcome(UNJUDGED, detail=detail) for _ in job.inputs)
+
+
+def check_job(job: Job) -> None:
+    """Raises TypeError or ValueError for a job that its caller made wrongly, before anything is run."""
+    if isinstance(job, Verify):
+        right = InductionTask if job.kind is Kind.INDUCTION else Triplet
+        if not isinstance(job.task, right):
+            found = type(job.task).__name__
+            raise TypeError(f"Verify.task: {found} for kind {job.kind}, {right.__name__} would be right")
+        if job.induction_reward not in ("binary", "fraction"):
+            raise ValueError(f"induction_reward: {job.induction_reward!r}, binary or fraction would be right")
+    elif not isinstance(job, Validate | Run):
+        raise TypeError(f"submit: {type(job).__name__}, one of Validate, Verify, Run would be right")

@@ -106,7 +106,7 @@ class Link:
     def send(self, request: Request) -> None:
         self._number += 1
         self._due = time.monotonic() + request.timeout_s + _GRACE_S
-        self._most_lines = 8 + len(request.body) // 10  # a call takes more of a request than that
+        self._most_lines = request.lines
         head = HEADER.pack(self._number, int(request.timeout_s * 1000))
         try:
             if len(request.body) <= REQUEST_BYTES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import selectors
 import threading
@@ -15,14 +16,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from azr_jax.executor.cases import MORE_SEEDS, SEEDS, Request, Result, Steps, Together
-from azr_jax.executor.jobs import Job
-from azr_jax.executor.link import Link, Lost, Reply
+from azr_jax.executor.jobs import Job, unjudged
+from azr_jax.executor.link import Answer, Link, Lost, Reply
 from azr_jax.executor.stats import Stats
+
+log = logging.getLogger(__name__)
 
 _TICK_S = 0.5  # how often deadlines are looked at when nothing happens
 _CACHED = 4_096  # results remembered
 _CACHED_BYTES = 8 * 2**20  # and the size of requests and results together
 _TRIES = 2  # of a request whose zygote died
+_TOLD = 20  # exceptions of our own that are logged; all are counted
 _FAILED_STARTS = 5  # in a row, after which there is no executor
 
 
@@ -31,6 +35,7 @@ class _Task:
     """A job in progress."""
 
     number: int
+    job: Job
     what: str
     steps: Steps
     future: Future[Any]
@@ -76,6 +81,7 @@ class Loop:
         self._cache: OrderedDict[Request, Result] = OrderedDict()
         self._cache_bytes = 0
         self._failed_starts = 0
+        self._told = 0
         self._closing = False
         self._ended = False
         self._broken: BaseException | None = None
@@ -91,9 +97,8 @@ class Loop:
     def add(self, job: Job, steps: Steps, future: Future[Any]) -> None:
         self.check_open()
         kind = getattr(job, "kind", None) or getattr(getattr(job, "proposal", None), "kind", "")
-        task = _Task(
-            next(self._numbers), f"{type(job).__name__.lower()} {kind}".strip(), steps, future, time.monotonic()
-        )
+        what = f"{type(job).__name__.lower()} {kind}".strip()
+        task = _Task(next(self._numbers), job, what, steps, future, time.monotonic())
         self._tasks[task.number] = task
         self._added.append(task)
         if self._ended:  # between the check above and here
@@ -192,10 +197,11 @@ class Loop:
             try:
                 task.asked = task.steps.send(task.answer())
             except StopIteration as stop:
-                self._finish(task, stop.value, None)
+                self._finish(task, stop.value)
                 return
-            except Exception as error:
-                self._finish(task, None, error)
+            except Exception as error:  # a mistake of ours that some program found: its verdict, not everybody's end
+                self._tell(f"judging {task.what}")
+                self._finish(task, unjudged(task.job, error))
                 return
             task.answers = {request: self._cache[request] for request in task.wanted if request in self._cache}
             for request in task.answers:
@@ -219,14 +225,18 @@ class Loop:
             self._stats.count("cache_hits")
         work.waiting.append(task)
 
-    def _finish(self, task: _Task, value: Any, error: Exception | None) -> None:
+    def _finish(self, task: _Task, value: Any) -> None:
         self._forget(task)
         reason = getattr(value, "reason", "") or ("accepted" if task.what.startswith("validate") else "ran")
-        self._stats.count(f"{task.what.split()[0]}/{'error' if error else reason}")
-        if error is not None:
-            task.future.set_exception(error)
-        else:
-            task.future.set_result(value)
+        self._stats.count(f"{task.what.split()[0]}/{reason}")
+        task.future.set_result(value)
+
+    def _tell(self, doing: str) -> None:
+        """Counts an exception of our own and logs where it was raised; one like the other says no more."""
+        self._stats.count("own_errors")
+        if self._told < _TOLD:
+            self._told += 1
+            log.exception("the executor failed at %s; it goes on", doing)
 
     def _forget(self, task: _Task) -> None:
         if self._tasks.pop(task.number, None) is not None:
@@ -275,7 +285,14 @@ class Loop:
         else:
             self._links[link] = None
             self._dispatch()  # before the reading, so that no worker waits for it
-            self._settle(work, answer.read())
+            self._settle(work, self._read(answer))
+
+    def _read(self, answer: Answer) -> Reply:
+        try:
+            return answer.read()
+        except Exception:
+            self._tell("reading what a child wrote")
+            return Reply(Result("crashed", detail="unreadable"), 0.0, 0.0)
 
     def _welcome(self, link: Link) -> None:
         """A zygote is up. The report is of the weakest: layers all of them have, holes any of them has."""

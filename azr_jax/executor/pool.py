@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from azr_jax.executor.hygiene import BANNED
-from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify
+from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify, check_job
 from azr_jax.executor.loop import Loop
 from azr_jax.executor.validate import validate
 from azr_jax.executor.verify import run, verify
@@ -82,6 +82,7 @@ class Executor:
     def submit(self, job: Run) -> Future[tuple[Outcome, ...]]: ...
     def submit(self, job: Job) -> Future[Any]:
         """The job's future. Waits only while `settings.queue` jobs are unfinished."""
+        check_job(job)
         if not self._room.acquire(blocking=False):
             self._wait_for_room()
         future: Future[Any] = Future()
@@ -116,9 +117,7 @@ class Executor:
             return validate(job, self.settings.banned_modules, self.settings.max_output_chars, timeout_s)
         if isinstance(job, Verify):
             return verify(job, timeout_s)
-        if isinstance(job, Run):
-            return run(job, timeout_s)
-        raise TypeError(f"submit: {type(job).__name__}, one of Validate, Verify, Run would be right")
+        return run(job, timeout_s)
 
     def _wait_for_room(self) -> None:
         begun = time.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Hashable
 from functools import partial
 from typing import Any
 
@@ -18,8 +18,9 @@ from azr_jax.executor.cases import (
     run_cases,
     side_by_side,
 )
+from azr_jax.executor.equality import key, same
 from azr_jax.executor.jobs import Validate
-from azr_jax.executor.values import Refused, decode, encode, same, show
+from azr_jax.executor.values import Refused, decode, encode, show
 from azr_jax.tasks.types import InductionTask, Kind, Proposal, Triplet, Validation
 
 NO_ERROR = "NoError"
@@ -116,19 +117,19 @@ def _triplet(proposal: Proposal, found: Cases, max_output_chars: int) -> Validat
         if not name.isidentifier() or (name == NO_ERROR and case.status == "raised"):
             return Validation(None, "raised", f"an exception called {name!r}")
         return Validation(Triplet(found.program, given, name, encode(name)))
-    shown, reason = _shown(case, max_output_chars)
+    shown, reason, detail = _shown(case, max_output_chars)
     if reason:
-        return Validation(None, reason)
+        return Validation(None, reason, detail)
     return Validation(Triplet(found.program, given, shown, case.value or ""))
 
 
-def _shown(case: Case, max_output_chars: int) -> tuple[str, str]:
-    """The output as Python text, or the reason it cannot be a task's output."""
+def _shown(case: Case, max_output_chars: int) -> tuple[str, str, str]:
+    """The output as Python text, or the reason it cannot be a task's output, and more for people."""
     try:
         shown = show(_value(case))
     except Refused as refused:
-        return "", str(refused)
-    return (shown, "") if len(shown) <= max_output_chars else ("", "output too long")
+        return "", "output not plain", str(refused)
+    return (shown, "", "") if len(shown) <= max_output_chars else ("", "output too long", "")
 
 
 def _induction(job: Validate, found: Cases, usable: list[int], max_output_chars: int) -> Validation:
@@ -136,9 +137,12 @@ def _induction(job: Validate, found: Cases, usable: list[int], max_output_chars:
     proposal, cases = job.proposal, found.cases
     kept: list[int] = []
     outputs: list[str] = []
+    seen: set[Hashable] = set()
     for number in usable:
-        shown, reason = _shown(cases[number], max_output_chars)
-        if not reason and not any(_same_input(proposal, cases, number, other) for other in kept):
+        shown, reason, _ = _shown(cases[number], max_output_chars)
+        given = _given(proposal, cases, number)
+        if not reason and given not in seen:
+            seen.add(given)
             kept.append(number)
             outputs.append(shown)
     if len(kept) < job.fewest:
@@ -157,11 +161,10 @@ def _induction(job: Validate, found: Cases, usable: list[int], max_output_chars:
     return Validation(task)
 
 
-def _same_input(proposal: Proposal, cases: dict[int, Case], a: int, b: int) -> bool:
-    given, other = cases[a].given, cases[b].given
-    if given is None or other is None:
-        return proposal.inputs[a].strip() == proposal.inputs[b].strip()
+def _given(proposal: Proposal, cases: dict[int, Case], number: int) -> Hashable:
+    """Equal for two inputs that are the same by value; by text where the value is not plain."""
+    given = cases[number].given
     try:
-        return given == other or same(decode(given), decode(other))
+        return key(decode(given)) if given is not None else (str, proposal.inputs[number].strip())
     except Refused:
-        return False
+        return str, proposal.inputs[number].strip()

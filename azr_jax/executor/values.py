@@ -17,11 +17,14 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from azr_jax.executor.equality import same as same
+
 MAX_CHARS = 16_384  # of the encoded text
 MAX_DEPTH = 60
 MAX_INT_BITS = 14_000  # what Python still prints in decimal: 4,300 digits
 _SMALL = 1 << 53
-_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+# The closing quote is optional: were it not, each quote of a text that never closes one would be read to the end again.
+_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 _FACTORIES = {c.__name__: c for c in (int, float, str, bool, list, tuple, dict, set, frozenset, bytes)}
 
 
@@ -45,16 +48,8 @@ def decode(text: str) -> Any:
         return _unpack(parse_json(text), 0)
     except Refused:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+    except Exception as error:  # whatever the text makes a constructor raise: it is the text that is wrong
         raise Refused(f"not an encoded value: {type(error).__name__}") from None
-
-
-def same(a: Any, b: Any) -> bool:
-    """Python's ==, except that a NaN equals a NaN in the same place. For decoded values only."""
-    try:
-        return bool(a == b) or (type(a) is type(b) and _has_nan(a) and _same_with_nan(a, b))
-    except (ArithmeticError, TypeError, ValueError, RecursionError):
-        return False
 
 
 def show(value: Any) -> str:
@@ -219,7 +214,20 @@ def _each(body: Any, depth: int) -> list[Any]:
 
 
 def _pairs(body: Any, depth: int) -> list[tuple[Any, Any]]:
-    return [(_unpack(k, depth), _unpack(v, depth)) for k, v in body]
+    return [(_unpack(k, depth), _unpack(v, depth)) for k, v in _listed(body, None, list)]
+
+
+def _listed(body: Any, length: int | None, *kinds: type) -> list[Any]:
+    """The body, if it is a list of so many members of these types."""
+    if type(body) is not list or length not in (None, len(body)) or any(type(v) not in kinds for v in body):
+        raise Refused("not an encoded value: other parts were due")
+    return body
+
+
+def _text(body: Any, most: int = MAX_CHARS) -> str:
+    if type(body) is not str or len(body) > most:
+        raise Refused("not an encoded value: a text was due")
+    return body
 
 
 def _integer(body: Any) -> int:
@@ -229,33 +237,47 @@ def _integer(body: Any) -> int:
     return value
 
 
+def _integers(body: Any, length: int) -> list[int]:
+    """Small ones. The constructors of `datetime` take other things too, texts of their own pickles among them."""
+    return _listed(body, length, int)
+
+
 def _hex(body: Any) -> int:
-    value = int(body, 16)
+    value = int(_text(body), 16)
     if value.bit_length() > MAX_INT_BITS:
         raise Refused("integer too large")
     return value
 
 
-def _float(text: Any) -> float:
-    if type(text) is not str:
-        raise Refused("not an encoded value: the text of a float was due")
-    return float(text)
+def _float(body: Any) -> float:
+    return float(_text(body, 32))  # no float's repr is longer
 
 
-def _decimal(text: Any) -> Decimal:
-    value = Decimal(text)
-    if type(text) is not str or value.is_snan():
-        raise Refused("not an encoded value: the text of a decimal was due")
+def _complex(body: Any) -> complex:
+    real, imaginary = _listed(body, 2, str)
+    return complex(_float(real), _float(imaginary))
+
+
+def _decimal(body: Any) -> Decimal:
+    value = Decimal(_text(body))
+    if value.is_snan():
+        raise Refused("not a plain value: signalling NaN")
     return value
 
 
+def _whole_numbers(body: Any, length: int) -> list[int]:
+    if type(body) is not list or len(body) != length:
+        raise Refused("not an encoded value: so many integers were due")
+    return [_integer(part) for part in body]
+
+
 def _factory(body: Any, depth: int) -> defaultdict[Any, Any]:
-    name, pairs = body
-    return defaultdict(None if name is None else _FACTORIES[name], _pairs(pairs, depth))
+    name, pairs = _listed(body, 2, str, type(None), list)
+    return defaultdict(None if name is None else _FACTORIES[_text(name)], _pairs(pairs, depth))
 
 
 def _deque(body: Any, depth: int) -> deque[Any]:
-    maxlen, values = body
+    maxlen, values = _listed(body, 2, int, type(None), list)
     return deque(_each(values, depth), maxlen=None if maxlen is None else _integer(maxlen))
 
 
@@ -265,70 +287,42 @@ def _counter(body: Any, depth: int) -> Counter[Any]:
     return counts
 
 
-def _moment(body: Any, depth: int) -> datetime.datetime:
-    *whole, fold, offset = body
-    zone = None if offset is None else datetime.timezone(datetime.timedelta(*offset))
-    return datetime.datetime(*whole, fold=fold, tzinfo=zone)
+def _clock(body: Any) -> datetime.time:
+    *whole, fold = _integers(body, 5)
+    return datetime.time(*whole, fold=fold)
+
+
+def _moment(body: Any) -> datetime.datetime:
+    if type(body) is not list or len(body) != 9:
+        raise Refused("not an encoded value: nine parts were due")
+    *whole, offset = body
+    *whole, fold = _integers(whole, 8)
+    zone = None if offset is None else datetime.timezone(datetime.timedelta(*_integers(offset, 3)))
+    year, month, day, hour, minute, second, microsecond = whole
+    return datetime.datetime(year, month, day, hour, minute, second, microsecond, zone, fold=fold)
 
 
 _UNPACK: dict[str, Callable[[Any, int], Any]] = {
     "i": lambda b, d: _hex(b),
     "f": lambda b, d: _float(b),
-    "c": lambda b, d: complex(_float(b[0]), _float(b[1])),
-    "b": lambda b, d: bytes.fromhex(b),
+    "c": lambda b, d: _complex(b),
+    "b": lambda b, d: bytes.fromhex(_text(b)),
     "t": lambda b, d: tuple(_each(b, d)),
     "d": lambda b, d: dict(_pairs(b, d)),
     "s": lambda b, d: set(_each(b, d)),
     "z": lambda b, d: frozenset(_each(b, d)),
-    "r": lambda b, d: range(*map(_integer, b)),
+    "r": lambda b, d: range(*_whole_numbers(b, 3)),
     "C": _counter,
     "O": lambda b, d: OrderedDict(_pairs(b, d)),
     "D": _factory,
     "q": _deque,
-    "F": lambda b, d: Fraction(*map(_integer, b)),
+    "F": lambda b, d: Fraction(*_whole_numbers(b, 2)),
     "m": lambda b, d: _decimal(b),
-    "date": lambda b, d: datetime.date(*b),
-    "time": lambda b, d: datetime.time(*b[:4], fold=b[4]),
-    "datetime": _moment,
-    "delta": lambda b, d: datetime.timedelta(*b),
+    "date": lambda b, d: datetime.date(*_integers(b, 3)),
+    "time": lambda b, d: _clock(b),
+    "datetime": lambda b, d: _moment(b),
+    "delta": lambda b, d: datetime.timedelta(*_integers(b, 3)),
 }
-
-
-# ---------------------------------------------------------------------------------------------- comparing
-def _has_nan(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_has_nan(k) or _has_nan(v) for k, v in value.items())
-    if isinstance(value, list | tuple | set | frozenset | deque):
-        return any(_has_nan(v) for v in value)
-    return isinstance(value, float | complex | Decimal) and value != value
-
-
-def _same_with_nan(a: Any, b: Any) -> bool:
-    if isinstance(a, dict):
-        ordered = type(a) is OrderedDict
-        return _same_members(list(a.items()), list(b.items()), ordered)
-    if isinstance(a, set | frozenset):
-        return _same_members(list(a), list(b), False)
-    if isinstance(a, list | tuple | deque):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
-    if isinstance(a, complex):
-        return same(a.real, b.real) and same(a.imag, b.imag)
-    return a != a and b != b
-
-
-def _same_members(a: list[Any], b: list[Any], ordered: bool) -> bool:
-    """Whether the members pair up; without NaN keys Python's own == has already said yes to equal ones."""
-    if len(a) != len(b):
-        return False
-    if ordered:
-        return all(same(x, y) for x, y in zip(a, b))
-    rest = list(b)
-    for x in a:
-        place = next((n for n, y in enumerate(rest) if same(x, y)), None)
-        if place is None:
-            return False
-        del rest[place]
-    return True
 
 
 # ---------------------------------------------------------------------------------------------- showing

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 from azr_jax.executor import literals
-from azr_jax.executor.cases import MAX_INPUT_CHARS, MAX_PROGRAM_CHARS, Case, Request, Result, request, run_cases
+from azr_jax.executor.cases import (
+    MAX_INPUT_CHARS,
+    MAX_PROGRAM_CHARS,
+    OF_A_CALL,
+    Case,
+    Cases,
+    Request,
+    Result,
+    case,
+    request,
+    run_cases,
+    told,
+)
 from azr_jax.executor.jobs import Outcome, Run, Verify
 from azr_jax.executor.values import Refused, decode, same
 from azr_jax.tasks.types import InductionTask, Kind, Triplet, Verdict
@@ -19,12 +32,8 @@ _TOO_LONG = Verdict(0.0, "too long")
 def verify(job: Verify, timeout_s: float) -> Judging:
     """The verdict on one answer; Refused if the task itself holds no readable gold."""
     task, text = job.task, job.answer.text
-    if job.kind is Kind.INDUCTION:
-        if not isinstance(task, InductionTask):
-            raise TypeError(f"Verify.task: {type(task).__name__} for kind induction, InductionTask would be right")
+    if isinstance(task, InductionTask):
         return (yield from _induction(task, text, job.induction_reward, timeout_s))
-    if not isinstance(task, Triplet):
-        raise TypeError(f"Verify.task: {type(task).__name__} for kind {job.kind}, Triplet would be right")
     if job.kind is Kind.ERROR:
         return _error(task, text)
     judge = _deduction if job.kind is Kind.DEDUCTION else _abduction
@@ -56,32 +65,45 @@ def _abduction(task: Triplet, text: str, timeout_s: float) -> Judging:
 
 
 def _induction(task: InductionTask, text: str, reward: str, timeout_s: float) -> Judging:
-    """Runs the answer on every hidden input; what a shared child got wrong is run again in one of its own."""
-    if reward not in ("binary", "fraction"):
-        raise ValueError(f"induction_reward: {reward!r}, binary or fraction would be right")
+    """Runs the answer on every hidden input: together in one child, or each in a child of its own.
+
+    All verdicts are of one way of running. A program that remembers its calls answers differently in the two, and of
+    two answers to each input the better one would be a guess too many.
+    """
     hidden = range(task.shown, len(task.inputs)) if task.shown < len(task.inputs) else range(len(task.inputs))
     golds = [decode(task.values[n]) for n in hidden]
     if len(text) > MAX_PROGRAM_CHARS:
         return _TOO_LONG
-    calls = [{"text": task.inputs[n]} for n in hidden]
     binary = reward == "binary"
-    found = yield from run_cases(text, calls, timeout_s=timeout_s, banned=(), all_of_them=not binary)
+    calls = [{"text": task.inputs[n]} for n in hidden]
+    run = partial(run_cases, text, calls, timeout_s=timeout_s, banned=(), all_of_them=not binary)
+    found = yield from run()
     if found.reason:
         return Verdict(0.0, found.reason, found.detail)
-    right = 0
-    for number, gold in enumerate(golds):
-        verdict = _compared(found.cases[number], gold) if number in found.cases else None
-        late = verdict is not None and verdict.reason == "timeout"  # it had the whole limit, or all had all of theirs
-        if (verdict is None or not verdict.correct) and not late and len(calls) > 1:
-            again = yield from run_cases(text, calls, timeout_s=timeout_s, banned=(), numbers=[number])
-            verdict = Verdict(0.0, again.reason, again.detail) if again.reason else _compared(again.cases[number], gold)
-        assert verdict is not None
-        if binary and not verdict.correct:
-            return verdict
-        right += verdict.correct
-    return (
-        _CORRECT if right == len(golds) else Verdict(right / len(golds), "partly correct" if right else "wrong value")
-    )
+    verdicts = [_of_case(found, number, gold) for number, gold in enumerate(golds)]
+    wrong = [verdict for verdict in verdicts if not verdict.correct]
+    late = [verdict for verdict in wrong if verdict.reason == "timeout"]  # it had its whole limit, or all had theirs
+    if binary and late:
+        return late[0]
+    # The first call of a child is alone already: where that is wrong, so is the answer.
+    if len(golds) > 1 and len(wrong) > len(late) and not (binary and not verdicts[0].correct):
+        for number, gold in enumerate(golds):
+            if verdicts[number] not in late:
+                verdicts[number] = _of_case((yield from run(numbers=[number])), number, gold)
+            if binary and not verdicts[number].correct:
+                return verdicts[number]
+        wrong = [verdict for verdict in verdicts if not verdict.correct]
+    if not wrong or binary:
+        return wrong[0] if wrong else _CORRECT
+    right = len(golds) - len(wrong)
+    return Verdict(right / len(golds), "partly correct" if right else "wrong value")
+
+
+def _of_case(found: Cases, number: int, gold: Any) -> Verdict:
+    if found.reason:
+        return Verdict(0.0, found.reason, found.detail)
+    ran = found.cases.get(number)
+    return _compared(ran, gold) if ran is not None else Verdict(0.0, "not run")
 
 
 def _error(task: Triplet, text: str) -> Verdict:
@@ -91,14 +113,10 @@ def _error(task: Triplet, text: str) -> Verdict:
 def _only_case(result: Result) -> Case:
     """The one case of a request that is not a program."""
     for kind, _, *rest in result.lines:
-        if kind == "value":
-            return Case("value", value=rest[0])
-        if kind in ("raised", "bad input"):
-            return Case("raised", name=rest[0], detail=f"{rest[0]}: {rest[1]}")
-        if kind == "unplain":
-            return Case("unplain", detail=rest[0])
+        if kind in OF_A_CALL:
+            return case(kind, rest)
         if kind == "unfit":
-            return Case(rest[0], detail=rest[1])
+            return Case(rest[0], detail=told(rest[1]))
     return Case("crashed" if result.end == "done" else result.end, detail=result.detail)
 
 

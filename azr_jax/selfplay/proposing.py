@@ -4,12 +4,13 @@ share it.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from azr_jax.executor.jobs import Validate
+from azr_jax.executor.jobs import Validate, unjudged
 from azr_jax.rollout.engine import Rollout
 from azr_jax.selfplay.asking import Asker, Question
 from azr_jax.selfplay.played import Completion, Proposed
@@ -21,6 +22,8 @@ from azr_jax.tasks.programs import calls_parts, join_parts, rename_part, without
 from azr_jax.tasks.prompts import PromptTooLong
 from azr_jax.tasks.traits import traits
 from azr_jax.tasks.types import FormatError, Kind, Proposal, Validation
+
+log = logging.getLogger(__name__)
 
 DRAWS = 100
 NOT_NOVEL = "not novel"
@@ -124,12 +127,19 @@ class Proposer:
             proposed.validation = Validation(None, "the message holds the program")
             on_done(proposed)
         else:
+            job = self.job(proposed.proposal, proposed.functions)
 
             def judged(validation: Validation) -> None:
-                proposed.validation = self._admitted(proposed, validation)
+                try:
+                    proposed.validation = self._admitted(proposed, validation)
+                except Exception as error:  # something that a program can do to a reader of ours: it is the one refused
+                    log.exception("looking at an accepted proposal failed; it is refused")
+                    refused = unjudged(job, error)
+                    assert isinstance(refused, Validation)
+                    proposed.validation = refused
                 on_done(proposed)
 
-            self.streams.judge(self.job(proposed.proposal, proposed.functions), judged)
+            self.streams.judge(job, judged)
 
     def _tells_the_program(self, proposal: Proposal) -> bool:
         most = self.settings.message_leak

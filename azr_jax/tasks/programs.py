@@ -7,22 +7,36 @@ is a program at all is for the executor to say. Formatting is not kept by a rewr
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from collections.abc import Sequence
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 # What the parser raises on hostile text, besides SyntaxError: null bytes, deep nesting, huge expressions.
-UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError, SystemError)
+# What writing a tree down raises: one too deep, an f-string for which there are no quotes left, no memory.
+UNWRITABLE = (ValueError, RecursionError, MemoryError, SystemError)
+LONGEST = 40_000  # characters of a text that is looked at as a program; the executor runs no longer one
+MOST_INT_BITS = 14_000  # of an integer in it: 4,300 decimal digits, what Python writes down
+_LONG_WORD = re.compile(r"\b\w{3000}")  # shorter words are no larger number, in whatever base
 
 
 def parse(program: str) -> ast.Module | None:
-    """The tree, or None for text that is no program."""
+    """The tree, or None for text that is no program, and for one that nobody could write down again."""
+    if len(program) > LONGEST:
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "\d" in a string, `x is 1`: the author's business, not our console's
         try:
-            return ast.parse(program)
+            tree = ast.parse(program)
         except UNPARSABLE:
             return None
+    return None if _LONG_WORD.search(program) and any(map(_is_huge, ast.walk(tree))) else tree
+
+
+def _is_huge(node: ast.AST) -> bool:
+    """An integer that Python reads, in base 16 for one, and refuses to write in base 10."""
+    return isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value.bit_length() > MOST_INT_BITS
 
 
 def arguments(text: str) -> ast.Call | None:
@@ -42,7 +56,7 @@ def dump(tree: ast.AST) -> str | None:
     """The tree as text; None where it is too deep for that."""
     try:
         return ast.dump(tree)
-    except RecursionError:
+    except UNWRITABLE:
         return None
 
 
@@ -106,7 +120,10 @@ def rename_part(program: str, number: int) -> str:
         elif isinstance(node, (ast.arg, ast.keyword)) and node.arg in names:
             # A parameter of the same name would have to be renamed in every call: rare, so refused.
             raise ValueError(f"part {number} uses the top-level name {node.arg} as a parameter too")
-    return ast.unparse(tree)
+    try:
+        return ast.unparse(tree)
+    except UNWRITABLE as error:
+        raise ValueError(f"part {number} cannot be written down: {type(error).__name__}") from None
 
 
 def _defined(node: ast.AST) -> set[str]:
@@ -152,5 +169,5 @@ def _drop_docstrings(tree: ast.Module) -> ast.Module:
 def _unparse(tree: ast.Module, otherwise: str) -> str:
     try:
         return ast.unparse(tree)
-    except RecursionError:
+    except UNWRITABLE:
         return otherwise

@@ -20,7 +20,9 @@ KINDS = list(Kind)
 SCRAPS = st.sampled_from(
     ["x):\n    return x", "a, b):\n    return a / b", "x):\n    raise KeyError(x)",
      "x):\n    '''doc'''\n    return [x]",
-     "x):\n    return g1(x)", "\n```\n", "```input\n", "```python\ndef f(", "```message\n", "```output\n", "1", "'a'",
+     "x):\n    return g1(x)",
+     "x):\n    # c\n    return x % 0x" + "f" * 3_600, "x):\n    # c\n    return x" + "+1" * 950,
+     "\n```\n", "```input\n", "```python\ndef f(", "```message\n", "```output\n", "1", "'a'",
      "[1, 2]", "1, 2", "f(3)", "TypeError", "NoError", "words", "\n", "#", "(", ")", "'", "\0", "\ud800", "\u2028",
      "\r", "é", "x" * 300]
 )  # fmt: skip

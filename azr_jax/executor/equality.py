@@ -1,0 +1,66 @@
+"""When two decoded values are the same: Python's ==, and a NaN equals a NaN in the same place.
+
+Python finds no NaN in a set and no NaN key in a dict but the very same object. So values that hold one are compared by
+their keys: hashable pictures in which every NaN is one and the same object. A picture costs one walk, and two of them
+are compared, or put into a dict, at the price of their size: nothing here grows with the square of what a child wrote,
+but for keys made to collide, which the codec's limit keeps few.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Hashable, Iterable
+from decimal import Decimal
+from typing import Any
+
+
+class _NaN:
+    """Equal to itself, and to nothing else."""
+
+
+_FLOAT_NAN, _DECIMAL_NAN = _NaN(), _NaN()
+
+
+def same(a: Any, b: Any) -> bool:
+    """Python's ==, except that a NaN equals a NaN in the same place. For decoded values only."""
+    try:
+        return bool(a == b) or (_has_nan(a) and _has_nan(b) and key(a) == key(b))
+    except (ArithmeticError, TypeError, ValueError, RecursionError):
+        return False
+
+
+def key(value: Any) -> Hashable:
+    """A picture of the value that can be hashed, equal for what is the same. A Counter or an OrderedDict equals its own
+    kind alone here: Python's == calls either of them the same as a dict, and not each other.
+    """
+    if isinstance(value, float):
+        return value if value == value else _FLOAT_NAN
+    if isinstance(value, complex):
+        return value if value == value else (complex, key(value.real), key(value.imag))
+    if isinstance(value, Decimal):
+        return _DECIMAL_NAN if value.is_nan() else value
+    if isinstance(value, list | tuple | deque):
+        kind = next(kind for kind in (list, tuple, deque) if isinstance(value, kind))
+        return (kind, *map(key, value))
+    if isinstance(value, set | frozenset):
+        return set, _counted(map(key, value))
+    if isinstance(value, OrderedDict):
+        return OrderedDict, tuple((key(k), key(v)) for k, v in value.items())
+    if isinstance(value, Counter):
+        return Counter, _counted((key(k), key(v)) for k, v in value.items() if v != 0)
+    if isinstance(value, dict):
+        return dict, _counted((key(k), key(v)) for k, v in value.items())
+    return value
+
+
+def _counted(members: Iterable[Hashable]) -> frozenset[tuple[Hashable, int]]:
+    """As a set, but two NaN stay two."""
+    return frozenset(Counter(members).items())
+
+
+def _has_nan(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_nan(k) or _has_nan(v) for k, v in value.items())
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return any(map(_has_nan, value))
+    return isinstance(value, float | complex | Decimal) and value != value
