@@ -49,7 +49,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "distance": lambda p: novelty.distance_to(p, [p, "def f(x): return x"]),
     "reserved": lambda p: p in RESERVED,
     "types": type_of,
-    "nearest": lambda p: History(Kind.DEDUCTION).nearest(p),
+    "nearest": lambda p: History(Kind.DEDUCTION).nearest(Triplet(p, "1", "1", encode(1))),
     "blocks": blocks,
     "proposal": lambda p: parse_proposal(Kind.DEDUCTION, f"```python\n{p}\n```\n```input\n{p}\n```"),
     "induction": lambda p: parse_proposal(Kind.INDUCTION, f"```input\n{p}\n```\n```message\n{p}\n```", program=p),
