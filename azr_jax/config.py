@@ -17,7 +17,19 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from azr_jax.fields import Rule, assigned, boolean, integer, integers, number, number_or, one_of, some_of, text
+from azr_jax.fields import (
+    Rule,
+    assigned,
+    boolean,
+    integer,
+    integers,
+    number,
+    number_or,
+    one_of,
+    some_of,
+    text,
+    texts,
+)
 from azr_jax.monitor.rules import RULES as ALARMS
 from azr_jax.selfplay import checks as selfplay
 from azr_jax.tasks.rewards import COMBINE, INTRINSIC, MEMORY
@@ -71,6 +83,7 @@ RULES: dict[str, Rule] = {
     "preset": one_of(*PRESETS),
     "model.name": text(empty=False),
     "model.cache_dir": text(),
+    "model.spell_out": texts(),
     "model.dtype": one_of("float32", "bfloat16"),
     "model.remat": one_of("none", "dots", "full"),
     "model.attention": one_of("auto", "xla", "cudnn", "splash"),

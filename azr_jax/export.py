@@ -7,8 +7,8 @@ Reads <workdir>/config.json for the model the run started from, whose tokenizer,
 and whose types are kept unless --dtype says otherwise, and the latest checkpoint (or that of --iteration).
 
 Of the other files one may change: generation_config.json names every token that ends a text and, where the run stopped
-its sampling at the end of an answer (rollout.stop_at_answer), the string that it stopped at. transformers then wants
-`generate(..., tokenizer=...)`.
+its sampling at the end of an answer (rollout.stop_at_answer), the string that it stopped at (transformers then wants
+`generate(..., tokenizer=...)`), and the tokens that it never drew (model.spell_out).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from azr_jax.models.endings import stop_ids
 from azr_jax.models.folder import BadFolder, open_folder, run_config, started_from
 from azr_jax.models.hf import check_free, save
 from azr_jax.models.source import ModelNotFound
+from azr_jax.models.spelling import CannotSpell, spell_out
 from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import LearnerRules, abstract_params, make_mesh, shardings
@@ -60,7 +61,8 @@ def export(
     config = run_config(workdir)
     start = open_folder(source or started_from(workdir))
     source, spec = start.path, start.spec
-    texts = generation_config(source, start.tokenizer, _stop_strings(config))
+    never = spell_out(start.tokenizer, config["model"].get("spell_out") or ())
+    texts = generation_config(source, start.tokenizer, _stop_strings(config), never)
     if not (workdir / "checkpoints").is_dir():
         raise CannotExport(f"--workdir={workdir}: holds no checkpoints")
     checkpointer = Checkpointer(workdir)
@@ -73,7 +75,9 @@ def export(
     return save(model, out, source=source, dtype=dtype, overwrite=overwrite, texts=texts)
 
 
-def generation_config(folder: Path, tokenizer: Any, stop_strings: Sequence[str] = ()) -> dict[str, str]:
+def generation_config(
+    folder: Path, tokenizer: Any, stop_strings: Sequence[str] = (), never: Sequence[int] = ()
+) -> dict[str, str]:
     """generation_config.json with what ends a text, by its name; nothing where the folder's own says so already."""
     path = folder / "generation_config.json"
     known = json.loads(path.read_text()) if path.exists() else {}
@@ -87,6 +91,8 @@ def generation_config(folder: Path, tokenizer: Any, stop_strings: Sequence[str] 
         wanted |= {name: token for name, token in others.items() if token is not None}
     if stop_strings:
         wanted["stop_strings"] = list(stop_strings)
+    if never:
+        wanted["suppress_tokens"] = sorted({*never, *(known.get("suppress_tokens") or ())})
     return {} if wanted == known else {path.name: json.dumps(wanted, indent=2) + "\n"}
 
 
@@ -125,7 +131,7 @@ def main(argv: list[str]) -> None:
             dtype=DTYPE.value,
             overwrite=OVERWRITE.value,
         )
-    except (CannotExport, CheckpointError, ModelNotFound, BadFolder, BadWeights, OSError) as error:
+    except (CannotExport, CannotSpell, CheckpointError, ModelNotFound, BadFolder, BadWeights, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     size = sum(file.stat().st_size for file in out.iterdir())

@@ -95,6 +95,13 @@ def text(*, empty: bool = True) -> Rule:
     )
 
 
+def texts() -> Rule:
+    def good(value: Any) -> bool:
+        return isinstance(value, (tuple, list)) and all(isinstance(item, str) and item for item in value)
+
+    return Rule(some_of().parse, good, "texts joined by commas")
+
+
 def boolean() -> Rule:
     words = {"true": True, "1": True, "false": False, "0": False}
     return Rule(lambda word: words[word.lower()], lambda value: type(value) is bool, "true or false")

@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     c.model = ConfigDict()
     c.model.name = "Qwen/Qwen2.5-7B"  # a local folder, or a Hugging Face name; `random:tiny` for tests
     c.model.cache_dir = ""  # where converted models are kept; empty: the user's cache directory
+    c.model.spell_out = ()  # added tokens the model never learned, as <think>,</think>: spelled out, never sampled
     c.model.dtype = "bfloat16"  # compute type; master weights and optimizer state are float32 whatever it is
     c.model.remat = "full"  # none | dots | full: what the backward pass computes again instead of keeping
     c.model.attention = "auto"  # auto | xla | cudnn | splash: the learner's attention

@@ -50,6 +50,7 @@ def test_all_problems_are_reported_at_once_and_each_says_what_would_be_right():
         ("tasks.kinds", "('error',)", ("error",)),
         ("tasks.train_proposer", "false", False),
         ("monitor.sinks", "", ()),
+        ("model.spell_out", "<think>,</think>", ("<think>", "</think>")),
     ],
 )
 def test_an_override_arrives_with_its_type(field, given, value):

@@ -160,6 +160,7 @@ class Harness:
             max_new_tokens=max(each.max_new_tokens for each in todo),
             page_size=PAGE_SIZE,
             dtype=self.settings.dtype,
+            never=model.never,
         )
         engine = Engine(
             graphdef, model.spec, sizes, seed=self.settings.seed, decode_text=self.tokenizing.tokenizer.decode

@@ -13,9 +13,10 @@ from flax import nnx
 
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
 from azr_jax.models import hf
-from azr_jax.models.folder import BadFolder, open_folder, started_from
+from azr_jax.models.folder import BadFolder, open_folder, run_config, started_from
 from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec
+from azr_jax.models.spelling import CannotSpell, spell_out, spelled_out_in
 from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import abstract_params
@@ -36,6 +37,7 @@ class Found:
     tokenizer: Any
     workdir: Path | None = None
     iteration: int | None = None
+    never: tuple[int, ...] = ()  # tokens that it was not trained with: not drawn, and its tokenizer spells them out
 
     @property
     def slug(self) -> str:
@@ -86,12 +88,14 @@ def find(name: str, cache_dir: str | None = None) -> Found:
             workdir = Path(path).resolve()
             model = open_folder(started_from(workdir))
             iteration = _iteration(name, workdir, step)
-            return Found(name, path, model.path, model.spec, model.tokenizer, workdir, iteration)
+            never = spell_out(model.tokenizer, run_config(workdir)["model"].get("spell_out") or ())
+            return Found(name, path, model.path, model.spec, model.tokenizer, workdir, iteration, never)
         if step:
             raise NoModel(f"--model={name}: {path} holds no checkpoints; @<iteration> goes with the workdir of a run")
         model = open_folder(resolve(path, cache_dir=cache_dir))
-        return Found(name, path, model.path, model.spec, model.tokenizer)
-    except (ModelNotFound, BadFolder, OSError) as error:
+        never = spell_out(model.tokenizer, spelled_out_in(model.path))
+        return Found(name, path, model.path, model.spec, model.tokenizer, never=never)
+    except (ModelNotFound, BadFolder, CannotSpell, OSError) as error:
         raise NoModel(f"--model={name}: {error}") from error
 
 

@@ -86,11 +86,16 @@ policy_loss.defvjp(_forward, _backward)
 
 
 def token_logprobs_and_entropy(
-    hidden_RxTxD: jax.Array, w_VxD: jax.Array, tokens: Tokens, temperature: float, chunk: int
+    hidden_RxTxD: jax.Array,
+    w_VxD: jax.Array,
+    tokens: Tokens,
+    temperature: float,
+    chunk: int,
+    never: tuple[int, ...] = (),
 ) -> tuple[jax.Array, jax.Array]:
     """Log-probabilities and entropies [R, N] of the targets, to score with. Not to be differentiated."""
     hidden_RxTxD, w_VxD = lax.stop_gradient((hidden_RxTxD, w_VxD))
-    _, aux = policy_loss(Objective(), temperature, chunk, hidden_RxTxD, w_VxD, tokens)
+    _, aux = policy_loss(Objective(never=never), temperature, chunk, hidden_RxTxD, w_VxD, tokens)
     return aux["logprobs"], aux["entropies"]
 
 
@@ -130,7 +135,7 @@ def _loss(objective, temperature, chunk, with_gradient, axes: Axes, hidden_RxTxD
     if objective.importance == "sequence":
         old = tokens.old_logprobs
         if old is None:  # a sequence's weight needs all its tokens before the first gradient: one more product
-            _, aux, _, _ = scan(Objective(), temperature, chunk, False, tokens)
+            _, aux, _, _ = scan(Objective(never=objective.never), temperature, chunk, False, tokens)
             old = aux["logprobs"]
         tokens = replace(tokens, importance=sequence_importance(objective, old, tokens))
     loss, aux, d_hidden, d_w = scan(objective, temperature, chunk, with_gradient, tokens)
@@ -189,7 +194,7 @@ def _scan(objective, temperature, chunk, with_gradient, tokens: Tokens, *, hidde
         x_SxCxD = jnp.take_along_axis(hidden_RxTxD, index_RxC[..., None], axis=1)
         if shared:
             x_SxCxD = lax.all_gather(x_SxCxD, shared, tiled=True)
-        logits = _held(_product("scd,pd->scp", x_SxCxD, w_PxD) / temperature, part)
+        logits = _held(_product("scd,pd->scp", x_SxCxD, w_PxD) / temperature, part, objective.never)
         logprob, entropy, log_z = _measure(logits, some.targets, part)
         total = lambda logprob, entropy: token_loss(objective, logprob, entropy, some).sum()  # noqa: E731
         measured = tuple(jnp.where(some.weights > 0, measure, 0.0) for measure in (logprob, entropy))
@@ -229,12 +234,12 @@ def _local(targets_SxC: jax.Array, part: Part) -> jax.Array:
     return jnp.where((local >= 0) & (local < part.held), local, part.size)
 
 
-def _held(logits_SxCxP: jax.Array, part: Part) -> jax.Array:
-    """The logits, far below all others where the part was filled up."""
-    if isinstance(part.held, int):
-        return logits_SxCxP
+def _held(logits_SxCxP: jax.Array, part: Part, never: tuple[int, ...]) -> jax.Array:
+    """The logits, far below all others where the part was filled up, and for tokens that are never drawn."""
     words = lax.broadcasted_iota(jnp.int32, logits_SxCxP.shape, 2)
-    return jnp.where(words < part.held, logits_SxCxP, FAR_BELOW)
+    for token in never:
+        logits_SxCxP = jnp.where(words == token - part.first, FAR_BELOW, logits_SxCxP)
+    return logits_SxCxP if isinstance(part.held, int) else jnp.where(words < part.held, logits_SxCxP, FAR_BELOW)
 
 
 def _measure(logits_SxCxP: jax.Array, targets_SxC: jax.Array, part: Part):

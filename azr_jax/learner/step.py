@@ -161,7 +161,8 @@ def make_score(graphdef: Any, settings: LearnerSettings) -> Score:
         def compute(part: Batch) -> jax.Array:
             hidden_RxTxD, w_VxD = forward(params, base, part)
             tokens = _tokens(part, (part.lengths > 0).astype(jnp.float32))
-            return token_logprobs_and_entropy(hidden_RxTxD, w_VxD, tokens, settings.temperature, settings.chunk)[0]
+            rest = settings.temperature, settings.chunk, settings.objective.never
+            return token_logprobs_and_entropy(hidden_RxTxD, w_VxD, tokens, *rest)[0]
 
         def microbatch(_: None, part: Batch) -> tuple[None, jax.Array]:
             return None, lax.cond((part.lengths > 0).any(), compute, lambda p: jnp.zeros_like(p.advantages), part)

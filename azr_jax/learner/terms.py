@@ -25,6 +25,7 @@ class Objective:
     importance_cap: float = 2.0
     kl: float = 0.0  # weight of the divergence from the start policy
     kl_in: str = "loss"  # loss | reward
+    never: tuple[int, ...] = ()  # tokens that the sampler never draws: here too they do not exist
 
     def __post_init__(self) -> None:
         if self.importance not in ("none", "token", "sequence"):

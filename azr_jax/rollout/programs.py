@@ -81,7 +81,7 @@ class Programs:
         )
         drawn = PartitionSpec(None, "fsdp")
         self.decode = self._compiled(
-            partial(steps.decode, graphdef, self.dtype, self.backend, settings.decode_steps),
+            partial(steps.decode, graphdef, self.dtype, self.backend, settings.decode_steps, settings.never),
             (alike, pool, per_replica, alike, alike),
             (pool, drawn, drawn),
             donated=1,

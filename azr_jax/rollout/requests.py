@@ -27,6 +27,7 @@ class EngineSettings:
     prefill_tokens: int = 128  # a prompt is read in chunks of so many; common beginnings are shared in this unit
     dtype: str = "float32"
     attention: str = "auto"  # auto | xla | tpu: who looks at the cache; auto is by platform (attention.py)
+    never: tuple[int, ...] = ()  # tokens that are never drawn: for sampler and learner they do not exist
 
     def __post_init__(self):
         for field in ("slots", "max_prompt_tokens", "max_new_tokens", "page_size", "decode_steps", "prefill_tokens"):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 BLOCK = 128
+FAR_BELOW = -1e30  # the logit of a token that is never drawn: finite, so that 0 times it is 0
 
 
 class Knobs(NamedTuple):

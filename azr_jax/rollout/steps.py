@@ -17,7 +17,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from azr_jax.rollout.attention import Backend, Cache
-from azr_jax.rollout.sampling import Knobs, Sampled, sample
+from azr_jax.rollout.sampling import FAR_BELOW, Knobs, Sampled, sample
 
 HEADS = PartitionSpec(None, None, "tensor")  # of queries, keys and values: [rows, tokens, heads, ...]
 ALL = PartitionSpec()
@@ -111,6 +111,7 @@ def decode(
     dtype: Any,
     backend: Backend,
     steps: int,
+    never: tuple[int, ...],
     params: Any,
     cache: Cache,
     state: State,
@@ -122,7 +123,7 @@ def decode(
     That counts all replicas. Gives what was drawn, [steps, S], and which slots were on when it was.
     """
     model, S = nnx.merge(graphdef, params), state.token.shape[0]
-    attend, draw = _attend_in_slots(backend, state.table), _draw_by_rows(S)
+    attend, draw = _attend_in_slots(backend, state.table), _draw_by_rows(S, never)
 
     def step(carry):
         number, cache, state, drawn, was_on, _ = carry
@@ -181,7 +182,7 @@ def _attend_in_slots(backend: Backend, table_SxM: jax.Array):
     return attend
 
 
-def _draw_by_rows(slots: int):
+def _draw_by_rows(slots: int, never: tuple[int, ...]):
     """Samples one token per slot. Logits split over the vocabulary are split over the slots first, if they divide."""
     parts = jax.sharding.get_abstract_mesh().shape["tensor"]
     rows = PartitionSpec("tensor") if slots % parts == 0 else ALL
@@ -190,6 +191,8 @@ def _draw_by_rows(slots: int):
         def of_completion(request, sample):
             return jax.random.fold_in(jax.random.fold_in(key, request), sample)
 
+        if never:
+            logits_SxV = logits_SxV.at[:, jnp.array(never)].set(FAR_BELOW)
         return sample(logits_SxV, knobs, jax.vmap(of_completion)(request_S, sample_S), drawn_S)
 
     split = jax.shard_map(local, in_specs=(rows,) * 5 + (ALL,), out_specs=rows, axis_names={"tensor"}, check_vma=False)

@@ -27,6 +27,7 @@ from azr_jax.models.attention import SPLASH_BLOCKS
 from azr_jax.models.folder import BadFolder, ModelFolder, open_folder
 from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec
+from azr_jax.models.spelling import CannotSpell, spell_out
 from azr_jax.models.tensors import BadWeights
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import LearnerRules, RolloutRules, bytes_per_device, check_divides, make_mesh, regrouped
@@ -132,6 +133,14 @@ def find_model(config: Config) -> ModelFolder:
     return model
 
 
+def spelled_out(config: Config, tokenizer: Any) -> tuple[int, ...]:
+    """The tokenizer writes these out from now on; their ids."""
+    try:
+        return spell_out(tokenizer, config.model.spell_out)
+    except CannotSpell as error:
+        raise ConfigError([f"model.spell_out={','.join(config.model.spell_out)}: {error}"]) from error
+
+
 def check_fits(config: Config, spec: ModelSpec) -> None:
     """What the model's shape and the devices say about the config."""
     c, problems = config, []
@@ -170,6 +179,7 @@ def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
     folder, spec, tokenizer = model.path, model.spec, model.tokenizer
     check_fits(c, spec)
     check_space(workdir, spec.parameters(), c.checkpoint.keep)
+    never = spelled_out(c, tokenizer)
     try:
         executor = Executor(
             ExecutorSettings(
@@ -188,7 +198,7 @@ def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
         raise ConfigError([f"model.name={c.model.name}: {error}"]) from error
     asker = Asker(tokenizer, folder, sampling_settings(c))
     buffers = Buffers(played_kinds(c), buffer_settings(c), workdir / "buffers", writes=hosts.first)
-    learner = learner_settings(c)
+    learner = learner_settings(c, never)
     with jax.set_mesh(mesh):
         reference, start = start_policy(params, learner), init_state(params, learner)
     memory = memory_of_one()
@@ -196,7 +206,9 @@ def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
     engine = Engine(
         graphdef,
         spec,
-        with_pages(engine_settings(c), spec, layout.rollout_tensor, memory, bytes_per_device((reference, start))),
+        with_pages(
+            engine_settings(c, never), spec, layout.rollout_tensor, memory, bytes_per_device((reference, start))
+        ),
         seed=c.seed,
         decode_text=tokenizer.decode,
         mesh=regrouped(mesh, layout.rollout_tensor),
@@ -260,7 +272,7 @@ def row_tokens(c: Config, platform: str) -> int:
     return -(-longest // tile) * tile
 
 
-def engine_settings(c: Config) -> EngineSettings:
+def engine_settings(c: Config, never: tuple[int, ...] = ()) -> EngineSettings:
     return EngineSettings(
         slots=c.rollout.slots,
         page_size=c.rollout.page_size,
@@ -269,10 +281,11 @@ def engine_settings(c: Config) -> EngineSettings:
         max_new_tokens=c.rollout.max_new_tokens,
         decode_steps=c.rollout.decode_steps,
         dtype=c.model.dtype,
+        never=never,
     )
 
 
-def learner_settings(c: Config) -> LearnerSettings:
+def learner_settings(c: Config, never: tuple[int, ...] = ()) -> LearnerSettings:
     steps = c.learner.epochs * c.learner.minibatches  # of the optimizer, in an iteration
     return LearnerSettings(
         objective=Objective(
@@ -284,6 +297,7 @@ def learner_settings(c: Config) -> LearnerSettings:
             importance_cap=c.learner.importance_cap,
             kl=c.learner.kl,
             kl_in=c.learner.kl_in,
+            never=never,
         ),
         optimizer=OptimizerSettings(
             c.learner.optimizer,

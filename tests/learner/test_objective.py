@@ -100,6 +100,29 @@ def test_a_vocabulary_that_the_devices_do_not_divide_is_filled_up_and_the_fillin
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), spread, alone)
 
 
+@pytest.mark.parametrize("shape", [None, (8, 1), (4, 2)])
+def test_tokens_that_are_never_drawn_do_not_exist(eight_devices, shape):
+    """As if the vocabulary were without them: 0, 31 and 57, one of them in each part that a mesh may make."""
+    hidden, w, tokens = problem()
+    never, kept = (0, 31, 57), np.array([word for word in range(V) if word not in (0, 31, 57)])
+    small = replace(tokens, targets=tokens.targets % len(kept))
+    large = replace(tokens, targets=jnp.asarray(kept)[small.targets])
+    by = partial(jax.value_and_grad, argnums=(0, 1))
+    without = by(partial(on_all_logits, Objective(entropy=0.3), 0.7))(hidden, w[kept], small)
+    run = jax.jit(by(partial(chunked, Objective(entropy=0.3, never=never), 0.7, 40)))
+    if shape is None:
+        loss, (d_hidden, d_w) = run(hidden, w, large)
+    else:
+        with jax.set_mesh(make_mesh(*shape, devices=eight_devices)):
+            rows = jax.reshard(large, P("fsdp", None))
+            given = jax.reshard(hidden, P("fsdp", None, None)), jax.reshard(w, P("tensor", "fsdp")), rows
+            loss, (d_hidden, d_w) = jax.tree.map(np.asarray, run(*given))
+    np.testing.assert_allclose(loss, without[0], rtol=1e-5)
+    np.testing.assert_allclose(d_hidden, without[1][0], atol=1e-5)
+    np.testing.assert_allclose(d_w[kept], without[1][1], atol=1e-5)
+    assert not np.asarray(d_w)[list(never)].any()
+
+
 def test_no_array_has_time_and_vocabulary():
     """Every array the program makes, forward and backward, is smaller than the logits of all tokens."""
     hidden, w, tokens = problem()

@@ -33,9 +33,9 @@ def requests(temperature: float) -> list[Request]:
     ]
 
 
-def sample(params, mesh, wanted: list[Request], slots: int = SETTINGS.slots) -> dict:
+def sample(params, mesh, wanted: list[Request], slots: int = SETTINGS.slots, never: tuple[int, ...] = ()) -> dict:
     graph, _ = nnx.split(nnx.eval_shape(lambda: random_model(SPEC, 0)))
-    engine = Engine(graph, SPEC, dataclasses.replace(SETTINGS, slots=slots), seed=1, mesh=mesh)
+    engine = Engine(graph, SPEC, dataclasses.replace(SETTINGS, slots=slots, never=never), seed=1, mesh=mesh)
     engine.begin(params, 3)
     for request in wanted:
         engine.submit(request)
@@ -58,6 +58,12 @@ def test_layers_split_over_two_devices_say_the_same_when_greedy(params):
     assert {key: tokens for key, (tokens, _, _) in split.items()} == {key: r[0] for key, r in alone.items()}
     for key, (_, logprobs, _) in alone.items():
         np.testing.assert_allclose(split[key][1], logprobs, atol=1e-4)
+
+
+def test_what_is_never_drawn_is_drawn_on_no_device(params):
+    never = tuple(range(0, SPEC.vocab, 2))
+    split = sample(params, make_mesh(4, 2), requests(1.0)[:6], never=never)
+    assert all(token % 2 for tokens, _, _ in split.values() for token in tokens)
 
 
 def test_every_program_can_be_lowered_from_shapes_alone():
