@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     c = qwen05b_coder.get_config()
     c.iterations = 100
     c.batch_size = 8
+    c.model.dtype = "float32"  # decoding in bfloat16 is several times slower on a CPU
     c.tasks.references = 2
     c.tasks.estimate_attempts = 4
     c.tasks.induction_inputs = 6

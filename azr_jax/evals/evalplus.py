@@ -47,7 +47,7 @@ def program(text: str, name: str) -> str | None:
 
 
 def _longest_that_parses(text: str) -> str | None:
-    """The run of lines, two at least, that is Python and has most lines that are not blank; the first of several."""
+    """The run of lines that is Python and has most that are not blank; the first of several; of one line the first."""
     lines = text.split("\n")
     full = [0]
     for line in lines:
@@ -59,7 +59,7 @@ def _longest_that_parses(text: str) -> str | None:
                 break
             if _parses("\n".join(lines[start:end])):
                 best, found = full[end] - full[start], "\n".join(lines[start:end])
-    return found
+    return found if found is not None or not _parses(lines[0]) else lines[0]
 
 
 def _parses(text: str) -> bool:

@@ -56,6 +56,7 @@ def test_of_a_cut_answer_the_longest_part_that_parses():
 
 def test_words_alone_are_no_program():
     assert kept("I cannot do this.\nSorry for that.") is None
+    assert kept("def f(x): return x") == "def f(x): return x"
     assert kept("x + 1\nx") == "x + 1\nx"  # nothing to keep: all of it, as there
 
 
