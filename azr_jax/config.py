@@ -112,6 +112,7 @@ RULES: dict[str, Rule] = {
     "seeding.import_from": text(),
     "buffer.capacity": integer(1),
     "buffer.evict": one_of("oldest_first", "keep_oldest"),
+    "buffer.valid_program_filter": one_of("all", "non_one", "non_extremes"),
     "buffer.reference_sampling": one_of("uniform", "recent", "learnability"),
     "buffer.solve_sampling": one_of("max_new", "half_new", "uniform", "frontier", "mistakes"),
     "buffer.frontier_low": number(0, 1),

@@ -56,6 +56,7 @@ def get_config() -> ConfigDict:
     c.buffer = ConfigDict()
     c.buffer.capacity = 16384  # tasks kept per kind
     c.buffer.evict = None  # oldest_first | keep_oldest: who goes when a buffer is full; seeds never go
+    c.buffer.valid_program_filter = "all"  # all | non_one (not all attempts right) | non_extremes (nor all wrong): kept
     c.buffer.reference_sampling = "uniform"  # uniform | recent | learnability (solve rates near one half)
     c.buffer.solve_sampling = "max_new"  # max_new (this iteration's first) | half_new | uniform | frontier | mistakes
     c.buffer.frontier_low = 0.2  # `frontier` solves the newest tasks whose measured solve rate is from here

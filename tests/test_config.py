@@ -79,6 +79,7 @@ def test_every_recipe_measures_as_it_goes_but_those_that_reach_for_no_file(monke
     ("overrides", "named"),
     [
         ({"tasks.induction_shown": "10"}, "hidden pairs"),
+        ({"buffer.valid_program_filter": "non_one", "tasks.train_proposer": "false"}, "nobody measures solve rates"),
         ({"tasks.induction_fewest": "1"}, "tasks.induction_fewest=1: should be 0 (all), or from 2"),
         ({"tasks.induction_fewest": "11"}, "to tasks.induction_inputs=10"),
         ({"tasks.kinds": "induction"}, "takes its programs"),

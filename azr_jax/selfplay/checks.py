@@ -66,6 +66,11 @@ def _of_buffers(c: Any) -> list[str]:
             "buffer.solve_sampling=frontier: nobody measures solve rates where tasks.train_proposer=False and "
             "tasks.train_on_estimates=False; should be max_new, half_new, uniform or mistakes, or one of these True"
         )
+    if c.buffer.valid_program_filter != "all" and not (c.tasks.train_proposer or c.tasks.train_on_estimates):
+        found.append(
+            f"buffer.valid_program_filter={c.buffer.valid_program_filter}: nobody measures solve rates where "
+            "tasks.train_proposer=False and tasks.train_on_estimates=False; should be all, or one of these True"
+        )
     return found
 
 

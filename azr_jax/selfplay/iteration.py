@@ -16,7 +16,7 @@ in which completions and verdicts happen to arrive.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -25,7 +25,7 @@ from typing import Literal
 from azr_jax.selfplay.played import Played, Proposed, Solved
 from azr_jax.selfplay.proposing import Proposer, draw
 from azr_jax.selfplay.solving import Solver
-from azr_jax.tasks.buffers import Entry
+from azr_jax.tasks.buffers import Entry, Unkept
 from azr_jax.tasks.types import Kind, Task
 
 
@@ -33,6 +33,14 @@ class Stage(IntEnum):
     PROPOSE = 0
     ESTIMATE = 1
     SOLVE = 2
+
+
+# Which valid tasks are kept, by their measured solve rate: the public code's names for it.
+FILTERS: Mapping[str, Callable[[float], bool]] = {
+    "all": lambda rate: True,
+    "non_one": lambda rate: rate < 1.0,
+    "non_extremes": lambda rate: 0.0 < rate < 1.0,
+}
 
 
 def request_id(stage: Stage, kind: Kind, index: int) -> int:
@@ -48,6 +56,7 @@ class PlaySettings:
     estimate_attempts: int  # n; 0: nobody asks how hard tasks are, because nobody learns from it
     induction_reward: Literal["binary", "fraction"]
     solve_sampling: str
+    valid_program_filter: str = "all"
     estimate_duplicates: bool = False  # False: of a task that is kept already nobody asks how hard it is
 
 
@@ -65,7 +74,8 @@ class Iteration:
         self.streams, self.buffers = proposer.streams, proposer.buffers
         self.solver = Solver(proposer.asker, proposer.streams, settings.induction_reward)
         self.played = Played(number)
-        self._unsettled = dict.fromkeys(settings.kinds, settings.batch)
+        self._filters = settings.valid_program_filter != "all"
+        self._unsettled = dict.fromkeys(settings.kinds, settings.batch)  # what a kind still waits for
         self._done = dict.fromkeys(Stage, 0)
         self._total = dict.fromkeys(Stage, 0)
 
@@ -89,10 +99,19 @@ class Iteration:
         self._advance(Stage.PROPOSE)
         if proposed.task is not None and n and self._worth_estimating(proposed.task, kind):
             self._expect(Stage.ESTIMATE, n)
-            then = partial(self._answered, Stage.ESTIMATE, proposed.attempts)
+            self._unsettled[kind] += n if self._filters else 0
+            then = partial(self._estimated, proposed)
             # The task has no id of a buffer yet; the request's is one that no entry has.
             request = request_id(Stage.ESTIMATE, kind, index)
             self.solver.ask(kind, proposed.task, request, request, n, then)
+        self._one_less(kind)
+
+    def _estimated(self, proposed: Proposed, solved: Solved) -> None:
+        self._answered(Stage.ESTIMATE, proposed.attempts, solved)
+        if self._filters:
+            self._one_less(proposed.kind)
+
+    def _one_less(self, kind: Kind) -> None:
         self._unsettled[kind] -= 1
         if not self._unsettled[kind]:
             self._settled(kind)
@@ -113,8 +132,13 @@ class Iteration:
 
     def _keep(self, proposals: list[Proposed]) -> list[Entry]:
         """In the order in which they were asked for, not in the order in which they came."""
+        passes = FILTERS[self.settings.valid_program_filter]
         for proposed in proposals:
-            self.proposer.keep(proposed, self.number)
+            rate, buffer = proposed.solve_rate, self.buffers[proposed.kind]
+            if proposed.task and rate is not None and not passes(rate) and not buffer.holds(proposed.task):
+                proposed.kept = Unkept.FILTERED
+            else:
+                self.proposer.keep(proposed, self.number)
         return [proposed.kept for proposed in proposals if isinstance(proposed.kept, Entry)]
 
     def _answered(self, stage: Stage, attempts: list[Solved], solved: Solved) -> None:

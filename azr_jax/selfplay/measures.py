@@ -61,6 +61,7 @@ def _proposals(name: str, proposals: Sequence[Proposed]) -> dict[str, float]:
         f"{name}/duplicate_rate": mean(p.kept == Unkept.DUPLICATE for p in proposals),
         f"{name}/duplicates_paid": _paid_share([p for p in proposals if p.kept == Unkept.DUPLICATE]),
         f"{name}/full_rate": mean(p.kept == Unkept.FULL for p in proposals),
+        f"{name}/filtered_rate": mean(p.kept == Unkept.FILTERED for p in proposals),
         f"{name}/references/dropped": float(sum(p.dropped_references for p in proposals)),
         **{f"{name}/refused/{reason}": count / len(proposals) for reason, count in sorted(refused.items())},
         **_common(name, proposals, [p.task is not None for p in proposals]),

@@ -61,6 +61,7 @@ def play_settings(c: Config) -> PlaySettings:
         induction_reward=c.tasks.induction_reward,
         estimate_duplicates=c.rewards.duplicate == "full" or c.tasks.train_on_estimates,
         solve_sampling=c.buffer.solve_sampling,
+        valid_program_filter=c.buffer.valid_program_filter,
     )
 
 

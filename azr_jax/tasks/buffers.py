@@ -49,6 +49,7 @@ class Unkept(StrEnum):
 
     DUPLICATE = "already kept"
     FULL = "buffer full"  # and nothing in it may go
+    FILTERED = "solve rate filtered"  # buffer.valid_program_filter
 
 
 @dataclass(frozen=True)

@@ -590,6 +590,30 @@ def test_mistakes_are_what_was_failed_last_and_can_be_solved(executor):
     assert asked[0] == "x * 3" and all("x - " in body for body in asked[1:])
 
 
+@acts("buffer.valid_program_filter")
+@pytest.mark.parametrize(
+    ("which", "kept"), [("all", "right wrong some"), ("non_one", "wrong some"), ("non_extremes", "some")]
+)
+def test_which_valid_tasks_are_kept_by_their_solve_rate(executor, which, kept):
+    """Whatever the filter, all are paid alike: what is nothing to learn from is priced by its reward alone."""
+    bodies = {"right": "x * 7", "wrong": "x * 8", "some": "x * 9"}
+    answers = {
+        "x * 7": ["14" + END],
+        "x * 8": ["no" + END],
+        "x * 9": ["18" + END, "no" + END],
+        "[x]": ["['one']" + END],
+    }
+    made = deduction(executor, programs(*bodies.values()), answers, batch_size="3", buffer__valid_program_filter=which)
+    played = made.play()
+    rates = dict(zip(bodies, [p.solve_rate for p in played.proposed[D]], strict=True))
+    assert rates == {"right": 1.0, "wrong": 0.0, "some": 0.5}
+    assert [p.reward for p in played.proposed[D]] == [0.0, 0.0, 0.5]
+    there = "".join(entry.task.program for entry in made.buffers[D])
+    assert [name for name, body in bodies.items() if body in there] == kept.split()
+    assert made.numbers["propose/deduction/filtered_rate"] == (3 - len(kept.split())) / 3
+    assert len(played.solved[D]) == 3, "what is left of the buffer fills the solve batch"
+
+
 # --- rewards
 
 
