@@ -94,7 +94,7 @@ def train_job(c: Any, shape: Shape, mesh: Mesh) -> Job:
     place = NamedSharding(mesh, P(None, "fsdp", None))
     sizes = (shape.microbatches, shape.rows, shape.row_tokens)
     whole, real = (jax.ShapeDtypeStruct(sizes, dtype, sharding=place) for dtype in (jnp.int32, jnp.float32))
-    batch = Batch(*[whole] * 7, *[real] * 2)
+    batch = Batch(*[whole] * 8, *[real] * 2)
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: Transformer(shape.spec, rngs=nnx.Rngs(0))))
     settings = learner_settings(c)
 

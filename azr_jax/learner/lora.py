@@ -28,6 +28,7 @@ class Trained:
 
     rank: int = 0  # of the corrections; 0: the weights themselves are trained
     targets: tuple[str, ...] = ("q", "k", "v", "o", "gate", "up", "down")  # with rank: the weights that are corrected
+    seed: int = 0  # of the corrections' random half
     freeze: tuple[str, ...] = ()  # without rank: parameters whose path starts so are not trained ("embed", "layers.q")
 
     def __post_init__(self) -> None:
@@ -75,10 +76,10 @@ def correction(a: jax.Array, b: jax.Array, w: jax.Array) -> jax.Array:
     return jnp.einsum(f"{layer}{out}r,{layer}r{ins}->{layer}{out}{ins}", b, a, out_sharding=place)
 
 
-def split(params: Any, trained: Trained, seed: int = 0) -> tuple[Any, Any]:
+def split(params: Any, trained: Trained) -> tuple[Any, Any]:
     """(what is trained, the rest or None)."""
     if trained.rank:
-        return _corrections(params, trained, seed), params
+        return _corrections(params, trained), params
     if not trained.freeze:
         return params, None
     names = {".".join(map(str, path)) for path, _ in nnx.to_flat_state(params)}
@@ -128,7 +129,7 @@ def is_low_rank(live: Any) -> bool:
     return not isinstance(live, nnx.State)
 
 
-def _corrections(params: Any, trained: Trained, seed: int) -> dict[str, dict[str, jax.Array]]:
+def _corrections(params: Any, trained: Trained) -> dict[str, dict[str, jax.Array]]:
     """A is random and b is zero, so that training starts from the model as it is. Laid out like their weight."""
     pairs = {}
     for number, name in enumerate(sorted(trained.targets)):
@@ -136,7 +137,7 @@ def _corrections(params: Any, trained: Trained, seed: int) -> dict[str, dict[str
         outs = 1 + OUTPUTS[name]
         spec, mesh = by_axis(jax.typeof(w).sharding, w.ndim), jax.typeof(w).sharding.mesh
         a_shape, b_shape = (w.shape[0], trained.rank, *w.shape[outs:]), (*w.shape[:outs], trained.rank)
-        a = jax.random.normal(jax.random.fold_in(jax.random.key(seed), number), a_shape) / math.sqrt(
+        a = jax.random.normal(jax.random.fold_in(jax.random.key(trained.seed), number), a_shape) / math.sqrt(
             math.prod(w.shape[outs:])
         )
         b = jnp.zeros(b_shape)

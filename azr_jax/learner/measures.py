@@ -7,46 +7,79 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from azr_jax.learner.terms import Objective, Tokens, importance_weights, kl_estimate, old_logprobs
+from azr_jax.learner.packing import Batch
+from azr_jax.learner.terms import Group, Objective, Tokens, importance_weights, kl_estimate, old_logprobs
 
 Metrics = dict[str, jax.Array]
 
 
-def of_tokens(objective: Objective, tokens: Tokens, aux: Metrics, segments: jax.Array) -> Metrics:
+def of_tokens(objective: Objective, groups: tuple[Group, ...], tokens: Tokens, aux: Metrics, batch: Batch) -> Metrics:
     """Means are weighted like the loss. The gap is between the learner's and the sampler's log-probabilities."""
-    o, logprob, real = objective, aux["logprobs"], tokens.weights > 0
+    o, real, measured = objective, tokens.weights > 0, _measured(objective, tokens, aux)
 
     def mean(values: jax.Array) -> jax.Array:
         return jnp.where(real, tokens.weights * values, 0.0).sum()
 
-    old = old_logprobs(logprob, tokens)
-    ratio, gap = jnp.exp(logprob - old), jnp.abs(logprob - tokens.sampler_logprobs)
-    up = tokens.advantages > 0
-    filled = segments > 0
+    filled = batch.segments > 0
     computed = filled.any(axis=(-1, -2)).sum() * (filled.size // filled.shape[0])
-    metrics = {
-        "entropy": mean(aux["entropies"]),
-        "logprob": mean(logprob),
-        "gap/mean": mean(gap),
-        "gap/max": jnp.where(real, gap, 0.0).max(),
-        "gap/kl": mean(kl_estimate(tokens.sampler_logprobs, logprob)),
-        "clip/high": mean((up & (ratio > 1 + o.clip_high)).astype(jnp.float32)),
-        "clip/low": mean((~up & (ratio < 1 - o.clip_low)).astype(jnp.float32)),
+    metrics = {name: mean(values) for name, values in measured.items()}
+    metrics |= {
+        "gap/max": jnp.where(real, measured["gap/mean"], 0.0).max(),
         "tokens/trained": real.sum(),
         "tokens/read": filled.sum(),
         "tokens/padding_share": 1.0 - filled.sum() / computed,
-        "loss/entropy": -o.entropy * mean(aux["entropies"]),
+        "loss/entropy": -o.entropy * metrics["entropy"],
+    }
+    return metrics | _of_groups(groups, tokens.weights, batch.groups, measured)
+
+
+def _measured(objective: Objective, tokens: Tokens, aux: Metrics) -> Metrics:
+    """Of each token."""
+    o, logprob = objective, aux["logprobs"]
+    old = old_logprobs(logprob, tokens)
+    ratio, up = jnp.exp(logprob - old), tokens.advantages > 0
+    measured = {
+        "entropy": aux["entropies"],
+        "logprob": logprob,
+        "gap/mean": jnp.abs(logprob - tokens.sampler_logprobs),
+        "gap/kl": kl_estimate(tokens.sampler_logprobs, logprob),
+        "clip/high": (up & (ratio > 1 + o.clip_high)).astype(jnp.float32),
+        "clip/low": (~up & (ratio < 1 - o.clip_low)).astype(jnp.float32),
     }
     if o.clip_dual:
-        metrics["clip/dual"] = mean(((tokens.advantages < 0) & (ratio > o.clip_dual)).astype(jnp.float32))
+        measured["clip/dual"] = ((tokens.advantages < 0) & (ratio > o.clip_dual)).astype(jnp.float32)
     if o.importance != "none":
         weight = aux.get("importance", None)
         weight = importance_weights(o, old, tokens) if weight is None else weight
-        metrics["importance/mean"] = mean(weight)
-        metrics["importance/capped"] = mean((weight >= o.importance_cap).astype(jnp.float32))
+        measured["importance/mean"] = weight
+        measured["importance/capped"] = (weight >= o.importance_cap).astype(jnp.float32)
     if tokens.reference_logprobs is not None:
-        metrics["kl"] = mean(kl_estimate(logprob, tokens.reference_logprobs))
-    return metrics
+        measured["kl"] = kl_estimate(logprob, tokens.reference_logprobs)
+    return measured
+
+
+OF_GROUPS = {"entropy": "entropy", "gap": "gap/mean", "importance": "importance/mean", "kl": "kl"}
+
+
+def _of_groups(groups: tuple[Group, ...], weights: jax.Array, numbers: jax.Array, measured: Metrics) -> Metrics:
+    """`<group>/share` of the loss, and the means inside it: a group that falls apart hides in the mean of all.
+
+    They are 0 where a step has nothing of a group.
+    """
+    if not groups:
+        return {}
+    shown = {name: measured[of] for name, of in OF_GROUPS.items() if of in measured}
+    shown["clip"] = measured["clip/high"] + measured["clip/low"]
+    members_GxMxRxT = numbers[None] == jnp.arange(len(groups))[:, None, None, None]
+
+    def sums(values: jax.Array) -> jax.Array:
+        return jnp.where(members_GxMxRxT & (weights > 0), weights * values, 0.0).sum((1, 2, 3))
+
+    share_G = sums(jnp.ones_like(weights))
+    means = {"share": share_G} | {name: sums(values) / jnp.maximum(share_G, 1e-30) for name, values in shown.items()}
+    return {
+        f"{group.name}/{name}": mean_G[number] for number, group in enumerate(groups) for name, mean_G in means.items()
+    }
 
 
 def gradient_norms(gradient: Any) -> Metrics:

@@ -36,6 +36,7 @@ class Sample:
     completion: Sequence[int]
     sampler_logprobs: Sequence[float]
     advantage: float
+    group: int = 0  # which of the learner's groups it belongs to, for what is measured of each
 
     @property
     def inputs(self) -> int:
@@ -56,6 +57,7 @@ class Batch:
     targets: Array
     owners: Array  # the segment it belongs to
     lengths: Array  # tokens of the completion it belongs to
+    groups: Array  # the group of its sample
     advantages: Array
     sampler_logprobs: Array
     # Filled by the learner where an option needs them.
@@ -79,7 +81,7 @@ def pack(samples: Sequence[Sample], row_tokens: int, *, rows: int = 1, row_lengt
     microbatches = _power_of_two(math.ceil(len(samples) / rows))
     shape_MxRxT = (microbatches, rows, row_tokens)
     batch = Batch(
-        *(np.zeros(shape_MxRxT, np.int32) for _ in range(7)),
+        *(np.zeros(shape_MxRxT, np.int32) for _ in range(8)),
         *(np.zeros(shape_MxRxT, np.float32) for _ in range(2)),
     )
     for number, bin in enumerate(bins):
@@ -151,6 +153,7 @@ def _fill_row(batch: Batch, row: tuple[int, int], samples: Sequence[Sample]) -> 
         batch.targets[there] = sample.completion
         batch.owners[there] = segment
         batch.lengths[there] = count
+        batch.groups[there] = sample.group
         batch.advantages[there] = sample.advantage
         batch.sampler_logprobs[there] = sample.sampler_logprobs
         start, done = stop, done + count

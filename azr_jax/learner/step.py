@@ -25,7 +25,7 @@ from azr_jax.learner.masters import stand_ins, with_masters
 from azr_jax.learner.objective import policy_loss, token_logprobs_and_entropy
 from azr_jax.learner.optimizer import OptimizerSettings, make_optimizer
 from azr_jax.learner.packing import Batch
-from azr_jax.learner.terms import Objective, Tokens
+from azr_jax.learner.terms import Group, Objective, Tokens
 from azr_jax.models.attention import segment_attention
 from azr_jax.parallel.mesh import place
 
@@ -37,6 +37,7 @@ class LearnerSettings:
     objective: Objective = field(default_factory=Objective)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     trained: Trained = field(default_factory=Trained)
+    groups: tuple[Group, ...] = ()  # none: what is measured is measured of all completions together
     epochs: int = 1  # passes over an iteration's minibatches
     loss: str = "token_mean"  # token_mean: every token counts the same | sequence_mean: every completion does
     grad_clip: float = 1.0  # global norm
@@ -67,9 +68,9 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 Score = Callable[[Any, Any, Batch], jax.Array]
 
 
-def init_state(params: Any, settings: LearnerSettings, *, seed: int = 0) -> TrainState:
+def init_state(params: Any, settings: LearnerSettings) -> TrainState:
     """The state that training starts from. It holds `params` themselves, not a copy: the first step consumes them."""
-    live, base = split(params, settings.trained, seed)
+    live, base = split(params, settings.trained)
     optimizer = jax.jit(make_optimizer(settings.optimizer).init)(live)
     zero = lambda: jnp.zeros((), jnp.int32)  # noqa: E731 - each its own buffer, or donation would meet it thrice
     return TrainState(live, base, optimizer, zero(), zero(), zero())
@@ -106,7 +107,8 @@ def step_program(graphdef: Any, settings: LearnerSettings) -> Any:
             bad_in_row=jnp.where(good, 0, state.bad_in_row + 1),
             bad_steps=state.bad_steps + ~good,
         )
-        metrics = measures.of_tokens(settings.objective, _tokens(batch, weights_MxRxT), aux, batch.segments)
+        tokens = _tokens(batch, weights_MxRxT)
+        metrics = measures.of_tokens(settings.objective, settings.groups, tokens, aux, batch)
         metrics |= norms | {"loss": loss, "update/ratio": optax.tree.norm(updates) / optax.tree.norm(state.params)}
         metrics |= {"steps/taken": after.step, "steps/bad": after.bad_steps, "steps/bad_in_row": after.bad_in_row}
         return after, metrics

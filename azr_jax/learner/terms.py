@@ -36,6 +36,13 @@ class Objective:
             raise ValueError(f"clip_dual={self.clip_dual}: should be above 1, or 0 for no bound")
 
 
+@dataclass(frozen=True)
+class Group:
+    """Completions that are measured together. `Sample.group` counts in the order in which the groups are given."""
+
+    name: str
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Tokens:

@@ -61,18 +61,25 @@ def make_update(graphdef: Any, settings: LearnerSettings, *, reference: Any = No
 def over_steps(metrics: Sequence[Metrics]) -> dict[str, float]:
     """An iteration's numbers from those of its steps: counters as the last step left them, otherwise means.
 
-    Of a `max` the largest, of tokens the sum. Waits for the steps.
+    Of a `max` the largest, of tokens the sum. What is measured of a group counts by the group's share in each step; of a
+    group that is in none of them there are no numbers. Waits for the steps.
     """
     values = {name: np.array([float(step[name]) for step in jax.device_get(list(metrics))]) for name in metrics[0]}
 
-    def one(name: str, value: np.ndarray) -> float:
+    def one(name: str, value: np.ndarray) -> float | None:
+        share = values.get(f"{name.rpartition('/')[0]}/share")
         if name.startswith("steps/"):
             return float(value[-1])
         if name.startswith(("tokens/trained", "tokens/read")):
             return float(value.sum())
+        if share is not None and not share.any():
+            return None
+        if share is not None and not name.endswith("/share"):
+            return float(np.average(value, weights=share))
         return float(value.max() if name.endswith("/max") else value.mean())
 
-    return {name: one(name, value) for name, value in values.items()}
+    found = {name: one(name, value) for name, value in values.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def stop_if_stuck(metrics: Metrics, batch: Batch, settings: LearnerSettings, folder: str | Path) -> None:

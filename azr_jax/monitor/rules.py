@@ -151,9 +151,11 @@ def flat_groups(history: History, threshold: float) -> Found:
 
 @rule(0.2, "Raise learner.entropy or lower learner.lr, and go back to an earlier checkpoint.")
 def entropy_collapse(history: History, threshold: float) -> Found:
-    first, now = history.first_and_latest("learner/entropy")
-    if first and fmean(now) < threshold * fmean(first):
-        yield "learner/entropy", f"{fmean(now):.3g}, it began at {fmean(first):.3g}"
+    # A proposer that collapses hides in the mean with the solver, which writes as much as it does or more.
+    for name in ("learner/entropy", *history.names("learner/propose/", "/entropy")):
+        first, now = history.first_and_latest(name)
+        if first and fmean(now) < threshold * fmean(first):
+            yield name, f"{fmean(now):.3g}, it began at {fmean(first):.3g}"
 
 
 @rule(3.0, "The policy falls apart: lower learner.lr, lower learner.entropy, go back to an earlier checkpoint.")

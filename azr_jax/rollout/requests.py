@@ -87,7 +87,7 @@ class Rollout:
     sample: int
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]  # of the model, at temperature 1
-    sampled_logprobs: tuple[float, ...]  # of the distribution the tokens were drawn from; 0 where greedy
+    sampled_logprobs: tuple[float, ...]  # at the request's temperature, without its cuts (sampling.py); 0 where greedy
     finish: str  # stop | length | repetition | cancelled | nan (the logits were not finite; tokens are those before)
     seconds: float = 0.0  # from its start in a slot to its end
     waited: float = 0.0  # from submit to its start

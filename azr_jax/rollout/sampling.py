@@ -31,11 +31,18 @@ class Sampled(NamedTuple):
 
     token: jax.Array
     logprob: jax.Array  # of the model, at temperature 1
-    sampled_logprob: jax.Array  # of the distribution it was drawn from
+    sampled_logprob: jax.Array  # at the sampling temperature, before top-k, top-p and min-p; see `sample`
 
 
 def sample(logits_SxV: jax.Array, knobs: Knobs, keys_S: jax.Array, positions_S: jax.Array) -> Sampled:
-    """The key of a token is its request's key and its position in the completion, whatever else is in the batch."""
+    """The key of a token is its request's key and its position in the completion, whatever else is in the batch.
+
+    `sampled_logprob` leaves the cuts out, because it is there to be compared with the learner, which knows the whole
+    distribution: two policies cut to the same words stand in the ratio p q(kept) / (q p(kept)), and p(kept) and q(kept)
+    agree but for the small difference that is measured. With the cut distribution in place of q, the ratio would be
+    q(kept), below 1 even where sampler and learner agree to the bit: every gap too wide by -log q(kept), and the weight
+    of a sequence falling to 0 with its length.
+    """
     greedy_S = knobs.temperature == 0
     scaled_SxV = logits_SxV / jnp.where(greedy_S, 1.0, knobs.temperature)[:, None]
     kept_SxV = jnp.where(_kept(scaled_SxV, knobs), scaled_SxV, -jnp.inf)
@@ -45,8 +52,8 @@ def sample(logits_SxV: jax.Array, knobs: Knobs, keys_S: jax.Array, positions_S: 
 
     drawn_S = _draw(kept_SxV, jax.vmap(uniform)(keys_S, positions_S))
     token_S = jnp.where(greedy_S, _likeliest(logits_SxV), drawn_S).astype(jnp.int32)
-    drawn_from = _logprob(kept_SxV, token_S)
-    return Sampled(token_S, _logprob(logits_SxV, token_S), jnp.where(greedy_S, 0.0, drawn_from))
+    warmed_S = _logprob(scaled_SxV, token_S)
+    return Sampled(token_S, _logprob(logits_SxV, token_S), jnp.where(greedy_S, 0.0, warmed_S))
 
 
 def _draw(logits_SxV: jax.Array, uniform_S: jax.Array) -> jax.Array:

@@ -20,7 +20,7 @@ from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
 from azr_jax.learner.lora import Trained, merged
 from azr_jax.learner.optimizer import OptimizerSettings
 from azr_jax.learner.step import LearnerSettings, TrainState, init_state
-from azr_jax.learner.terms import Objective
+from azr_jax.learner.terms import Group, Objective
 from azr_jax.learner.update import Update, make_update
 from azr_jax.models import hf
 from azr_jax.models.attention import SPLASH_BLOCKS
@@ -38,6 +38,7 @@ from azr_jax.selfplay.evaluating import EvalSettings, Evaluation
 from azr_jax.selfplay.fitting import lay_out, with_pages
 from azr_jax.selfplay.iteration import PlaySettings
 from azr_jax.selfplay.proposing import Proposer
+from azr_jax.selfplay.scoring import trained_groups
 from azr_jax.selfplay.seeding import SeedSettings
 from azr_jax.selfplay.settings import (
     buffer_settings,
@@ -310,7 +311,8 @@ def learner_settings(c: Config, never: tuple[int, ...] = ()) -> LearnerSettings:
             eps=c.learner.eps,
             weight_decay=c.learner.weight_decay,
         ),
-        trained=Trained(c.learner.lora.rank, tuple(c.learner.lora.targets), tuple(c.learner.freeze)),
+        trained=Trained(c.learner.lora.rank, tuple(c.learner.lora.targets), c.seed, tuple(c.learner.freeze)),
+        groups=tuple(Group(f"{role}/{kind}") for role, kind in trained_groups(played_kinds(c))),
         epochs=c.learner.epochs,
         loss=c.learner.loss,
         grad_clip=c.learner.grad_clip,

@@ -116,13 +116,20 @@ def _without_advantage(chosen: list[tuple[Role, Proposed | Solved]]) -> dict[str
     return {name: sum(zeros) / len(zeros) for name, zeros in each.items()}
 
 
-def samples(chosen: list[tuple[Role, Proposed | Solved]]) -> list[Sample]:
+def trained_groups(kinds: Sequence[Kind]) -> list[tuple[Role, Kind]]:
+    """Each role and kind, in the order in which the learner counts its groups."""
+    return [(role, kind) for kind in kinds for role in (Role.PROPOSE, Role.SOLVE)]
+
+
+def samples(chosen: list[tuple[Role, Proposed | Solved]], kinds: Sequence[Kind]) -> list[Sample]:
+    group = {of: number for number, of in enumerate(trained_groups(kinds))}
     return [
         Sample(
             prompt=item.completion.prompt,
             completion=item.completion.rollout.tokens,
             sampler_logprobs=item.completion.rollout.sampled_logprobs,
             advantage=item.advantage,
+            group=group[role, item.kind],
         )
-        for _, item in chosen
+        for role, item in chosen
     ]

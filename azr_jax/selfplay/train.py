@@ -197,7 +197,7 @@ class Training:
         )
         rewards = scoring.spoiled(chosen, c.rewards.control, draw(c.seed, played.iteration, "control"))
         advised = scoring.advise(chosen, c.learner.advantage, c.learner.weighting, rewards)
-        parts = minibatches(scoring.samples(chosen), c.learner.minibatches)
+        parts = minibatches(scoring.samples(chosen, self.run.play.kinds), c.learner.minibatches)
         shape = {"rows": self.run.rows, "row_lengths": c.learner.row_lengths}
         batches = [pack(part, self.run.row_tokens, **shape) for part in parts]
         self.state, steps = self.run.update(self.state, batches)

@@ -139,6 +139,13 @@ def test_it_takes_a_hundred_tasks_to_say_that_no_solve_rate_is_in_between():
     assert (alarm.iteration, alarm.seen) == (34, "for 100.0% of 102 tasks all attempts agree")
 
 
+def test_a_proposer_that_collapses_does_not_hide_behind_the_solver():
+    fine, gone = ramp(1.0, 0.7), ramp(1.0, 0.02)
+    columns = {"learner/entropy": fine, "learner/solve/deduction/entropy": fine, "learner/propose/deduction/entropy": gone}
+    (alarm,) = replay(rows(columns), HealthSettings())
+    assert (alarm.rule, alarm.subject) == ("entropy_collapse", "learner/propose/deduction/entropy")
+
+
 def test_an_alarm_speaks_again_only_after_it_cleared():
     gap = [0.01] * 20 + [1.0] * 20 + [0.01] * 20 + [1.0] * 20
     raised = replay([{"iteration": i, "learner/gap/mean": value} for i, value in enumerate(gap)], HealthSettings())

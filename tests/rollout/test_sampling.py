@@ -59,8 +59,19 @@ def test_draws_follow_the_distribution_asked_for(knobs):
     wanted = np.append(expected[~rare], expected[rare].sum()) * DRAWS
     fine = wanted > 0
     assert stats.chisquare(observed[fine], wanted[fine]).pvalue > 1e-3
-    np.testing.assert_allclose(drawn.sampled_logprob, np.log(expected[drawn.token]), atol=1e-4)
+    whole = probabilities(logits, knobs.get("temperature", 1.0))
+    np.testing.assert_allclose(drawn.sampled_logprob, np.log(whole[drawn.token]), atol=1e-4)
     np.testing.assert_allclose(drawn.logprob, np.log(probabilities(logits)[drawn.token]), atol=1e-4)
+
+
+def test_a_cut_does_not_show_as_a_gap_to_a_learner_that_knows_no_cut():
+    """The learner's log-probability of the same weights: a cut's share of the distribution was taken for a gap."""
+    logits = np.random.default_rng(1).normal(size=300)
+    drawn = draw(logits, rows=500, temperature=0.8, top_k=20)
+    learner = jax.nn.log_softmax(jnp.asarray(logits, jnp.float32) / 0.8)[drawn.token]
+    cut = probabilities(logits, 0.8, top_k=20)
+    assert np.log(cut[drawn.token]).mean() - float(learner.mean()) > 0.5, "20 of 300 words hold well under all of it"
+    assert float(jnp.abs(learner - drawn.sampled_logprob).max()) < 1e-5
 
 
 def test_greedy_takes_the_likeliest():

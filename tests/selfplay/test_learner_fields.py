@@ -21,8 +21,11 @@ from azr_jax.learner.update import make_update, over_steps
 from azr_jax.models import hf
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
-from azr_jax.selfplay import build
+from azr_jax.rollout.engine import Request, Rollout
+from azr_jax.selfplay import build, scoring
+from azr_jax.selfplay.played import Completion, Proposed, Solved
 from azr_jax.selfplay.train import train
+from azr_jax.tasks.types import Kind, Role
 from tests.selfplay.test_whole_loop import ROOT, SEEDS
 
 SPEC = ModelSpec("qwen2", 64, 32, 2, heads=4, kv_heads=2, head_dim=8, mlp=64, tied=True, max_positions=256)
@@ -144,6 +147,13 @@ def test_low_rank_corrections_of_the_targets_alone():
     assert float(np.abs(np.asarray(state.params["up"]["b"])).max()) > 0
 
 
+def test_the_random_half_of_the_corrections_follows_from_the_seed():
+    """It was the same for every seed: runs that were to differ by their seed began alike."""
+    rows = [updated(learner__lora__rank="2", learner__lr="0", seed=seed)[0] for seed in ("1", "1", "2")]
+    first, again, other = (np.asarray(state.params["q"]["a"]) for state in rows)
+    assert np.array_equal(first, again) and np.abs(first - other).max() > 0.1
+
+
 def test_the_divergence_with_corrections_needs_no_second_copy():
     settings = build.learner_settings(configured(learner__lora__rank="2", learner__kl="1"))
     assert build.start_policy({"w": np.ones(3)}, settings) is None
@@ -160,6 +170,16 @@ def test_the_chunk_bounds_the_logits_held():
         return step_program(graphdef, settings).lower(state, pack(samples(), 32)).as_text()
 
     assert "1x8x64xf32" in program("8") and "1x8x64xf32" not in program("16")
+
+
+def test_every_role_and_kind_is_measured_by_itself():
+    groups = [group.name for group in build.learner_settings(configured(tasks__kinds="abduction,deduction")).groups]
+    assert groups == ["propose/abduction", "solve/abduction", "propose/deduction", "solve/deduction"]
+    completion = Completion((1, 2), Rollout(Request(0, (1, 2), 5), 0, (3, 4), (-1.0, -1.0), (-2.0, -2.0), "stop"), "")
+    proposed, solved = Proposed(Kind.DEDUCTION, 0, (), 0), Solved(Kind.DEDUCTION, None, 7, completion, None)
+    proposed.completion = completion
+    made = scoring.samples([(Role.SOLVE, solved), (Role.PROPOSE, proposed)], (Kind.ABDUCTION, Kind.DEDUCTION))
+    assert [groups[sample.group] for sample in made] == ["solve/deduction", "propose/deduction"]
 
 
 def test_settings_that_make_no_sense_are_named():
