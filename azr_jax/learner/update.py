@@ -61,8 +61,8 @@ def make_update(graphdef: Any, settings: LearnerSettings, *, reference: Any = No
 def over_steps(metrics: Sequence[Metrics]) -> dict[str, float]:
     """An iteration's numbers from those of its steps: counters as the last step left them, otherwise means.
 
-    Of a `max` the largest, of tokens the sum. What is measured of a group counts by the group's share in each step; of a
-    group that is in none of them there are no numbers. Waits for the steps.
+    Of a `max` the largest, of tokens the sum. What is measured of a group counts by the group's share in each step; of
+    a group that is in none of them there are no numbers. Waits for the steps.
     """
     values = {name: np.array([float(step[name]) for step in jax.device_get(list(metrics))]) for name in metrics[0]}
 

@@ -141,7 +141,11 @@ def test_it_takes_a_hundred_tasks_to_say_that_no_solve_rate_is_in_between():
 
 def test_a_proposer_that_collapses_does_not_hide_behind_the_solver():
     fine, gone = ramp(1.0, 0.7), ramp(1.0, 0.02)
-    columns = {"learner/entropy": fine, "learner/solve/deduction/entropy": fine, "learner/propose/deduction/entropy": gone}
+    columns = {
+        "learner/entropy": fine,
+        "learner/solve/deduction/entropy": fine,
+        "learner/propose/deduction/entropy": gone,
+    }
     (alarm,) = replay(rows(columns), HealthSettings())
     assert (alarm.rule, alarm.subject) == ("entropy_collapse", "learner/propose/deduction/entropy")
 
