@@ -5,7 +5,8 @@
     python -m azr_jax.evaluate --model=runs/first --suite=gsm8k --n=8 --temperature=0.7
 
 Suites: paper | in_distribution | general | any list of the names that a wrong one is answered with. A model is a
-folder, a hub name, or the workdir of a run with @iteration. The same command goes on where it was interrupted.
+folder, a hub name, the folder of a LoRA adapter in PEFT's format, or the workdir of a run with @iteration. The same
+command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ def main(argv: list[str]) -> None:
 
 def _run(shard: tuple[int, int]) -> None:
     from azr_jax.evals.command import Asked, CannotEvaluate, evaluate  # only now: it starts JAX
+    from azr_jax.monitor.console import quiet_libraries
 
+    quiet_libraries()
     asked = Asked(
         suites=tuple(SUITE.value),
         style=STYLE.value,

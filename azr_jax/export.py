@@ -2,6 +2,7 @@
 
     python -m azr_jax.export --workdir=runs/first --out=first-hf
     python -m azr_jax.export --workdir=runs/first --out=first-hf --iteration=200 --dtype=bfloat16 --overwrite
+    python -m azr_jax.export --workdir=runs/lora --out=first-lora --adapter
 
 Reads <workdir>/config.json for the model the run started from, whose tokenizer, templates and configuration are copied
 and whose types are kept unless --dtype says otherwise, and the latest checkpoint (or that of --iteration).
@@ -24,6 +25,8 @@ from absl import app, flags
 from flax import nnx
 
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
+from azr_jax.learner.peft_adapter import CONFIG as ADAPTER_CONFIG
+from azr_jax.learner.peft_adapter import save_adapter
 from azr_jax.models.endings import stop_ids
 from azr_jax.models.folder import BadFolder, open_folder, run_config, started_from
 from azr_jax.models.hf import check_free, save
@@ -31,6 +34,7 @@ from azr_jax.models.source import ModelNotFound
 from azr_jax.models.spelling import CannotSpell, spell_out
 from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
+from azr_jax.monitor.console import quiet_libraries
 from azr_jax.parallel.mesh import LearnerRules, abstract_params, make_mesh, shardings
 from azr_jax.tasks.prompts import answer_stop
 
@@ -39,6 +43,7 @@ OUT = flags.DEFINE_string("out", None, "The folder to make.", required=True)
 ITERATION = flags.DEFINE_integer("iteration", None, "Which checkpoint; the latest when not given.")
 DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16", "float16"], "Type; the source's when not given.")
 SOURCE = flags.DEFINE_string("source", None, "The original model's folder, where the run's own is not on this machine.")
+ADAPTER = flags.DEFINE_bool("adapter", False, "Of a run with learner.lora.rank: the corrections alone, for PEFT.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a model folder that stands at --out.")
 JSON = flags.DEFINE_bool("json", False, "End with one line of JSON.")
 
@@ -55,9 +60,15 @@ def export(
     iteration: int | None = None,
     dtype: str | None = None,
     overwrite: bool = False,
+    adapter: bool = False,
 ) -> Path:
-    """The checkpoint's weights, laid out over the devices of this machine, written as a folder."""
-    check_free(out, overwrite)
+    """The checkpoint's weights, laid out over the devices of this machine, written as a folder.
+
+    With `adapter` only what a LoRA run trained, in PEFT's format; otherwise it is merged into the weights.
+    """
+    if adapter and dtype is not None:
+        raise CannotExport(f"--dtype={dtype}: an adapter is float32, as it was trained; leave it out with --adapter")
+    check_free(out, overwrite, mark=ADAPTER_CONFIG if adapter else "config.json")
     config = run_config(workdir)
     start = open_folder(source or started_from(workdir))
     source, spec = start.path, start.spec
@@ -67,6 +78,9 @@ def export(
         raise CannotExport(f"--workdir={workdir}: holds no checkpoints")
     checkpointer = Checkpointer(workdir)
     try:
+        if adapter:
+            corrections = checkpointer.restore_corrections(iteration)
+            return save_adapter(corrections, spec, out, base=config["model"]["name"], overwrite=overwrite)
         params = checkpointer.restore_params(like=_targets(spec), iteration=iteration)
     finally:
         checkpointer.close()
@@ -122,6 +136,7 @@ def main(argv: list[str]) -> None:
     """Flags to `export`; what is wrong with them is one line and exit code 2."""
     if len(argv) > 1:
         sys.exit(f"{argv[1]}: not understood; flags look like --workdir=...")
+    quiet_libraries()
     try:
         out = export(
             Path(WORKDIR.value),
@@ -130,6 +145,7 @@ def main(argv: list[str]) -> None:
             iteration=ITERATION.value,
             dtype=DTYPE.value,
             overwrite=OVERWRITE.value,
+            adapter=ADAPTER.value,
         )
     except (CannotExport, CannotSpell, CheckpointError, ModelNotFound, BadFolder, BadWeights, OSError) as error:
         print(error, file=sys.stderr)

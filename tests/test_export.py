@@ -2,18 +2,22 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
 import pytest
 from flax import nnx
 
-from azr_jax.export import export, generation_config
-from azr_jax.learner.checkpoint import Checkpointer
+from azr_jax.export import CannotExport, export, generation_config
+from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
+from azr_jax.learner.lora import Trained
+from azr_jax.learner.peft_adapter import load_adapter
 from azr_jax.learner.step import LearnerSettings, init_state
 from azr_jax.models import hf
 from azr_jax.models.folder import BadFolder
 from azr_jax.models.source import resolve
+from azr_jax.models.spec import load_spec
 
 TOKENIZER = SimpleNamespace(eos_token_id=7, bos_token_id=None, pad_token_id=3)
 
@@ -71,6 +75,24 @@ def test_an_export_differs_from_its_source_in_what_ends_a_text_alone(workdir, tm
                 assert (out / file.name).read_bytes() == file.read_bytes(), file.name
     for one, other in zip(*(jax.tree.leaves(nnx.split(hf.load(folder))[1]) for folder in (source, out)), strict=True):
         assert (one == other).all()
+
+
+def test_corrections_leave_as_an_adapter_and_whole_weights_do_not(workdir, tmp_path):
+    run, source = workdir
+    config_of(run, source, "think", False)
+    with pytest.raises(CheckpointError, match=r"holds whole weights and no low-rank corrections"):
+        export(run, tmp_path / "adapter", adapter=True)
+    checkpointer = Checkpointer(run)
+    start = init_state(nnx.split(hf.load(source))[1], LearnerSettings(trained=Trained(2, ("q", "down"))))
+    grown = jax.tree.map(lambda leaf: leaf + 0.5, start.params)
+    checkpointer.save(2, replace(start, params=grown), {})
+    checkpointer.close()
+    out = export(run, tmp_path / "adapter", adapter=True)
+    found = load_adapter(out, load_spec(source))
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(grown), strict=True):
+        assert (one == other).all()
+    with pytest.raises(CannotExport, match="--dtype=bfloat16: an adapter is float32"):
+        export(run, tmp_path / "other", adapter=True, dtype="bfloat16")
 
 
 def test_a_tokenizer_that_cannot_be_read_is_named_before_any_weight_is(workdir, tmp_path):

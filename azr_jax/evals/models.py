@@ -1,4 +1,7 @@
-"""A model to be evaluated, by folder, hub name, or `workdir@iteration` of a run (`workdir` alone: its latest)."""
+"""A model to be evaluated, by folder (of weights, or of an adapter in PEFT's format), hub name, or a run's workdir.
+
+`workdir@iteration` is one of its checkpoints, `workdir` alone the latest.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,11 @@ from typing import Any
 import jax
 from flax import nnx
 
+from azr_jax.learner import peft_adapter
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
+from azr_jax.learner.lora import merged
 from azr_jax.models import hf
+from azr_jax.models.fields import UnsupportedModel
 from azr_jax.models.folder import BadFolder, open_folder, run_config, started_from
 from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec
@@ -38,6 +44,7 @@ class Found:
     workdir: Path | None = None
     iteration: int | None = None
     never: tuple[int, ...] = ()  # tokens that it was not trained with: not drawn, and its tokenizer spells them out
+    adapter: Path | None = None  # whose corrections are added to the folder's weights
 
     @property
     def slug(self) -> str:
@@ -55,21 +62,31 @@ class Found:
         """Of the weights: names, sizes and a sample of the bytes of their files; tells an export made anew."""
         folder = self.folder if self.workdir is None else self.workdir / "checkpoints" / str(self.iteration)
         mark = hashlib.sha256()
-        for path in sorted(folder.rglob("*")) if self.workdir else sorted(folder.glob("*.safetensors")):
+        files = folder.rglob("*") if self.workdir else [*folder.glob("*.safetensors"), *self._adapter_files()]
+        for path in sorted(files):
             if path.is_file():
                 size = path.stat().st_size
-                mark.update(f"{path.relative_to(folder)} {size}".encode())
+                mark.update(f"{path.relative_to(folder) if path.is_relative_to(folder) else path.name} {size}".encode())
                 with path.open("rb") as file:
                     for part in range(16):
                         file.seek(part * size // 16)
                         mark.update(file.read(4_096))
         return mark.hexdigest()[:16]
 
+    def _adapter_files(self) -> list[Path]:
+        return (
+            []
+            if self.adapter is None
+            else [self.adapter / name for name in (peft_adapter.CONFIG, peft_adapter.WEIGHTS)]
+        )
+
     def weights(self, dtype: str) -> tuple[nnx.GraphDef, Any]:
         if self.workdir is None:
             try:
                 graphdef, params = nnx.split(hf.load(self.folder))
-            except (BadWeights, OSError) as error:
+                if self.adapter is not None:
+                    params = merged(peft_adapter.load_adapter(self.adapter, self.spec), params)
+            except (BadWeights, UnsupportedModel, OSError) as error:
                 raise NoModel(f"--model={self.name}: {error}") from error
         else:
             graphdef, _ = nnx.split(nnx.eval_shape(lambda: Transformer(self.spec, rngs=nnx.Rngs(0))))
@@ -92,10 +109,16 @@ def find(name: str, cache_dir: str | None = None) -> Found:
             return Found(name, path, model.path, model.spec, model.tokenizer, workdir, iteration, never)
         if step:
             raise NoModel(f"--model={name}: {path} holds no checkpoints; @<iteration> goes with the workdir of a run")
+        if (Path(path) / peft_adapter.CONFIG).is_file():
+            adapter = Path(path)
+            model = open_folder(resolve(peft_adapter.base_of(adapter), cache_dir=cache_dir))
+            peft_adapter.load_adapter(adapter, model.spec)  # small: whatever is wrong with it is told before sampling
+            never = spell_out(model.tokenizer, spelled_out_in(model.path))
+            return Found(name, path, model.path, model.spec, model.tokenizer, never=never, adapter=adapter)
         model = open_folder(resolve(path, cache_dir=cache_dir))
         never = spell_out(model.tokenizer, spelled_out_in(model.path))
         return Found(name, path, model.path, model.spec, model.tokenizer, never=never)
-    except (ModelNotFound, BadFolder, CannotSpell, OSError) as error:
+    except (ModelNotFound, BadFolder, BadWeights, UnsupportedModel, CannotSpell, OSError) as error:
         raise NoModel(f"--model={name}: {error}") from error
 
 

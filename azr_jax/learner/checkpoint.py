@@ -25,7 +25,7 @@ from etils import epath
 from jax.sharding import NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
-from azr_jax.learner.lora import merged
+from azr_jax.learner.lora import OUTPUTS, Corrections, merged
 from azr_jax.learner.step import TrainState
 from azr_jax.parallel.hosts import Hosts
 
@@ -125,10 +125,7 @@ class Checkpointer:
                 everywhere = _replicated(wanted)
                 shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere) for name, a in live.items()}
                 arrays = self._read(iteration, {"params": shapes, "base": wanted})
-                pairs: dict[str, dict[str, Any]] = {}
-                for name, array in arrays["params"].items():
-                    target, factor = name.split(".")
-                    pairs.setdefault(target, {})[factor] = array
+                pairs = _pairs(arrays["params"])
                 # The product of the corrections is laid out by names, which mean something under their mesh only.
                 mesh = getattr(everywhere, "mesh", None)
                 with jax.set_mesh(mesh) if isinstance(mesh, jax.sharding.Mesh) else nullcontext():
@@ -137,6 +134,21 @@ class Checkpointer:
             items = {"params": {name: a for name, a in wanted.items() if name in live}}
             arrays = self._read(iteration, items | ({"base": frozen} if frozen else {}))
             return _rebuilt(like, {name: array for item in arrays.values() for name, array in item.items()})
+
+        return self._latest_whole(read, iteration)
+
+    def restore_corrections(self, iteration: int | None = None) -> Corrections:
+        """The low-rank corrections of a run that trained such, in the host's memory."""
+
+        def read(iteration: int) -> Corrections:
+            live = self._stored(iteration, "params")
+            if not live or not all(name.split(".")[0] in OUTPUTS for name in live):
+                raise Mismatch(
+                    f"checkpoint {iteration} holds whole weights and no low-rank corrections: should be of a run with "
+                    "learner.lora.rank above 0"
+                )
+            shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in live.items()}
+            return _pairs(self._read(iteration, {"params": shapes})["params"])
 
         return self._latest_whole(read, iteration)
 
@@ -203,6 +215,15 @@ def _named(tree: Any) -> dict[str, Any]:
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
+
+
+def _pairs(arrays: dict[str, Any]) -> Corrections:
+    """Corrections by target and factor, of names like q.a."""
+    pairs: Corrections = {}
+    for name, array in arrays.items():
+        target, factor = name.split(".")
+        pairs.setdefault(target, {})[factor] = array
+    return pairs
 
 
 def _items(state: TrainState) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 from azr_jax.parallel.mesh import by_axis
 
 # How many of a layer weight's dimensions are outputs; the others are inputs. Weights are (out..., in...).
+Corrections = dict[str, dict[str, jax.Array]]  # target -> a [L, r, in...] and b [L, out..., r]
 OUTPUTS = {"q": 2, "k": 2, "v": 2, "o": 1, "gate": 1, "up": 1, "down": 1}
 
 

@@ -218,7 +218,7 @@ def save(
         for name, text in (texts or {}).items():
             (building / name).write_text(text)
         write_tensors(building, plan, values)
-        _replace(out, building)
+        replace_folder(out, building)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return out
@@ -241,16 +241,16 @@ def _check_writable(out: Path, plan: list[Planned], overwrite: bool) -> None:
         raise problem
 
 
-def check_free(out: Path, overwrite: bool) -> None:
-    """Refuse a place where something stands that is not ours to replace."""
+def check_free(out: Path, overwrite: bool, mark: str = "config.json") -> None:
+    """Refuse a place where something stands that is not ours to replace: a folder without the file `mark`."""
     if not out.exists():
         return
     if not out.is_dir():
         raise FileExistsError(f"{out}: is a file, it should be a folder or nothing")
     if any(out.iterdir()) and not overwrite:
         raise FileExistsError(f"{out}: is not empty: give another folder, or --overwrite")
-    if any(out.iterdir()) and not (out / "config.json").exists():
-        raise FileExistsError(f"{out}: holds no config.json, so it is no model to overwrite: give another folder")
+    if any(out.iterdir()) and not (out / mark).exists():
+        raise FileExistsError(f"{out}: holds no {mark}, so it is no model to overwrite: give another folder")
 
 
 def _existing(path: Path) -> Path:
@@ -298,7 +298,7 @@ def _copy_files(spec: ModelSpec, source: Path | None, folder: Path, dtype: Any) 
         path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def _replace(out: Path, building: Path) -> None:
+def replace_folder(out: Path, building: Path) -> None:
     """Rename into place; what stood there goes only once the new folder is there."""
     old = out.with_name(f".{out.name}.old-{os.getpid()}")
     if out.exists():

@@ -66,7 +66,7 @@ def find_tensors(folder: Path) -> dict[str, Tensor]:
     """
     index = folder / INDEX
     if (folder / SINGLE).exists():
-        return _header(folder / SINGLE)
+        return read_header(folder / SINGLE)
     if not index.exists():
         raise BadWeights(f"{folder}: holds neither {SINGLE} nor {INDEX}")
     weight_map = weight_map_of(index)
@@ -74,7 +74,7 @@ def find_tensors(folder: Path) -> dict[str, Tensor]:
     for name in files:
         if not (folder / name).is_file():
             raise BadWeights(f"{index}: names {name}, which is not there")
-    headers = {name: _header(folder / name) for name in files}
+    headers = {name: read_header(folder / name) for name in files}
     for tensor, name in weight_map.items():
         if tensor not in headers[name]:
             raise BadWeights(f"{index}: says that {name} holds {tensor}, which it does not")
@@ -95,7 +95,7 @@ def weight_map_of(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _header(path: Path) -> dict[str, Tensor]:
+def read_header(path: Path) -> dict[str, Tensor]:
     """The tensors of one file, after checking that the file is as long as its header says."""
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -145,7 +145,7 @@ def write_tensors(folder: Path, plan: list[Planned], values: Iterable[np.ndarray
     names = [SINGLE] if len(files) == 1 else [f"model-{n:05d}-of-{len(files):05d}.safetensors" for n, _ in files]
     following = iter(values)
     for name, (_, tensors) in zip(names, files):
-        _write_file(folder / name, tensors, following)
+        write_file(folder / name, tensors, following)
     if len(files) > 1:
         where = {tensor.name: name for name, (_, tensors) in zip(names, files) for tensor in tensors}
         index = {"metadata": {"total_size": sum(tensor.nbytes for tensor in plan)}, "weight_map": where}
@@ -164,7 +164,7 @@ def _divide(plan: list[Planned]) -> Iterator[tuple[int, list[Planned]]]:
     yield number, tensors
 
 
-def _write_file(path: Path, tensors: list[Planned], values: Iterator[np.ndarray]) -> None:
+def write_file(path: Path, tensors: list[Planned], values: Iterator[np.ndarray]) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for tensor in tensors:

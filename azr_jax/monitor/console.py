@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import absl.logging
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.panel import Panel
@@ -131,6 +132,20 @@ class Stderr(io.TextIOBase):
     def flush(self) -> None:
         if not self.closed:
             sys.stderr.flush()
+
+
+def quiet_libraries() -> None:
+    """The terminal is for people: of what is logged, our own warnings and JAX's (which say that there is no
+    accelerator) reach it, and of other packages what they call errors.
+    """
+    handler = absl.logging.get_absl_handler()
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(_for_people)
+    handler.python_handler.setStream(Stderr())
+
+
+def _for_people(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR or record.name.split(".")[0] in ("azr_jax", "jax", "__main__")
 
 
 def log_to_file(workdir: Path, process: int = 0) -> Path:

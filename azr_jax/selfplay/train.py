@@ -10,21 +10,19 @@ alone writes and speaks (writing.py), and checkpoints are written by all.
 
 from __future__ import annotations
 
-import logging
 import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import absl.logging
 import jax
 
 from azr_jax import config as configs
 from azr_jax.config import Config, ConfigError
 from azr_jax.learner.packing import minibatches, pack, padding_share
 from azr_jax.learner.update import GradientsNotFinite, over_steps, stop_if_stuck
-from azr_jax.monitor.console import Console, Stderr, log_to_file
+from azr_jax.monitor.console import Console, log_to_file, quiet_libraries
 from azr_jax.monitor.system import system_metrics
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.selfplay import scoring, telling
@@ -65,8 +63,7 @@ def train(
         if hosts.first:
             open_workdir(workdir, config, base)
     check_seen_by_all(hosts, folder)
-    absl.logging.get_absl_handler().setLevel(logging.WARNING)  # the console is for people; the rest goes to logs/
-    absl.logging.get_absl_handler().python_handler.setStream(Stderr())
+    quiet_libraries()
     log_to_file(folder, hosts.index)
     keep_compiled(folder)
     console = Console(quiet=not hosts.first)

@@ -4,11 +4,12 @@ import io
 import logging
 import types
 
+import absl.logging
 from rich.console import Console as RichConsole
 from rich.text import Text
 
 from azr_jax.monitor import live
-from azr_jax.monitor.console import Console, clean, log_to_file
+from azr_jax.monitor.console import Console, clean, log_to_file, quiet_libraries
 
 HOSTILE = "[bold red]\x1b[2J\x07\x00\u202egnp.exe</script>[/not a tag]\r"
 
@@ -159,3 +160,26 @@ def test_a_table_in_a_log_is_not_cut_at_the_width_of_a_terminal():
     Console(RichConsole(file=file)).table("wide", columns, [[f"cell {number} ± 0.1" for number in range(7)]])
     assert all(column in file.getvalue() for column in columns)
     assert all(f"cell {number} ± 0.1" in file.getvalue() for number in range(7))
+
+
+def test_other_packages_speak_on_the_terminal_only_of_errors(capsys):
+    """Orbax told of every step of a restore: 35 lines around the one of an export."""
+    absl.logging.use_absl_handler()
+    handler = absl.logging.get_absl_handler()
+    before = handler.level, handler.filters[:]
+    try:
+        quiet_libraries()
+        for name in ("absl", "orbax.checkpoint", "azr_jax.models.hf", "jax._src.xla_bridge"):
+            for level in (logging.INFO, logging.WARNING, logging.ERROR):
+                logger = logging.getLogger(name)
+                record = logger.makeRecord(name, level, __file__, 1, f"{name} {level}", (), None)
+                if record.levelno >= handler.level and handler.filter(record):
+                    print(record.getMessage())
+    finally:
+        handler.setLevel(before[0])
+        handler.filters[:] = before[1]
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "absl 40", "orbax.checkpoint 40", "azr_jax.models.hf 30", "azr_jax.models.hf 40",
+        "jax._src.xla_bridge 30", "jax._src.xla_bridge 40",
+    ]  # fmt: skip

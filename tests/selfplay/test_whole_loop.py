@@ -80,6 +80,7 @@ def weights(shared: Path, workdir: Path) -> dict[str, np.ndarray]:
         cwd=ROOT, env=environment(shared), capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert (done.stderr, len(done.stdout.splitlines())) == ("", 1)  # 35 lines of Orbax had stood around that one
     return load_file(out / "model.safetensors")
 
 
