@@ -100,16 +100,12 @@ class Iteration:
         if proposed.task is not None and n and self._worth_estimating(proposed.task, kind):
             self._expect(Stage.ESTIMATE, n)
             self._unsettled[kind] += n if self._filters else 0
-            then = partial(self._estimated, proposed)
+            then = partial(self._answered, Stage.ESTIMATE, proposed.attempts)
+            on_score = partial(self._one_less, kind) if self._filters else lambda: None
             # The task has no id of a buffer yet; the request's is one that no entry has.
             request = request_id(Stage.ESTIMATE, kind, index)
-            self.solver.ask(kind, proposed.task, request, request, n, then)
+            self.solver.ask(kind, proposed.task, request, request, n, then, on_score)
         self._one_less(kind)
-
-    def _estimated(self, proposed: Proposed, solved: Solved) -> None:
-        self._answered(Stage.ESTIMATE, proposed.attempts, solved)
-        if self._filters:
-            self._one_less(proposed.kind)
 
     def _one_less(self, kind: Kind) -> None:
         self._unsettled[kind] -= 1

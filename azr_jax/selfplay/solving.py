@@ -21,9 +21,19 @@ class Solver:
     induction_reward: Literal["binary", "fraction"]
 
     def ask(
-        self, kind: Kind, task: Task, task_id: int, request_id: int, n: int, on_answer: Callable[[Solved], None]
+        self,
+        kind: Kind,
+        task: Task,
+        task_id: int,
+        request_id: int,
+        n: int,
+        on_answer: Callable[[Solved], None],
+        on_score: Callable[[], None] = lambda: None,
     ) -> None:
-        """Queues n attempts. `on_answer` gets each as it comes; its verdict is filled in when it is known."""
+        """Queues n attempts. `on_answer` gets each as it comes; its verdict is filled in when it is known.
+
+        `on_score` comes then, or at once for what is no answer.
+        """
         question = self.asker.solve(kind, task)
 
         def finished(rollout: Rollout) -> None:
@@ -32,10 +42,12 @@ class Solver:
             solved = Solved(kind, task, task_id, completion, answer)
             on_answer(solved)
             if isinstance(solved.answer, FormatError):
+                on_score()
                 return
 
             def judged(verdict: Verdict) -> None:
                 solved.verdict = verdict
+                on_score()
 
             self.streams.judge(Verify(kind, task, solved.answer, self.induction_reward), judged)
 
