@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "where the runs live", required=True)
-    flags.DEFINE_string("variant", "full", "one of those of azr_jax/nano/ablate.py")
+    flags.DEFINE_string("variant", "full", "one of those of azr_jax/nano/variants.py")
     flags.DEFINE_integer("seeds", 3, "runs", lower_bound=1)
     flags.DEFINE_integer("side_by_side", 1, "runs at a time; timings are true for 1", lower_bound=1)
     flags.DEFINE_integer("iterations", 0, "of each run; 0: the recipe's")

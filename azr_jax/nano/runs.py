@@ -56,6 +56,8 @@ class Curve:
     last: dict[str, float]
     valid_first: float  # share of valid proposals, mean of the first ten iterations
     valid_last: float
+    new_first: float  # the same for proposals of what was not kept before
+    new_last: float
     seconds_per_iteration: float  # playing and updating
     iterations: int
 
@@ -77,12 +79,18 @@ def read_curve(workdir: Path) -> Curve:
     def valid(some: Sequence[Mapping[str, float]]) -> float:
         return sum(row["propose/valid_rate"] for row in some) / len(some)
 
+    def new(some: Sequence[Mapping[str, float]]) -> float:
+        copies = [[row[name] for name in row if name.endswith("/duplicate_rate")] for row in some]
+        return valid(some) - sum(sum(of_row) / len(of_row) for of_row in copies) / len(some)
+
     seconds = sum(row["time/play"] + row["time/update"] for row in played) / len(played)
     return Curve(
         accuracies(measured[0]),
         accuracies(measured[-1]),
         valid(played[:10]),
         valid(played[-10:]),
+        new(played[:10]),
+        new(played[-10:]),
         seconds,
         int(rows[-1]["iteration"]),
     )

@@ -6,14 +6,15 @@ import sys
 import pytest
 
 from azr_jax import config
-from azr_jax.nano import ablate, runs
+from azr_jax.nano import ablate, runs, variants
 from azr_jax.nano.runs import Plan, read_curve, run_all
 
 
 def write_run(workdir, *, first, last, valid=(0.5, 0.75), kinds=runs.KINDS):
     workdir.mkdir(parents=True)
+    copies = {"propose/deduction/duplicate_rate": 0.25, "propose/abduction/duplicate_rate": 0.05}
     rows = [{"iteration": 0} | {f"eval/nano/{kind}/accuracy": first for kind in kinds}]
-    rows += [{"iteration": n, "propose/valid_rate": valid[n > 10]} for n in range(1, 21)]
+    rows += [{"iteration": n, "propose/valid_rate": valid[n > 10]} | copies for n in range(1, 21)]
     rows[-1] |= {f"eval/nano/{kind}/accuracy": last for kind in kinds}
     (workdir / "config.json").write_text('{"iterations": 20}')
     times = [{"iteration": n, "time/play": 2.0, "time/update": 1.0} for n in range(1, 21)]
@@ -25,6 +26,7 @@ def test_a_curve_is_read_from_first_to_last_measurement(tmp_path):
     write_run(tmp_path / "run", first=0.25, last=0.5)
     curve = read_curve(tmp_path / "run")
     assert curve.gain == {"deduction": 0.25, "abduction": 0.25, "induction": 0.25}
+    assert (curve.new_first, curve.new_last) == pytest.approx((0.35, 0.6))
     assert (curve.valid_first, curve.valid_last, curve.seconds_per_iteration, curve.iterations) == (0.5, 0.75, 3.0, 20)
 
 
@@ -45,7 +47,7 @@ def test_the_table_pairs_seeds_with_the_full_run(tmp_path):
     lines = ablate.table(curves).splitlines()
     # gains 20 and 24 points: mean 22, error 2; against full -10 and -8: mean -9, error 1
     assert lines[2].startswith("| full | +22.0 ± 2.0 |")
-    assert "| -9.0 ± 1.0 |" in lines[3] and "50 -> 75 %" in lines[3]
+    assert "| -9.0 ± 1.0 |" in lines[3] and "| 50 -> 75 % | 35 -> 60 % |" in lines[3]
     # Student's t with one degree of freedom at t = 22/2: 2/pi * atan(1/11) = 0.0577
     assert "| 0.0577 |" in lines[2]
 
@@ -60,9 +62,20 @@ def test_one_seed_has_no_standard_error(tmp_path):
     assert "| -10.0 |" in other and "nan" not in other
 
 
-def test_every_variant_is_a_valid_config():
-    for fields in ablate.VARIANTS.values():
-        assert config.load("configs/nano.py", fields)[1] == []
+@pytest.mark.parametrize("name", variants.VARIANTS)
+def test_every_variant_is_a_valid_config_and_another_one(name):
+    plain, _ = config.load("configs/nano.py", {})
+    changed, problems = config.load("configs/nano.py", variants.VARIANTS[name])
+    differs = {field for field, *_ in config.diff(changed, plain)}
+    assert problems == [] and differs >= set(variants.VARIANTS[name])
+
+
+def test_variants_are_named_one_by_one_or_by_group():
+    names = variants.chosen(["frontier", "old", "full", "frontier"])
+    assert names == ["frontier", *variants.GROUPS["old"], "full"]
+    assert sum(map(len, variants.GROUPS.values())) == len(variants.VARIANTS), "no name in two groups"
+    with pytest.raises(KeyError, match="frontear"):
+        variants.chosen(["full", "frontear"])
 
 
 class Scripted(Plan):

@@ -1,0 +1,74 @@
+"""What `nano.ablate` can play: each variant by the fields that differ from configs/nano.py, in groups.
+
+paper      the ablations of the paper, the reference preset, and controls that must not learn
+old        rules as they were before they were closed, one by one and all together
+tasks      options of proposing, buffers and rewards
+learner    options of advantages, losses and sampling
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Fields = dict[str, str]
+# Lenient reading goes with sampling to the end of a text: `no_stop` is what to compare it with.
+LENIENT = {"tasks.format": "lenient", "rollout.stop_at_answer": "false"}
+OLD = {
+    "old_format": LENIENT,
+    "old_induction": {"tasks.induction_fewest": "2"},
+    "old_duplicates": {"rewards.duplicate": "full"},
+    "old_messages": {"tasks.message_leak": "0"},
+}
+GROUPS: dict[str, dict[str, Fields]] = {
+    "paper": {
+        "full": {},
+        "solver_only": {"tasks.train_proposer": "false"},
+        "no_references": {"tasks.references": "0"},
+        "deduction_only": {"tasks.kinds": "deduction"},
+        "no_induction": {"tasks.kinds": "deduction,abduction"},
+        "reference_preset": {"preset": "reference"},
+        "train_on_estimates": {"tasks.train_on_estimates": "true"},
+        "shuffled_rewards": {"rewards.control": "shuffled"},
+        "flipped_rewards": {"rewards.control": "flipped"},
+    },
+    "old": {
+        "old_rules": {field: value for fields in OLD.values() for field, value in fields.items()},
+        **OLD,
+        "no_stop": {"rollout.stop_at_answer": "false"},
+        "duplicates_nothing": {"rewards.duplicate": "0"},
+        "invalid_minus_one": {"rewards.invalid": "-1"},
+    },
+    "tasks": {
+        "frontier": {"buffer.solve_sampling": "frontier"},
+        "mistakes": {"buffer.solve_sampling": "mistakes"},
+        "half_new": {"buffer.solve_sampling": "half_new"},
+        "filter_non_one": {"buffer.valid_program_filter": "non_one"},
+        "filter_non_extremes": {"buffer.valid_program_filter": "non_extremes"},
+        "references_learnable": {"buffer.reference_sampling": "learnability"},
+        "memory_nearest": {"rewards.memory.nearest": "0.5"},
+        "memory_mean": {"rewards.memory.mean": "0.5"},
+        "memory_both": {"rewards.memory.nearest": "0.5", "rewards.memory.mean": "0.5"},
+        "novelty_gate": {"tasks.novelty_gate": "0.2"},
+        "peak": {"rewards.learnability": "peak"},
+        "peak_narrow": {"rewards.learnability": "peak", "rewards.peak_power": "3"},
+        "peak_at_a_fifth": {"rewards.learnability": "peak", "rewards.peak_at": "0.2"},
+        "induction_fraction": {"tasks.induction_reward": "fraction"},
+    },
+    "learner": {
+        "reinforce_pp": {"learner.advantage": "reinforce_pp"},
+        "grpo": {"learner.advantage": "grpo", "tasks.train_on_estimates": "true"},
+        "rloo": {"learner.advantage": "rloo", "tasks.train_on_estimates": "true"},
+        "importance_token": {"learner.importance": "token"},
+        "importance_sequence": {"learner.importance": "sequence"},
+        "kl": {"learner.kl": "0.01"},
+        "overlong_mask": {"learner.overlong": "mask"},
+        "repetition_stop": {"rollout.repetition_stop": "8"},
+    },
+}
+VARIANTS = {name: fields for group in GROUPS.values() for name, fields in group.items()}
+
+
+def chosen(words: Sequence[str]) -> list[str]:
+    """Names of variants, from names and names of groups, each once; a word that is neither is a KeyError."""
+    known = GROUPS | {name: {name: fields} for name, fields in VARIANTS.items()}
+    return list(dict.fromkeys(name for word in words for name in known[word]))
