@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from azr_jax.executor.cases import Request
 from azr_jax.executor.jobs import Run
-from azr_jax.executor.link import Link
+from azr_jax.executor.link import Link, ZygoteSettings
 from azr_jax.executor.pool import Executor, ExecutorSettings
 
 _WINDOW = 64  # jobs in flight, so that a worker never waits for the asking
@@ -53,24 +53,24 @@ def cpu_s() -> float:
 
 def floor(seconds: float, body: bytes, workers: int = 1) -> tuple[float, float, float]:
     """Runs a second, milliseconds and processor seconds per run of forks that do nothing, `workers` at a time."""
-    links = [Link(1, 512, empty=True) for _ in range(workers)]
+    links = [Link(1, ZygoteSettings(empty=True)) for _ in range(workers)]
     began: dict[Link, float] = {}
     times = []
     with selectors.DefaultSelector() as selector:
         for link in links:
-            while not link.ready:
+            while not link.greeted:
                 link.receive()
             selector.register(link.sock, selectors.EVENT_READ, link)
         used, started = cpu_s(), time.perf_counter()
         for link in links:
             began[link] = time.perf_counter()
-            link.send(Request(body, 1, 10.0))
+            link.send(Request(body, 1, 10.0), 10.0)
         while time.perf_counter() < started + seconds:
             for key, _ in selector.select():
                 answer = key.data.receive()
                 times.append(time.perf_counter() - began[key.data])
                 began[key.data] = time.perf_counter()
-                key.data.send(Request(body, 1, 10.0))
+                key.data.send(Request(body, 1, 10.0), 10.0)
                 answer.read()
         spent, used = time.perf_counter() - started, cpu_s() - used
     for link in links:

@@ -11,7 +11,7 @@ import socket
 import struct
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from azr_jax.executor import zygote
@@ -29,6 +29,13 @@ _GRACE_S = 5.0  # beyond the time limit, before a zygote that does not answer co
 _START_S = 60.0
 _ONE_DESCRIPTOR = socket.CMSG_SPACE(array.array("i").itemsize)
 _READ_BYTES = 1 << 14  # more than most children write; a larger buffer is mapped and unmapped for every read
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteSettings:
+    memory_mb: int = 512  # of one program, beyond the interpreter's own
+    namespaces: bool = True
+    empty: bool = False  # children that do nothing: what benchmarks measure the rest against
 
 
 class Lost(Exception):
@@ -66,7 +73,9 @@ class Answer:
         end, detail = "done", ""
         if self.ended == zygote.TIMED_OUT or self.status == -signal.SIGXCPU:
             end = "timeout"
-        elif self.ended == zygote.LOST or self.status != 0 or not closed:
+        elif self.ended in (zygote.LOST, zygote.STOPPED) or self.status == -signal.SIGKILL:
+            end, detail = "killed", "from outside"  # nothing a program can do to itself
+        elif self.status != 0 or not closed:
             end, detail = "crashed", f"signal {-self.status}" if self.status < 0 else f"exit status {self.status}"
         result = Result(end, lines, detail, self.wall_us / 1e6, len(data))
         return Reply(result, self.cpu_us / 1e6, self.peak_kb / 1024)
@@ -75,39 +84,44 @@ class Answer:
 class Link:
     """One zygote process. Not thread-safe: the pool's thread owns it."""
 
-    def __init__(self, seed: int, memory_mb: int, namespaces: bool = True, empty: bool = False) -> None:
+    def __init__(self, seed: int, settings: ZygoteSettings) -> None:
         self.seed = seed
+        self.greeted = False  # has said what walls it has
         self.layers: list[str] = []
         self.held: list[str] = []  # what the probe still managed to do
-        self.ready = False
+        self.ready = False  # has run a first program too: set by its owner
+        self._inner = 0  # the process that forks, where that is a child of the one started here
         self._number = 0
         self._most_lines = 0
         self._due = time.monotonic() + _START_S
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * REQUEST_BYTES)
         outside = next((p for p in ("/etc/passwd", "/etc/hosts", "/etc/group") if Path(p).is_file()), __file__)
-        settings = json.dumps(
-            {"seed": seed, "memory_mb": memory_mb, "outside": outside, "namespaces": namespaces, "empty": empty}
-        )
-        command = [*interpreter(), "-c", _BOOT.format(root=_ROOT), str(theirs.fileno()), settings]
+        told = json.dumps({"seed": seed, "outside": outside, **asdict(settings)})
+        command = [*interpreter(), "-c", _BOOT.format(root=_ROOT), str(theirs.fileno()), told]
         environment = {"PYTHONHASHSEED": str(seed), "PYTHONUTF8": "1"}
-        with theirs:
-            self.process = subprocess.Popen(
-                command,
-                env=environment,
-                cwd="/",
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        try:
+            with theirs:
+                self.process = subprocess.Popen(
+                    command,
+                    env=environment,
+                    cwd="/",
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+        except BaseException:
+            self.sock.close()
+            raise
 
-    def send(self, request: Request) -> None:
+    def send(self, request: Request, seconds: float) -> None:
+        """The request, and how long it may take this time."""
         self._number += 1
-        self._due = time.monotonic() + request.timeout_s + _GRACE_S
+        self._due = time.monotonic() + seconds + _GRACE_S
         self._most_lines = request.lines
-        head = HEADER.pack(self._number, int(request.timeout_s * 1000))
+        head = HEADER.pack(self._number, int(seconds * 1000))
         try:
             if len(request.body) <= REQUEST_BYTES:
                 self.sock.send(head + request.body, socket.MSG_DONTWAIT)
@@ -127,8 +141,8 @@ class Link:
             self.sock.sendmsg([head], handed, socket.MSG_DONTWAIT)
 
     def receive(self) -> Answer | None:
-        """The answer that has arrived; None when it was the zygote's word that it is ready."""
-        if not self.ready:
+        """The answer that has arrived; None when it was the zygote's word on its walls."""
+        if not self.greeted:
             self._greet()
             return None
         try:
@@ -157,7 +171,12 @@ class Link:
             self.layers, self.held = word["layers"], word["held"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Lost(f"the zygote did not start: {error}") from None
-        self.ready = True
+        self.greeted = True
+
+    def stopped(self) -> bool:
+        """Whether somebody has stopped the process: then no deadline of its own ends what it runs."""
+        self._inner = self._inner or _child_of(self.process.pid)
+        return any(_state(process) in "Tt" for process in (self.process.pid, self._inner) if process)
 
     @property
     def overdue(self) -> bool:
@@ -173,6 +192,21 @@ class Link:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def _child_of(process: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/task/{process}/children").read_text().split()[0])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _state(process: int) -> str:
+    """One letter; a blank where it cannot be known."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return " "
 
 
 def _drain(descriptor: int) -> bytes:

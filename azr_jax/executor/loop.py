@@ -1,4 +1,4 @@
-"""The executor's thread: steps jobs, feeds zygotes, keeps deadlines, replaces the dead, remembers equal work."""
+"""The executor's thread: steps jobs, hands their requests to the zygotes, remembers equal work."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any
 
-from azr_jax.executor.cases import MORE_SEEDS, SEEDS, Request, Result, Steps, Together
+from azr_jax.executor.cases import Request, Result, Steps, Together
 from azr_jax.executor.jobs import Job, unjudged
-from azr_jax.executor.link import Answer, Link, Lost, Reply
+from azr_jax.executor.lanes import Work
+from azr_jax.executor.link import Answer, Reply, ZygoteSettings
 from azr_jax.executor.stats import Stats
+from azr_jax.executor.zygotes import Zygotes
 
 log = logging.getLogger(__name__)
 
-_TICK_S = 0.5  # how often deadlines are looked at when nothing happens
 _CACHED = 4_096  # results remembered
 _CACHED_BYTES = 8 * 2**20  # and the size of requests and results together
-_TRIES = 2  # of a request whose zygote died
 _TOLD = 20  # exceptions of our own that are logged; all are counted
-_FAILED_STARTS = 5  # in a row, after which there is no executor
 
 
 @dataclass(slots=True, eq=False)
@@ -53,34 +52,18 @@ class _Task:
         return results if isinstance(self.asked, tuple) else results[0] if results else None
 
 
-@dataclass(slots=True, eq=False)
-class _Work:
-    """A request in progress, for one job or for several that ask the same."""
-
-    request: Request
-    since: float
-    waiting: list[_Task] = field(default_factory=list)
-    tries: int = 0
-
-
 class Loop:
     """Owns the thread and the zygotes. `add`, `pending`, `snapshot` and `close` may be called from other threads."""
 
-    def __init__(self, workers: int, memory_mb: int, namespaces: bool, done: Callable[[], None]) -> None:
-        self._workers, self._memory_mb, self._namespaces = workers, memory_mb, namespaces
+    def __init__(self, workers: int, settings: ZygoteSettings, done: Callable[[], None]) -> None:
         self._done = done
-        self.layers: list[str] = []
-        self.held: list[str] = []
         self._stats = Stats()
         self._numbers = itertools.count(1)
         self._tasks: dict[int, _Task] = {}
         self._added: deque[_Task] = deque()
-        self._works: dict[Request, _Work] = {}
-        self._queues: dict[int, deque[_Work]] = {seed: deque() for seed in SEEDS + MORE_SEEDS}
-        self._links: dict[Link, _Work | None] = {}
+        self._works: dict[Request, Work] = {}
         self._cache: OrderedDict[Request, Result] = OrderedDict()
         self._cache_bytes = 0
-        self._failed_starts = 0
         self._told = 0
         self._closing = False
         self._ended = False
@@ -90,6 +73,8 @@ class Loop:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_fd, selectors.EVENT_READ, None)
+        self._zygotes = Zygotes(workers, settings, self._selector, self._stats, self._settle, self._read)
+        self._links = self._zygotes.links
         self._thread = threading.Thread(target=self._run, name="executor", daemon=True)
         self._thread.start()
 
@@ -115,6 +100,17 @@ class Loop:
         if self._broken is not None:
             raise RuntimeError(f"the executor did not start: {self._broken}") from self._broken
 
+    @property
+    def layers(self) -> list[str]:
+        return self._zygotes.layers
+
+    @property
+    def held(self) -> list[str]:
+        return self._zygotes.held
+
+    def trouble(self) -> str:
+        return self._zygotes.trouble()
+
     def waited(self, seconds: float) -> None:
         self._stats.count("submit_waits")
 
@@ -124,7 +120,8 @@ class Loop:
     def pending(self) -> list[str]:
         now = time.monotonic()
         running = {t.number for w in list(self._links.values()) if w is not None for t in list(w.waiting)}
-        return [
+        trouble = self.trouble()
+        return ([trouble] if trouble else []) + [
             f"#{t.number} {t.what}: {'running' if t.number in running else 'queued'}, {now - t.since:.1f} s old"
             for t in list(self._tasks.values())
         ]
@@ -142,9 +139,7 @@ class Loop:
     # ------------------------------------------------------------------------------------ the thread
     def _run(self) -> None:
         try:
-            for seed in SEEDS:
-                for _ in range(self._workers):
-                    self._start(seed)
+            self._zygotes.start()
             while not self._closing:
                 self._turn()
         except BaseException as error:
@@ -159,22 +154,20 @@ class Loop:
                 self._step(task)
             else:
                 self._forget(task)
-        self._dispatch()
+        self._zygotes.turn()
+        if self._zygotes.up:
+            self._ready.set()
         self._sleeping = True
-        events = self._selector.select(0 if self._added else _TICK_S)
+        events = self._selector.select(0 if self._added else self._zygotes.wait_s())
         self._sleeping = False
         for key, _ in events:
             if key.data is None:
                 os.eventfd_read(self._wake_fd)
-            elif key.data in self._links:
-                self._hear(key.data)
-        for link in [x for x in self._links if x.overdue]:
-            self._replace(link)
+            else:
+                self._zygotes.hear(key.data)
 
     def _end(self) -> None:
-        for link in list(self._links):
-            link.kill()
-        self._links.clear()
+        self._zygotes.close()
         self._selector.close()
         os.close(self._wake_fd)
         self._closing = self._ended = True
@@ -216,11 +209,9 @@ class Loop:
     def _want(self, task: _Task, request: Request) -> None:
         work = self._works.get(request)
         if work is None:
-            work = _Work(request, time.monotonic())
+            work = Work(request, time.monotonic())
             self._works[request] = work
-            self._queues[request.seed].append(work)
-            if all(link.seed != request.seed for link in self._links):
-                self._start(request.seed)  # one of MORE_SEEDS, the first time it is wanted
+            self._zygotes.put(work)
         else:
             self._stats.count("cache_hits")
         work.waiting.append(task)
@@ -242,51 +233,7 @@ class Loop:
         if self._tasks.pop(task.number, None) is not None:
             self._done()
 
-    # ------------------------------------------------------------------------------------ zygotes
-    def _start(self, seed: int) -> None:
-        link = Link(seed, self._memory_mb, self._namespaces)
-        self._links[link] = None
-        self._selector.register(link.sock, selectors.EVENT_READ, link)
-
-    def _dispatch(self) -> None:
-        """Hands out waiting requests, never more at once than there are workers; both seeds get their turn."""
-        free = self._workers - sum(work is not None for work in self._links.values())
-        for link in [x for x, work in self._links.items() if x.ready and work is None]:
-            queue = self._queues[link.seed]
-            if free <= 0:
-                return
-            if queue:
-                self._give(link, queue.popleft())
-                free -= 1
-
-    def _give(self, link: Link, work: _Work) -> None:
-        del self._links[link]  # to the end: who has waited longest comes first in `_dispatch`
-        self._links[link] = work
-        work.tries += 1
-        self._stats.time("queue", time.monotonic() - work.since)
-        try:
-            link.send(work.request)
-        except Lost:
-            self._replace(link)
-
-    def _hear(self, link: Link) -> None:
-        try:
-            answer = link.receive()
-        except Lost as lost:
-            self._replace(link, str(lost))
-            return
-        work = self._links[link]
-        link.rest()
-        if answer is None:
-            self._welcome(link)
-        elif work is None:
-            answer.read()
-            self._replace(link)  # it spoke without having been asked
-        else:
-            self._links[link] = None
-            self._dispatch()  # before the reading, so that no worker waits for it
-            self._settle(work, self._read(answer))
-
+    # ------------------------------------------------------------------------------------ results
     def _read(self, answer: Answer) -> Reply:
         try:
             return answer.read()
@@ -294,28 +241,12 @@ class Loop:
             self._tell("reading what a child wrote")
             return Reply(Result("crashed", detail="unreadable"), 0.0, 0.0)
 
-    def _welcome(self, link: Link) -> None:
-        """A zygote is up. The report is of the weakest: layers all of them have, holes any of them has."""
-        if self._ready.is_set() and not set(link.held) <= set(self.held):
-            self._replace(link, f"a later zygote is weaker than the first ones: {', '.join(link.held)}")
-            return
-        self._failed_starts = 0
-        self.layers = [x for x in self.layers or link.layers if x in link.layers]
-        self.held = sorted({*self.held, *link.held})
-        if all(other.ready for other in self._links):
-            self._ready.set()
+    def _settle(self, work: Work, result: Result) -> None:
+        if result.end == "done":
+            self._remember(work.request, result)
+        self._deliver(work, result)
 
-    def _settle(self, work: _Work, reply: Reply) -> None:
-        self._stats.count("runs")
-        self._stats.time("run", reply.result.run_s)
-        self._stats.time("cpu", reply.cpu_s)
-        if reply.result.end != "done":
-            self._stats.count(f"kills/{reply.result.end}")
-        else:
-            self._remember(work.request, reply.result)
-        self._deliver(work, reply.result)
-
-    def _deliver(self, work: _Work, result: Result) -> None:
+    def _deliver(self, work: Work, result: Result) -> None:
         del self._works[work.request]
         for task in work.waiting:
             task.answers[work.request] = result
@@ -329,22 +260,3 @@ class Loop:
         while len(self._cache) > _CACHED or self._cache_bytes > _CACHED_BYTES:
             dropped, forgotten = self._cache.popitem(last=False)
             self._cache_bytes -= len(dropped.body) + forgotten.size
-
-    def _replace(self, link: Link, why: str = "") -> None:
-        """A dead or silent zygote: its request is tried once more, then judged crashed."""
-        work = self._links.pop(link)
-        self._selector.unregister(link.sock)
-        was_ready = link.ready
-        link.kill()
-        self._stats.count("zygotes_replaced")
-        if not was_ready:
-            self._failed_starts += 1
-            if self._failed_starts >= _FAILED_STARTS:
-                raise RuntimeError(f"{_FAILED_STARTS} zygotes in a row did not start: {why}")
-        self._start(link.seed)
-        if work is None:
-            return
-        if work.tries < _TRIES:
-            self._queues[work.request.seed].appendleft(work)
-        else:
-            self._deliver(work, Result("crashed", detail="its zygote died twice"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from azr_jax.executor.hygiene import BANNED
 from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify, check_job
+from azr_jax.executor.link import ZygoteSettings
 from azr_jax.executor.loop import Loop
 from azr_jax.executor.validate import validate
 from azr_jax.executor.verify import run, verify
@@ -60,7 +61,8 @@ class Executor:
         self.settings = settings or ExecutorSettings()
         workers = self.settings.workers or len(os.sched_getaffinity(0))
         self._room = threading.Semaphore(self.settings.queue)
-        self._loop = Loop(workers, self.settings.memory_mb, self.settings.namespaces, self._room.release)
+        zygotes = ZygoteSettings(self.settings.memory_mb, self.settings.namespaces)
+        self._loop = Loop(workers, zygotes, self._room.release)
         try:
             self._loop.wait_ready()
             self._check_walls()

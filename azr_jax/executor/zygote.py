@@ -28,7 +28,8 @@ from typing import Any, NoReturn
 from azr_jax.executor import child, clock, jail
 
 REPLY = struct.Struct("=QBiQQQ")  # request number, how it ended, exit status, wall us, cpu us, peak kilobytes
-ENDED, TIMED_OUT, LOST = 0, 1, 2
+ENDED, TIMED_OUT, LOST, STOPPED = 0, 1, 2, 3
+_YIELDS, _LOOK_S = 50, 0.005  # how often a child is asked for at once when its pipe has closed; then at what interval
 _SET_PIPE_SIZE, _GET_PIPE_SIZE = 1031, 1032
 
 Body = Callable[[jail.ChildJail, socket.socket, int, int, int, float, dict[str, Any]], NoReturn]
@@ -130,7 +131,7 @@ def _serve(sock: socket.socket, wall: jail.ChildJail, names: dict[str, Any], *, 
         if pid == 0:
             body(wall, sock, reader, writer, room, milliseconds / 1000, names)
         os.close(writer)
-        ended = _await(sock, pid, started + milliseconds / 1000)
+        ended = _await(sock, reader, pid, started + milliseconds / 1000)
         _, status, usage = os.wait4(pid, 0)
         _sweep(alone)
         wall_us = int((time.monotonic() - started) * 1e6)
@@ -146,24 +147,36 @@ def _serve(sock: socket.socket, wall: jail.ChildJail, names: dict[str, Any], *, 
         os.close(reader)
 
 
-def _await(sock: socket.socket, pid: int, deadline: float) -> int:
-    """Waits for the child's end; kills it at the deadline, and everything if the trainer has gone."""
-    watched = os.pidfd_open(pid)
+def _await(sock: socket.socket, reader: int, pid: int, deadline: float) -> int:
+    """Waits for the child's end; kills it at the deadline, and everything if the trainer has gone.
+
+    The end shows as the end of its pipe, which nobody else writes to. A program may close that itself: then it is
+    asked for now and then. (A descriptor of the process would do, but some containers refuse `pidfd_open`.)
+    """
     poll = select.poll()
-    poll.register(watched, select.POLLIN)
+    poll.register(reader, 0)  # only that nobody writes any more
     poll.register(sock, 0)  # only that the other side hung up
-    try:
-        while True:
-            events = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-            if not events:
-                os.kill(pid, signal.SIGKILL)
-                return TIMED_OUT
-            if any(descriptor == watched for descriptor, _ in events):
-                return ENDED
+    looks = 0
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            stopped = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None
+            os.kill(pid, signal.SIGKILL)
+            return STOPPED if stopped else TIMED_OUT
+        if 0 < looks < _YIELDS:
+            os.sched_yield()
+            events = []
+        else:
+            events = poll.poll(1000 * (min(left, _LOOK_S) if looks else left))
+        if any(descriptor != reader for descriptor, _ in events):
             os.kill(pid, signal.SIGKILL)
             os._exit(0)
-    finally:
-        os.close(watched)
+        if events:
+            poll.unregister(reader)
+        if events or looks:
+            looks += 1
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return ENDED
 
 
 def _sweep(alone: bool) -> None:

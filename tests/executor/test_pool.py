@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azr_jax.executor import child, pool
-from azr_jax.executor import loop as loop_module
+from azr_jax.executor import link as link_module
 from azr_jax.executor.jobs import Run, Validate, Verify
 from azr_jax.executor.pool import Executor, ExecutorSettings, WeakIsolation
 from azr_jax.executor.validate import validate
@@ -172,9 +172,9 @@ def test_a_program_whose_zygote_always_dies_is_judged_crashed():
     with Executor(ExecutorSettings(workers=1, timeout_s=60)) as one:
         future = one.submit(Run("def f():\n    while True: pass", ("",)))
         while not future.done():
-            if any(work is not None for work in list(one._loop._links.values())):
-                time.sleep(0.2)
-                signal_all(one, signal.SIGKILL)
+            for link, work in list(one._loop._links.items()):
+                if work is not None and work.slow:
+                    link.process.kill()
             time.sleep(0.02)
         assert future.result()[0].reason == "crashed"
         assert one.submit(Run("def f():\n    return 1", ("",))).result()[0].value == "1"
@@ -235,7 +235,7 @@ def test_without_namespaces_the_rest_still_holds():
 
 def test_below_the_minimum_it_refuses_unless_told_otherwise(monkeypatch):
     monkeypatch.setattr(pool, "MINIMUM", ("layer nobody has",))
-    monkeypatch.setattr(loop_module.Link, "_greet", _greet_with_hole(loop_module.Link._greet))
+    monkeypatch.setattr(link_module.Link, "_greet", _greet_with_hole(link_module.Link._greet))
     with pytest.raises(WeakIsolation, match="allow_weak"):
         Executor(ExecutorSettings(workers=1))
     with Executor(ExecutorSettings(workers=1, allow_weak=True)) as weak:
