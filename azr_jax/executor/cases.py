@@ -74,6 +74,20 @@ def request(mode: str, timeout_s: float, seed: int = SEEDS[0], lines: int = 4, *
     return Request(json.dumps({"mode": mode, **fields}, separators=(",", ":")).encode(), seed, timeout_s, lines)
 
 
+@dataclass(slots=True)
+class Budget:
+    """How long all runs of one job may take a worker. A run takes its limit from it and gives back what is left."""
+
+    left_s: float
+    spent: bool = False  # a run was not made for want of it
+
+    def take(self, seconds: float) -> bool:
+        self.spent = self.spent or self.left_s < seconds
+        if not self.spent:
+            self.left_s -= seconds
+        return not self.spent
+
+
 def run_cases(
     program: str,
     calls: Sequence[dict[str, Any]],
@@ -84,12 +98,13 @@ def run_cases(
     numbers: Sequence[int] | None = None,
     alone: bool = False,
     all_of_them: bool = True,
+    budget: Budget | None = None,
 ) -> Generator[Request, Result, Cases]:
     """Runs the numbered calls, in one child where that goes well.
 
     A call that ends the child while others ran before it gets a fresh one, so that every call has the whole time
     limit, though all together no more than three of them. `alone` gives each its own child from the start;
-    without `all_of_them` the first failure is the last.
+    without `all_of_them` the first failure is the last. What the `budget` has no room for is late.
     """
     found = Cases(program)
     todo = list(range(len(calls)) if numbers is None else numbers)
@@ -101,7 +116,12 @@ def run_cases(
         if len(asked.body) > LARGEST_REQUEST:
             found.reason = "too long"
             return found
+        if budget is not None and not budget.take(timeout_s):
+            found.cases.update({n: Case("timeout", detail="all runs together") for n in todo})
+            return found
         result = yield asked
+        if budget is not None:
+            budget.left_s += max(0.0, timeout_s - result.run_s)
         loaded = _read(result, frozenset(batch), found, checked=banned is not None)
         spent += result.run_s
         if found.reason:

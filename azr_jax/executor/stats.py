@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 
 _KEPT = 4_096  # latest timings that percentiles are taken of
@@ -10,11 +10,11 @@ _KEPT = 4_096  # latest timings that percentiles are taken of
 
 class Stats:
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+        self._counts: defaultdict[str, float] = defaultdict(float)
         self._times: dict[str, deque[float]] = {name: deque(maxlen=_KEPT) for name in ("queue", "run", "cpu")}
 
-    def count(self, name: str) -> None:
-        self._counts[name] += 1
+    def count(self, name: str, amount: float = 1) -> None:
+        self._counts[name] += amount
 
     def time(self, name: str, seconds: float) -> None:
         self._times[name].append(seconds)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from azr_jax.executor.cases import (
+    Budget,
     MAX_INPUT_CHARS,
     MAX_PROGRAM_CHARS,
     MORE_SEEDS,
@@ -24,6 +25,7 @@ from azr_jax.executor.values import Refused, decode, encode, show
 from azr_jax.tasks.types import InductionTask, Kind, Proposal, Triplet, Validation
 
 NO_ERROR = "NoError"
+PROPOSAL_LIMITS = 8  # time limits that all runs of one proposal may take together
 
 
 def validate(
@@ -37,7 +39,8 @@ def validate(
     calls = [{"text": text} for text in proposal.inputs]
     several = kind is Kind.INDUCTION
     exact = several and job.fewest >= len(calls)  # so that the first bad input ends it
-    run = partial(run_cases, proposal.program, calls, banned=banned, timeout_s=timeout_s)
+    budget = Budget(PROPOSAL_LIMITS * timeout_s)
+    run = partial(run_cases, proposal.program, calls, banned=banned, timeout_s=timeout_s, budget=budget)
     both = partial(run, all_of_them=several and not exact)
     # The other way round, so that what a program remembers between calls shows as a difference too.
     first, second = yield from side_by_side(both(), both(seed=SEEDS[1], numbers=range(len(calls))[::-1]))
@@ -53,6 +56,8 @@ def validate(
     if several and not all(_agree_on(first, other, usable, kind) for other in others):
         alone = partial(run, numbers=usable, alone=True)
         first, *others = yield from side_by_side(alone(), *(alone(seed=seed) for seed in seeds))
+    if budget.spent:
+        return Validation(None, "timeout", "all runs together")
     if not all(_agree_on(first, other, usable, kind) for other in others):
         reasons = (ran.reason for ran in (first, *others) if ran.reason)
         return Validation(None, "not deterministic", next(reasons, ""))

@@ -201,6 +201,7 @@ class Zygotes:
 
     def _heard(self, work: Work, reply: Reply) -> None:
         end = reply.result.end
+        self._stats.count("run_total_s", reply.result.run_s)
         if end == "killed":
             self._deaths.append(time.monotonic())
             self._again(work)

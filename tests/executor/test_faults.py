@@ -156,6 +156,20 @@ def test_a_zygote_whose_children_do_not_run_is_noticed_before_the_first_job(monk
         Executor(ExecutorSettings(workers=1))
 
 
+@pytest.mark.parametrize("kind", [Kind.INDUCTION, Kind.DEDUCTION])
+def test_a_proposal_has_a_budget_of_time(kind):
+    """Sets, ten inputs, slow on each: it once cost 24 limits of a worker's time; now eight at the most."""
+    program = "import time\ndef f(x):\n    time.sleep(0.4)\n    return {x, time.time_ns()}"
+    limit = 0.5
+    inputs = tuple(map(str, range(10 if kind is Kind.INDUCTION else 1)))
+    with Executor(ExecutorSettings(workers=2, timeout_s=limit, banned_modules=())) as two:
+        validation = two.submit(Validate(Proposal(kind, program, inputs, ""))).result()
+        stats = two.stats()
+    assert validation.task is None
+    assert validation.reason == ("timeout" if kind is Kind.INDUCTION else "not deterministic")
+    assert stats["run_total_s"] <= 8 * limit + 1.5 * SLICE_S * stats.get("moved_to_slow", 0.0)
+
+
 def test_no_descriptor_is_left_by_a_storm():
     with Executor(ExecutorSettings(workers=1)) as one:
         before = len(list(Path("/proc/self/fd").iterdir()))
