@@ -36,7 +36,8 @@ _ARM = platform.machine() == "aarch64"
 _SYS_CAPSET, _SYS_PIVOT_ROOT = (91, 41) if _ARM else (126, 155)
 _SYS_LANDLOCK = 444  # create_ruleset; add_rule and restrict_self follow
 _LANDLOCK_ACCESS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many file rights each version of Landlock knows
-_LANDLOCK_READ = 1 << 2 | 1 << 3  # read file, read directory
+_LANDLOCK_READ_FILE = 1 << 2
+_LANDLOCK_READ = _LANDLOCK_READ_FILE | 1 << 3  # and read directory
 
 
 def _prctl(option: int, *arguments: int) -> None:
@@ -87,15 +88,15 @@ def enter_namespaces() -> list[str]:
     return entered
 
 
-def enter_zygote(paths: list[str], namespaces: list[str]) -> list[str]:
+def enter_zygote(paths: list[str], namespaces: list[str], packages: list[str]) -> list[str]:
     """Everything that is done once and inherited by every child. Returns the layers now in force."""
     layers = list(namespaces)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     steps = (
-        ("root", lambda: _own_root(paths) if "mount" in namespaces else _missing()),
+        ("root", lambda: _own_root(paths, packages) if "mount" in namespaces else _missing()),
         ("capabilities", _drop_capabilities),
         ("no_new_privs", lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1)),
-        ("landlock", lambda: _landlock(paths)),
+        ("landlock", lambda: _landlock([*paths, *packages])),
         ("undumpable", lambda: _prctl(_PR_SET_DUMPABLE, 0)),
     )
     for name, step in steps:
@@ -114,25 +115,40 @@ def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
     _check(_libc.mount(source.encode(), target.encode(), fs, ctypes.c_ulong(flags), None), f"mount {target}")
 
 
-def _own_root(paths: list[str]) -> None:
-    """A root file system with the readable paths at their own names, read-only, and nothing else."""
+def _own_root(paths: list[str], packages: list[str]) -> None:
+    """A root file system with the readable paths and packages at their own names, read-only, and nothing else."""
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     base = "/tmp" if Path("/tmp").is_dir() else "/mnt"
     _mount("tmpfs", base, "tmpfs", _MS_NOSUID | _MS_NODEV)
     for path in paths:
-        Path(base + path).mkdir(parents=True, exist_ok=True)
-        _mount(path, base + path, None, _MS_BIND)
-        # a remount from a user namespace may only add flags, so the ones already set are kept
-        flags = os.statvfs(path).f_flag & (_MS_NOSUID | _MS_NODEV | 8 | 1024 | 2048)
-        _mount("none", base + path, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | flags)
-    for path in {sysconfig.get_path(n) for n in ("purelib", "platlib")}:  # what is installed beside the library
-        if Path(base + path).is_dir():
-            _mount("tmpfs", base + path, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+        _show(path, base)
+    masked = {sysconfig.get_path(n) for n in ("purelib", "platlib")}  # what is installed beside the library
+    masked = {path for path in masked if Path(base + path).is_dir()}
+    for path in masked:
+        _mount("tmpfs", base + path, "tmpfs", _MS_NOSUID | _MS_NODEV)
+    for path in packages:
+        _show(path, base)
+    for path in masked:
+        _mount("none", base + path, None, _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
     os.chdir(base)
     _check(_libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), "pivot_root")
     _check(_libc.umount2(b".", 2), "umount")  # the old root lies on top of the new one; MNT_DETACH
     os.chdir("/")
     _mount("none", "/", None, _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+
+
+def _show(path: str, base: str) -> None:
+    """A file or a folder at its own name below `base`, read-only."""
+    shown = Path(base + path)
+    if Path(path).is_dir():
+        shown.mkdir(parents=True, exist_ok=True)
+    else:
+        shown.parent.mkdir(parents=True, exist_ok=True)
+        shown.touch()
+    _mount(path, str(shown), None, _MS_BIND)
+    # a remount from a user namespace may only add flags, so the ones already set are kept
+    flags = os.statvfs(path).f_flag & (_MS_NOSUID | _MS_NODEV | 8 | 1024 | 2048)
+    _mount("none", str(shown), None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | flags)
 
 
 def _drop_capabilities() -> None:
@@ -153,7 +169,8 @@ def _landlock(paths: list[str]) -> None:
     try:
         for path in paths:
             folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            rule = struct.pack("=Qi", _LANDLOCK_READ, folder)
+            rights = _LANDLOCK_READ if Path(path).is_dir() else _LANDLOCK_READ_FILE
+            rule = struct.pack("=Qi", rights, folder)
             _check(_libc.syscall(_SYS_LANDLOCK + 1, ruleset, 1, rule, 0), f"landlock rule {path}")
             os.close(folder)
         _check(_libc.syscall(_SYS_LANDLOCK + 2, ruleset, 0), "landlock restrict")

@@ -17,11 +17,12 @@ from pathlib import Path
 from azr_jax.executor import zygote
 from azr_jax.executor.cases import Request, Result, read_lines
 from azr_jax.executor.child import HEADER, PIPE_BYTES, REQUEST_BYTES
+from azr_jax.executor.installed import ONE_THREAD
 from azr_jax.executor.jail import interpreter
 
-# Without the C module, `datetime` is plain Python and goes by the zygote's shifted clock.
+# Without the C module, `datetime` is plain Python and goes by the zygote's shifted clock; and so must `zoneinfo` be.
 _BOOT = (
-    "import sys; sys.path.insert(0, {root!r}); sys.modules['_datetime'] = None; "
+    "import sys; sys.path.insert(0, {root!r}); sys.modules['_datetime'] = sys.modules['_zoneinfo'] = None; "
     "from azr_jax.executor.zygote import main; main()"
 )
 _ROOT = str(Path(__file__).resolve().parents[2])
@@ -35,6 +36,8 @@ _READ_BYTES = 1 << 14  # more than most children write; a larger buffer is mappe
 class ZygoteSettings:
     memory_mb: int = 512  # of one program, beyond the interpreter's own
     namespaces: bool = True
+    packages: tuple[str, ...] = ()  # that programs may import beside the standard library
+    package_paths: tuple[str, ...] = ()  # their files
     empty: bool = False  # children that do nothing: what benchmarks measure the rest against
 
 
@@ -99,7 +102,7 @@ class Link:
         outside = next((p for p in ("/etc/passwd", "/etc/hosts", "/etc/group") if Path(p).is_file()), __file__)
         told = json.dumps({"seed": seed, "outside": outside, **asdict(settings)})
         command = [*interpreter(), "-c", _BOOT.format(root=_ROOT), str(theirs.fileno()), told]
-        environment = {"PYTHONHASHSEED": str(seed), "PYTHONUTF8": "1"}
+        environment = {"PYTHONHASHSEED": str(seed), "PYTHONUTF8": "1", **(ONE_THREAD if settings.packages else {})}
         try:
             with theirs:
                 self.process = subprocess.Popen(

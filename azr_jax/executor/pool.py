@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from azr_jax.executor.hygiene import BANNED
+from azr_jax.executor.installed import paths_of
 from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify, check_job
 from azr_jax.executor.link import ZygoteSettings
 from azr_jax.executor.loop import Loop
@@ -44,6 +45,7 @@ class ExecutorSettings:
     allow_weak: bool = False  # run even where the probe finds a hole
     max_output_chars: int = 4096  # of a task's output as Python text
     banned_modules: tuple[str, ...] = BANNED
+    packages: tuple[str, ...] = ()  # installed ones that programs may import; those they need come with them
     namespaces: bool = True  # False: leave the namespaces out, as inside a container that forbids them
 
     def __post_init__(self) -> None:
@@ -61,7 +63,8 @@ class Executor:
         self.settings = settings or ExecutorSettings()
         workers = self.settings.workers or len(os.sched_getaffinity(0))
         self._room = threading.Semaphore(self.settings.queue)
-        zygotes = ZygoteSettings(self.settings.memory_mb, self.settings.namespaces)
+        chosen = tuple(self.settings.packages)
+        zygotes = ZygoteSettings(self.settings.memory_mb, self.settings.namespaces, chosen, tuple(paths_of(chosen)))
         self._loop = Loop(workers, zygotes, self._room.release)
         try:
             self._loop.wait_ready()

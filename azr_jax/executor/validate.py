@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 from azr_jax.executor.cases import (
-    Budget,
     MAX_INPUT_CHARS,
     MAX_PROGRAM_CHARS,
     MORE_SEEDS,
     SEEDS,
+    Budget,
     Case,
     Cases,
     Result,

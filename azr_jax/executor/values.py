@@ -28,6 +28,10 @@ _BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 _FACTORIES = {c.__name__: c for c in (int, float, str, bool, list, tuple, dict, set, frozenset, bytes)}
 
 
+# Types beside the plain ones, and how to make a plain value of them: empty but where programs may use packages.
+ALSO: dict[type, Callable[[Any], Any]] = {}
+
+
 class Refused(ValueError):
     """The value, or the text, is not something that may cross the wall. The message is the reason."""
 
@@ -109,6 +113,9 @@ class _Packer:
             return self.each(value, depth)
         pack = _PACK.get(kind)
         if pack is None:
+            plain = ALSO.get(kind)
+            if plain is not None:
+                return self.pack(plain(value), depth)
             raise Refused(f"not a plain value: {kind.__name__[:60]}")
         tag, parts = pack
         return {tag: parts(self, value, depth + 1)}

@@ -25,7 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from azr_jax.executor import child, clock, jail
+from azr_jax.executor import child, clock, jail, packages
+from azr_jax.executor.values import ALSO
 
 REPLY = struct.Struct("=QBiQQQ")  # request number, how it ended, exit status, wall us, cpu us, peak kilobytes
 ENDED, TIMED_OUT, LOST, STOPPED = 0, 1, 2, 3
@@ -42,7 +43,7 @@ _PRELOADED = (
 )  # fmt: skip
 
 
-def _preload() -> dict[str, Any]:
+def _preload(settings: dict[str, Any]) -> dict[str, Any]:
     """Imports what programs use, and gives the names that answers may use."""
     modules = {name: __import__(name) for name in _PRELOADED}
     names: dict[str, Any] = {n: m for n, m in modules.items() if "." not in n}
@@ -54,6 +55,8 @@ def _preload() -> dict[str, Any]:
     ):
         names |= {n: getattr(modules[source], n) for n in wanted.split()}
     names |= {"inf": float("inf"), "nan": float("nan")}
+    names |= packages.load(settings["packages"], settings["package_paths"], settings["seed"])
+    ALSO.update(packages.plain_forms())
     child.warm_up(names)
     return names
 
@@ -81,14 +84,14 @@ def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJa
         _become_init(sock)
     warnings.simplefilter("ignore")
     clock.shift(settings["seed"])
-    names = _preload()
+    names = _preload(settings)
     random.seed(settings["seed"])  # two zygotes differ, one and the same repeats itself after a restart
     wall = jail.ChildJail(settings["memory_mb"])  # reads /proc, which is gone after the next line
-    layers = jail.enter_zygote(paths, namespaces)
+    layers = jail.enter_zygote(paths, namespaces, settings["package_paths"])
     wall.limit_zygote()
     held = jail.probe(wall, settings["outside"])
     layers += ["rlimits", "seccomp"] if wall.filtered else ["rlimits"]
-    _forget_ourselves()
+    _forget_ourselves(settings["package_paths"])
     sock.send(json.dumps({"layers": layers, "held": held}).encode())
     return wall, names, "pid" in namespaces
 
@@ -104,11 +107,12 @@ def _become_init(sock: socket.socket) -> None:
     os._exit(0 if status == 0 else 1)
 
 
-def _forget_ourselves() -> None:
+def _forget_ourselves(package_paths: list[str]) -> None:
     """Programs find neither these modules by name nor a path to them."""
     for name in [n for n in sys.modules if n.partition(".")[0] == "azr_jax"]:
         del sys.modules[name]
-    sys.path[:] = [p for p in sys.path if p.startswith((sys.base_prefix, sys.base_exec_prefix))]
+    beside = {str(Path(path).parent) for path in package_paths}
+    sys.path[:] = [p for p in sys.path if p.startswith((sys.base_prefix, sys.base_exec_prefix)) or p in beside]
     sys.argv[:] = ["program"]
     os.environ.clear()
 

@@ -65,7 +65,7 @@ def _probe_with(code: bytes) -> list[str]:
         "import sys\nfrom azr_jax.executor import jail, seccomp\n"
         f"seccomp.program = lambda: bytes.fromhex({code.hex()!r})\n"
         "paths = jail.readable_paths()\nwall = jail.ChildJail(512)\n"
-        "jail.enter_zygote(paths, [])\nwall.limit_zygote()\n"
+        "jail.enter_zygote(paths, [], [])\nwall.limit_zygote()\n"
         "print(*jail.probe(wall, '/etc/passwd'))\n"
     )
     found = subprocess.run(

@@ -146,7 +146,7 @@ def test_an_executor_that_never_starts_says_why(monkeypatch):
 
 
 def test_a_zygote_whose_children_do_not_run_is_noticed_before_the_first_job(monkeypatch):
-    """Its walls stand, but nothing runs in it: every program was once judged crashed, and the start said all is well."""
+    """Walls stand, but nothing runs: every program was then judged crashed, and the start said all is well."""
     monkeypatch.setattr(zygotes, "_FIRST_DELAY_S", 0.001)
     broken = "from azr_jax.executor import child; child.main = child.empty; from azr_jax.executor.zygote import main"
     boot = link_module._BOOT.replace("from azr_jax.executor.zygote import main", broken)
