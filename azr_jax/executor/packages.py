@@ -30,7 +30,7 @@ def load(packages: Sequence[str], paths: Sequence[str], seed: int) -> dict[str, 
 
 @contextlib.contextmanager
 def _c_half_of_datetime() -> Iterator[None]:
-    """Extensions ask `datetime` for its C half when they are imported; here it is plain Python, for the clock's sake."""
+    """Extensions ask `datetime` for its C half when imported; here it is plain Python, for the clock's sake."""
     datetime: Any = importlib.import_module("datetime")
     hidden = sys.modules.pop("_datetime", None)
     datetime.datetime_CAPI = importlib.import_module("_datetime").datetime_CAPI
