@@ -199,9 +199,12 @@ FORMAT = (
     ),
 )  # fmt: skip
 INDUCTION = (
-    Strategy("two inputs", I, lambda n: tagged(cases(ten(n)[:2]))),
-    Strategy("ten inputs, eight of them the same", I, lambda n: tagged(cases([*ten(n)[:2], *ten(n)[:1] * 8]))),
-    Strategy("ten inputs, eight of them fail", I, lambda n: tagged(cases([*ten(n)[:2], *["None"] * 8]))),
+    Strategy("two inputs", I, lambda n: tagged(cases(ten(n)[:2])), stale=True),
+    Strategy(
+        "ten inputs, eight of them the same", I, stale=True,
+        write=lambda n: tagged(cases([*ten(n)[:2], *ten(n)[:1] * 8])),
+    ),
+    Strategy("ten inputs, eight of them fail", I, lambda n: tagged(cases([*ten(n)[:2], *["None"] * 8])), stale=True),
     Strategy(
         "a message with the program, read by half", I, stale=True, solved=4,
         write=lambda n: tagged(cases(ten(n), "def f(number):\n    # It is this.\n    return number * 10 + 3")),
