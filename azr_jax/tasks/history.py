@@ -17,6 +17,7 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 from azr_jax.tasks.novelty import grams
 from azr_jax.tasks.sameness import input_form, program_mark
@@ -44,7 +45,7 @@ class History:
         return len(self._sketches)
 
     def add(self, task: Task) -> None:
-        bins, number = _bins(_written(task)), len(self._sketches)
+        bins, number = _bins(task), len(self._sketches)
         for band in _bands(bins):
             self._before.append(self._newest.get(band, -1))
             self._newest[band] = number
@@ -57,7 +58,7 @@ class History:
 
     def nearest(self, task: Task) -> float:
         """Estimated distance (of programs that of their trees) to the nearest task ever added; 1 when none is near."""
-        bins = _bins(_written(task))
+        bins = _bins(task)
         own, near = _bytes(bins), set[int]()
         for place, band in enumerate(_bands(bins)):
             number = self._newest.get(band, -1)
@@ -72,7 +73,7 @@ class History:
         """Distance at the mean overlap with all that was ever added; 1 when nothing was."""
         if not self._sketches:
             return 1.0
-        own = _each_byte(_bytes(_bins(_written(task))))
+        own = _each_byte(_bytes(_bins(task)))
         agreeing = sum(self._having[place << 8 | value] for place, value in enumerate(own))
         return _distance(agreeing / BINS / len(self._sketches))
 
@@ -99,10 +100,11 @@ def _written(task: Task) -> Counter[str]:
     return grams(task.program)
 
 
-def _bins(parts: Counter[str]) -> list[int]:
+@lru_cache(maxsize=512)  # a task is looked up twice and then added
+def _bins(task: Task) -> tuple[int, ...]:
     """The least mark of every bin, an empty one filled from elsewhere."""
     least = [EMPTY] * BINS
-    for gram, count in parts.items():
+    for gram, count in _written(task).items():
         text = gram.encode("utf-8", "surrogatepass")
         mark = zlib.crc32(text)
         for _ in range(count):
@@ -110,11 +112,11 @@ def _bins(parts: Counter[str]) -> list[int]:
             where = mark >> 27
             least[where] = min(least[where], mark)
     if least.count(EMPTY) == BINS:
-        return least
-    return [
+        return tuple(least)
+    return tuple(
         value if value != EMPTY else next(least[other] for other in ELSEWHERE[i] if least[other] != EMPTY)
         for i, value in enumerate(least)
-    ]
+    )
 
 
 def _bands(bins: Sequence[int]) -> list[int]:
