@@ -39,6 +39,8 @@ MAX_NEW = flags.DEFINE_integer("max_new_tokens", 8096, "Completions are cut here
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder with the benchmarks' files, laid down by hand.")
 OUT = flags.DEFINE_string("out", "evals", "Results go to <out>/<model>/<how it was sampled>.")
 LIMIT = flags.DEFINE_integer("limit", 0, "Only the first rows of each suite, for trying out; 0: all.", lower_bound=0)
+SINCE = flags.DEFINE_string("since", "", "Only contests of this day (as 2024-08-01) and later: livecodebench_v*.")
+UNTIL = flags.DEFINE_string("until", "", "Only contests of this day and earlier.")
 SHARD = flags.DEFINE_string("shard", "0/1", "This process's share of the rows: number/count, sharing one --out.")
 SLOTS = flags.DEFINE_integer("slots", 16, "Completions decoded side by side.", lower_bound=1)
 DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "Type of weights and cache.")
@@ -92,6 +94,8 @@ def _run(shard: tuple[int, int]) -> None:
         shard=shard,
         data_dir=DATA_DIR.value,
         out=Path(OUT.value),
+        since=SINCE.value,
+        until=UNTIL.value,
         timeout_s=TIMEOUT.value,
         memory_mb=MEMORY.value,
         allow_weak=WEAK.value,

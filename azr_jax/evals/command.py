@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,18 @@ class Asked:
     timeout_s: float
     memory_mb: int
     allow_weak: bool
+    since: str = ""  # dates; without one there is no end on that side
+    until: str = ""
     examples: str = "one"  # worked ones, of the reasoning tasks
 
     def sampling(self) -> SampleSettings:
         names = SampleSettings.__dataclass_fields__
         return SampleSettings(**{name: getattr(self, name) for name in names})
+
+    @property
+    def all_rows(self) -> bool:
+        """Of every suite: what averages as the paper's need."""
+        return not (self.limit or self.since or self.until)
 
     def folder(self, model: Found) -> Path:
         examples = "" if self.examples == "one" else f"-{self.examples}"
@@ -74,6 +82,7 @@ def evaluate(model: str, compare: str | None, asked: Asked) -> dict[str, Any]:
             mathematics.start()
         judges = Judges(Runner(executor, asked.timeout_s), mathematics)
         rows = {suite.name: suite.items(asked.data_dir, asked.style, judges) for suite in suites}
+        check_window(asked.since, asked.until, {name: items for name, (items, _) in rows.items()})
         for each in {model.identity: model for model in models}.values():  # compared with itself it is sampled once
             ready.append(_get_ready(each, suites, rows, asked, console))
         found = {each.model.identity: _sample_and_judge(each, asked, console) for each in ready}
@@ -86,10 +95,36 @@ def evaluate(model: str, compare: str | None, asked: Asked) -> dict[str, Any]:
             each.harness.results.close()
         mathematics.close()
         executor.close()
-    numbers = {each.name: _tell(each, found[each.identity], console) for each in models}
+    numbers = {each.name: _tell(each, found[each.identity], console, asked.all_rows) for each in models}
     if compare:
         _tell_difference(models, [found[each.identity] for each in models], console, numbers)
     return numbers
+
+
+def inside(date: str, since: str, until: str) -> bool:
+    """Whether a row's date is within the window, both ends included. Dates compare as text; without an end all do."""
+    return (not since or date >= since) and (not until or date <= until)
+
+
+def check_window(since: str, until: str, rows: Mapping[str, Sequence[Item]]) -> None:
+    """Refuses dates that are none, suites that have no dates, and windows in which nothing was."""
+    for flag, value in (("since", since), ("until", until)):
+        try:
+            right = not value or date.fromisoformat(value).isoformat() == value
+        except ValueError:
+            right = False
+        if not right:
+            raise CannotEvaluate(f"--{flag}={value}: should be a date as 2024-08-01")
+    if since and until and since > until:
+        raise CannotEvaluate(f"--since={since}: should not be after --until={until}")
+    for name, items in rows.items() if since or until else ():
+        if not all(item.date for item in items):
+            raise CannotEvaluate(f"--since={since} --until={until}: the rows of {name} have no dates; ask it without")
+        if not any(inside(item.date, since, until) for item in items):
+            first, last = min(item.date for item in items), max(item.date for item in items)
+            raise CannotEvaluate(
+                f"--since={since} --until={until}: {name} has rows from {first} to {last}, none within"
+            )
 
 
 @dataclass(frozen=True)
@@ -119,7 +154,8 @@ def _get_ready(
         items, digest = rows[suite.name]
         results.open_suite(suite.name, digest)
         first = list(SUITES).index(suite.name) * SAME_SUITE
-        numbered = list(enumerate(items, first))[: asked.limit or None]
+        numbered = [pair for pair in enumerate(items, first) if inside(pair[1].date, asked.since, asked.until)]
+        numbered = numbered[: asked.limit or None]
         wanted[suite.name] = [item.id for _, item in numbered]
         mine += [pair for pair in numbered if pair[0] % asked.shard[1] == asked.shard[0]]
     requests, told = fit(mine, tokenizing, model.spec.max_positions, asked.max_new_tokens)
@@ -153,7 +189,7 @@ def _sample_and_judge(ready: _Ready, asked: Asked, console: Console) -> list[tab
     return found
 
 
-def _tell(model: Found, results: Sequence[table.SuiteResult], console: Console) -> dict[str, Any]:
+def _tell(model: Found, results: Sequence[table.SuiteResult], console: Console, all_rows: bool) -> dict[str, Any]:
     console.table(model.name, *table.rows_of_table(results))
     numbers: dict[str, Any] = {}
     for each in results:
@@ -165,7 +201,7 @@ def _tell(model: Found, results: Sequence[table.SuiteResult], console: Console) 
             rows = [[name, str(one.problems), table.percent(one)] for name, one in subjects.items()]
             console.table(f"{each.suite} by subject", ["subject", "rows", "accuracy"], rows)
     means = table.averages({each.suite: numbers[each.suite]["pass@1"] for each in results if each.whole})
-    if means:
+    if means and all_rows:
         console.table("averages, as in the paper", list(means), [[f"{100 * value:.1f}" for value in means.values()]])
     return numbers | ({"averages": means} if means else {})
 

@@ -37,7 +37,7 @@ def _one(name: str, key: str, *files: File) -> Dataset:
     return Dataset(name, key, (files,))
 
 
-_LCB_ROWS = (400, 111, 101, 101, 167)  # new problems of release 1 to 5
+_LCB_ROWS = (400, 111, 101, 101, 167, 175)  # new problems of release 1 to 6
 _LCB_FILES = tuple(
     File(
         f"livecodebench/test{number if number > 1 else ''}.jsonl",
@@ -218,6 +218,17 @@ _ALL = (
             12032,
             "ca0b73bbc1a43d8e557af7e8674cb53ba72e6d03d6864c6e607d5588f72583be",
             direct=False,
+        ),
+    ),
+    _one(
+        "supergpqa",
+        "uuid",
+        File(
+            "general/SuperGPQA-all.jsonl",
+            "https://huggingface.co/datasets/m-a-p/SuperGPQA/resolve/05eef0be7d48bb605979bc70f9b95b1a9d417073/SuperGPQA-all.jsonl",
+            "05eef0be7d48",
+            26529,
+            "bbb7a0ba29a013301f913f02add57641de28bc6b0ceb64d0c6f8b5440910de9e",
         ),
     ),
 )

@@ -47,6 +47,7 @@ class Item:
     prompt: Prompt
     grade: Callable[[str], Graded]  # prefix + completion -> how good it is; may be called from any thread
     category: str = ""  # MMLU-Pro's subject
+    date: str = ""  # when a contest was, YYYY-MM-DD
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,8 @@ def _contest(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
         known = [json.loads(test["output"]) for test in tests]
         return code.Calls(judges.runner, name, inputs, "", known=known).judge(program)
 
-    return _program_item(suite, row, style, questions.contest(f, style), judge, "", name, head=code.PREAMBLE)
+    item = _program_item(suite, row, style, questions.contest(f, style), judge, "", name, head=code.PREAMBLE)
+    return replace(item, date=str(f.get("contest_date", ""))[:10])
 
 
 # ---------------------------------------------------------------------------------------------- reasoning
@@ -258,6 +260,11 @@ def _choice(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
     return Item(suite.name, row.id, questions.choice(row.fields, style), grade, row.fields["category"])
 
 
+def _supergpqa(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
+    f = row.fields
+    return _choice(suite, Row(row.id, f | {"answer": f["answer_letter"], "category": f["discipline"]}), style, judges)
+
+
 _CODE = (("humaneval", _humaneval), ("humaneval_plus", _humaneval_plus), ("mbpp", _mbpp), ("mbpp_plus", _mbpp_plus))
 _MATH = ("aime24", "aime25", "amc23", "math500", "minerva", "olympiadbench", "gsm8k")
 SUITES: dict[str, Suite] = {
@@ -270,6 +277,9 @@ SUITES: dict[str, Suite] = {
         Suite("cruxeval_o", "cruxeval", "in_distribution", _traced(Kind.DEDUCTION)),
         Suite("livecodebench_execution", "livecodebench_execution", "in_distribution", _traced(Kind.DEDUCTION)),
         Suite("mmlu_pro", "mmlu_pro", "general", _choice),
+        # New ones stand at the end: a suite's place is part of the numbers that its samples are drawn by.
+        Suite("livecodebench_v6", "livecodebench_v6", "code", _contest),
+        Suite("supergpqa", "supergpqa", "general", _supergpqa),
     )
 }
 GROUPS: dict[str, tuple[str, ...]] = {

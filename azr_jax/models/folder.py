@@ -16,7 +16,7 @@ from typing import Any
 
 from azr_jax.models import hf
 from azr_jax.models.endings import stop_ids
-from azr_jax.models.fields import UnsupportedModel, read_json, shown
+from azr_jax.models.fields import Fields, UnsupportedModel, read_json, shown
 from azr_jax.models.source import resolve
 from azr_jax.models.spec import ModelSpec, load_spec
 from azr_jax.models.tensors import BadWeights, find_tensors
@@ -55,6 +55,7 @@ def open_folder(folder: str | Path) -> ModelFolder:
         for name in OBJECTS:
             if (folder / name).exists():
                 read_json(folder / name)
+        _check_suppressed(folder / "generation_config.json")
         hf.check_names(folder, find_tensors(folder), spec)
         hf.check_tokenizer(folder, spec)
         tokenizer = _tokenizer(folder, spec)
@@ -92,6 +93,14 @@ def started_from(workdir: Path) -> Path:
     """The folder of the model that a run started from. May raise ModelNotFound."""
     model = run_config(workdir)["model"]
     return resolve(model["name"], cache_dir=model.get("cache_dir") or None)
+
+
+def _check_suppressed(path: Path) -> None:
+    """The tokens never to be sampled, which spelling.py looks up."""
+    fields = Fields(read_json(path) if path.exists() else {})
+    never = fields.values.get("suppress_tokens") or []
+    if not isinstance(never, list) or not all(type(token) is int for token in never):
+        raise UnsupportedModel(f"{path}: {fields.refuse('suppress_tokens', 'a list of token ids')}")
 
 
 def _tokenizer(folder: Path, spec: ModelSpec) -> Any:

@@ -4,11 +4,13 @@ import base64
 import json
 import pickle
 import zlib
+from dataclasses import replace
 
 import pytest
 
 from azr_jax.evals import evalplus
 from azr_jax.evals.code import BrokenTest, Runner
+from azr_jax.evals.command import CannotEvaluate, check_window, inside
 from azr_jax.evals.datasets import Row
 from azr_jax.evals.mathematics import MathJudge
 from azr_jax.evals.questions import STYLES, TASK_STYLE, program_in
@@ -52,6 +54,12 @@ MADE_UP = {
     ),
     "gsm8k": ("0", {"question": "1 + 2?", "answer": "#### 3"}, "3"),
     "math500": ("0", {"problem": "1 + 2?", "solution": "\\boxed{3}"}, "3"),
+    "livecodebench_v6": ("1", CONTEST | {"contest_date": "2025-03-01T00:00:00"}, SCRIPT),
+    "supergpqa": (
+        "u",
+        {"question": "?", "options": ["x", "y"], "answer": "y", "answer_letter": "B", "discipline": "Law"},
+        "B",
+    ),
     "mmlu_pro": ("0", {"question": "?", "options": ["x", "y"], "answer": "B", "category": "law"}, "B"),
 }
 
@@ -81,7 +89,7 @@ def completion(name: str, style: str, prompt: Prompt, answer: str) -> str:
             return f"{answer})"
         if area == "math":
             return f" It is \\boxed{{{answer}}}.\n\nProblem:"
-        if name == "livecodebench_v1":
+        if name.startswith("livecodebench_v"):
             return prompt.prefix + answer + "\n```"
         body = "    return a + b\n\n\nprint(1)\n"
         return body if name.startswith("humaneval") else f"{prompt.prefix}a, b):\n{body}"
@@ -186,3 +194,27 @@ def test_unknown_suites_are_answered_with_all_there_are():
     assert [suite.name for suite in named(["general", "mmlu_pro", "gsm8k"])] == ["mmlu_pro", "gsm8k"]
     assert len(named(["paper"])) == 9
     assert set(sum(GROUPS.values(), ())) <= set(SUITES)
+
+
+def test_contests_can_be_asked_by_their_dates(judges):
+    """Both ends are part of the window, as reports of Aug 2024 to May 2025 mean it."""
+    suite = SUITES["livecodebench_v6"]
+    days = ("2024-07-31", "2024-08-01", "2025-05-01", "2025-05-02")
+    items = [
+        suite.make(suite, Row(day, CONTEST | {"contest_date": f"{day}T00:00:00"}), "boxed", judges) for day in days
+    ]
+    window = ("2024-08-01", "2025-05-01")
+    assert [item.date for item in items if inside(item.date, *window)] == list(days[1:3])
+    assert sum(inside(item.date, "", "") for item in items) == 4
+    check_window(*window, {"livecodebench_v6": items})
+    check_window("", "", {"gsm8k": [replace(items[0], date="")]})
+    for since, until, said in (
+        ("2024-8-1", "", "--since=2024-8-1: should be a date as 2024-08-01"),
+        ("", "soon", "--until=soon: should be a date"),
+        ("2025-05-01", "2024-08-01", "--since=2025-05-01: should not be after --until=2024-08-01"),
+        ("2026-01-01", "", "livecodebench_v6 has rows from 2024-07-31 to 2025-05-02, none within"),
+    ):
+        with pytest.raises(CannotEvaluate, match=said):
+            check_window(since, until, {"livecodebench_v6": items})
+    with pytest.raises(CannotEvaluate, match="the rows of humaneval have no dates"):
+        check_window(*window, {"humaneval": [replace(items[0], date="")]})

@@ -279,5 +279,9 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
         endings([256, 260]),
         "eos_token_id=260: should be below config.json's vocab_size=260",
     ),
+    "never to be sampled": (
+        lambda folder: change(folder / "generation_config.json", suppress_tokens=7),
+        r"generation_config\.json: suppress_tokens=7: should be a list of token ids",
+    ),
     "nine ends": (endings(list(range(9))), "name 10 tokens that end a text: should be at most 8"),
 }
