@@ -16,8 +16,8 @@ def get_config() -> ConfigDict:
     c = base.get_config()
     c.model.name = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
     c.tasks.prompt_style = "chat"
-    c.rollout.max_prompt_tokens = 2048
+    c.rollout.max_prompt_tokens = 1536
     c.rollout.max_new_tokens = 512
-    c.rollout.slots = 256
+    c.rollout.slots = 128
     c.rollout.stop_at_answer = True  # what comes behind the answer is not read
     return c
