@@ -19,7 +19,8 @@ def get_config() -> ConfigDict:
     c.tasks.references = 2
     c.tasks.estimate_attempts = 4
     c.tasks.induction_inputs = 6
-    c.tasks.induction_shown = 3
+    c.tasks.induction_shown = 2
+    c.tasks.induction_fewest = 4  # of the six inputs
     c.seeding.factor = 2
     c.rollout.max_prompt_tokens = 768
     c.rollout.max_new_tokens = 160
