@@ -21,6 +21,7 @@ from azr_jax.fields import (
     Rule,
     assigned,
     boolean,
+    identifiers,
     integer,
     integers,
     number,
@@ -146,6 +147,9 @@ RULES: dict[str, Rule] = {
     "executor.memory_mb": integer(32),
     "executor.workers": integer(0, 1024),
     "executor.allow_weak": boolean(),
+    "executor.packages": identifiers(),
+    "executor.judge": one_of("local", "http"),
+    "executor.url": text(),
     "learner.lr": number(0, 1),
     "learner.schedule": one_of("constant", "linear", "cosine"),
     "learner.warmup": integer(0),
@@ -314,6 +318,14 @@ def check_across(config: Config) -> list[str]:
         c.learner.row_tokens == 0 or c.learner.row_tokens >= longest,
         f"learner.row_tokens={c.learner.row_tokens}: should be 0 or at least rollout.max_prompt_tokens + "
         f"rollout.max_new_tokens = {longest}, or the longest rollout does not fit a row",
+    )
+    need(
+        (c.executor.judge == "http") == bool(c.executor.url),
+        f"executor.url={c.executor.url}: the farm of executor.judge=http, now {c.executor.judge}; give both or neither",
+    )
+    need(
+        not (c.executor.judge == "http" and c.executor.packages),
+        f"executor.packages={','.join(c.executor.packages)}: of executor.judge=local; a farm has its own",
     )
     learner = c.learner
     need(not 0 < learner.clip_dual <= 1, f"learner.clip_dual={learner.clip_dual}: should be above 1, or 0 for no bound")

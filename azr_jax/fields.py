@@ -63,6 +63,14 @@ def some_of(*names: str, empty: bool = False) -> Rule:
     return Rule(parse, good, f"{'any' if empty else 'at least one'} of {', '.join(names)}, each once, joined by commas")
 
 
+def identifiers() -> Rule:
+    def good(value: Any) -> bool:
+        each = isinstance(value, (tuple, list)) and all(isinstance(one, str) and one.isidentifier() for one in value)
+        return each and len(set(value)) == len(value)
+
+    return Rule(some_of().parse, good, "names that an import statement takes, each once, joined by commas")
+
+
 def integers(low: int) -> Rule:
     def parse(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.strip("()[] ").split(",") if part.strip())

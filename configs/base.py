@@ -102,6 +102,9 @@ def get_config() -> ConfigDict:
     c.executor.memory_mb = 512  # memory limit of one program
     c.executor.workers = 0  # programs run side by side; 0: one per core
     c.executor.allow_weak = False  # True: run even where the machine lacks the least isolation asked for
+    c.executor.packages = ()  # installed packages that programs may import beside the standard library, as numpy
+    c.executor.judge = "local"  # local (its own jailed processes) | http (a farm of sandboxes at executor.url)
+    c.executor.url = ""  # http://<host>:<port> of a farm in the shape of SandboxFusion; for executor.judge=http
 
     c.learner = ConfigDict()
     c.learner.lr = 1e-6  # the learning rate

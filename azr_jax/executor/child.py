@@ -15,11 +15,13 @@ import struct
 import sys
 import types
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from azr_jax.executor import arguments, hygiene
-from azr_jax.executor.jail import ChildJail
 from azr_jax.executor.values import Refused, as_json, decode, encode
+
+if TYPE_CHECKING:
+    from azr_jax.executor.jail import ChildJail
 
 HEADER = struct.Struct("=QI")  # before a request: its number, the time limit in milliseconds
 REQUEST_BYTES = 180_000  # one message of the socket
@@ -73,18 +75,23 @@ def main(
         pipe = Pipe(writer, room)
         request, _ = _READ((_whole(more) if more else message[HEADER.size :]).decode())
         del message, more
-        try:
-            _MODES[request["mode"]](pipe, request, names)
-        except hygiene.Unfit as unfit:
-            pipe.send("unfit", -1, unfit.reason, unfit.detail)
-        except Refused as refused:
-            pipe.send("unfit", -1, "value refused", str(refused)[:100])
-        except Full:
-            pass
+        answer(pipe, request, names)
         os.write(writer, END + b"\n")
     except BaseException:  # fail closed: without an end line the parent calls it a crash
         _exit(1)
     _exit(0)
+
+
+def answer(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
+    """Writes all lines but the end mark."""
+    try:
+        _MODES[request["mode"]](pipe, request, names)
+    except hygiene.Unfit as unfit:
+        pipe.send("unfit", -1, unfit.reason, unfit.detail)
+    except Refused as refused:
+        pipe.send("unfit", -1, "value refused", str(refused)[:100])
+    except Full:
+        pass
 
 
 def _whole(ancillary: list[tuple[int, int, bytes]]) -> bytes:

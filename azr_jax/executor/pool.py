@@ -11,21 +11,18 @@ import os
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from azr_jax.executor.hygiene import BANNED
 from azr_jax.executor.installed import paths_of
 from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify, check_job
+from azr_jax.executor.judge import steps_of
 from azr_jax.executor.link import ZygoteSettings
 from azr_jax.executor.loop import Loop
-from azr_jax.executor.validate import validate
-from azr_jax.executor.verify import run, verify
+from azr_jax.executor.settings import ExecutorSettings
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from azr_jax.executor.cases import Steps
     from azr_jax.tasks.types import Validation, Verdict
 
 # What must hold for model-written code to be run at all without `allow_weak`: the names are those of jail.probe.
@@ -34,26 +31,6 @@ MINIMUM = ("read", "write", "socket", "fork", "exec", "signal", "memory", "notic
 
 class WeakIsolation(RuntimeError):
     """This machine cannot hold what the executor has to hold."""
-
-
-@dataclass(frozen=True)
-class ExecutorSettings:
-    timeout_s: float = 10.0  # wall-clock limit of one call
-    memory_mb: int = 512  # of one program, beyond the interpreter's own
-    workers: int = 0  # programs run side by side; 0: one per core
-    queue: int = 4096  # jobs accepted and not finished, beyond which submit waits
-    allow_weak: bool = False  # run even where the probe finds a hole
-    max_output_chars: int = 4096  # of a task's output as Python text
-    banned_modules: tuple[str, ...] = BANNED
-    packages: tuple[str, ...] = ()  # installed ones that programs may import; those they need come with them
-    namespaces: bool = True  # False: leave the namespaces out, as inside a container that forbids them
-
-    def __post_init__(self) -> None:
-        for name in ("timeout_s", "memory_mb", "queue", "max_output_chars"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: {getattr(self, name)}, a number above 0 would be right")
-        if self.workers < 0:
-            raise ValueError(f"workers: {self.workers}, 0 (one per core) or more would be right")
 
 
 class Executor:
@@ -92,7 +69,7 @@ class Executor:
             self._wait_for_room()
         future: Future[Any] = Future()
         try:
-            self._loop.add(job, self._steps(job), future)
+            self._loop.add(job, steps_of(job, self.settings), future)
         except BaseException:
             self._room.release()
             raise
@@ -106,6 +83,10 @@ class Executor:
         """One line for each job not finished, the oldest first: what a watchdog prints when nothing moves."""
         return self._loop.pending()
 
+    def health(self) -> str:
+        """Empty if all is well, else one line."""
+        return self._loop.trouble()
+
     def close(self) -> None:
         """Ends every process; jobs not finished get a RuntimeError."""
         self._loop.close()
@@ -115,14 +96,6 @@ class Executor:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-    def _steps(self, job: Job) -> Steps:
-        timeout_s = self.settings.timeout_s
-        if isinstance(job, Validate):
-            return validate(job, self.settings.banned_modules, self.settings.max_output_chars, timeout_s)
-        if isinstance(job, Verify):
-            return verify(job, timeout_s)
-        return run(job, timeout_s)
 
     def _wait_for_room(self) -> None:
         begun = time.monotonic()

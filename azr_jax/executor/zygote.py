@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from azr_jax.executor import child, clock, jail, packages
+from azr_jax.executor import child, clock, jail, names, packages
 from azr_jax.executor.values import ALSO
 
 REPLY = struct.Struct("=QBiQQQ")  # request number, how it ended, exit status, wall us, cpu us, peak kilobytes
@@ -35,30 +35,13 @@ _SET_PIPE_SIZE, _GET_PIPE_SIZE = 1031, 1032
 
 Body = Callable[[jail.ChildJail, socket.socket, int, int, int, float, dict[str, Any]], NoReturn]
 
-# What programs use and what answers may name; more modules make every fork dearer.
-_PRELOADED = (
-    "math", "cmath", "collections", "collections.abc", "itertools", "functools", "operator", "heapq", "bisect", "re",
-    "string", "json", "typing", "dataclasses", "enum", "copy", "fractions", "decimal", "statistics", "textwrap",
-    "datetime", "abc", "contextlib", "random", "types", "numbers",
-)  # fmt: skip
-
 
 def _preload(settings: dict[str, Any]) -> dict[str, Any]:
     """Imports what programs use, and gives the names that answers may use."""
-    modules = {name: __import__(name) for name in _PRELOADED}
-    names: dict[str, Any] = {n: m for n, m in modules.items() if "." not in n}
-    for source, wanted in (
-        ("collections", "Counter OrderedDict defaultdict deque"),
-        ("fractions", "Fraction"),
-        ("decimal", "Decimal"),
-        ("datetime", "date timedelta"),
-    ):
-        names |= {n: getattr(modules[source], n) for n in wanted.split()}
-    names |= {"inf": float("inf"), "nan": float("nan")}
-    names |= packages.load(settings["packages"], settings["package_paths"], settings["seed"])
+    known = names.preload() | packages.load(settings["packages"], settings["package_paths"], settings["seed"])
     ALSO.update(packages.plain_forms())
-    child.warm_up(names)
-    return names
+    child.warm_up(known)
+    return known
 
 
 def main() -> NoReturn:
@@ -66,11 +49,11 @@ def main() -> NoReturn:
     sock = socket.socket(fileno=int(sys.argv[1]))
     settings = json.loads(sys.argv[2])
     try:
-        wall, names, alone = _set_up(sock, settings)
+        wall, known, alone = _set_up(sock, settings)
     except BaseException as error:
         sock.send(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode())
         os._exit(1)
-    _serve(sock, wall, names, alone=alone, body=child.empty if settings["empty"] else child.main)
+    _serve(sock, wall, known, alone=alone, body=child.empty if settings["empty"] else child.main)
 
 
 def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJail, dict[str, Any], bool]:
@@ -84,7 +67,7 @@ def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJa
         _become_init(sock)
     warnings.simplefilter("ignore")
     clock.shift(settings["seed"])
-    names = _preload(settings)
+    known = _preload(settings)
     random.seed(settings["seed"])  # two zygotes differ, one and the same repeats itself after a restart
     wall = jail.ChildJail(settings["memory_mb"])  # reads /proc, which is gone after the next line
     layers = jail.enter_zygote(paths, namespaces, settings["package_paths"])
@@ -93,7 +76,7 @@ def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJa
     layers += ["rlimits", "seccomp"] if wall.filtered else ["rlimits"]
     _forget_ourselves(settings["package_paths"])
     sock.send(json.dumps({"layers": layers, "held": held}).encode())
-    return wall, names, "pid" in namespaces
+    return wall, known, "pid" in namespaces
 
 
 def _become_init(sock: socket.socket) -> None:
@@ -117,7 +100,7 @@ def _forget_ourselves(package_paths: list[str]) -> None:
     os.environ.clear()
 
 
-def _serve(sock: socket.socket, wall: jail.ChildJail, names: dict[str, Any], *, alone: bool, body: Body) -> NoReturn:
+def _serve(sock: socket.socket, wall: jail.ChildJail, known: dict[str, Any], *, alone: bool, body: Body) -> NoReturn:
     while True:
         try:
             head = sock.recv(child.HEADER.size, socket.MSG_PEEK)
@@ -133,7 +116,7 @@ def _serve(sock: socket.socket, wall: jail.ChildJail, names: dict[str, Any], *, 
         started = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            body(wall, sock, reader, writer, room, milliseconds / 1000, names)
+            body(wall, sock, reader, writer, room, milliseconds / 1000, known)
         os.close(writer)
         ended = _await(sock, reader, pid, started + milliseconds / 1000)
         _, status, usage = os.wait4(pid, 0)

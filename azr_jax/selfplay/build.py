@@ -15,6 +15,8 @@ from jax.sharding import Mesh
 
 from azr_jax.config import Config, ConfigError
 from azr_jax.evals.datasets import DataProblem
+from azr_jax.executor.http_judge import HttpJudge
+from azr_jax.executor.judge import Judge
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
 from azr_jax.learner.lora import Trained, merged
@@ -65,7 +67,7 @@ class Run:
     folder: Path
     spec: ModelSpec
     mesh: Mesh  # the learner's programs run inside jax.set_mesh(mesh); the engine sees to itself
-    executor: Executor
+    executor: Judge
     engine: Engine
     start_state: Any  # TrainState, until training takes it over
     learner: LearnerSettings
@@ -169,6 +171,16 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
         raise ConfigError(problems)
 
 
+def open_judge(c: Config) -> Judge:
+    """Who runs and judges programs. Before anything dear: what it lacks is the user's to mend."""
+    names = ("timeout_s", "memory_mb", "workers", "allow_weak", "packages")
+    settings = ExecutorSettings(**{name: c.executor[name] for name in names})
+    try:
+        return HttpJudge(settings, c.executor.url) if c.executor.judge == "http" else Executor(settings)
+    except (RuntimeError, ValueError) as error:  # too little isolation, no such package, or no farm there
+        raise ConfigError([f"executor: {error}"]) from error
+
+
 def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
     """Computes nothing in which processes wait for each other: what is wrong may be found by one of them alone."""
     c = config
@@ -181,17 +193,7 @@ def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
     check_fits(c, spec)
     check_space(workdir, spec.parameters(), c.checkpoint.keep)
     never = spelled_out(c, tokenizer)
-    try:
-        executor = Executor(
-            ExecutorSettings(
-                timeout_s=c.executor.timeout_s,
-                memory_mb=c.executor.memory_mb,
-                workers=c.executor.workers,
-                allow_weak=c.executor.allow_weak,
-            )
-        )
-    except RuntimeError as error:  # too little isolation on this machine
-        raise ConfigError([f"executor: {error}"]) from error
+    executor = open_judge(c)
     mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
     try:
         graphdef, params = nnx.split(hf.load(folder, mesh=mesh, rules=LearnerRules()))

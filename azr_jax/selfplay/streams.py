@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any
 
-from azr_jax.executor.pool import Executor
+from azr_jax.executor.judge import Judge
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.rollout.engine import Engine, Request, Rollout
 from azr_jax.selfplay.verdicts import from_plain, to_plain
@@ -31,7 +31,7 @@ ASK_AGAIN_S = 0.05  # how soon a verdict is told to the other processes where al
 
 
 class Streams:
-    def __init__(self, engine: Engine, executor: Executor, hosts: Hosts | None = None):
+    def __init__(self, engine: Engine, executor: Judge, hosts: Hosts | None = None):
         self.engine, self.executor, self.hosts = engine, executor, hosts or Hosts()
         self.to_come: dict[int, int] = {}  # completions still to come, by request id, the oldest first
         self.judging: dict[int, Any] = {}  # what the executor was asked and has not answered, the oldest first

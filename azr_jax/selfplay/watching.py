@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from azr_jax.config import Config
-    from azr_jax.executor.pool import Executor
+    from azr_jax.executor.judge import Judge
     from azr_jax.rollout.engine import Engine
     from azr_jax.selfplay.streams import Streams
 
@@ -88,7 +88,7 @@ def request_name(number: int) -> str:
     return f"{Stage(stage).name.lower()} {list(Kind)[kind]}/{index}"
 
 
-def jobs(streams: Streams, executor: Executor) -> list[str]:
+def jobs(streams: Streams, executor: Judge) -> list[str]:
     """What the executor says of its jobs, then the programs that are out, the oldest first."""
     return executor.pending() + [job_name(number, job) for number, job in list(streams.judging.items())]
 

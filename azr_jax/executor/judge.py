@@ -1,0 +1,61 @@
+"""What self-play asks of whoever runs and judges programs, and how a job becomes steps that any of them can carry out.
+
+There are two: the executor in its own processes (pool.py), and a farm of sandboxes behind HTTP (http_judge.py). Golds
+and comparisons stay in this process with both: what travels is a program and inputs, what comes back are values.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol, overload
+
+from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify
+from azr_jax.executor.validate import validate
+from azr_jax.executor.verify import run, verify
+
+if TYPE_CHECKING:
+    from azr_jax.executor.cases import Steps
+    from azr_jax.executor.settings import ExecutorSettings
+    from azr_jax.tasks.types import Validation, Verdict
+
+
+class Judge(Protocol):
+    """`submit` may be called from any thread; every job comes to a result, or to a RuntimeError when closed before."""
+
+    @property
+    def layers(self) -> str:
+        """One line for the start of a run: who runs programs, and what holds them."""
+        ...
+
+    @overload
+    def submit(self, job: Validate) -> Future[Validation]: ...
+    @overload
+    def submit(self, job: Verify) -> Future[Verdict]: ...
+    @overload
+    def submit(self, job: Run) -> Future[tuple[Outcome, ...]]: ...
+
+    def stats(self) -> dict[str, float]:
+        """Counts since the start and percentiles of times."""
+        ...
+
+    def pending(self) -> list[str]:
+        """One line for each job not finished, the oldest first."""
+        ...
+
+    def health(self) -> str:
+        """Empty if all is well; else one line that says what is wrong, since when."""
+        ...
+
+    def close(self) -> None:
+        """Ends everything; jobs not finished get a RuntimeError."""
+        ...
+
+
+def steps_of(job: Job, settings: ExecutorSettings) -> Steps:
+    """The job as a generator of requests that is sent their results and returns its own."""
+    timeout_s: Any = settings.timeout_s
+    if isinstance(job, Validate):
+        return validate(job, settings.banned_modules, settings.max_output_chars, timeout_s)
+    if isinstance(job, Verify):
+        return verify(job, timeout_s)
+    return run(job, timeout_s)
