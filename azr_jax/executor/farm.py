@@ -123,11 +123,11 @@ class Farm:
     def _connection(self, seconds: float) -> http.client.HTTPConnection:
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            host, port = self._parts.hostname, self._parts.port
+            host, port = self._parts.hostname or "", self._parts.port
             if self._parts.scheme == "https":
                 connection = http.client.HTTPSConnection(host, port, context=ssl.create_default_context())
             else:
-                connection = http.client.HTTPConnection(host or "", port)
+                connection = http.client.HTTPConnection(host, port)
             self._local.connection = connection
         connection.timeout = seconds
         if connection.sock is not None:
