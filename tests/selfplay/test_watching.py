@@ -108,7 +108,7 @@ def test_a_silent_executor_is_named_with_kind_program_and_answer(tmp_path):
 def test_a_program_that_never_ends_is_named_by_the_real_executor(tmp_path):
     with Executor(ExecutorSettings(workers=1, timeout_s=120.0)) as executor:
         streams = Streams(OneAtATime(), executor)
-        watch = Watch(settings(verdict_s=0.3), tmp_path, streams, poll_s=0.05)
+        watch = Watch(settings(verdict_s=1.0), tmp_path, streams, poll_s=0.05)
         with watch.on():
             streams.judge(Run("def f(x):\n    while True:\n        pass", ("1",)), lambda outcomes: None)
             in_background(lambda: until_closed(streams))
