@@ -18,13 +18,12 @@ RUN = 6
 COMMENT = re.compile(r"#.*")
 TOKEN = re.compile(r"[^\W\d]\w*|\d[\w.]*|\"[^\"\n]*\"|'[^'\n]*'|[^\w\s;`]")
 KNOWN = {*keyword.kwlist, *dir(builtins)}
-HEAD = re.compile(r"def f\(.*?\).*?:", re.DOTALL)
 
 
 def leak(program: str, message: str) -> float:
     """The share of the program's code that stands in the message, from 0 to 1; a short one counts with its `def`."""
     bare = without_comments(program) if parse(program) is not None else program
-    body = _tokens(HEAD.sub("", bare, count=1))
+    body = _tokens(_without_head(bare))
     code = body if len(body) >= RUN else _tokens(bare)
     # What follows a # may be about the code, or be the code.
     runs = {run for said in (message, COMMENT.sub("", message)) for run in _runs(_tokens(said))}
@@ -33,6 +32,14 @@ def leak(program: str, message: str) -> float:
         if run in runs:
             covered.update(range(i, i + RUN))
     return len(covered) / len(code) if code else 0.0
+
+
+def _without_head(program: str) -> str:
+    """Without the first `def f(...) ...:`. Searched forward only: one pattern for it would try each pair of brackets."""
+    start = program.find("def f(")
+    bracket = program.find(")", start) if start >= 0 else -1
+    colon = program.find(":", bracket) if bracket >= 0 else -1
+    return program[:start] + program[colon + 1 :] if colon >= 0 else program
 
 
 def _runs(tokens: list[str]) -> list[tuple[str, ...]]:

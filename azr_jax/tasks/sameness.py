@@ -5,7 +5,8 @@ Same are programs that differ only in
         a number is written in
     names: those of variables, parameters, functions, classes, imports and caught exceptions, renamed one for one
     annotations of parameters, results and variables
-    what is never used: imports, functions and classes nobody names, a name that is given a plain value and never read
+    what is never used: imports, functions and classes that nothing on the way from `f` names, a name that is given a
+        plain value (a constant, or a list or tuple of them) and never read
 
 Two tasks are the same where their programs are, their inputs, in any order, and their outputs; the message of an
 induction task may say anything. Left out on purpose, and so not seen: another order of statements, names of methods
@@ -71,7 +72,7 @@ def _drop_decoration(tree: ast.Module) -> None:
 
 def _says_nothing(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Expr):
-        return isinstance(statement.value, ast.Constant)
+        return _is_plain(statement.value)
     return isinstance(statement, ast.Pass)
 
 
@@ -84,38 +85,65 @@ def _without_annotation(parent: ast.AST, statement: ast.stmt) -> ast.stmt | None
 
 
 def _drop_unused(tree: ast.Module, entry: str) -> None:
-    """Twice, since what only an unused function uses is unused too."""
-    for _ in range(2):
-        read = _read(tree)
-        if read & BY_TEXT:
-            return
-        for node in list(ast.walk(tree)):
-            if isinstance(node, ast.ClassDef):
-                continue  # what stands in a class is reached as an attribute
-            for field, body in _bodies(node):
-                kept = [_without_unused_imports(s, read) for s in body if not _is_unused(s, read | {entry})]
-                setattr(node, field, [statement for statement in kept if statement is not None])
+    if any(_reads(node) & BY_TEXT for node in ast.walk(tree)):
+        return
+    live = _live(tree, entry)
+    for node in list(ast.walk(tree)):
+        if isinstance(node, ast.ClassDef):
+            continue  # what stands in a class is reached as an attribute
+        for field, body in _bodies(node):
+            kept = [_without_unused_imports(s, live) for s in body if not _is_unused(s, live)]
+            setattr(node, field, [statement for statement in kept if statement is not None])
 
 
-def _read(tree: ast.Module) -> set[str]:
-    names = set[str]()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            names.add(node.id)
-        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-            names.add(node.target.id)
-        elif isinstance(node, (ast.Global, ast.Nonlocal)):
-            names.update(node.names)
-    return names
+def _live(tree: ast.Module, entry: str) -> set[str]:
+    """The entry and all names read on the way from it: one that only unused functions read, or itself, is not."""
+    live = {entry}
+    unmet: dict[str, list[ast.AST]] = {}  # what a name stands for, until it is read
+    waiting: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while waiting:
+        node, kept = waiting.pop()
+        if not kept and _is_unused(node, live):
+            for name in _defined(node):
+                unmet.setdefault(name, []).append(node)
+            continue
+        read = _reads(node)
+        live |= read
+        waiting.extend((one, True) for name in read for one in unmet.pop(name, ()))
+        waiting.extend((child, isinstance(node, ast.ClassDef)) for child in ast.iter_child_nodes(node))
+    return live
 
 
-def _is_unused(statement: ast.stmt, read: set[str]) -> bool:
-    if isinstance(statement, DEFINITIONS):
-        return statement.name not in read and not statement.decorator_list
-    if isinstance(statement, ast.Assign):
-        named = all(isinstance(t, ast.Name) and t.id not in read for t in statement.targets)
-        return named and isinstance(statement.value, ast.Constant)
-    return False
+def _reads(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+        return {node.id}
+    if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+        return {node.target.id}
+    return set(node.names) if isinstance(node, (ast.Global, ast.Nonlocal)) else set()
+
+
+def _is_unused(node: ast.AST, live: set[str]) -> bool:
+    defined = _defined(node)
+    return bool(defined) and defined.isdisjoint(live)
+
+
+def _defined(node: ast.AST) -> set[str]:
+    """What a statement names that does nothing but give a name."""
+    if isinstance(node, DEFINITIONS):
+        return set() if node.decorator_list else {node.name}
+    if isinstance(node, ast.Assign) and _is_plain(node.value):
+        names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+        return names if len(names) == len(node.targets) else set()
+    return set()
+
+
+def _is_plain(value: ast.AST) -> bool:
+    """A constant, a negative number, or a list or tuple of these: to make it does nothing else."""
+    if isinstance(value, (ast.List, ast.Tuple)):
+        return all(map(_is_plain, value.elts))
+    if isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub):
+        return isinstance(value.operand, ast.Constant) and isinstance(value.operand.value, (int, float, complex))
+    return isinstance(value, ast.Constant)
 
 
 def _without_unused_imports(statement: ast.stmt, read: set[str]) -> ast.stmt | None:

@@ -1,5 +1,7 @@
 """What counts as code in a message: the program copied, renamed, laid out anew; and not what is said in words."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +62,11 @@ def test_a_half_of_the_program_is_a_half():
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_any_text_has_a_share(program, message):
     assert 0.0 <= leak(program, message) <= 1.0
+
+
+def test_a_text_of_heads_in_a_program_takes_no_longer_than_its_length():
+    """A program that was accepted and holds it: one pattern for the head took hours over this, all threads waiting."""
+    program = "def  f(x):\n    return x\nS = '" + "def f(" * 1_000 + ")" * 20_000 + "'"
+    begun = time.process_time()
+    assert leak(program, "Give it back.") == 0.0
+    assert time.process_time() - begun < 1.0

@@ -51,6 +51,21 @@ def also_never(): return 1
 class Nothing: pass
 """ + PROGRAM.removeprefix("import math\n").replace("    total = 0", "    unused = 1\n    total = 0")
 COPIES = {"laid out": LAID_OUT, "renamed": RENAMED, "annotated": ANNOTATED, "padded": PADDED}
+# Each of these once made a copy pass as a new task.
+COPIES |= {
+    name: PROGRAM.replace("def f", f"{unused}\ndef f")
+    for name, unused in {
+        "calls itself": "def g():\n    return g()",
+        "call each other": "def g(): return h()\ndef h(): return g()",
+        "a chain": "def a(): return b()\ndef b(): return c()\ndef c(): return d()\ndef d(): return 1",
+        "makes itself": "class A:\n    def m(self): return A()",
+        "inside": "def a():\n    def b(): return b()\n    return math.sqrt(2)",
+        "negative": "Z = -1",
+        "a list": "Z = [1, (2, -3)]",
+        "in two names": "Z = Y = ()",
+        "bare": "(1, 2)\n-1\n[]",
+    }.items()
+}
 OTHERS = {
     "another constant": PROGRAM.replace("/ 2", "/ 3"),
     "another function": PROGRAM.replace("floor", "ceil"),
@@ -103,6 +118,9 @@ def test_what_looks_unused_and_is_not_stays():
     assert program_mark(method) != program_mark(method.replace("return 1", "return 2"))
     by_text = "n = 3\ndef f(a):\n    return eval('n')"
     assert program_mark(by_text) != program_mark(by_text.replace("n = 3\n", ""))
+    by_another = "n = [1]\ndef g():\n    return n\ndef h():\n    return g()\ndef f(a):\n    return h()"
+    assert program_mark(by_another) != program_mark(by_another.replace("[1]", "[2]"))
+    assert program_mark(by_another) != program_mark(by_another.replace("h()", "g()", 1))
     counted = "def f(a):\n    n = 0\n    n += a\n    return a"
     assert program_mark(counted) != program_mark(counted.replace("    n = 0\n", ""))
 
