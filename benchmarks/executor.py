@@ -1,11 +1,13 @@
 """How fast the executor runs real programs with every layer on, beside the floor: an empty child of the same zygote.
 
-    python benchmarks/executor.py [--data FOLDER] [--seconds 8] [--soak 100000]
+    python benchmarks/executor.py [--data FOLDER] [--seconds 8] [--soak 100000] [--packages numpy]
 
 Programs are those of the published seed buffers under --data (default $AZR_DATA, or ../shared/data), each made
 different by a comment so that the cache answers nothing. The floor is a zygote that forks, reads one message in the
 child, exits and waits: no jail, no program. Rates are per core of work: runs a second with one worker. `--soak N`
-runs N programs in a row and reports memory, descriptors and processes before and after. One table, then one line of
+runs N programs in a row and reports memory, descriptors and processes before and after. `--packages` repeats the first
+measurement with packages that programs may import. `honest_behind_ten_ms` is what a trivial program takes behind ten
+that never end, with two workers; `proposal_limits` how many time limits of a worker the dearest proposal took. One table, then one line of
 JSON. Compare ratios, not rates: both halves run in turns on the same machine.
 """
 
@@ -21,14 +23,17 @@ import statistics
 import sys
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from azr_jax.executor.cases import Request
-from azr_jax.executor.jobs import Run
+from azr_jax.executor.installed import paths_of
+from azr_jax.executor.jobs import Run, Validate
 from azr_jax.executor.link import Link, ZygoteSettings
 from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.tasks.types import Kind, Proposal
 
 _WINDOW = 64  # jobs in flight, so that a worker never waits for the asking
 
@@ -51,9 +56,10 @@ def cpu_s() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def floor(seconds: float, body: bytes, workers: int = 1) -> tuple[float, float, float]:
+def floor(seconds: float, body: bytes, workers: int = 1, packages: tuple[str, ...] = ()) -> tuple[float, float, float]:
     """Runs a second, milliseconds and processor seconds per run of forks that do nothing, `workers` at a time."""
-    links = [Link(1, ZygoteSettings(empty=True)) for _ in range(workers)]
+    settings = ZygoteSettings(empty=True, packages=packages, package_paths=tuple(paths_of(packages)))
+    links = [Link(1, settings) for _ in range(workers)]
     began: dict[Link, float] = {}
     times = []
     with selectors.DefaultSelector() as selector:
@@ -115,6 +121,41 @@ def latency(executor: Executor, work: Work, seconds: float) -> tuple[float, floa
         times.append(time.perf_counter() - began)
     times.sort()
     return 1e3 * times[len(times) // 2], 1e3 * times[len(times) * 99 // 100]
+
+
+def behind_ten(limit_s: float = 4.0) -> float:
+    """Milliseconds from submit to result of a trivial program, behind ten that never end and once they hold all."""
+    worst = 0.0
+    with Executor(ExecutorSettings(workers=2, timeout_s=limit_s)) as two:
+        for number in range(10):
+            two.submit(Run(f"def f():\n    while {number + 1}: pass", ("",)))
+        for wait in (0.0, limit_s / 3):
+            time.sleep(wait)
+            began = time.perf_counter()
+            two.submit(Run(f"def f():\n    return {wait}", ("",))).result()
+            worst = max(worst, time.perf_counter() - began)
+    return 1e3 * worst
+
+
+def dearest_proposal(limit_s: float = 0.5) -> float:
+    """Time limits of a worker that proposals took which are slow on every input, in every run, with sets in them."""
+    slow = f"import time\ndef f(x):\n    time.sleep({0.8 * limit_s})\n    return {{x, time.time_ns()}}"
+    dearest = 0.0
+    for program in (slow, slow.replace(str(0.8 * limit_s), "100"), slow.replace(", time.time_ns()", "")):
+        proposal = Proposal(Kind.INDUCTION, program, tuple(map(str, range(10))), "")
+        with Executor(ExecutorSettings(workers=2, timeout_s=limit_s, banned_modules=())) as two:
+            two.submit(Validate(proposal)).result()
+            dearest = max(dearest, two.stats()["run_total_s"] / limit_s)
+    return dearest
+
+
+def with_packages(work: Work, packages: tuple[str, ...], seconds: float) -> dict[str, float]:
+    """What the packages add to a run that does not use them, in milliseconds of wall and of processor time."""
+    settings = ExecutorSettings(workers=1, timeout_s=5.0)
+    with Executor(settings) as without, Executor(replace(settings, packages=packages)) as having:
+        pairs = [(throughput(without, work, seconds / 4), throughput(having, work, seconds / 4)) for _ in range(4)]
+    (rate, cpu), (rate_with, cpu_with) = (list(map(statistics.mean, zip(*side))) for side in zip(*pairs))
+    return {"packages_add_ms": 1e3 / rate_with - 1e3 / rate, "packages_add_cpu_ms": 1e3 * (cpu_with - cpu)}
 
 
 def submit_us(executor: Executor, work: Work) -> float:
@@ -184,6 +225,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=default)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     parser.add_argument("--soak", type=int, default=0, help="programs to run in a row")
+    parser.add_argument("--packages", type=lambda text: tuple(text.split(",")), default=(), help="as executor.packages")
     options = parser.parse_args()
     work = Work(programs(options.data))
     report: dict[str, float | str] = {}
@@ -215,6 +257,9 @@ def main() -> None:
         busy, bare = (statistics.mean(each) for each in zip(*pairs))
         report |= {f"runs_per_s_{workers}_workers": busy, f"floor_per_s_{workers}_workers": bare}
         report[f"floor_ratio_{workers}_workers"] = bare / busy
+    report |= {"honest_behind_ten_ms": behind_ten(), "proposal_limits": dearest_proposal()}
+    if options.packages:
+        report |= with_packages(work, options.packages, options.seconds)
     if options.soak:
         with Executor(ExecutorSettings(timeout_s=5.0)) as long:
             report |= soak(long, work, options.soak)

@@ -20,7 +20,7 @@ BANNED = (
     "hmac", "bcrypt", "os.sys", "os.path", "sys.exit", "os.environ", "calendar",
 )  # fmt: skip
 # Ours, whatever the list says: ways to a module or into the interpreter that are not an import statement.
-_HIDDEN_IMPORTS = frozenset({"importlib", "imp", "pkgutil", "runpy", "zipimport", "ctypes", "_ctypes", "gc", "inspect"})
+_HIDDEN_IMPORTS = frozenset({"importlib", "imp", "pkgutil", "runpy", "zipimport", "ctypes", "_ctypes", "gc"})
 _HIDDEN_NAMES = frozenset({"__import__", "__builtins__", "__loader__", "__spec__"})
 _HIDDEN_ATTRIBUTES = frozenset({
     "__subclasses__", "__globals__", "__builtins__", "__code__", "__bases__", "__base__", "__mro__", "__loader__",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import functools
 import os
@@ -29,8 +30,9 @@ from azr_jax.executor import seccomp
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP = 1, 4, 22, 24
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
-_NAMESPACES = {"mount": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "net": 0x40000000}
-_NEWUSER, _NEWPID = 0x10000000, 0x20000000
+_NAMESPACES = {  # the first one gives the right to the others
+    "user": 0x10000000, "pid": 0x20000000, "mount": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "net": 0x40000000
+}  # fmt: skip
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 _ARM = platform.machine() == "aarch64"
 _SYS_CAPSET, _SYS_PIVOT_ROOT = (91, 41) if _ARM else (126, 155)
@@ -72,25 +74,27 @@ def readable_paths() -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------- once per zygote
-def enter_namespaces() -> list[str]:
-    """New namespaces for this process and, for pids, its next child. Returns the names of those that were given."""
+def enter_namespaces() -> tuple[list[str], dict[str, str]]:
+    """New namespaces for this process and, for pids, its next child: those that were given, and why others were not."""
     uid, gid = os.getuid(), os.getgid()
     entered: list[str] = []
-    if _libc.unshare(_NEWUSER) == 0:
-        with contextlib.suppress(OSError):
-            Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/gid_map").write_text(f"1000 {gid} 1")
-            Path("/proc/self/uid_map").write_text(f"1000 {uid} 1")
-            entered.append("user")
-    if _libc.unshare(_NEWPID) == 0:
-        entered.append("pid")
-    entered += [name for name, flag in _NAMESPACES.items() if _libc.unshare(flag) == 0]
-    return entered
+    refused: dict[str, str] = {}
+    for name, flag in _NAMESPACES.items():
+        try:
+            _check(_libc.unshare(flag), f"unshare {name}")
+            if name == "user":
+                Path("/proc/self/setgroups").write_text("deny")
+                Path("/proc/self/gid_map").write_text(f"1000 {gid} 1")
+                Path("/proc/self/uid_map").write_text(f"1000 {uid} 1")
+            entered.append(name)
+        except OSError as error:
+            refused[name] = os.strerror(error.errno or 0)
+    return entered, refused
 
 
-def enter_zygote(paths: list[str], namespaces: list[str], packages: list[str]) -> list[str]:
-    """Everything that is done once and inherited by every child. Returns the layers now in force."""
-    layers = list(namespaces)
+def enter_zygote(paths: list[str], namespaces: list[str], packages: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Everything that is done once and inherited by every child: the layers now in force, and why others are not."""
+    layers, missing = list(namespaces), {}
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     steps = (
         ("root", lambda: _own_root(paths, packages) if "mount" in namespaces else _missing()),
@@ -100,14 +104,16 @@ def enter_zygote(paths: list[str], namespaces: list[str], packages: list[str]) -
         ("undumpable", lambda: _prctl(_PR_SET_DUMPABLE, 0)),
     )
     for name, step in steps:
-        with contextlib.suppress(OSError):
+        try:
             step()
             layers.append(name)
-    return layers
+        except OSError as error:
+            missing[name] = os.strerror(error.errno or 0)
+    return layers, missing
 
 
 def _missing() -> None:
-    raise OSError("not available")
+    raise OSError(errno.EPERM, "there is no mount namespace")
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int) -> None:

@@ -92,6 +92,7 @@ class Link:
         self.greeted = False  # has said what walls it has
         self.layers: list[str] = []
         self.held: list[str] = []  # what the probe still managed to do
+        self.missing: dict[str, str] = {}  # layers that are not in force, and why
         self.ready = False  # has run a first program too: set by its owner
         self._inner = 0  # the process that forks, where that is a child of the one started here
         self._number = 0
@@ -171,7 +172,7 @@ class Link:
             word = json.loads(self.sock.recv(65_536))
             if "failed" in word:
                 raise Lost(f"the zygote did not start: {word['failed']}")
-            self.layers, self.held = word["layers"], word["held"]
+            self.layers, self.held, self.missing = word["layers"], word["held"], word["missing"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Lost(f"the zygote did not start: {error}") from None
         self.greeted = True

@@ -108,6 +108,10 @@ class Loop:
     def held(self) -> list[str]:
         return self._zygotes.held
 
+    @property
+    def missing(self) -> dict[str, str]:
+        return self._zygotes.missing
+
     def trouble(self) -> str:
         return self._zygotes.trouble()
 

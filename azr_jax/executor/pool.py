@@ -18,6 +18,7 @@ from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify, check_job
 from azr_jax.executor.judge import steps_of
 from azr_jax.executor.link import ZygoteSettings
 from azr_jax.executor.loop import Loop
+from azr_jax.executor.refusal import refusal
 from azr_jax.executor.settings import ExecutorSettings
 
 if TYPE_CHECKING:
@@ -106,7 +107,4 @@ class Executor:
     def _check_walls(self) -> None:
         holes = [name for name in MINIMUM if name in self._loop.held]
         if holes and not self.settings.allow_weak:
-            raise WeakIsolation(
-                f"programs could still do: {', '.join(holes)} (layers in force: {', '.join(self._loop.layers)}); "
-                "executor.allow_weak=true runs them all the same"
-            )
+            raise WeakIsolation(refusal(holes, self._loop.layers, self._loop.missing))

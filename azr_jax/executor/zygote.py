@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from azr_jax.executor import child, clock, jail, names, packages
+from azr_jax.executor import child, clock, imports, jail, names, packages
 from azr_jax.executor.values import ALSO
 
 REPLY = struct.Struct("=QBiQQQ")  # request number, how it ended, exit status, wall us, cpu us, peak kilobytes
@@ -40,6 +40,7 @@ def _preload(settings: dict[str, Any]) -> dict[str, Any]:
     """Imports what programs use, and gives the names that answers may use."""
     known = names.preload() | packages.load(settings["packages"], settings["package_paths"], settings["seed"])
     ALSO.update(packages.plain_forms())
+    imports.mend()
     child.warm_up(known)
     return known
 
@@ -62,7 +63,7 @@ def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJa
     with contextlib.suppress(OSError):  # short of memory, the machine ends programs, not the trainer
         Path("/proc/self/oom_score_adj").write_text("1000")
     paths = jail.readable_paths()
-    namespaces = jail.enter_namespaces() if settings["namespaces"] else []
+    namespaces, refused = jail.enter_namespaces() if settings["namespaces"] else ([], {})
     if "pid" in namespaces:
         _become_init(sock)
     warnings.simplefilter("ignore")
@@ -70,12 +71,13 @@ def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJa
     known = _preload(settings)
     random.seed(settings["seed"])  # two zygotes differ, one and the same repeats itself after a restart
     wall = jail.ChildJail(settings["memory_mb"])  # reads /proc, which is gone after the next line
-    layers = jail.enter_zygote(paths, namespaces, settings["package_paths"])
+    layers, missing = jail.enter_zygote(paths, namespaces, settings["package_paths"])
     wall.limit_zygote()
     held = jail.probe(wall, settings["outside"])
     layers += ["rlimits", "seccomp"] if wall.filtered else ["rlimits"]
+    missing |= {} if wall.filtered else {"seccomp": "the call filter does not hold"}
     _forget_ourselves(settings["package_paths"])
-    sock.send(json.dumps({"layers": layers, "held": held}).encode())
+    sock.send(json.dumps({"layers": layers, "held": held, "missing": refused | missing}).encode())
     return wall, known, "pid" in namespaces
 
 

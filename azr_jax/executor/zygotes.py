@@ -52,6 +52,7 @@ class Zygotes:
         self.links: dict[Link, Work | None] = {}
         self.layers: list[str] = []  # what all zygotes have
         self.held: list[str] = []  # what a program could still do in any of them
+        self.missing: dict[str, str] = {}  # layers that are not in force, and why
         self.up = False  # all of the first ones have been
         self._trials: dict[Link, Trial] = {}
         self._lanes = Lanes(workers)
@@ -151,6 +152,7 @@ class Zygotes:
                 self._failed_starts = 0
                 self.layers = [x for x in self.layers or link.layers if x in link.layers]
                 self.held = sorted({*self.held, *link.held})
+                self.missing |= link.missing
                 self.up = self.up or all(other.ready for other in self.links)
                 return
         self._lost(link, f"its walls stand, but a trivial program did not run: {result.end} {result.detail}".strip())

@@ -1,0 +1,54 @@
+"""What modules of the library need so that they work in the jail, put right when a program first imports them.
+
+`asyncio`: its loop waits with `epoll` and wakes itself through a pair of sockets; no program may have either. `poll` is
+as good, and in a process of one thread nobody else could wake it.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def _without_sockets(module: types.ModuleType) -> None:
+    loop: Any = module.BaseSelectorEventLoop
+    for name in ("_make_self_pipe", "_close_self_pipe", "_write_to_self"):
+        setattr(loop, name, lambda self: None)
+
+
+def _with_poll(module: types.ModuleType) -> None:
+    names: Any = module
+    names.DefaultSelector = names.PollSelector
+
+
+_MENDED: dict[str, Callable[[types.ModuleType], None]] = {
+    "asyncio.selector_events": _without_sockets,
+    "selectors": _with_poll,
+}
+
+
+class _Mender:
+    """Finds the modules above as Python does, and mends each once it is loaded."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None) -> Any:
+        mend = _MENDED.get(name)
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target) if mend is not None else None
+        if spec is None or spec.loader is None or mend is None:
+            return None
+        load = spec.loader.exec_module
+
+        def exec_module(module: types.ModuleType) -> None:
+            load(module)
+            mend(module)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def mend() -> None:
+    for name in _MENDED.keys() & sys.modules.keys():
+        _MENDED[name](sys.modules[name])
+    sys.meta_path.insert(0, _Mender())  # type: ignore[arg-type]
