@@ -5,10 +5,10 @@
 Programs are those of the published seed buffers under --data (default $AZR_DATA, or ../shared/data), each made
 different by a comment so that the cache answers nothing. The floor is a zygote that forks, reads one message in the
 child, exits and waits: no jail, no program. Rates are per core of work: runs a second with one worker. `--soak N`
-runs N programs in a row and reports memory, descriptors and processes before and after. `--packages` repeats the first
-measurement with packages that programs may import. `honest_behind_ten_ms` is what a trivial program takes behind ten
-that never end, with two workers; `proposal_limits` how many time limits of a worker the dearest proposal took. One table, then one line of
-JSON. Compare ratios, not rates: both halves run in turns on the same machine.
+runs N programs in a row and reports memory, descriptors and processes before and after. `--packages` adds what a run
+costs with packages that programs may import. `honest_behind_ten_ms` is what a trivial program takes behind ten that
+never end, with two workers; `proposal_limits` how many time limits of a worker the dearest proposal took. One table,
+then one line of JSON. Compare ratios, not rates: both halves run in turns on the same machine.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def behind_ten(limit_s: float = 4.0) -> float:
     return 1e3 * worst
 
 
-def dearest_proposal(limit_s: float = 0.5) -> float:
+def dearest_proposal(limit_s: float = 2.0) -> float:
     """Time limits of a worker that proposals took which are slow on every input, in every run, with sets in them."""
     slow = f"import time\ndef f(x):\n    time.sleep({0.8 * limit_s})\n    return {{x, time.time_ns()}}"
     dearest = 0.0

@@ -121,7 +121,7 @@ def run_cases(
             return found
         result = yield asked
         if budget is not None:
-            budget.left_s += max(0.0, timeout_s - result.run_s)
+            budget.left_s += timeout_s - result.run_s
         loaded = _read(result, frozenset(batch), found, checked=banned is not None)
         spent += result.run_s
         if found.reason:

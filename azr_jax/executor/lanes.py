@@ -27,6 +27,7 @@ class Work:
     since: float
     waiting: list[Any] = field(default_factory=list)  # who wants the result
     slow: bool = False  # it has used up its slice
+    used_s: float = 0.0  # by its slice
     given: float = 0.0  # when a zygote got it the last time
     deaths: list[tuple[float, float]] = field(default_factory=list)  # of zygotes that had it: since when, at what time
 

@@ -14,6 +14,7 @@ import selectors
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator
+from dataclasses import replace
 
 from azr_jax.executor.cases import SEEDS, Cases, Request, Result, run_cases
 from azr_jax.executor.lanes import Lanes, Work
@@ -211,7 +212,7 @@ class Zygotes:
         self._in_vain = 0
         if end == "timeout" and work.sliced:
             self._stats.count("moved_to_slow")
-            work.slow = True
+            work.slow, work.used_s = True, reply.result.run_s
             self._lanes.put(work)
             return
         self._stats.count("runs")
@@ -219,7 +220,7 @@ class Zygotes:
         self._stats.time("cpu", reply.cpu_s)
         if end != "done":
             self._stats.count(f"kills/{end}")
-        self._done(work, reply.result)
+        self._done(work, replace(reply.result, run_s=reply.result.run_s + work.used_s))
 
     # ------------------------------------------------------------------------------------ deaths
     def _lost(self, link: Link, why: str) -> None:

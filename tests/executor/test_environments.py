@@ -24,8 +24,8 @@ SAYS = {
     "no_landlock": f"executor: layers user, {NAMESPACES}{REST.replace('landlock, ', '')}",
     "old_docker": "WeakIsolation: programs could still do: read. In force: capabilities, no_new_privs, undumpable, "
     "rlimits, seccomp; not: user, pid, mount, uts, ipc, net, root, landlock (operation not permitted). Either is "
-    "enough: Landlock (Linux 5.13 or newer with landlock among lsm=; in a container a seccomp profile that allows the three "
-    "landlock_ calls), or user and mount namespaces (docker run --security-opt seccomp=unconfined --security-opt "
+    "enough: Landlock (Linux 5.13 or newer with landlock among lsm=; in a container a seccomp profile that allows the "
+    "three landlock_ calls), or user and mount namespaces (docker run --security-opt seccomp=unconfined --security-opt "
     "apparmor=unconfined; sysctl user.max_user_namespaces above 0; on Ubuntu "
     "kernel.apparmor_restrict_unprivileged_userns=0); or executor.allow_weak=true runs them all the same",
 }

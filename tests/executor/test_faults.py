@@ -167,7 +167,7 @@ def test_a_proposal_has_a_budget_of_time(kind):
         stats = two.stats()
     assert validation.task is None
     assert validation.reason == ("timeout" if kind is Kind.INDUCTION else "not deterministic")
-    assert stats["run_total_s"] <= 8 * limit + 1.5 * SLICE_S * stats.get("moved_to_slow", 0.0)
+    assert stats["run_total_s"] <= 8 * limit + 6 * 1.5 * SLICE_S  # six at once may each go over by a slice
 
 
 def test_no_descriptor_is_left_by_a_storm():
