@@ -35,7 +35,7 @@ def leak(program: str, message: str) -> float:
 
 
 def _without_head(program: str) -> str:
-    """Without the first `def f(...) ...:`. Searched forward only: one pattern for it would try each pair of brackets."""
+    """Without the first `def f(...) ...:`. Searched forward only: one pattern would try each bracket with each head."""
     start = program.find("def f(")
     bracket = program.find(")", start) if start >= 0 else -1
     colon = program.find(":", bracket) if bracket >= 0 else -1
