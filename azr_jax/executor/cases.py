@@ -61,7 +61,9 @@ class Cases:
 
     program: str
     cases: dict[int, Case] = field(default_factory=dict)
-    by_hash: bool = False  # the program holds something whose order or value depends on the hash seed
+    by_chance: bool = False  # the program may see what differs from run to run; both by its text (reach.py)
+    remembers: bool = True  # a call of it may know of an earlier one
+    spent_s: float = 0.0  # of all its children
     reason: str = ""
     detail: str = ""
 
@@ -108,7 +110,6 @@ def run_cases(
     """
     found = Cases(program)
     todo = list(range(len(calls)) if numbers is None else numbers)
-    spent: float = 0.0
     while todo:
         batch = todo[:1] if alone else _fitting(program, calls, todo)
         fields = {"program": program, "banned": banned, "numbers": batch, "calls": [calls[n] for n in batch]}
@@ -123,7 +124,7 @@ def run_cases(
         if budget is not None:
             budget.left_s += timeout_s - result.run_s
         loaded = _read(result, frozenset(batch), found, checked=banned is not None)
-        spent += result.run_s
+        found.spent_s += result.run_s
         if found.reason:
             return found
         missing = [n for n in batch if n not in found.cases]
@@ -136,7 +137,7 @@ def run_cases(
         if not all_of_them and any(found.cases[n].status != "value" for n in batch if n in found.cases):
             return found
         todo = [n for n in todo if n not in found.cases]
-        if todo and spent > _BUDGET * timeout_s:
+        if todo and found.spent_s > _BUDGET * timeout_s:
             found.cases.update({n: Case("timeout", detail="all calls together") for n in todo})
             return found
     return found
@@ -175,7 +176,7 @@ def _read(result: Result, batch: frozenset[int], found: Cases, *, checked: bool)
     loaded = False
     for place, (kind, number, *rest) in enumerate(result.lines):
         if kind == "program" and place == 0 and checked:
-            found.program, found.by_hash = rest
+            found.program, found.by_chance, found.remembers = rest
         elif kind == "loaded":
             loaded = True
         elif kind == "unfit" and not loaded:
@@ -240,7 +241,7 @@ def _value(v: Any) -> bool:
 
 # What each kind of line holds after the word and the number; any other line ends the reading: the child crashed.
 _SHAPES: dict[str, tuple[Check, ...]] = {
-    "program": (_text(MAX_PROGRAM_CHARS + 2 * _NAME_CHARS + 16), _flag),
+    "program": (_text(MAX_PROGRAM_CHARS + 2 * _NAME_CHARS + 16), _flag, _flag),
     "loaded": (),
     "unfit": (lambda v: type(v) is str and v in UNFIT, _ANY_TEXT),
     "broken": (_name, _ANY_TEXT, _flag),

@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from azr_jax.executor import arguments, hygiene
+from azr_jax.executor import arguments, hygiene, reach
 from azr_jax.executor.values import Refused, as_json, decode, encode
 
 if TYPE_CHECKING:
@@ -117,24 +117,25 @@ def warm_up(names: dict[str, Any]) -> None:
     program = (
         "import math\ndef f(x, *y, k=(1, 'a')):\n    return [{str(z): z * 1.5} for z in range(x)] if x else None\n"
     )
-    calls = [{"text": "3, [1, -2.5], k={'a': (True,)}", "gold": "4"}, {"text": "f, lambda x: x"}]
+    calls = [{"text": "3, [1, -2.5], k={'a': str(True)}", "inert": True}, {"text": "f, lambda x: x"}]
     for _ in range(3):
         _program(pipe, {"program": program, "banned": None, "numbers": [0, 1], "calls": calls}, names)
         _expression(pipe, {"text": "Counter('aab')"}, names)
-        hygiene.normalise(program, hygiene.BANNED)
+        _, tree = hygiene.normalise(program, hygiene.BANNED)
+        reach.by_chance([tree]), reach.remembers(tree)
         _READ(as_json({"a": ["b\n", 1, None]}))
     del sys.modules[_MODULE]
     os.close(pipe._descriptor)
 
 
-# ---------------------------------------------------------------------------------------------- the three modes
+# ---------------------------------------------------------------------------------------------- the modes
 def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
     """A program and its calls. With `banned` it is a proposal: checked, renamed and sent back first."""
     text = request["program"]
     if request["banned"] is not None:
-        text, by_hash = hygiene.normalise(text, request["banned"])
-        by_hash = by_hash or any(hygiene.by_hash(arguments.parse_call(c["text"])) for c in request["calls"])
-        pipe.send("program", -1, text, by_hash)
+        text, tree = hygiene.normalise(text, request["banned"])
+        inputs = [arguments.parse_call(call["text"]) for call in request["calls"]]
+        pipe.send("program", -1, text, reach.by_chance([tree, *inputs]), reach.remembers(tree))
         _guard_imports(request["banned"])
     calls = [_prepare(call, request, names) for call in request["calls"]]
     code = hygiene.compiled(text)
@@ -166,10 +167,17 @@ def _arguments(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> No
     _call(pipe, 0, lambda: build(space), lambda _: ((), {}), {}, keep=False)
 
 
+def _same(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
+    """Whether two argument lists are the same but for layout. Nothing is run, so this child may know both."""
+    same = arguments.same_text(arguments.parse_call(request["text"]), request["other"])
+    pipe.send("value", 0, encode(same), None)
+
+
 _MODES: dict[str, Callable[[Pipe, dict[str, Any], dict[str, Any]], None]] = {
     "program": _program,
     "expression": _expression,
     "arguments": _arguments,
+    "same": _same,
 }
 
 
@@ -182,16 +190,15 @@ def _prepare(call: dict[str, Any], request: dict[str, Any], names: dict[str, Any
     if "values" in call:
         positional, named = decode(call["values"])
         return lambda space: (positional, named)
-    if request["banned"] is None and call.get("gold") is None:
+    if request["banned"] is None:
         code = arguments.plain_call(call["text"])
         if code is not None:
             return _built(code)
     tree = arguments.parse_call(call["text"])
     if request["banned"] is not None:
         hygiene.check(tree, request["banned"])
-    gold = call.get("gold")
-    if gold is None or arguments.same_text(tree, gold):
-        return _builder(tree)  # the proposer's own input may use the program's names
+    if not call.get("inert"):
+        return _builder(tree)  # the proposer's own input, for one, may use the program's names
     if not arguments.is_inert(tree):
         raise hygiene.Unfit("not inert")
     build, apart = _builder(tree), arguments.inert_space(names)

@@ -1,22 +1,33 @@
-"""Another time of day for every zygote, so that a program that depends on the clock differs between two of them.
+"""Another time for every zygote, so that a program that depends on a clock differs between two of them.
 
 Real time moves too little between two runs to show in `time.time() // 86400`. Shifted are the functions of `time`,
-and with them `datetime`, which is loaded here without its C half. The system call itself is not shifted.
+and with them `datetime`, which is loaded here without its C half, and what the process has used of the processor. Files
+keep the time they were made at, which is part of what is installed, and have no other. The system call itself is not
+shifted: a program that digs the real function out of one of these finds the real time.
 """
 
 from __future__ import annotations
 
+import os
+import posix
+import resource
+import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-_STEP_S = 41_234_567  # more than a year, and not a whole number of days, hours or minutes
+_DAY_S = 86_400
+# By hash seed. Each is an odd number of some unit after the first, so that a clock read in that unit is odd in the one
+# and even in the other, whatever the time: days (and years, nearly), hours, minutes, seconds, months nearly.
+_BASE_S = 41_234_567
+_AHEAD_S = {2: 367 * _DAY_S, 3: 12_345 * 3_600, 4: 1_234_567 * 60, 5: 98_765_433, 6: 31 * _DAY_S}
+_ASK_ABOUT_FILES = ("supports_dir_fd", "supports_effective_ids", "supports_fd", "supports_follow_symlinks")
 
 
 def shift(seed: int) -> None:
     """Moves this process's clocks forward by an amount of the seed's own."""
-    seconds = seed * _STEP_S
-    for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time"):
+    seconds = _BASE_S + _AHEAD_S.get(seed, 0)
+    for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime"):
         setattr(time, name, _later(getattr(time, name), seconds))
         in_ns = f"{name}_ns"
         setattr(time, in_ns, _later(getattr(time, in_ns), seconds * 10**9))
@@ -24,10 +35,27 @@ def shift(seed: int) -> None:
         setattr(time, name, _of_now(getattr(time, name), time.time))
     time.asctime = _of_today(time.asctime, time.localtime, 0)
     time.strftime = _of_today(time.strftime, time.localtime, 1)
+    resource.getrusage = _rusage(resource.getrusage, seconds)
+    _put("times", lambda real: lambda: posix.times_result([part + seconds for part in real()]))
+    for name in ("stat", "lstat", "fstat"):
+        _put(name, lambda real: lambda *given, **named: _timeless(real(*given, **named)))
+    _put("scandir", lambda real: lambda path=".": _Listing(real(path)))
 
 
-def _later(real: Callable[[], Any], amount: int) -> Callable[[], Any]:
-    return lambda: real() + amount
+def _put(name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Puts another function in the place of one of `os`, wherever the library keeps it."""
+    real = getattr(posix, name)
+    other = make(real)
+    setattr(posix, name, other)
+    setattr(os, name, other)
+    for known in (getattr(os, name) for name in _ASK_ABOUT_FILES):
+        if real in known:
+            known.remove(real)
+            known.add(other)
+
+
+def _later(real: Callable[..., Any], amount: int) -> Callable[..., Any]:
+    return lambda *given: real(*given) + amount
 
 
 def _of_now(real: Callable[..., Any], now: Callable[[], float]) -> Callable[..., Any]:
@@ -36,3 +64,58 @@ def _of_now(real: Callable[..., Any], now: Callable[[], float]) -> Callable[...,
 
 def _of_today(real: Callable[..., Any], today: Callable[[], Any], place: int) -> Callable[..., Any]:
     return lambda *given: real(*given) if len(given) > place else real(*given, today())
+
+
+def _rusage(real: Callable[[int], Any], seconds: int) -> Callable[[int], Any]:
+    def getrusage(who: int) -> Any:
+        user, system, peak, *counts = real(who)
+        return resource.struct_rusage([user + seconds, system + seconds, peak + seconds, *counts])
+
+    return getrusage
+
+
+def _timeless(found: os.stat_result) -> os.stat_result:
+    """A file of the library with the time it was made at; everything else as if it had been there for ever."""
+    made = found.st_mtime_ns if stat.S_ISREG(found.st_mode) else 0
+    number = found.st_ino if made else 0
+    times = [made // 10**9] * 3 + [made / 1e9] * 3 + [made] * 3
+    rest = [found.st_blksize, found.st_blocks, found.st_rdev]
+    return os.stat_result([found.st_mode, number, 0, *found[3:7], *times, *rest])
+
+
+class _Listing:
+    """What `os.scandir` gives, with entries whose `stat` tells no times."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __iter__(self) -> Iterator[_Entry]:
+        return self
+
+    def __next__(self) -> _Entry:
+        return _Entry(next(self._real))
+
+    def __enter__(self) -> _Listing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._real.close()
+
+
+class _Entry:
+    def __init__(self, real: os.DirEntry[str]) -> None:
+        self._real = real
+        self.name, self.path = real.name, real.path
+        self.is_dir, self.is_file, self.is_symlink = real.is_dir, real.is_file, real.is_symlink
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def inode(self) -> int:
+        return self.stat(follow_symlinks=False).st_ino
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        return _timeless(self._real.stat(follow_symlinks=follow_symlinks))

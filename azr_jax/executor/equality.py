@@ -39,11 +39,14 @@ def key(value: Any) -> Hashable:
         return value if value == value else (complex, key(value.real), key(value.imag))
     if isinstance(value, Decimal):
         return _DECIMAL_NAN if value.is_nan() else value
-    if isinstance(value, list | tuple | deque):
-        kind = next(kind for kind in (list, tuple, deque) if isinstance(value, kind))
-        return (kind, *map(key, value))
+    if isinstance(value, list):
+        return (list, *map(key, value))
+    if isinstance(value, tuple):
+        return (tuple, *map(key, value))
+    if isinstance(value, deque):
+        return (deque, *map(key, value))
     if isinstance(value, set | frozenset):
-        return set, _counted(map(key, value))
+        return set, _counted(map(key, value)) if _has_nan(value) else frozenset(value)
     if isinstance(value, OrderedDict):
         return OrderedDict, tuple((key(k), key(v)) for k, v in value.items())
     if isinstance(value, Counter):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import re
+import sys
 import types
 from collections.abc import Iterable, Iterator
 
@@ -28,7 +29,9 @@ _HIDDEN_ATTRIBUTES = frozenset({
     "f_globals", "f_locals", "f_builtins", "f_code", "gi_frame", "cr_frame", "ag_frame", "tb_frame", "_getframe",
     "modules", "_current_frames", "tb_next", "__traceback__",
 })  # fmt: skip
-_BY_HASH = frozenset({"set", "frozenset", "hash", "id", "__hash__"})
+# A name that no text shows reaches whatever the lists above and below keep out.
+_BY_TEXT = frozenset({"vars", "globals", "locals"})
+_BY_TEXT_ATTRIBUTES = frozenset({"__dict__", "attrgetter", "methodcaller"})
 
 
 class Unfit(ValueError):
@@ -58,17 +61,17 @@ def compiled(text: str) -> types.CodeType:
         return compile(text, "program", "exec", dont_inherit=True)
 
 
-def normalise(text: str, banned: Iterable[str]) -> tuple[str, bool]:
-    """The program with its entry point named `f`, and `by_hash`. Unfit where it has none or breaks the rules above."""
+def normalise(text: str, banned: Iterable[str]) -> tuple[str, ast.Module]:
+    """The program with its entry point named `f`, and its tree. Unfit where it has none or breaks the rules above."""
     tree = parse(text)
     check(tree, banned)
     assert isinstance(tree, ast.Module)
     functions = [n for n in tree.body if isinstance(n, ast.FunctionDef)]
     if any(n.name == "f" for n in functions) or _assigns_f(tree):
-        return text, by_hash(tree)
+        return text, tree
     if len(functions) != 1:
         raise Unfit("no function f")
-    return _rename(text, tree, functions[0].name), by_hash(tree)
+    return _rename(text, tree, functions[0].name), tree
 
 
 def check(tree: ast.AST, banned: Iterable[str]) -> None:
@@ -76,6 +79,7 @@ def check(tree: ast.AST, banned: Iterable[str]) -> None:
     listed = frozenset(banned)
     dotted = frozenset(b for b in listed if "." in b)
     called = {a.asname or a.name: a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    own = {name.partition(".")[0] for name, real in called.items() if real.partition(".")[0] in sys.stdlib_module_names}
     for node in ast.walk(tree):
         for module in _imported(node):
             top = module.partition(".")[0]
@@ -85,27 +89,31 @@ def check(tree: ast.AST, banned: Iterable[str]) -> None:
             owner = called.get(node.value.id, node.value.id) if isinstance(node.value, ast.Name) else ""
             if node.attr in _HIDDEN_ATTRIBUTES or f"{owner}.{node.attr}" in dotted:
                 raise Unfit("banned name", f"{owner}.{node.attr}")
-        if isinstance(node, ast.Name) and node.id in _HIDDEN_NAMES:
+            if listed and (node.attr in _BY_TEXT_ATTRIBUTES or (node.attr in listed and _root(node) in own)):
+                raise Unfit("banned name", node.attr)  # a module of a module, such as `email.utils.time`
+        if isinstance(node, ast.Name) and (node.id in _HIDDEN_NAMES or (listed and node.id in _BY_TEXT)):
             raise Unfit("banned name", node.id)
+        if listed and isinstance(node, ast.Call) and _names_by_text(node):
+            raise Unfit("banned name", "an attribute whose name is no plain text")
         if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value.bit_length() > MAX_INT_BITS:
             raise Unfit("number too large")  # Python reads it, in base 16 for one, and will not write it
 
 
-def by_hash(tree: ast.AST) -> bool:
-    """Whether the text mentions what depends on the hash seed or on addresses; such programs are run more often."""
-    return any(
-        isinstance(n, ast.Set | ast.SetComp)
-        or (isinstance(n, ast.Name) and n.id in _BY_HASH)
-        or (isinstance(n, ast.Attribute) and n.attr in _BY_HASH)
-        or (isinstance(n, ast.BinOp) and (_is_view(n.left) or _is_view(n.right)))
-        for n in ast.walk(tree)
-    )
+def _root(node: ast.Attribute) -> str:
+    """The name that a chain of attributes begins with."""
+    owner = node.value
+    while isinstance(owner, ast.Attribute):
+        owner = owner.value
+    return owner.id if isinstance(owner, ast.Name) else ""
 
 
-def _is_view(node: ast.AST) -> bool:
-    """`d.keys()` or `d.items()`, whose `&`, `|`, `-` and `^` make sets."""
-    called = node.func if isinstance(node, ast.Call) else None
-    return isinstance(called, ast.Attribute) and called.attr in ("keys", "items")
+def _names_by_text(call: ast.Call) -> bool:
+    """`getattr(x, "ti" + "me")`: the lists can be held against a name that stands there, not against a reckoned one."""
+    if not (isinstance(call.func, ast.Name) and call.func.id in ("getattr", "setattr", "delattr")):
+        return False
+    given = call.args[1] if len(call.args) > 1 else None
+    name = given.value if isinstance(given, ast.Constant) else None
+    return not isinstance(name, str) or name.startswith("_") or name in _HIDDEN_ATTRIBUTES
 
 
 def _imported(node: ast.AST) -> Iterator[str]:

@@ -15,6 +15,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any
 
 from azr_jax.executor.equality import same as same
@@ -24,7 +25,8 @@ MAX_DEPTH = 60
 MAX_INT_BITS = 14_000  # what Python still prints in decimal: 4,300 digits
 _SMALL = 1 << 53
 # The closing quote is optional: were it not, each quote of a text that never closes one would be read to the end again.
-_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+_NO_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[^\[\]{}"]+', re.DOTALL)
+_STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
 _FACTORIES = {c.__name__: c for c in (int, float, str, bool, list, tuple, dict, set, frozenset, bytes)}
 
 
@@ -72,11 +74,9 @@ def parse_json(text: str) -> Any:
     Neither the recursion limit nor the digit limit of this process is relied on: a trainer may have raised both.
     """
     if text.count("[") + text.count("{") > MAX_DEPTH:
-        depth = 0
-        for match in _BRACKET.finditer(text):
-            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match.group(), 0)
-            if depth > 4 * MAX_DEPTH:
-                raise Refused("value nested too deep")
+        brackets = _NO_BRACKET.sub("", text)
+        if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > 4 * MAX_DEPTH:
+            raise Refused("value nested too deep")
     return _DECODER.decode(text)
 
 
@@ -295,8 +295,8 @@ def _counter(body: Any, depth: int) -> Counter[Any]:
 
 
 def _clock(body: Any) -> datetime.time:
-    *whole, fold = _integers(body, 5)
-    return datetime.time(*whole, fold=fold)
+    hour, minute, second, microsecond, fold = _integers(body, 5)
+    return datetime.time(hour, minute, second, microsecond, fold=fold)
 
 
 def _moment(body: Any) -> datetime.datetime:

@@ -21,11 +21,12 @@ from azr_jax.executor.cases import (
     told,
 )
 from azr_jax.executor.jobs import Outcome, Run, Verify
-from azr_jax.executor.values import Refused, decode, same
+from azr_jax.executor.values import Refused, decode, encode, same
 from azr_jax.tasks.types import InductionTask, Kind, Triplet, Verdict
 
 Judging = Generator[Request, Result, Verdict]
 _CORRECT, _WRONG = Verdict(1.0, "correct"), Verdict(0.0, "wrong value")
+_UNDONE = ("crashed", "not run")  # reasons that may be the fault of calls before
 _TOO_LONG = Verdict(0.0, "too long")
 
 
@@ -52,23 +53,33 @@ def _deduction(task: Triplet, text: str, timeout_s: float) -> Judging:
 
 
 def _abduction(task: Triplet, text: str, timeout_s: float) -> Judging:
+    """The program's result for the answer. The child that runs the program is told the answer and not the task's input.
+
+    Only the proposer's own input may use the program's names, and an answer that is the same but for layout.
+    """
     gold = decode(task.value)
     if len(text) > MAX_INPUT_CHARS:
         return _TOO_LONG
-    found = yield from run_cases(task.program, [{"text": text, "gold": task.input}], timeout_s=timeout_s)
-    if found.reason == "not inert":
-        case = _only_case((yield request("arguments", timeout_s, text=text)))
-        if case.status != "value" or case.value is None:
-            return _failed(case)
-        found = yield from run_cases(task.program, [{"values": case.value}], timeout_s=timeout_s)
+    own = text.strip() == task.input.strip()
+    call: dict[str, Any] = {"text": text} if own else {"text": text, "inert": True}
+    found = yield from run_cases(task.program, [call], timeout_s=timeout_s)
+    if found.reason == "not inert" and not own:
+        alike = _only_case((yield request("same", timeout_s, text=text, other=task.input)))
+        call = {"text": text}
+        if alike.value != encode(True):
+            case = _only_case((yield request("arguments", timeout_s, text=text)))
+            if case.status != "value" or case.value is None:
+                return _failed(case)
+            call = {"values": case.value}
+        found = yield from run_cases(task.program, [call], timeout_s=timeout_s)
     return Verdict(0.0, found.reason, found.detail) if found.reason else _compared(found.cases[0], gold)
 
 
 def _induction(task: InductionTask, text: str, reward: str, timeout_s: float) -> Judging:
-    """Runs the answer on every hidden input: together in one child, or each in a child of its own.
+    """Runs the answer on every hidden input: together in one child or, where it may remember its calls, each alone.
 
-    All verdicts are of one way of running. A program that remembers its calls answers differently in the two, and of
-    two answers to each input the better one would be a guess too many.
+    Never the better of the two: a program that remembers answers differently in them, and a second guess would be paid.
+    Of one that cannot remember, what a shared child left undone or ended with is asked again alone.
     """
     hidden = range(task.shown, len(task.inputs)) if task.shown < len(task.inputs) else range(len(task.inputs))
     golds = [decode(task.values[n]) for n in hidden]
@@ -81,20 +92,19 @@ def _induction(task: InductionTask, text: str, reward: str, timeout_s: float) ->
     if found.reason:
         return Verdict(0.0, found.reason, found.detail)
     verdicts = [_of_case(found, number, gold) for number, gold in enumerate(golds)]
+    # The first call of a child is alone already. A late one had its whole limit, or all of them had all of theirs.
+    late = [verdict for verdict in verdicts if verdict.reason == "timeout"]
+    if binary and (late or not verdicts[0].correct):
+        return late[0] if late else verdicts[0]
+    for number, gold in enumerate(golds):
+        asked_again = found.remembers or verdicts[number].reason in _UNDONE
+        if asked_again and len(golds) > 1 and verdicts[number] not in late:
+            verdicts[number] = _of_case((yield from run(numbers=[number])), number, gold)
+        if binary and not verdicts[number].correct:
+            return verdicts[number]
     wrong = [verdict for verdict in verdicts if not verdict.correct]
-    late = [verdict for verdict in wrong if verdict.reason == "timeout"]  # it had its whole limit, or all had theirs
-    if binary and late:
-        return late[0]
-    # The first call of a child is alone already: where that is wrong, so is the answer.
-    if len(golds) > 1 and len(wrong) > len(late) and not (binary and not verdicts[0].correct):
-        for number, gold in enumerate(golds):
-            if verdicts[number] not in late:
-                verdicts[number] = _of_case((yield from run(numbers=[number])), number, gold)
-            if binary and not verdicts[number].correct:
-                return verdicts[number]
-        wrong = [verdict for verdict in verdicts if not verdict.correct]
-    if not wrong or binary:
-        return wrong[0] if wrong else _CORRECT
+    if not wrong:
+        return _CORRECT
     right = len(golds) - len(wrong)
     return Verdict(right / len(golds), "partly correct" if right else "wrong value")
 

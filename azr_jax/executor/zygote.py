@@ -11,6 +11,7 @@ from __future__ import annotations
 import array
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import random
@@ -32,6 +33,8 @@ REPLY = struct.Struct("=QBiQQQ")  # request number, how it ended, exit status, w
 ENDED, TIMED_OUT, LOST, STOPPED = 0, 1, 2, 3
 _YIELDS, _LOOK_S = 50, 0.005  # how often a child is asked for at once when its pipe has closed; then at what interval
 _SET_PIPE_SIZE, _GET_PIPE_SIZE = 1031, 1032
+
+_KEPT: list[Any] = []
 
 Body = Callable[[jail.ChildJail, socket.socket, int, int, int, float, dict[str, Any]], NoReturn]
 
@@ -69,6 +72,7 @@ def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJa
     warnings.simplefilter("ignore")
     clock.shift(settings["seed"])
     known = _preload(settings)
+    _shift_addresses(settings["seed"])
     random.seed(settings["seed"])  # two zygotes differ, one and the same repeats itself after a restart
     wall = jail.ChildJail(settings["memory_mb"])  # reads /proc, which is gone after the next line
     layers, missing = jail.enter_zygote(paths, namespaces, settings["package_paths"])
@@ -79,6 +83,17 @@ def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJa
     _forget_ourselves(settings["package_paths"])
     sock.send(json.dumps({"layers": layers, "held": held, "missing": refused | missing}).encode())
     return wall, known, "pid" in namespaces
+
+
+def _shift_addresses(seed: int) -> None:
+    """Keeps objects of every small size, so many as the seed says, so that the next ones lie elsewhere.
+
+    The kernel chooses the first digits of an address; the last five would be the same in every zygote.
+    """
+    draw = random.Random(f"addresses {seed}").randrange
+    for size in range(16, 513, 16):
+        make = object if size == 16 else float if size == 32 else functools.partial(bytes, size - 33)
+        _KEPT.extend(make() for _ in range(draw(4 * 16_384 // size)))  # up to four of the allocator's pools
 
 
 def _become_init(sock: socket.socket) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.append(str(Path(__file__).parent))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[2] / "benchmarks")]
 
+import messages
 from costs import cpu_s, is_linear
 
-from azr_jax.executor import literals, pool
+from azr_jax.executor import judge, literals
 from azr_jax.executor.cases import read_lines
 from azr_jax.executor.jobs import Run, Validate, Verify
 from azr_jax.executor.pool import Executor, ExecutorSettings
@@ -158,7 +160,7 @@ def test_a_mistake_in_judging_is_a_verdict_and_is_seen(monkeypatch, caplog):
         raise IndexError("a mistake of ours")
 
     for name in ("verify", "validate", "run"):
-        monkeypatch.setattr(pool, name, broken)
+        monkeypatch.setattr(judge, name, broken)
     with Executor(ExecutorSettings(workers=1)) as one:
         verdict = one.submit(Verify(Kind.DEDUCTION, TASK, Answer(Kind.DEDUCTION, "2"))).result()
         validation = one.submit(Validate(Proposal(Kind.DEDUCTION, TASK.program, ("1",)))).result()
@@ -310,3 +312,10 @@ def test_what_encode_writes_is_short_enough_to_be_read():
     text = encode("\\" * ((MAX_CHARS - 2) // 2))
     lines, closed = read_lines(_line(as_json(["value", 0, text, text])), 9)
     assert closed and decode(lines[1][2]) == "\\" * ((MAX_CHARS - 2) // 2)
+
+
+def test_a_few_thousand_random_messages_upset_nobody():
+    """`python benchmarks/messages.py` reads a million; AZR_MESSAGES=1000000 makes this test do so."""
+    report = messages.run(int(os.environ.get("AZR_MESSAGES", "2000")), seed=1)
+    assert report["exceptions"] == {} and report["slower_than_50_ms"] == 0, report
+    assert report["pipes_with_an_end"] > 100

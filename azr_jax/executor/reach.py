@@ -1,0 +1,193 @@
+"""What a program can reach beside its arguments, read off its text: chance (clocks, addresses, hash seeds) and memory.
+
+A short list says what is known to reach neither; whatever names anything else is run more often (chance), or has each
+of its calls judged in a child of its own (memory). Errors to that side cost a few runs. This is no wall: a list of what
+to look at twice.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import sys
+from collections.abc import Iterable
+
+_KNOWN = frozenset({
+    "abs", "all", "any", "ascii", "bin", "bool", "bytearray", "bytes", "callable", "chr", "complex", "dict", "divmod",
+    "enumerate", "filter", "float", "format", "hex", "int", "isinstance", "issubclass", "iter", "len", "list", "map",
+    "max", "min", "next", "oct", "ord", "pow", "print", "range", "repr", "reversed", "round", "slice", "sorted", "str",
+    "sum", "tuple", "type", "zip", "super", "property", "staticmethod", "classmethod", "__name__",
+    "True", "False", "None", "Ellipsis", "NotImplemented",
+})  # fmt: skip
+_LATE = frozenset({"MemoryError", "RecursionError"})  # whether they are raised depends on where the program runs
+_ERRORS = frozenset(n for n, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, BaseException))
+# Every other builtin reads names that the text does not show, the file system, addresses, or the hash seed.
+_STRANGE = frozenset(dir(builtins)) - _KNOWN - (_ERRORS - _LATE)
+_MODULES = frozenset({
+    "math", "cmath", "collections", "collections.abc", "itertools", "functools", "operator", "heapq", "bisect", "re",
+    "string", "copy", "fractions", "textwrap", "typing", "numbers", "json", "statistics", "abc", "enum", "dataclasses",
+    "__future__",
+})  # fmt: skip
+# In these: what takes the name of an attribute as a text, what runs a text, and what keeps something for later.
+_DENIED = frozenset({
+    "attrgetter", "methodcaller", "get_type_hints", "ForwardRef", "Formatter", "Template", "make_dataclass",
+    "update_wrapper", "wraps", "singledispatch", "singledispatchmethod", "cached_property", "register",
+    "dispatch_table", "decoder", "encoder", "scanner", "*",
+})  # fmt: skip
+_OTHER_MODULES = sys.stdlib_module_names - _MODULES  # reached as attributes: `statistics.random`
+_CONSTANTS = frozenset({
+    "pi", "e", "inf", "nan", "tau", "ascii_letters", "ascii_lowercase", "ascii_uppercase", "digits", "punctuation",
+    "whitespace", "hexdigits", "octdigits", "printable",
+})  # fmt: skip
+_HARMLESS = frozenset({"__name__", "__class__"})  # among attributes with an underscore
+_TO_TEXT = frozenset({"str", "repr", "ascii", "format"})
+_ITERATORS = frozenset({"map", "filter", "zip", "enumerate", "reversed", "iter"})
+_SEEDED = frozenset({"set", "frozenset", "hash", "id", "__hash__"})  # whoever may have bound these names
+_CATCHES_ALL = frozenset({"Exception", "BaseException"})
+
+
+def by_chance(trees: Iterable[ast.AST]) -> bool:
+    """Whether a program, with its inputs, may see something that differs from run to run."""
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    if any(map(_is_strange, nodes)) or any(map(_is_by_seed, nodes)):
+        return True
+    return _makes_text(nodes) and _has_addresses(nodes)
+
+
+def remembers(tree: ast.AST) -> bool:
+    """Whether a later call of a program may know of an earlier one."""
+    assert isinstance(tree, ast.Module)
+    if not all(map(_is_forgetful, tree.body)):
+        return True
+    return any(
+        _is_strange(node)
+        or isinstance(node, ast.Global | ast.ClassDef)
+        or (isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load))
+        for node in ast.walk(tree)
+    )
+
+
+def _is_strange(node: ast.AST) -> bool:
+    """Names something that is not on the short list."""
+    if isinstance(node, ast.Name):
+        return node.id in _STRANGE or (node.id.startswith("__") and node.id not in _KNOWN)
+    if isinstance(node, ast.Attribute):
+        name = node.attr
+        # In capitals: a module's tables, which can be written to.
+        return (name.startswith("_") and name not in _HARMLESS) or name in _OTHER_MODULES | _DENIED or name.isupper()
+    if isinstance(node, ast.Import):
+        return any(alias.name not in _MODULES for alias in node.names)
+    if isinstance(node, ast.ImportFrom):
+        names = {alias.name for alias in node.names}
+        strange = names & (_DENIED | _OTHER_MODULES) or any(name.startswith("_") or name.isupper() for name in names)
+        return node.module not in _MODULES or bool(strange)
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Name) and node.func.id == "type":
+            return len(node.args) != 1 or bool(node.keywords)
+        return _formats_attributes(node.func)
+    if isinstance(node, ast.ExceptHandler):  # how much memory there is, how deep it may go
+        return node.type is None or (isinstance(node.type, ast.Name) and node.type.id in _CATCHES_ALL)
+    return False
+
+
+def _formats_attributes(called: ast.expr) -> bool:
+    """`"{0.name}".format`, or `.format` of a text that is not at hand."""
+    if not (isinstance(called, ast.Attribute) and called.attr in ("format", "format_map")):
+        return False
+    text = called.value.value if isinstance(called.value, ast.Constant) else None
+    return not isinstance(text, str) or any("." in part or "[" in part for part in _fields(text))
+
+
+def _fields(text: str) -> list[str]:
+    """What stands between braces, before the colon of a format."""
+    return [part.partition("}")[0].partition(":")[0] for part in text.split("{")[1:]]
+
+
+def _is_by_seed(node: ast.AST) -> bool:
+    """Depends on the order of a set, or on a hash."""
+    return (
+        isinstance(node, ast.Set | ast.SetComp)
+        or (isinstance(node, ast.Name) and node.id in _SEEDED)
+        or (isinstance(node, ast.Attribute) and node.attr in _SEEDED)
+        or (isinstance(node, ast.BinOp) and (_is_view(node.left) or _is_view(node.right)))
+    )
+
+
+def _is_view(node: ast.AST) -> bool:
+    """`d.keys()` or `d.items()`, whose `&`, `|`, `-` and `^` make sets."""
+    called = node.func if isinstance(node, ast.Call) else None
+    return isinstance(called, ast.Attribute) and called.attr in ("keys", "items")
+
+
+def _makes_text(nodes: list[ast.AST]) -> bool:
+    """Turns values into text, by which an address can be seen."""
+    texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str | bytes)]
+    with_percent = any("%" in text if isinstance(text, str) else b"%" in text for text in texts)
+    named = {n.id for n in nodes if isinstance(n, ast.Name)}
+    percent = any(isinstance(n, ast.BinOp | ast.AugAssign) and isinstance(n.op, ast.Mod) for n in nodes)
+    return (
+        bool(named & _TO_TEXT)
+        or any(isinstance(n, ast.JoinedStr) for n in nodes)
+        or any(isinstance(n, ast.Attribute) and n.attr in ("format", "format_map", "dumps") for n in nodes)
+        or (percent and (with_percent or "chr" in named or "bytes" in named))
+    )
+
+
+def _has_addresses(nodes: list[ast.AST]) -> bool:
+    """Holds objects whose text is their address: functions, iterators, objects of classes of its own."""
+    called = {id(n.func) for n in nodes if isinstance(n, ast.Call)}
+    owners = {id(n.value) for n in nodes if isinstance(n, ast.Attribute)}
+    functions = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
+    imported = {
+        alias.asname or alias.name.partition(".")[0]
+        for n in nodes
+        if isinstance(n, ast.Import | ast.ImportFrom)
+        for alias in n.names
+        if alias.name not in _CONSTANTS
+    }
+    for n in nodes:
+        if isinstance(
+            n, ast.ClassDef | ast.Lambda | ast.GeneratorExp | ast.Yield | ast.YieldFrom | ast.AsyncFunctionDef
+        ):
+            return True
+        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load):
+            if n.id in _ITERATORS or (n.id in functions and id(n) not in called):
+                return True
+            if n.id in imported and id(n) not in called and id(n) not in owners:
+                return True
+        if isinstance(n, ast.Attribute) and id(n) not in called and n.attr not in _CONSTANTS | _HARMLESS:
+            return True
+        if isinstance(n, ast.Import | ast.ImportFrom) and not _gives_plain_values(n):
+            return True
+        if isinstance(n, ast.Attribute) and n.attr in ("finditer", "scanner"):
+            return True
+    return False
+
+
+_PLAIN_MODULES = frozenset({"math", "cmath", "re", "string", "heapq", "bisect", "collections", "typing", "fractions"})
+
+
+def _gives_plain_values(node: ast.Import | ast.ImportFrom) -> bool:
+    """Its functions return values, and no objects whose text is an address."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module in _PLAIN_MODULES and not any(alias.name in ("finditer", "merge") for alias in node.names)
+    return all(alias.name in _PLAIN_MODULES for alias in node.names)
+
+
+def _is_forgetful(statement: ast.stmt) -> bool:
+    """A statement of a module that leaves nothing behind that a call could change."""
+    if isinstance(statement, ast.FunctionDef):
+        defaults = [d for d in (*statement.args.defaults, *statement.args.kw_defaults) if d is not None]
+        return not statement.decorator_list and all(map(_is_fixed, defaults))
+    if isinstance(statement, ast.Assign):
+        return all(isinstance(t, ast.Name) for t in statement.targets) and _is_fixed(statement.value)
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    return isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass)
+
+
+def _is_fixed(node: ast.expr) -> bool:
+    """Built of constants that nobody can change."""
+    if isinstance(node, ast.Tuple):
+        return all(map(_is_fixed, node.elts))
+    return isinstance(node, ast.Constant) or (isinstance(node, ast.UnaryOp) and _is_fixed(node.operand))
