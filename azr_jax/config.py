@@ -33,6 +33,7 @@ from azr_jax.fields import (
 )
 from azr_jax.monitor.rules import RULES as ALARMS
 from azr_jax.selfplay import checks as selfplay
+from azr_jax.selfplay import loss_weights
 from azr_jax.tasks.rewards import COMBINE, INTRINSIC, MEMORY
 from azr_jax.tasks.worked import SHOWN as EXAMPLES
 
@@ -159,7 +160,10 @@ RULES: dict[str, Rule] = {
     "learner.eps": number(0, 1, above=True),
     "learner.weight_decay": number(0, 10),
     "learner.grad_clip": number(0, above=True),
-    "learner.advantage": one_of("trr", "reinforce_pp", "grpo", "rloo"),
+    "learner.advantage": one_of("trr", "reinforce_pp", "grpo", "rloo", "rae"),
+    "learner.rae_decay": number(0, 0.99999),
+    "learner.policy_loss": one_of("ppo", "gspo", "cispo", "dr_grpo"),
+    "learner.weights": assigned(*loss_weights.NAMES, low=0),
     "learner.weighting": one_of("sequence", "token"),
     "learner.loss": one_of("token_mean", "sequence_mean"),
     "learner.overlong": one_of("error", "mask"),
@@ -169,10 +173,15 @@ RULES: dict[str, Rule] = {
     "learner.clip_dual": number(0),
     "learner.kl": number(0),
     "learner.kl_in": one_of("loss", "reward"),
+    "learner.kl_estimator": one_of("auto", "k1", "k2", "k3"),
+    "learner.kl_roles": some_of("propose", "solve"),
     "learner.epochs": integer(1),
     "learner.minibatches": integer(1),
     "learner.importance": one_of("none", "token", "sequence"),
+    "learner.importance_mode": one_of("truncate", "mask", "two_sided"),
+    "learner.importance_low": number(0, 1),
     "learner.importance_cap": number(1),
+    "learner.importance_length_norm": boolean(),
     "learner.row_tokens": integer(0),
     "learner.row_lengths": integer(1, 64),
     "learner.microbatch": integer(0),
@@ -328,7 +337,6 @@ def check_across(config: Config) -> list[str]:
         f"executor.packages={','.join(c.executor.packages)}: of executor.judge=local; a farm has its own",
     )
     learner = c.learner
-    need(not 0 < learner.clip_dual <= 1, f"learner.clip_dual={learner.clip_dual}: should be above 1, or 0 for no bound")
     need(
         learner.schedule == "constant" or learner.warmup < c.iterations,
         f"learner.warmup={learner.warmup}: should be less than iterations={c.iterations}, where the schedule ends",

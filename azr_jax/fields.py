@@ -81,7 +81,7 @@ def integers(low: int) -> Rule:
     return Rule(parse, good, f"whole numbers from {low} up, joined by commas")
 
 
-def assigned(*names: str) -> Rule:
+def assigned(*names: str, low: float = -math.inf) -> Rule:
     """Numbers by name, each as `name=number`."""
 
     def good(value: Any) -> bool:
@@ -91,10 +91,11 @@ def assigned(*names: str) -> Rule:
             given = [(name, float(number)) for name, _, number in (str(item).partition("=") for item in value)]
         except ValueError:
             return False
-        known = all(name in names and math.isfinite(number) for name, number in given)
+        known = all(name in names and math.isfinite(number) and number >= low for name, number in given)
         return known and len(dict(given)) == len(given)
 
-    return Rule(some_of().parse, good, f"name=number, joined by commas, with names from {', '.join(names)}")
+    numbers = "" if low == -math.inf else f" and numbers from {low:g} up"
+    return Rule(some_of().parse, good, f"name=number, joined by commas, with names from {', '.join(names)}{numbers}")
 
 
 def text(*, empty: bool = True) -> Rule:

@@ -116,9 +116,12 @@ def get_config() -> ConfigDict:
     c.learner.eps = 1e-8  # added to the root of the second moment
     c.learner.weight_decay = 0.01  # of matrices; norms and biases do not decay
     c.learner.grad_clip = 1.0  # global norm
-    c.learner.advantage = "trr"  # trr (one baseline per role and kind) | reinforce_pp | grpo | rloo
+    c.learner.advantage = "trr"  # trr (one baseline per role and kind) | reinforce_pp | grpo | rloo | rae
+    c.learner.rae_decay = 0.95  # how much of rae's moving baseline, of each role and kind, stays from step to step
     c.learner.weighting = None  # sequence | token: what the baseline's mean and deviation average over
-    c.learner.loss = "token_mean"  # token_mean | sequence_mean
+    c.learner.policy_loss = "ppo"  # ppo | gspo (mean over sequences) | cispo | dr_grpo (constant length, no deviation)
+    c.learner.loss = "token_mean"  # token_mean | sequence_mean; gspo and dr_grpo bring their own
+    c.learner.weights = ()  # of the loss, by role or role and kind, as `propose=0.5,solve/induction=2`; else 1
     c.learner.overlong = "error"  # error (what was cut counts as the format says) | mask (no loss, not in the baseline)
     c.learner.entropy = None  # weight of the entropy bonus
     c.learner.clip_low = 0.2  # PPO clip; has no effect while there is one step per iteration
@@ -126,10 +129,15 @@ def get_config() -> ConfigDict:
     c.learner.clip_dual = None  # above 1: bounds the ratio where the advantage is negative; 0: off
     c.learner.kl = 0.0  # weight of the divergence from model.name as it was; above 0 its weights are held too
     c.learner.kl_in = "loss"  # loss (a penalty with a gradient) | reward (taken off the advantage of every token)
+    c.learner.kl_estimator = "auto"  # k1 | k2 | k3 (azr_jax/learner/terms.py); auto: k3 in the loss, k1 in the reward
+    c.learner.kl_roles = ("propose", "solve")  # whose completions it counts for
     c.learner.epochs = 1  # passes over an iteration's completions
     c.learner.minibatches = 1  # optimizer steps per pass, each on its share of every role and kind
-    c.learner.importance = "none"  # none | token | sequence: truncated sampler/learner importance weights
-    c.learner.importance_cap = 2.0  # where they are truncated
+    c.learner.importance = "none"  # none | token | sequence: sampler/learner importance weights
+    c.learner.importance_mode = "truncate"  # truncate (at the cap) | mask (0 outside low and cap) | two_sided (at both)
+    c.learner.importance_low = 0.5  # lower bound of mask and two_sided
+    c.learner.importance_cap = 2.0  # upper bound
+    c.learner.importance_length_norm = False  # True: a sequence's weight is its tokens' geometric mean, not product
     c.learner.row_tokens = 0  # tokens of a packed row; 0: the longest prompt plus the longest completion
     c.learner.row_lengths = 32  # rows may be shorter by so many-ths, for less padding; each length met is compiled once
     c.learner.microbatch = 0  # packed rows per gradient step of the accumulation, all devices; 0: one per device

@@ -1,4 +1,4 @@
-"""Rewards to advantages: TRR++ (one baseline per role and kind), and three other baselines for comparison.
+"""Rewards to advantages: TRR++ (one baseline per role and kind), and four other baselines for comparison.
 
 NumPy in float64, on the host: a few hundred numbers per iteration. Every token of a completion gets its sequence's
 advantage; spreading it over tokens is packing's work. No discounting and no value network, on purpose.
@@ -6,13 +6,30 @@ advantage; spreading it over tokens is packing's work. No discounting and no val
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-NAMES = ("trr", "reinforce_pp", "grpo", "rloo")
+NAMES = ("trr", "reinforce_pp", "grpo", "rloo", "rae")
 WEIGHTINGS = ("sequence", "token")
+
+
+class Baselines:
+    """The moving mean reward of each group, of `rae`. Plain numbers, so that a checkpoint keeps them exactly."""
+
+    def __init__(self, decay: float, values: Mapping[str, float] | None = None):
+        self.decay, self.values = decay, dict(values or {})
+
+    def moved(self, group: Hashable, mean: float) -> float:
+        """The baseline as it was before these rewards, which therefore say nothing of themselves; then it moves on.
+
+        The first rewards have no past to be compared with, and are their own.
+        """
+        name = str(group)
+        before = self.values.get(name, mean)
+        self.values[name] = self.decay * before + (1 - self.decay) * mean
+        return before
 
 
 class Advantages(NamedTuple):
@@ -29,6 +46,8 @@ def advantages(
     lengths: Sequence[int],
     weighting: str,
     *,
+    deviation: bool = True,
+    baselines: Baselines | None = None,
     expected: Sequence[Hashable] = (),
 ) -> Advantages:
     """One advantage per completion.
@@ -37,7 +56,8 @@ def advantages(
     and `rloo` compare attempts at the same task; a negative number means that the prompt was sampled once (a
     proposal), and those compare within their group. `lengths` are the completions' tokens. With weighting `sequence`
     each completion counts once in mean and deviation (the paper), with `token` once per token (the reference code).
-    `expected` lists groups that must have rewards.
+    Without `deviation` rewards are not divided by it, which `rloo` and `rae` never do. `rae` takes each group's
+    baseline from `baselines`, which then move on. `expected` lists groups that must have rewards.
     """
     if name not in NAMES:
         raise ValueError(f"advantage={name!r}: should be one of {', '.join(NAMES)}")
@@ -52,25 +72,36 @@ def advantages(
     value_S, flat = np.zeros(len(reward_S)), 0
     for indices in members.values():
         reward, weight = reward_S[indices], weight_S[indices]
+        if name == "rae":
+            assert baselines is not None
+            mean = np.average(reward, weights=weight) if weight.any() else reward.mean()
+            before = baselines.moved(groups[indices[0]], float(mean))
+            value_S[indices] = reward - before
+            flat += not value_S[indices].any()
+            continue
         # Exact comparison: a deviation computed from equal rewards can come out as 1e-17 and blow them up.
         if reward.min() == reward.max() or np.count_nonzero(weight) < 2:
             flat += 1
         else:
-            value_S[indices] = _leave_one_out(reward, weight) if name == "rloo" else _standardised(reward, weight)
+            value_S[indices] = _compared(name, reward, weight, deviation)
     return Advantages(value_S.astype(np.float32), len(members), flat)
 
 
 def _baseline_of(name: str, group: Hashable, task: int) -> Hashable:
     if name == "reinforce_pp":
         return "all"
-    if name == "trr" or task < 0:
+    if name in ("trr", "rae") or task < 0:
         return ("group", group)
     return ("task", group, task)
 
 
-def _standardised(reward: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(r - mean) / std, both weighted; the population's deviation."""
+def _compared(name: str, reward: np.ndarray, weight: np.ndarray, deviation: bool) -> np.ndarray:
+    """With `deviation` (r - mean) / std, else r - mean, both weighted, the population's; `rloo`: see there."""
+    if name == "rloo":
+        return _leave_one_out(reward, weight)
     mean = np.average(reward, weights=weight)
+    if not deviation:
+        return reward - mean
     std = np.sqrt(np.average((reward - mean) ** 2, weights=weight))
     return (reward - mean) / std if std > 0 else np.zeros_like(reward)
 

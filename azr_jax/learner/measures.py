@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from azr_jax.learner.packing import Batch
-from azr_jax.learner.terms import Group, Objective, Tokens, importance_weights, kl_estimate, old_logprobs
+from azr_jax.learner.terms import (
+    Group,
+    Objective,
+    Tokens,
+    importance_weights,
+    kl_estimate,
+    old_logprobs,
+    out_of_bounds,
+    ratios,
+)
 
 Metrics = dict[str, jax.Array]
 
@@ -37,7 +47,8 @@ def _measured(objective: Objective, tokens: Tokens, aux: Metrics) -> Metrics:
     """Of each token."""
     o, logprob = objective, aux["logprobs"]
     old = old_logprobs(logprob, tokens)
-    ratio, up = jnp.exp(logprob - old), tokens.advantages > 0
+    ratio = ratios(logprob, replace(tokens, sequence_ratio=aux.get("sequence_ratio")))
+    up = tokens.advantages > 0
     measured = {
         "entropy": aux["entropies"],
         "logprob": logprob,
@@ -52,7 +63,7 @@ def _measured(objective: Objective, tokens: Tokens, aux: Metrics) -> Metrics:
         weight = aux.get("importance", None)
         weight = importance_weights(o, old, tokens) if weight is None else weight
         measured["importance/mean"] = weight
-        measured["importance/capped"] = (weight >= o.importance_cap).astype(jnp.float32)
+        measured["importance/capped"] = out_of_bounds(o, weight).astype(jnp.float32)
     if tokens.reference_logprobs is not None:
         measured["kl"] = kl_estimate(logprob, tokens.reference_logprobs)
     return measured

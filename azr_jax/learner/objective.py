@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from azr_jax.learner.terms import Objective, Tokens, sequence_importance, token_loss
+from azr_jax.learner.terms import Objective, Tokens, over_sequences, sequence_importance, token_loss
 from azr_jax.parallel.mesh import by_axis
 
 CHUNK_LOGITS = 2**27  # logits of a chunk, where the caller names no size: at most 512 MiB in float32,
@@ -59,7 +59,7 @@ def _policy_loss(
     w_VxD: jax.Array,
     tokens: Tokens,
 ) -> tuple[jax.Array, Aux]:
-    """(loss, {logprobs, entropies, importance where it is of sequences}, each [R, N]).
+    """(loss, {logprobs, entropies, importance and sequence_ratio where they are of sequences}, each [R, N]).
 
     `chunk` is in tokens; 0 picks a size. Products are taken in the type of `hidden`; sums and the rest are float32.
     Where no gradient by `w` is taken (it is frozen), JAX drops that product too.
@@ -132,15 +132,13 @@ def _loss(objective, temperature, chunk, with_gradient, axes: Axes, hidden_RxTxD
     if axes.width:
         tokens = jax.tree.map(lambda a: lax.all_gather(a, axes.width, tiled=True), tokens)
     scan = partial(_scan, hidden_RxTxD=hidden_RxTxD, w_PxD=w_PxD, part=part)
-    if objective.importance == "sequence":
-        old = tokens.old_logprobs
-        if old is None:  # a sequence's weight needs all its tokens before the first gradient: one more product
-            _, aux, _, _ = scan(Objective(never=objective.never), temperature, chunk, False, tokens)
-            old = aux["logprobs"]
-        tokens = replace(tokens, importance=sequence_importance(objective, old, tokens))
+    tokens = _with_sequences(
+        objective, tokens, partial(scan, Objective(never=objective.never), temperature, chunk, False)
+    )
     loss, aux, d_hidden, d_w = scan(objective, temperature, chunk, with_gradient, tokens)
-    if tokens.importance is not None:
-        aux["importance"] = tokens.importance
+    for name, array in (("importance", tokens.importance), ("sequence_ratio", tokens.sequence_ratio)):
+        if array is not None:
+            aux[name] = array
     aux = {name: _own(measure, hidden_RxTxD.shape[0], axes.width) for name, measure in aux.items()}
     elsewhere = tuple(axis for axis in axes.rows if axis not in axes.width)
     if d_w is not None:
@@ -148,6 +146,22 @@ def _loss(objective, temperature, chunk, with_gradient, axes: Axes, hidden_RxTxD
             d_w = lax.all_to_all(d_w, axes.width, split_axis=1, concat_axis=0, tiled=True)[: w_VxD.shape[0]]
         d_w = _psum(d_w, elsewhere).astype(w_VxD.dtype)
     return _psum(loss, elsewhere), aux, d_hidden, d_w
+
+
+def _with_sequences(objective: Objective, tokens: Tokens, score: Callable[[Tokens], Any]) -> Tokens:
+    """What a token's loss needs of its whole sequence, before the first gradient.
+
+    Where that takes the log-probabilities of now, they cost one more product with the unembedding: not for the ratios
+    of a single step, which are 1, nor for importance weights with several steps: theirs is the policy before the first.
+    """
+    old = tokens.old_logprobs
+    if objective.policy_loss == "gspo" and old is not None:
+        change = score(tokens)[1]["logprobs"] - old
+        tokens = replace(tokens, sequence_ratio=jnp.exp(over_sequences(change, tokens, mean=True)))
+    if objective.importance == "sequence":
+        start = score(tokens)[1]["logprobs"] if old is None else old
+        tokens = replace(tokens, importance=sequence_importance(objective, start, tokens))
+    return tokens
 
 
 def _part(w_VxD: jax.Array, axes: Axes) -> tuple[jax.Array, Part]:

@@ -40,6 +40,7 @@ class LearnerSettings:
     groups: tuple[Group, ...] = ()  # none: what is measured is measured of all completions together
     epochs: int = 1  # passes over an iteration's minibatches
     loss: str = "token_mean"  # token_mean: every token counts the same | sequence_mean: every completion does
+    longest: int = 0  # tokens of a completion at most: what dr_grpo divides by
     grad_clip: float = 1.0  # global norm
     temperature: float = 1.0  # of the sampling: log-probabilities are taken of the same distribution
     dtype: str = "float32"  # compute type
@@ -51,6 +52,13 @@ class LearnerSettings:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"loss={self.loss!r}: should be one of {', '.join(LOSSES)}")
+        if self.objective.policy_loss == "dr_grpo" and self.longest < 1:
+            raise ValueError(f"longest={self.longest}: policy_loss=dr_grpo divides by it; should be at least 1")
+
+    @property
+    def averaging(self) -> str:
+        """What the loss is a mean over: gspo and dr_grpo say it themselves."""
+        return {"gspo": "sequence_mean", "dr_grpo": "constant"}.get(self.objective.policy_loss, self.loss)
 
 
 @jax.tree_util.register_dataclass
@@ -88,7 +96,7 @@ def step_program(graphdef: Any, settings: LearnerSettings) -> Any:
     summed = _make_gradient(graphdef, settings)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        weights_MxRxT = token_weights(settings.loss, batch.lengths)
+        weights_MxRxT, shares_MxRxT = _weights_and_shares(settings, batch)
         loss, gradient, aux = summed(state.params, state.base, batch, weights_MxRxT)
         norms = measures.gradient_norms(gradient)
         norm = norms["gradient/norm"]
@@ -107,7 +115,7 @@ def step_program(graphdef: Any, settings: LearnerSettings) -> Any:
             bad_in_row=jnp.where(good, 0, state.bad_in_row + 1),
             bad_steps=state.bad_steps + ~good,
         )
-        tokens = _tokens(batch, weights_MxRxT)
+        tokens = _tokens(settings.objective, batch, shares_MxRxT)
         metrics = measures.of_tokens(settings.objective, settings.groups, tokens, aux, batch)
         metrics |= norms | {"loss": loss, "update/ratio": optax.tree.norm(updates) / optax.tree.norm(state.params)}
         metrics |= {"steps/taken": after.step, "steps/bad": after.bad_steps, "steps/bad_in_row": after.bad_in_row}
@@ -122,7 +130,8 @@ def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tu
 
     def loss_of(params: Any, base: Any, batch: Batch, weights_RxT: jax.Array) -> tuple[jax.Array, Any]:
         hidden_RxTxD, w_VxD = forward(params, base, batch)
-        o, tokens = settings.objective, _tokens(batch, weights_RxT)
+        o = settings.objective
+        tokens = _tokens(o, batch, weights_RxT)
         return policy_loss(o, settings.temperature, settings.chunk, hidden_RxTxD, w_VxD, tokens)
 
     def summed(params: Any, base: Any, batch: Batch, weights_MxRxT: jax.Array) -> tuple[jax.Array, Any, Any]:
@@ -162,7 +171,7 @@ def make_score(graphdef: Any, settings: LearnerSettings) -> Score:
     def score(params: Any, base: Any, batch: Batch) -> jax.Array:
         def compute(part: Batch) -> jax.Array:
             hidden_RxTxD, w_VxD = forward(params, base, part)
-            tokens = _tokens(part, (part.lengths > 0).astype(jnp.float32))
+            tokens = _tokens(Objective(), part, (part.lengths > 0).astype(jnp.float32))
             rest = settings.temperature, settings.chunk, settings.objective.never
             return token_logprobs_and_entropy(hidden_RxTxD, w_VxD, tokens, *rest)[0]
 
@@ -183,18 +192,35 @@ def place_rows(batch: Batch) -> Batch:
     return place(batch, NamedSharding(mesh, P(None, "fsdp", None)))
 
 
-def token_weights(loss: str, lengths: jax.Array) -> jax.Array:
-    """Each token's share in the loss; they sum to 1 over the whole step.
+def token_weights(averaging: str, lengths: jax.Array, longest: int = 0) -> jax.Array:
+    """Each token's weight in the loss; they sum to 1 over the whole step, but for the constant ones.
 
     token_mean     1 / tokens
     sequence_mean  1 / (sequences x tokens of its sequence)
+    constant       1 / (sequences x longest): neither its own length nor that of the others changes what a token counts
     """
     real = (lengths > 0).astype(jnp.float32)
-    weights = real if loss == "token_mean" else real / jnp.maximum(lengths, 1)
+    of_sequence = real / jnp.maximum(lengths, 1)  # whose sum is the number of sequences
+    if averaging == "constant":
+        return real / (of_sequence.sum() * longest)
+    weights = real if averaging == "token_mean" else of_sequence
     return weights / weights.sum()
 
 
-def _tokens(batch: Batch, weights: jax.Array) -> Tokens:
+def _weights_and_shares(settings: LearnerSettings, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """What each token counts in the loss, and in what is measured: there the shares of what is trained sum to 1."""
+    weights = shares = token_weights(settings.averaging, batch.lengths, settings.longest)
+    if settings.averaging == "constant":
+        shares = token_weights("token_mean", batch.lengths)
+    if any(group.weight != 1.0 for group in settings.groups):
+        of_group = sum(group.weight * (batch.groups == number) for number, group in enumerate(settings.groups))
+        weights = weights * of_group
+        shares = jnp.where(weights > 0, shares, 0.0)
+        shares = shares / jnp.maximum(shares.sum(), 1e-30)
+    return weights, shares
+
+
+def _tokens(objective: Objective, batch: Batch, weights: jax.Array) -> Tokens:
     return Tokens(
         batch.index,
         batch.targets,
@@ -204,6 +230,7 @@ def _tokens(batch: Batch, weights: jax.Array) -> Tokens:
         batch.sampler_logprobs,
         batch.old_logprobs,
         batch.reference_logprobs,
+        groups=None if objective.kl_groups is None else batch.groups,
     )
 
 

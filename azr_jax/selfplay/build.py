@@ -34,6 +34,7 @@ from azr_jax.models.tensors import BadWeights
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import LearnerRules, RolloutRules, bytes_per_device, check_divides, make_mesh, regrouped
 from azr_jax.rollout.engine import Engine, EngineSettings
+from azr_jax.selfplay import loss_weights
 from azr_jax.selfplay.asking import Asker
 from azr_jax.selfplay.devices import memory_of_one
 from azr_jax.selfplay.evaluating import EvalSettings, Evaluation
@@ -55,6 +56,7 @@ from azr_jax.selfplay.streams import Streams
 from azr_jax.selfplay.workdir import check_space
 from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.rewards import RewardSettings
+from azr_jax.tasks.types import Role
 
 
 @dataclass
@@ -290,16 +292,25 @@ def engine_settings(c: Config, never: tuple[int, ...] = ()) -> EngineSettings:
 
 def learner_settings(c: Config, never: tuple[int, ...] = ()) -> LearnerSettings:
     steps = c.learner.epochs * c.learner.minibatches  # of the optimizer, in an iteration
+    groups, weights = trained_groups(played_kinds(c)), loss_weights.read(c.learner.weights)
     return LearnerSettings(
         objective=Objective(
+            policy_loss=c.learner.policy_loss,
             entropy=c.learner.entropy,
             clip_low=c.learner.clip_low,
             clip_high=c.learner.clip_high,
             clip_dual=c.learner.clip_dual,
             importance=c.learner.importance,
+            importance_mode=c.learner.importance_mode,
+            importance_low=c.learner.importance_low,
             importance_cap=c.learner.importance_cap,
+            importance_length_norm=c.learner.importance_length_norm,
             kl=c.learner.kl,
             kl_in=c.learner.kl_in,
+            kl_estimator=c.learner.kl_estimator,
+            kl_groups=None
+            if set(c.learner.kl_roles) == set(Role)
+            else tuple(number for number, (role, _) in enumerate(groups) if role in c.learner.kl_roles),
             never=never,
         ),
         optimizer=OptimizerSettings(
@@ -314,9 +325,10 @@ def learner_settings(c: Config, never: tuple[int, ...] = ()) -> LearnerSettings:
             weight_decay=c.learner.weight_decay,
         ),
         trained=Trained(c.learner.lora.rank, tuple(c.learner.lora.targets), c.seed, tuple(c.learner.freeze)),
-        groups=tuple(Group(f"{role}/{kind}") for role, kind in trained_groups(played_kinds(c))),
+        groups=tuple(Group(f"{role}/{kind}", loss_weights.of_group(weights, role, kind)) for role, kind in groups),
         epochs=c.learner.epochs,
         loss=c.learner.loss,
+        longest=c.rollout.max_new_tokens,
         grad_clip=c.learner.grad_clip,
         temperature=c.rollout.temperature,
         dtype=c.model.dtype,

@@ -1,17 +1,18 @@
-"""What the fields of tasks, seeding, buffers and rewards say about each other. Plain Python, before any device."""
+"""What fields of tasks, seeding, buffers, rewards and loss say about each other. Plain Python, before any device."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from azr_jax.selfplay import loss_weights
 from azr_jax.tasks.seedfile import SeedFileError, read_seed_file
-from azr_jax.tasks.types import Kind, Proposal
+from azr_jax.tasks.types import Kind, Proposal, Role
 
 
 def problems(c: Any) -> list[str]:
     """One line each: the field, its value, and what would be right. The fields of `c` are sound by themselves."""
-    return [*_of_prompts(c), *_of_kinds(c), *_of_buffers(c), *_of_rewards(c), *_of_the_seed_file(c)]
+    return [*_of_prompts(c), *_of_kinds(c), *_of_buffers(c), *_of_rewards(c), *_of_the_loss(c), *_of_the_seed_file(c)]
 
 
 def _of_prompts(c: Any) -> list[str]:
@@ -87,6 +88,36 @@ def _of_rewards(c: Any) -> list[str]:
             "be 0.5, or rewards.learnability=peak"
         )
     return found
+
+
+def _of_the_loss(c: Any) -> list[str]:
+    learner, found = c.learner, []
+    if 0 < learner.clip_dual <= 1:
+        found.append(f"learner.clip_dual={learner.clip_dual}: should be above 1, or 0 for no bound")
+    if learner.clip_dual and learner.policy_loss in ("gspo", "cispo"):
+        found.append(
+            f"learner.clip_dual={learner.clip_dual}: learner.policy_loss={learner.policy_loss} has no such bound; "
+            "should be 0"
+        )
+    if learner.policy_loss == "dr_grpo" and learner.loss == "sequence_mean":
+        found.append(
+            "learner.loss=sequence_mean: learner.policy_loss=dr_grpo divides by a constant; give one of the two"
+        )
+    if learner.kl and learner.kl_in == "loss" and learner.kl_estimator == "k1":
+        found.append("learner.kl_estimator=k1: its gradient's mean is 0; should be k2 or k3, or learner.kl_in=reward")
+    if not learner.kl and (learner.kl_estimator != "auto" or len(learner.kl_roles) < len(Role)):
+        field = "kl_estimator" if learner.kl_estimator != "auto" else "kl_roles"
+        found.append(
+            f"learner.{field}: has nothing to act on while learner.kl=0; should be left out, or learner.kl above 0"
+        )
+    if learner.importance == "none" and learner.importance_mode != "truncate":
+        found.append(
+            f"learner.importance_mode={learner.importance_mode}: there are no weights while learner.importance=none; "
+            "should be token or sequence"
+        )
+    if learner.importance != "sequence" and learner.importance_length_norm:
+        found.append("learner.importance_length_norm=true: is for learner.importance=sequence; should be false")
+    return found + loss_weights.problems(learner.weights, c.tasks.kinds, proposer=c.tasks.train_proposer)
 
 
 def _of_the_seed_file(c: Any) -> list[str]:

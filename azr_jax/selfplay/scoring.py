@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
-from azr_jax.learner.advantages import advantages
+from azr_jax.learner.advantages import Baselines, advantages
 from azr_jax.learner.packing import Sample
 from azr_jax.selfplay.played import Played, Proposed, Solved
 from azr_jax.tasks.buffers import Unkept
@@ -81,16 +81,27 @@ def spoiled(chosen: list[tuple[Role, Proposed | Solved]], control: str, rng: ran
 
 
 def advise(
-    chosen: list[tuple[Role, Proposed | Solved]], method: str, weighting: str, rewards: Sequence[float] | None = None
+    chosen: list[tuple[Role, Proposed | Solved]],
+    method: str,
+    weighting: str,
+    rewards: Sequence[float] | None = None,
+    *,
+    deviation: bool = True,
+    baselines: Baselines | None = None,
 ) -> dict[str, float]:
-    """Writes the advantage of every chosen completion; returns what share of them teaches nothing."""
+    """Writes the advantage of every chosen completion; returns what share of them teaches nothing.
+
+    `baselines`, of rae, move on.
+    """
     result = advantages(
         method,
         rewards=rewards if rewards is not None else [item.reward for _, item in chosen],
-        groups=[(role, item.kind) for role, item in chosen],
+        groups=[f"{role}/{item.kind}" for role, item in chosen],
         tasks=_tasks(chosen),
         lengths=[len(item.completion.rollout.tokens) for _, item in chosen],
         weighting=weighting,
+        deviation=deviation,
+        baselines=baselines,
     )
     for (_, item), value in zip(chosen, result.values, strict=True):
         item.advantage = float(value)
@@ -98,6 +109,7 @@ def advise(
         "advantage/flat_groups": float(result.flat_groups),  # their rewards are all equal
         "advantage/flat_share": result.flat_groups / result.groups,
         **_without_advantage(chosen),
+        **{f"{name}/advantage/baseline": value for name, value in (baselines.values if baselines else {}).items()},
     }
 
 

@@ -20,6 +20,7 @@ import jax
 
 from azr_jax import config as configs
 from azr_jax.config import Config, ConfigError
+from azr_jax.learner.advantages import Baselines
 from azr_jax.learner.packing import minibatches, pack, padding_share
 from azr_jax.learner.update import GradientsNotFinite, over_steps, stop_if_stuck
 from azr_jax.monitor.console import Console, log_to_file, quiet_libraries
@@ -108,6 +109,8 @@ class Training:
         self.iteration = self.saved = 0  # the last one finished, and the last one saved
         self.state: Any = run.start_state  # a TrainState
         run.start_state = None  # the first step consumes it
+        learner = run.config.learner
+        self.baselines = Baselines(learner.rae_decay) if learner.advantage == "rae" else None
         extra = self._restore(Path(fork_from).resolve() if fork_from else None)
         self.ledger = Ledger(run, console, extra) if run.hosts.first else None
 
@@ -193,7 +196,14 @@ class Training:
             overlong=c.learner.overlong,
         )
         rewards = scoring.spoiled(chosen, c.rewards.control, draw(c.seed, played.iteration, "control"))
-        advised = scoring.advise(chosen, c.learner.advantage, c.learner.weighting, rewards)
+        advised = scoring.advise(
+            chosen,
+            c.learner.advantage,
+            c.learner.weighting,
+            rewards,
+            deviation=c.learner.policy_loss != "dr_grpo",
+            baselines=self.baselines,
+        )
         parts = minibatches(scoring.samples(chosen, self.run.play.kinds), c.learner.minibatches)
         shape = {"rows": self.run.rows, "row_lengths": c.learner.row_lengths}
         batches = [pack(part, self.run.row_tokens, **shape) for part in parts]
@@ -281,6 +291,8 @@ class Training:
             restored = self.run.checkpointer.restore(self._set_aside())
             self.state, self.iteration, self.saved = restored.state, restored.iteration, restored.iteration
             self.run.buffers.load(restored.extra["buffers"])
+            if self.baselines:
+                self.baselines.values = dict(restored.extra.get("baselines", {}))
             self.console.message(f"resumed after iteration {self.iteration}")
             return restored.extra
         if fork_from is not None:
@@ -297,5 +309,6 @@ class Training:
     def _save(self) -> None:
         with self.watch.stage("save"):
             self.run.buffers.flush()
-            self.run.checkpointer.save(self.iteration, self.state, self.cursors)
+            kept = self.cursors | ({"baselines": self.baselines.values} if self.baselines else {})
+            self.run.checkpointer.save(self.iteration, self.state, kept)
         self.saved = self.iteration

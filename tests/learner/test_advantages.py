@@ -1,5 +1,6 @@
 """Advantages against numbers worked out by hand."""
 
+import json
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from azr_jax.learner.advantages import NAMES, WEIGHTINGS, advantages
+from azr_jax.learner.advantages import NAMES, WEIGHTINGS, Baselines, advantages
 
 
 def test_each_role_and_kind_has_its_own_baseline():
@@ -54,6 +55,43 @@ def test_rloo_subtracts_the_mean_of_the_others():
     assert found.values[0] == pytest.approx(3 - 6 / 4)
 
 
+def test_a_moving_baseline_says_nothing_of_the_rewards_it_is_taken_from():
+    baselines = Baselines(0.75)
+
+    def found(rewards, groups, lengths=(1, 1, 1), weighting="sequence"):
+        return advantages("rae", rewards, groups, [0] * 3, lengths, weighting, baselines=baselines)
+
+    # The first time there is no past: what is there is compared with its own mean, 1/2 of a and 4 of b.
+    first = found([1, 0, 4], "aab")
+    assert first.values.tolist() == [0.5, -0.5, 0] and (first.groups, first.flat_groups) == (2, 1)
+    # Then with the mean of before, not divided by anything; it moves a quarter of the way to the new mean: 1/2 to 2.
+    assert found([1, 1, 4], "aaa").values.tolist() == [0.5, 0.5, 3.5]
+    assert baselines.values == {"a": 0.875, "b": 4.0}
+    # By tokens: mean of 0 over 3 tokens and 1 over 1 is 1/4.
+    assert found([0, 1, 4], "aab", (3, 1, 1), "token").values.tolist() == [-0.875, 0.125, 0]
+    assert baselines.values["a"] == 0.75 * 0.875 + 0.25 * 0.25
+
+
+def test_moving_baselines_go_through_a_checkpoint_to_the_bit():
+    random = np.random.default_rng(0)
+    whole, half = Baselines(0.95), Baselines(0.95)
+    for number in range(12):
+        if number == 6:
+            half = Baselines(0.95, json.loads(json.dumps(half.values)))
+        rewards = random.normal(size=5).tolist()
+        one, other = (
+            advantages("rae", rewards, "aabbb", [0] * 5, [1] * 5, "sequence", baselines=b) for b in (whole, half)
+        )
+        assert np.array_equal(one.values, other.values) and whole.values == half.values
+
+
+def test_without_the_deviation_rewards_are_only_compared_with_their_mean():
+    found = advantages("trr", [1, 4, 0, 0, 2], "ababb", [0] * 5, [7] * 5, "sequence", deviation=False)
+    assert found.values.tolist() == [0.5, 2, -0.5, -2, 0]
+    found = advantages("grpo", [4, 0, 1], "sss", [7, 7, -1], [1] * 3, "sequence", deviation=False)
+    assert found.values.tolist() == [2, -2, 0]
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from([-1.0, -0.5, 0.0, 0.3, 1.0]), st.integers(0, 2), st.integers(0, 50)), min_size=1
@@ -63,7 +101,7 @@ def test_rloo_subtracts_the_mean_of_the_others():
 )
 def test_advantages_are_finite_and_order_like_their_rewards(rows, name, weighting):
     rewards, groups, lengths = (list(column) for column in zip(*rows))
-    found = advantages(name, rewards, groups, [0] * len(rows), lengths, weighting)
+    found = advantages(name, rewards, groups, [0] * len(rows), lengths, weighting, baselines=Baselines(0.9))
     assert np.isfinite(found.values).all() and 0 <= found.flat_groups <= found.groups
     if name != "rloo":  # whose baseline differs from one to the next
         for group in set(groups):

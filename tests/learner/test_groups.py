@@ -74,6 +74,68 @@ def test_a_mesh_measures_what_one_device_measures(eight_devices, parted, shape):
     np.testing.assert_allclose([spread[n] for n in names], [alone[n] for n in names], rtol=1e-4, atol=1e-6)
 
 
+def first_moment(parted, settings, batch, mesh=None):
+    graphdef, params = parted
+    params = jax.tree.map(np.asarray, params)
+    params = jax.device_put(params, None if mesh is None else shardings(SPEC, mesh, LearnerRules()))
+    state, metrics = make_step(graphdef, settings)(init_state(params, settings), batch)
+    return jax.tree.leaves(jax.device_get(state.optimizer[0].mu)), jax.device_get(metrics)
+
+
+FREE = LearnerSettings(grad_clip=1e9)  # so that Adam's first moment after one step is the gradient itself
+
+
+def test_a_groups_weight_multiplies_its_part_of_the_loss(parted):
+    """The whole is half of twice its part, without the other's, and the other's without its own."""
+    settings = replace(FREE, loss="sequence_mean", groups=GROUPS)
+    batch = pack(grouped(), ROW, rows=2)
+
+    def weighed(first, second):
+        groups = (replace(GROUPS[0], weight=first), replace(GROUPS[1], weight=second), GROUPS[2])
+        return first_moment(parted, replace(settings, groups=groups), batch)
+
+    (all_of_it, plain), (one, metrics), (other, _) = (weighed(*w) for w in [(1, 1), (2, 0), (0, 1)])
+    for whole, first, second in zip(all_of_it, one, other, strict=True):
+        np.testing.assert_allclose(first / 2 + second, whole, atol=2e-7)
+    # What is measured is measured of what is trained, each token as it counted before.
+    assert metrics["propose/a/share"] == pytest.approx(1.0) and metrics["solve/a/share"] == 0
+    assert metrics["entropy"] == pytest.approx(plain["propose/a/entropy"], rel=1e-5)
+    assert metrics["tokens/trained"] == (batch.groups[batch.lengths > 0] == 0).sum()
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (4, 2)])
+def test_weighed_groups_on_a_mesh(eight_devices, parted, shape):
+    groups = (Group("propose/a", weight=0.25), Group("solve/a", weight=3.0))
+    objective = Objective("dr_grpo", kl=0.5, kl_groups=(0,))
+    settings = replace(FREE, groups=groups, objective=objective, longest=64)
+    batch = pack(grouped(), ROW, rows=8)
+    batch = replace(batch, reference_logprobs=batch.sampler_logprobs)
+    alone, metrics = first_moment(parted, settings, batch)
+    mesh = make_mesh(*shape, devices=eight_devices)
+    with jax.set_mesh(mesh):
+        spread, other = first_moment(parted, settings, batch, mesh)
+    scale = max(float(np.abs(leaf).max()) for leaf in alone)
+    for one, two in zip(alone, spread, strict=True):
+        np.testing.assert_allclose(two, one, rtol=0, atol=1e-5 * scale)
+    assert other["loss"] == pytest.approx(metrics["loss"], rel=1e-4)
+
+
+def test_dr_grpo_counts_a_token_the_same_in_every_batch(parted):
+    """Its loss is a sum over tokens, divided by sequences x the longest: no completion's length changes another's."""
+    made = grouped()
+    settings = replace(FREE, objective=Objective("dr_grpo", entropy=0.0), longest=100)
+    batches = [pack(part, ROW) for part in (made[:6], made[6:12], made[:12])]
+    (first, _), (second, _), (both, metrics) = (first_moment(parted, settings, batch) for batch in batches)
+    for one, two, together in zip(first, second, both, strict=True):
+        np.testing.assert_allclose((one + two) / 2, together, atol=1e-7)
+    tokens = sum(len(sample.completion) for sample in made[:12])
+    mean = sum(len(sample.completion) * sample.advantage for sample in made[:12]) / (12 * 100)
+    assert metrics["loss"] == pytest.approx(-mean, rel=1e-4) and metrics["tokens/trained"] == tokens
+    assert metrics["entropy"] == pytest.approx(np.log(64), abs=0.05), "measured per token all the same"
+    with pytest.raises(ValueError, match="longest=0: policy_loss=dr_grpo divides by it"):
+        LearnerSettings(Objective("dr_grpo"))
+
+
 def test_over_several_steps_a_group_counts_by_its_share():
     steps = [{"a/share": 0.5, "a/entropy": 1.0, "loss": 1.0}, {"a/share": 0.0, "a/entropy": 0.0, "loss": 3.0}]
     assert over_steps(steps) == {"a/share": 0.25, "a/entropy": 1.0, "loss": 2.0}

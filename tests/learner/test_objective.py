@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.learner.objective import policy_loss, token_logprobs_and_entropy
-from azr_jax.learner.terms import Objective, Tokens, sequence_importance, token_loss
+from azr_jax.learner.terms import Objective, Tokens, over_sequences, sequence_importance, token_loss
 from azr_jax.parallel.mesh import make_mesh
 
 R, T, D, V = 8, 37, 16, 64
@@ -36,8 +36,12 @@ def on_all_logits(objective, temperature, hidden, w, tokens):
     log_p = jax.nn.log_softmax(logits)
     logprob = jnp.take_along_axis(log_p, tokens.targets[..., None], -1)[..., 0]
     if objective.importance == "sequence":
-        weight = sequence_importance(objective, jax.lax.stop_gradient(logprob), tokens)
+        old = jax.lax.stop_gradient(logprob) if tokens.old_logprobs is None else tokens.old_logprobs
+        weight = sequence_importance(objective, old, tokens)
         tokens = replace(tokens, importance=weight)
+    if objective.policy_loss == "gspo":
+        change = jax.lax.stop_gradient(logprob) - tokens.old_logprobs
+        tokens = replace(tokens, sequence_ratio=jnp.exp(over_sequences(change, tokens, mean=True)))
     return token_loss(objective, logprob, -(jnp.exp(log_p) * log_p).sum(-1), tokens).sum()
 
 
@@ -54,6 +58,64 @@ def test_chunks_give_the_loss_and_gradients_of_all_logits(chunk, importance):
     np.testing.assert_allclose(ours[0], full[0], rtol=1e-6, atol=1e-6)
     for mine, theirs in zip(ours[1], full[1]):
         np.testing.assert_allclose(mine, theirs, atol=3e-6 * float(jnp.abs(theirs).max()))
+
+
+# What can be asked of a whole sequence or of a group, beside log-probabilities of a policy before the first step.
+ASKED = {
+    "gspo": Objective("gspo", entropy=0.3, clip_low=0.02, clip_high=0.02),
+    "cispo": Objective(
+        "cispo", entropy=0.3, importance="sequence", importance_mode="mask", importance_length_norm=True
+    ),
+    "gspo and importance": Objective("gspo", importance="sequence", importance_mode="two_sided", clip_high=0.05),
+    "divergence of one group": Objective(kl=0.3, kl_estimator="k2", kl_groups=(1,)),
+}
+
+
+def asked(name):
+    hidden, w, tokens = problem()
+    log_p = jax.nn.log_softmax(jnp.take_along_axis(hidden, tokens.index[..., None], axis=1) @ w.T / 0.7)
+    near = jnp.take_along_axis(log_p, tokens.targets[..., None], -1)[..., 0]
+    random = np.random.default_rng(1)
+    old, start = (jnp.float32(near + 0.2 * random.normal(size=(R, T))) for _ in range(2))
+    tokens = replace(tokens, old_logprobs=old, reference_logprobs=start, sampler_logprobs=near + 0.1)
+    return ASKED[name], hidden, w, replace(tokens, groups=tokens.owners % 2 if ASKED[name].kl else None)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_chunks_give_what_whole_sequences_give(name):
+    objective, *given = asked(name)
+    full = jax.value_and_grad(partial(on_all_logits, objective, 0.7), (0, 1))(*given)
+    ours = jax.jit(jax.value_and_grad(partial(chunked, objective, 0.7, 80), (0, 1)))(*given)
+    np.testing.assert_allclose(ours[0], full[0], rtol=1e-5, atol=1e-6)
+    for mine, theirs in zip(ours[1], full[1]):
+        np.testing.assert_allclose(mine, theirs, atol=5e-6 * float(jnp.abs(theirs).max()))
+    plain = jax.grad(partial(on_all_logits, replace(Objective(), entropy=objective.entropy), 0.7))(*given)
+    assert float(jnp.abs(full[1][0] - plain).max()) > 1e-4, "it does something"
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (4, 2)])
+@pytest.mark.parametrize("name", ["gspo and importance", "divergence of one group"])
+def test_a_mesh_gives_whole_sequences_what_one_device_gives(eight_devices, name, shape):
+    objective, hidden, w, tokens = asked(name)
+    run = jax.jit(jax.value_and_grad(partial(chunked, objective, 0.7, 40), (0, 1)))
+    alone = run(hidden, w, tokens)
+    with jax.set_mesh(make_mesh(*shape, devices=eight_devices)):
+        rows = jax.reshard(tokens, P("fsdp", None))
+        spread = run(jax.reshard(hidden, P("fsdp", None, None)), jax.reshard(w, P("tensor", "fsdp")), rows)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-6), spread, alone)
+
+
+def test_what_is_off_is_not_in_the_program():
+    """One more product with the unembedding for ratios of sequences, and only where several steps need them."""
+    hidden, w, tokens = problem()
+
+    def products(objective, tokens):
+        run = jax.jit(jax.grad(partial(chunked, objective, 1.0, 16), (0, 1)))
+        return run.lower(hidden, w, tokens).as_text().count("dot_general")
+
+    several = replace(tokens, old_logprobs=tokens.sampler_logprobs)
+    assert [products(Objective("gspo"), some) for some in (tokens, several)] == [3, 4]
+    assert [products(Objective("cispo"), some) for some in (tokens, several)] == [3, 3]
 
 
 def test_scores_are_those_of_the_softmax():

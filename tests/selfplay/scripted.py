@@ -14,6 +14,7 @@ from azr_jax import config as configs
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor
 from azr_jax.executor.values import encode
+from azr_jax.learner.advantages import Baselines
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.rollout.engine import Request, Rollout
 from azr_jax.selfplay import scoring
@@ -124,6 +125,8 @@ class Stage:
         writes = hosts is None or hosts.first
         self.buffers = Buffers(played_kinds(self.config), buffer_settings(self.config), folder, writes=writes)
         streams = Streams(engine, executor, hosts)  # type: ignore[arg-type]
+        rae = self.config.learner.advantage == "rae"
+        self.baselines = Baselines(self.config.learner.rae_decay) if rae else None
         self.proposer = Proposer(asker, streams, self.buffers, propose_settings(self.config))
 
     def put(self, kind: Kind, program: str, *inputs: str, message: str = "", seed: bool = True) -> Entry:
@@ -159,7 +162,14 @@ class Stage:
             overlong=c.learner.overlong,
         )
         rewards = scoring.spoiled(self.chosen, c.rewards.control, random.Random(0))
-        advised = scoring.advise(self.chosen, c.learner.advantage, c.learner.weighting, rewards)
+        advised = scoring.advise(
+            self.chosen,
+            c.learner.advantage,
+            c.learner.weighting,
+            rewards,
+            deviation=c.learner.policy_loss != "dr_grpo",
+            baselines=self.baselines,
+        )
         self.numbers = measure(played, self.buffers) | advised
         return played
 

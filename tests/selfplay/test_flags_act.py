@@ -614,6 +614,29 @@ def test_which_valid_tasks_are_kept_by_their_solve_rate(executor, which, kept):
     assert len(played.solved[D]) == 3, "what is left of the buffer fills the solve batch"
 
 
+# --- the learner's baselines
+
+
+@acts("learner.advantage", "learner.rae_decay")
+def test_a_moving_baseline_remembers_the_iterations_before(executor):
+    # A proposal worth 1/2 each time; the baseline starts there, is put to 0, and moves half of the way, or a tenth.
+    for decay, baselines in (("0.5", [0.25, 0.375]), ("0.9", [0.05, 0.095])):
+        made = deduction(executor, learner__advantage="rae", learner__rae_decay=decay, rewards__duplicate="full")
+        (proposed,) = made.play(1).proposed[D]
+        assert proposed.reward == 0.5 and proposed.advantage == 0.0
+        made.baselines.values["propose/deduction"] = 0.0
+        advantages = [made.play(number).proposed[D][0].advantage for number in (2, 3)]
+        assert advantages == pytest.approx([0.5, 0.5 - baselines[0]])
+        assert made.numbers["propose/deduction/advantage/baseline"] == pytest.approx(baselines[1])
+
+
+def test_dr_grpo_does_not_divide_by_the_deviation(executor):
+    made = deduction(executor, [ADD, "no"], batch_size="2", learner__policy_loss="dr_grpo")
+    rewards = [proposed.reward for proposed in made.play().proposed[D]]
+    advantages = [proposed.advantage for _, proposed in made.chosen[:2]]
+    assert advantages == pytest.approx([reward - sum(rewards) / 2 for reward in rewards]) and advantages[0] > 0
+
+
 # --- rewards
 
 

@@ -4,6 +4,7 @@ The model and the samples are made up and tiny; the settings come from the confi
 the loop can show (weights merged for sampling, resume, the kept checkpoints) is shown by short runs of it.
 """
 
+import functools
 import json
 
 import jax
@@ -42,14 +43,15 @@ def configured(**flags: str):
 def samples(count: int = 9) -> list[Sample]:
     random = np.random.default_rng(0)
     made = []
-    for _ in range(count):
+    for number in range(count):
         prompt, completion = random.integers(1, 12), random.integers(1, 12)
         ids = random.integers(0, SPEC.vocab, prompt + completion).tolist()
         told = (-4.2 + random.normal(size=completion)).tolist()
-        made.append(Sample(ids[:prompt], ids[prompt:], told, float(random.normal())))
+        made.append(Sample(ids[:prompt], ids[prompt:], told, float(random.normal()), group=number % 6))
     return made
 
 
+@functools.cache
 def updated(**flags: str):
     """The state and the numbers after three iterations' updates, as the loop makes them."""
     c = configured(**flags)
@@ -62,6 +64,16 @@ def updated(**flags: str):
         state, steps = update(state, batches)
         numbers.append(over_steps(steps))
     return state, numbers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_to_compile():
+    """Compiling is nearly all of what these tests do."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+    updated.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +101,8 @@ MOVES = {
     "learner.epochs": {"learner__epochs": "2"},
     "learner.minibatches": {"learner__minibatches": "2"},
     "learner.importance": {"learner__importance": "token"},
+    "learner.policy_loss": {"learner__policy_loss": "dr_grpo", "learner__grad_clip": "10", "learner__eps": "0.01"},
+    "learner.weights": {"learner__weights": "propose=0,solve/induction=2"},
 }
 # Fields that matter only beside another one: (with the other alone, with both).
 BESIDE = {
@@ -97,6 +111,25 @@ BESIDE = {
         {"learner__importance": "token"},
         {"learner__importance": "token", "learner__importance_cap": "1"},
     ),
+    "learner.kl_estimator": ({"learner__kl": "1"}, {"learner__kl": "1", "learner__kl_estimator": "k2"}),
+    "learner.kl_roles": ({"learner__kl": "1"}, {"learner__kl": "1", "learner__kl_roles": "propose"}),
+    "learner.importance_mode": (
+        {"learner__importance": "token"},
+        {"learner__importance": "token", "learner__importance_mode": "mask"},
+    ),
+    "learner.importance_low": (
+        {"learner__importance": "token", "learner__importance_mode": "two_sided"},
+        {"learner__importance": "token", "learner__importance_mode": "two_sided", "learner__importance_low": "0.9"},
+    ),
+    "learner.importance_length_norm": (
+        {"learner__importance": "sequence"},
+        {"learner__importance": "sequence", "learner__importance_length_norm": "true"},
+    ),
+    "learner.policy_loss=gspo": (
+        {"learner__epochs": "4", "learner__loss": "sequence_mean"},
+        {"learner__epochs": "4", "learner__policy_loss": "gspo"},
+    ),
+    "learner.policy_loss=cispo": ({"learner__epochs": "4"}, {"learner__epochs": "4", "learner__policy_loss": "cispo"}),
     "learner.clip_low": ({"learner__epochs": "4"}, {"learner__epochs": "4", "learner__clip_low": "0.01"}),
     "learner.clip_high": ({"learner__epochs": "4"}, {"learner__epochs": "4", "learner__clip_high": "0.01"}),
     "learner.clip_dual": (
@@ -187,6 +220,16 @@ def test_settings_that_make_no_sense_are_named():
         "learner.clip_dual": ({"learner.clip_dual": "0.5"}, "above 1"),
         "learner.warmup": ({"learner.schedule": "cosine", "learner.warmup": "3"}, "less than iterations=3"),
         "learner.freeze": ({"learner.lora.rank": "2", "learner.freeze": "embed"}, "give one"),
+        "learner.policy_loss": ({"learner.policy_loss": "grpo"}, "ppo | gspo | cispo | dr_grpo"),
+        "learner.clip_dual=3": ({"learner.clip_dual": "3", "learner.policy_loss": "gspo"}, "should be 0"),
+        "learner.loss": ({"learner.policy_loss": "dr_grpo", "learner.loss": "sequence_mean"}, "give one of the two"),
+        "learner.kl_estimator": ({"learner.kl": "1", "learner.kl_estimator": "k1"}, "should be k2 or k3"),
+        "learner.kl_roles": ({"learner.kl_roles": "propose"}, "while learner.kl=0"),
+        "learner.importance_mode": ({"learner.importance_mode": "mask"}, "while learner.importance=none"),
+        "learner.importance_length_norm": ({"learner.importance_length_norm": "true"}, "is for learner.importance="),
+        "learner.weights": ({"learner.weights": "propose=-1"}, "numbers from 0 up"),
+        "learner.weights=solve/error=2": ({"learner.weights": "solve/error=2"}, "is not played"),
+        "learner.weights=solve=0": ({"learner.weights": "solve=0,propose=0"}, "nothing is left to train"),
         "learner.lora.targets": ({"learner.lora.targets": "embed"}, "at least one of q, k, v"),
     }
     for field, (flags, named) in wrong.items():
@@ -253,6 +296,23 @@ def test_a_run_of_several_steps_an_iteration_with_a_divergence_keeps_what_it_is_
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+def test_moving_baselines_go_on_where_a_stopped_run_left_them(tmp_path, quiet_hub):
+    for workdir, stops in ((tmp_path / "whole", ["3"]), (tmp_path / "stopped", ["1", "2", "3"])):
+        for iterations in stops:
+            run(workdir, iterations=iterations, learner__advantage="rae", learner__rae_decay="0.5")
+    whole, stopped = rows(tmp_path / "whole"), rows(tmp_path / "stopped")
+    names = [name for name in whole[-1] if name.endswith("/advantage/baseline") or name.startswith("learner/")]
+    assert any(name.startswith("solve/") for name in names)
+    assert [[row[name] for name in names] for row in stopped] == [[row[name] for name in names] for row in whole]
+    moves = [row["propose/deduction/advantage/baseline"] for row in whole]
+    means = [row["propose/deduction/reward/mean"] for row in whole]
+    assert moves[0] == pytest.approx(means[0])
+    for before, after, mean in zip(moves, moves[1:], means[1:]):
+        assert after == pytest.approx((before + mean) / 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_run_whose_rate_falls_cannot_be_made_longer(tmp_path, quiet_hub):
     run(tmp_path, iterations="1", learner__schedule="linear")
     with pytest.raises(configs.ConfigError, match="iterations: 1 -> 2"):
@@ -263,6 +323,14 @@ def test_no_field_is_without_a_test():
     tested = {*MOVES, *BESIDE, "learner.optimizer", "learner.freeze", "learner.lora.rank", "learner.lora.targets"}
     tested |= {"learner.chunk"}
     # Tested where they are used: advantages, packing, what was cut, the guard against gradients that are not finite.
-    elsewhere = {"learner.advantage", "learner.weighting", "learner.row_tokens", "learner.row_lengths"}
+    elsewhere = {
+        "learner.advantage",
+        "learner.rae_decay",
+        "learner.weighting",
+        "learner.row_tokens",
+        "learner.row_lengths",
+    }
     elsewhere |= {"learner.microbatch", "learner.max_bad_steps", "learner.overlong"}
-    assert tested | elsewhere == {field for field in RULES if field.startswith("learner.")}
+    assert {name for name in tested | elsewhere if "=" not in name} == {
+        field for field in RULES if field.startswith("learner.")
+    }
