@@ -7,7 +7,8 @@ all of them are, one is stopped, a running program is killed or stopped, a zygot
 the kernel ends what it starts, /tmp is full (the run has one of its own) and empty again. Then the run is stopped by
 Ctrl-C, and another plays as many iterations undisturbed. Every line of records.jsonl and metrics.jsonl has to be the
 same in both, but for the distance between the sampler's and the learner's log-probabilities (`gap`): its last digits
-depend on which rows shared a batch, hence on time. Needs root, for the private /tmp and the memory group; what cannot be made is named and left out.
+depend on which rows shared a batch, hence on time. Needs root, for the private /tmp and the memory group; what cannot
+be made is named and left out.
 """
 
 from __future__ import annotations

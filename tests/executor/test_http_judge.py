@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -114,10 +116,10 @@ def test_golds_never_travel(judge, server):
         judge.submit(Verify(Kind.DEDUCTION, TASK, Answer(Kind.DEDUCTION, answer))).result()
     solution = "def f(x):\n    return x * (90_000 + 1)"
     assert judge.submit(Verify(Kind.INDUCTION, squares, Answer(Kind.INDUCTION, solution))).result().correct
-    requests = [sent["code"].partition("modules, request = ")[2].partition("\n")[0] for sent in server.bodies]
-    asked = [text[text.rindex("{") :] for text in requests if "mode" in text]
+    packed = [re.search(r"json.loads\((.*)\)\n", sent["code"])[1] for sent in server.bodies]
+    asked = [str(json.loads(ast.literal_eval(text))[1]) for text in packed]
     assert len(asked) >= len(answers)
-    for gold in ("41048", "41_048", "270003", "450005", "gold"):
+    for gold in ("41048", "41_048", "270003", "450005"):
         assert not any(gold in text for text in asked), gold
 
 
