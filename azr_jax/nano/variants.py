@@ -13,6 +13,7 @@ from collections.abc import Sequence
 Fields = dict[str, str]
 # Lenient reading goes with sampling to the end of a text: `no_stop` is what to compare it with.
 LENIENT = {"tasks.format": "lenient", "rollout.stop_at_answer": "false"}
+FOUR_STEPS = {"learner.minibatches": "4"}
 OLD = {
     "old_format": LENIENT,
     "old_induction": {"tasks.induction_fewest": "2"},
@@ -56,11 +57,24 @@ GROUPS: dict[str, dict[str, Fields]] = {
     },
     "learner": {
         "reinforce_pp": {"learner.advantage": "reinforce_pp"},
+        "rae": {"learner.advantage": "rae"},
         "grpo": {"learner.advantage": "grpo", "tasks.train_on_estimates": "true"},
         "rloo": {"learner.advantage": "rloo", "tasks.train_on_estimates": "true"},
+        "token_mean": {"learner.loss": "token_mean"},
+        "dr_grpo": {"learner.policy_loss": "dr_grpo", "learner.loss": "token_mean"},
+        # Ratios leave 1 only where an iteration has several steps: `four_steps` is what these compare with.
+        "four_steps": FOUR_STEPS,
+        "four_steps_gspo": FOUR_STEPS | {"learner.policy_loss": "gspo"},
+        "four_steps_cispo": FOUR_STEPS | {"learner.policy_loss": "cispo"},
         "importance_token": {"learner.importance": "token"},
+        "importance_token_masked": {"learner.importance": "token", "learner.importance_mode": "mask"},
+        "importance_token_two_sided": {"learner.importance": "token", "learner.importance_mode": "two_sided"},
         "importance_sequence": {"learner.importance": "sequence"},
+        "importance_sequence_mean": {"learner.importance": "sequence", "learner.importance_length_norm": "true"},
         "kl": {"learner.kl": "0.01"},
+        "kl_propose": {"learner.kl": "0.01", "learner.kl_roles": "propose"},
+        "propose_half": {"learner.weights": "propose=0.5"},
+        "propose_twice": {"learner.weights": "propose=2"},
         "overlong_mask": {"learner.overlong": "mask"},
         "repetition_stop": {"rollout.repetition_stop": "8"},
     },

@@ -33,7 +33,7 @@ def test_honest_work_of_every_difficulty_earns_what_the_bar_says(executor, hones
     assert statistics.median(earned.rewards) == BAR and earned.valid == earned.new == 1.0
 
 
-@pytest.mark.parametrize("cheat", [one for one in CHEATS if "by another road" not in one.name], ids=named)
+@pytest.mark.parametrize("cheat", CHEATS, ids=named)
 def test_no_cheat_earns_more_than_honest_work(executor, cheat):
     earned = play(executor, cheat, 2, 4, NEW_RULES)
     assert earned.mean <= 0.0 < BAR, "in truth not more than a task that teaches nothing"
