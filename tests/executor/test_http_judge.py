@@ -169,12 +169,14 @@ def test_a_farm_that_goes_down_loses_nothing(judge, server, caplog):
 
 
 def test_a_farm_that_says_nothing_is_as_good_as_down(judge, server, monkeypatch):
-    monkeypatch.setattr(farm, "_GRACE_S", 0.2)
+    """Generous limits: the farm starts an interpreter for every program, and the machine may be busy."""
+    monkeypatch.setattr(farm, "_GRACE_S", 0.5)
     silent = threading.Event()
-    server.trouble = lambda code, number: silent.wait(1.2) and None if "# quiet" in code and number < 3 else None
+    server.trouble = lambda code, number: silent.wait(20) and None if "# quiet" in code and number < 3 else None
     began = time.monotonic()
-    (outcome,) = judge.submit(Run("def f():\n    return 5  # quiet", ("",), timeout_s=0.5)).result(20)
-    assert outcome.value == "5" and time.monotonic() - began >= 0.7
+    (outcome,) = judge.submit(Run("def f():\n    return 5  # quiet", ("",), timeout_s=2.0)).result(60)
+    silent.set()
+    assert outcome.value == "5" and time.monotonic() - began >= 2.5
 
 
 def test_at_the_start_it_says_what_is_wrong(server):
