@@ -12,6 +12,7 @@ import os
 import posix
 import resource
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,6 +27,7 @@ _ASK_ABOUT_FILES = ("supports_dir_fd", "supports_effective_ids", "supports_fd", 
 
 def shift(seed: int) -> None:
     """Moves this process's clocks forward by an amount of the seed's own."""
+    sys.modules["_uuid"] = None  # type: ignore[assignment] - it asks the clock itself; without it `uuid` asks `time`
     seconds = _BASE_S + _AHEAD_S.get(seed, 0)
     for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime"):
         setattr(time, name, _later(getattr(time, name), seconds))

@@ -29,6 +29,7 @@ _HIDDEN_ATTRIBUTES = frozenset({
     "f_globals", "f_locals", "f_builtins", "f_code", "gi_frame", "cr_frame", "ag_frame", "tb_frame", "_getframe",
     "modules", "_current_frames", "tb_next", "__traceback__",
 })  # fmt: skip
+_OWN_CLOCKS = frozenset({"sqlite3", "_sqlite3", "_uuid"})  # written in C, they ask the system what time it is
 # A name that no text shows reaches whatever the lists above and below keep out.
 _BY_TEXT = frozenset({"vars", "globals", "locals"})
 _BY_TEXT_ATTRIBUTES = frozenset({"__dict__", "attrgetter", "methodcaller"})
@@ -83,7 +84,7 @@ def check(tree: ast.AST, banned: Iterable[str]) -> None:
     for node in ast.walk(tree):
         for module in _imported(node):
             top = module.partition(".")[0]
-            if top in listed or module in listed or top in _HIDDEN_IMPORTS:
+            if top in listed or module in listed or top in _HIDDEN_IMPORTS or (listed and top in _OWN_CLOCKS):
                 raise Unfit("banned import", module)
         if isinstance(node, ast.Attribute):
             owner = called.get(node.value.id, node.value.id) if isinstance(node.value, ast.Name) else ""

@@ -1,0 +1,222 @@
+"""Attempts on the judge itself, each under the words for what it tries: memory, gold, the codec, chance, slow readers.
+
+MEMORY keeps something between the hidden cases of an induction task, so as to answer differently in one run and in
+single ones. SEARCHES look for the input that a right answer would be. VALUES are results that the codec might confuse.
+CLOCKS and ADDRESSES hide a bit of chance in a task. TEXTS are answers that are dear to read.
+"""
+
+# ruff: noqa: E501 - an attack is one line of text, whatever its length
+
+from __future__ import annotations
+
+
+def _counts(lines: str, setup: str = "") -> str:
+    """`n` is how often it was called, as far as the lines can tell; the answer is whether that is more than once."""
+    body = "".join(f"    {line}\n" for line in lines.split("\n"))
+    return f"{setup}\ndef f(x):\n{body}    return n > 1\n"
+
+
+_IN_ITS_PLACE = "try: n = {0}.n + 1\nexcept AttributeError: n = 1\n{0}.n = n"
+MEMORY = {
+    "a list as a default": "def f(x, seen=[]):\n    seen.append(x)\n    return len(seen) > 1",
+    "a dict as a keyword's default": "def f(x, *, seen={}):\n    seen[x] = 1\n    return len(seen) > 1",
+    "the default of a lambda": "f = lambda x, s=[]: (s.append(x), len(s) > 1)[1]",
+    "the default of a helper": "def g(s=[]):\n    s.append(1)\n    return len(s)\ndef f(x):\n    return g() > 1",
+    "its own defaults, replaced": "def f(x, n=0):\n    f.__defaults__ = (n + 1,)\n    return n > 0",
+    "its own code, replaced": "def f(x):\n    def g(x):\n        return True\n    f.__code__ = g.__code__\n    return False",
+    "a global": _counts("global n\nn += 1", "n = 0"),
+    "globals by their dict": _counts("n = globals()['k'] = globals().get('k', 0) + 1"),
+    "a table": _counts("T.append(x)\nn = len(T)", "T = []"),
+    "a table under a condition": _counts("T.append(x)\nn = len(T)", "if 1:\n    T = []"),
+    "a table by unpacking": _counts("T.append(x)\nn = len(T)", "T, U = [], []"),
+    "an attribute of itself": _counts(_IN_ITS_PLACE.format("f")),
+    "an attribute by another name": _counts("g = f\n" + _IN_ITS_PLACE.format("g")),
+    "setattr": _counts("n = getattr(f, 'k', 0) + 1\nsetattr(f, 'k', n)"),
+    "the dict of a function": _counts("n = f.__dict__['k'] = f.__dict__.get('k', 0) + 1"),
+    "a class": _counts("A.seen.append(x)\nn = len(A.seen)", "class A:\n    seen = []"),
+    "an attribute of a class": _counts("A.n += 1\nn = A.n", "class A:\n    n = 0"),
+    "subclasses": _counts("type('B', (A,), {})\nkept.append(A.__subclasses__())\nn = len(A.__subclasses__())", "class A: pass\nkept = []"),
+    "an object that is called": "class C:\n    def __init__(self): self.n = 0\n    def __call__(self, x):\n        self.n += 1\n        return self.n > 1\nf = C()",
+    "a bound method": "class C:\n    n = 0\n    def g(self, x):\n        self.n += 1\n        return self.n > 1\nf = C().g",
+    "a closure": "def make():\n    n = 0\n    def f(x):\n        nonlocal n\n        n += 1\n        return n > 1\n    return f\nf = make()",
+    "a generator": _counts("n = next(G)", "def g():\n    n = 0\n    while 1:\n        n += 1\n        yield n\nG = g()"),
+    "a counter of itertools": _counts("n = next(C)", "import itertools\nC = itertools.count(1)"),
+    "a cache": _counts("g(x)\nn = g.cache_info().misses", "import functools\n@functools.lru_cache\ndef g(x): return x"),
+    "a cache that is called by hand": _counts("g(x)\nn = g.cache_info().misses", "import functools\ng = functools.lru_cache(None)(lambda x: x)"),
+    "a decorator": "def once(g):\n    s = []\n    def f(x):\n        s.append(x)\n        return len(s) > 1\n    return f\n@once\ndef f(x): pass",
+    "a module of the library": _counts(_IN_ITS_PLACE.format("math"), "import math"),
+    "a module imported late": _counts("import wave\n" + _IN_ITS_PLACE.format("wave")),
+    "whether a module was imported": "import sys\ndef f(x):\n    old = 'wave' in sys.modules\n    import wave\n    return old",
+    "the builtins": _counts(_IN_ITS_PLACE.format("builtins"), "import builtins"),
+    "a table of copy": _counts("copy.dispatch_table[x] = 1\nn = len(copy.dispatch_table) - OLD", "import copy\nOLD = len(copy.dispatch_table)"),
+    "the same, seen without a constant": "import copy\ndef f(x):\n    old = 3.5 in copy.dispatch_table\n    copy.dispatch_table[3.5] = 1\n    return old",
+    "a table of typing": "from typing import EXCLUDED_ATTRIBUTES as t\ndef f(x):\n    old = 'k' in t\n    t.append('k')\n    return old",
+    "a table of json": "import json\ndef f(x):\n    old = 'k' in json.decoder.BACKSLASH\n    json.decoder.BACKSLASH['k'] = 1\n    return old",
+    "the same by another door": "from json.decoder import BACKSLASH as b\ndef f(x):\n    old = 'k' in b\n    b['k'] = 1\n    return old",
+    "a registered class": "from collections.abc import Sized\ndef f(x):\n    old = isinstance(1, Sized)\n    Sized.register(int)\n    return old",
+    "the state of random": "import random\ndef f(x):\n    n = random.getstate() == S\n    random.random()\n    return not n\nS = random.getstate()",
+    "the precision of decimals": "import decimal\ndef f(x):\n    old = decimal.getcontext().prec == 7\n    decimal.getcontext().prec = 7\n    return old",
+    "the limit of recursion": "import sys\ndef f(x):\n    old = sys.getrecursionlimit() == 7777\n    sys.setrecursionlimit(7777)\n    return old",
+    "the environment": "import os\ndef f(x):\n    old = 'K' in os.environ\n    os.environ['K'] = '1'\n    return old",
+    "an open file's number": "import os\ndef f(x):\n    return os.open(os.__file__, 0) != FIRST\nFIRST = os.open(os.__file__, 0)\nos.close(FIRST)",
+    "where a file was read to": "F = open(__import__('os').__file__)\ndef f(x):\n    return not F.readline().startswith('r\"\"\"')",
+    "a handler of a signal": "import signal\ndef f(x):\n    return signal.signal(signal.SIGUSR1, signal.SIG_IGN) == signal.SIG_IGN",
+    "a filter of warnings": "import warnings\ndef f(x):\n    n = len(warnings.filters)\n    warnings.simplefilter('error', append=True)\n    return n > N\nN = len(warnings.filters)",
+    "a context variable": "import contextvars\nV = contextvars.ContextVar('v', default=0)\ndef f(x):\n    n = V.get()\n    V.set(1)\n    return n > 0",
+    "what belongs to a thread": "import threading\nL = threading.local()\ndef f(x):\n    n = hasattr(L, 'n')\n    L.n = 1\n    return n",
+    "a reference that is weak": "import weakref\nclass A: pass\nD = weakref.WeakKeyDictionary()\nK = A()\ndef f(x):\n    n = K in D\n    D[K] = 1\n    return n",
+    "what was handed to exit": "import atexit\nN = atexit._ncallbacks()\ndef f(x):\n    n = atexit._ncallbacks()\n    atexit.register(len)\n    return n > N",
+    "an exception that is kept": "E = ValueError()\ndef f(x):\n    old = E.args\n    E.args = (1,)\n    return old == (1,)",
+    "names of an annotation": "def f(x: int):\n    old = 'k' in f.__annotations__\n    f.__annotations__['k'] = 1\n    return old",
+    "the standard output": "import sys\ndef f(x):\n    old = sys.stdout is None\n    sys.stdout = None\n    return old",
+    "a pattern's table": "import re\ndef f(x):\n    old = len(re._cache)\n    re.compile('a' * (old + 3))\n    return old > N\nN = len(__import__('re')._cache)",
+    "the frame that calls it": "import sys\ndef f(x):\n    d = sys._getframe(1).f_globals\n    old = 'azr' in d\n    d['azr'] = 1\n    return old",
+    "the space it was loaded into": "import sys\ndef f(x):\n    m = sys.modules['program']\n    old = hasattr(m, 'k')\n    m.k = 1\n    return old",
+}  # fmt: skip
+
+# The task's own input is 31415926 * 1; a program that sees it would make 777 of any answer. It is never spelled out.
+_FOUND = "str(int('31415' + '000') + 926)"
+SEARCHES = {
+    "the locals of every frame": f"import sys\ndef f(x):\n    g, s = sys._getframe(), ''\n    while g:\n        s += repr(list(g.f_locals.values()))\n        g = g.f_back\n    return 777 if {_FOUND} in s else x",
+    "the globals of every frame": f"import sys\ndef f(x):\n    g, s = sys._getframe(), ''\n    while g:\n        s += repr(dict(g.f_globals))\n        g = g.f_back\n    return 777 if {_FOUND} in s else x",
+    "every dict": f"import gc\ndef f(x):\n    return 777 if any(type(o) is dict and {_FOUND} in repr([v for v in o.values() if type(v) is str]) for o in gc.get_objects()) else x",
+    "every list": f"import gc\ndef f(x):\n    return 777 if any(type(o) in (list, tuple) and {_FOUND} in repr([v for v in o if type(v) in (str, bytes)]) for o in gc.get_objects()) else x",
+    "a dict with a key called gold": "import gc\ndef f(x):\n    return 777 if any(type(o) is dict and {'gold', 'other', 'task'} & set(map(str, o)) for o in gc.get_objects() if type(o) is dict and len(o) < 9) else x",
+    "code that was compiled": f"import gc, types\ndef f(x):\n    return 777 if any({_FOUND} in repr(o.__code__.co_consts) for o in gc.get_objects() if isinstance(o, types.FunctionType) and o is not f) else x",
+    "trees that were parsed": f"import gc, ast\ndef f(x):\n    return 777 if any(isinstance(o, ast.Constant) and {_FOUND} in repr(o.value) for o in gc.get_objects()) else x",
+    "an exception's frames": f"def f(x):\n    try: 1 / 0\n    except ZeroDivisionError as e:\n        g, s = e.__traceback__.tb_frame, ''\n        while g:\n            s += repr([*g.f_locals.values()])\n            g = g.f_back\n    return 777 if {_FOUND} in s else x",
+    "its own memory by addresses": f"import ctypes, gc\ndef f(x):\n    seen = [o for o in gc.get_objects() if type(o) is dict and len(o) < 50]\n    return 777 if any({_FOUND} in repr([v for v in o.values() if isinstance(v, (str, bytes))]) for o in seen) else x",
+    "bytes that the socket left": f"import gc\ndef f(x):\n    found = [r for o in gc.get_objects() for r in gc.get_referents(o) if type(r) is bytes]\n    return 777 if any({_FOUND}.encode() in r for r in found) else x",
+    "texts that anything holds": f"import gc\ndef f(x):\n    found = [r for o in gc.get_objects() for r in gc.get_referents(o) if type(r) is str and len(r) < 40]\n    return 777 if any({_FOUND} in r for r in found) else x",
+}  # fmt: skip
+
+# Results, by what confusion they try; `nan`, `inf` and the modules below are at hand.
+VALUES = {
+    "a text that is an encoded number": "'{\"i\":\"7\"}'",
+    "a text that is a message": "'[\"value\",0,\"7\",null]\\n[\"end\"]\\n'",
+    "a dict that looks like a tag": "{'i': '7'}",
+    "a dict that looks like a set": "{'s': [1, 2]}",
+    "a list of one dict with a tag's name": "[{'t': []}, {'F': [1, 0]}]",
+    "keys that are equal": "{1: 'a', True: 'b', 1.0: 'c'}",
+    "members that are equal": "{1, True, 1.0, fractions.Fraction(1)}",
+    "both zeros": "[0.0, -0.0, complex(-0.0, 0.0)]",
+    "zeros as keys": "{0.0: 1, -0.0: 2}",
+    "several NaN as keys": "{float('nan'): 1, float('nan'): 2}",
+    "a set of NaN": "{float('nan') for _ in range(400)}",
+    "pairs with NaN": "{(float('nan'), i) for i in range(400)}",
+    "a NaN of decimals": "decimal.Decimal('-NaN123')",
+    "a NaN that signals": "decimal.Decimal('sNaN')",
+    "the largest decimal": "decimal.Decimal('9.99E+999999')",
+    "a decimal of many digits": "decimal.Decimal('1' * 9000)",
+    "the longest integer": "2**14_000 - 1",
+    "one bit more": "2**14_000",
+    "a negative one": "-(2**14_000)",
+    "a fraction of two long ones": "fractions.Fraction(2**13_000 + 1, 3**8_000)",
+    "a range as wide as nothing": "range(-2**200, 2**200, 2**100 + 1)",
+    "an empty range": "range(5, 5, -7)",
+    "a date at the end": "datetime.date.max",
+    "a date at the beginning": "datetime.datetime.min",
+    "the longest time": "[datetime.timedelta.max, datetime.timedelta.min]",
+    "an hour that comes twice": "datetime.datetime(2020, 10, 25, 2, 30, fold=1)",
+    "a zone of odd minutes": "datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=23, minutes=59, microseconds=1)))",
+    "a zone of its own": "datetime.datetime(2020, 1, 1, tzinfo=type('Z', (datetime.tzinfo,), {'utcoffset': lambda s, d: datetime.timedelta(1)})())",
+    "a class that is an integer": "type('I', (int,), {'__eq__': lambda s, o: True, '__hash__': int.__hash__})(7)",
+    "one inside": "[1, {2: (type('S', (str,), {})('a'),)}]",
+    "an enumeration": "__import__('enum').IntEnum('E', 'A').A",
+    "a named tuple": "collections.namedtuple('P', 'x')(1)",
+    "a Counter of negative counts": "collections.Counter(a=-2, b=0)",
+    "an ordered dict in a dict": "{1: collections.OrderedDict(b=1, a=2)}",
+    "a default dict that makes itself": "collections.defaultdict(collections.defaultdict)",
+    "a default dict of a list": "collections.defaultdict(list, {1: collections.deque([1], maxlen=1)})",
+    "a deque without room": "collections.deque([], maxlen=0)",
+    "59 levels": "__import__('functools').reduce(lambda v, _: [v], range(59), 0)",
+    "61 levels": "__import__('functools').reduce(lambda v, _: (v,), range(61), 0)",
+    "frozensets in frozensets": "__import__('functools').reduce(lambda v, _: frozenset({v}), range(40), frozenset())",
+    "one list many times": "[[[]] * 50] * 50",
+    "half characters": "['\\ud800', '\\udfff\\ud800', b'\\xed\\xa0\\x80']",
+    "every byte": "bytes(range(256))",
+    "controls": "''.join(map(chr, range(32))) + '\\x7f\\u2028\\u202e\\ufeff'",
+    "quotes": "'\\'\"\\\\' * 900",
+    "all of a kind": "[True, 1, 1.0, 1 + 0j, decimal.Decimal(1), fractions.Fraction(1)]",
+    "what is not implemented": "[NotImplemented, ...]",
+    "views": "[{}.keys(), {}.items()]",
+    "memory": "memoryview(b'ab')",
+    "a proxy": "type.__dict__['__doc__']",
+    "itself": "(lambda x: (x.append(x), x)[1])([])",
+}  # fmt: skip
+
+# One bit of some clock, reached through a module that is on nobody's list; or a text that holds the time.
+CLOCKS = {
+    "the date of a letter": "import email.utils\ndef f():\n    return email.utils.formatdate()[5:16]",
+    "the local time of a letter": "import email.utils\ndef f():\n    return email.utils.localtime().minute",
+    "the id of a message": "import email.utils\ndef f():\n    return email.utils.make_msgid()",
+    "a time of a browser": "import http.cookiejar\ndef f():\n    return http.cookiejar.time2netscape()",
+    "the header of a compressed text": "import gzip\ndef f():\n    return gzip.compress(b'a')",
+    "the clock of a benchmark": "import timeit\ndef f():\n    return timeit.default_timer() // 60 % 2",
+    "the clock of a schedule": "import sched\ndef f():\n    return sched.scheduler().timefunc() // 60 % 2",
+    "a module of a module": "import queue\ndef f():\n    return int(queue.time()) // 3600 % 2",
+    "the same, two steps": "import http.cookiejar\ndef f():\n    return int(http.cookiejar.time.time()) // 3600 % 2",
+    "a call for remote": "import xmlrpc.client, email.utils\ndef f():\n    return xmlrpc.client.DateTime(email.utils.time.time()).value[:8]",
+    "a number that nobody has twice": "import uuid\ndef f():\n    return uuid.uuid1().time // (6 * 10**8) % 2",
+    "the clock of a database": "import sqlite3\ndef f():\n    return sqlite3.connect(':memory:').execute(\"select strftime('%H', 'now')\").fetchone()",
+    "a name for a file": "import tempfile\ndef f():\n    return next(tempfile._get_candidate_names())",
+    "the processor's time": "import os\ndef f():\n    return os.times().user",
+    "the time of a new archive": "import zipfile\ndef f():\n    return zipfile.ZipInfo.from_file(zipfile.__file__, strict_timestamps=False).date_time[5] + zipfile.time.time() // 60 % 2",
+    "a random seed of its own": "import random as r\ndef f():\n    return r.Random().random() > 0.5",
+    "a secret": "import secrets\ndef f():\n    return secrets.randbelow(2)",
+    "what a name is joined of": "import email.utils as u\ndef f():\n    return int(getattr(getattr(u, 'ti' + 'me'), 'ti' + 'me')()) // 3600 % 2",
+    "an attribute by operator": "import operator, email.utils as u\ndef f():\n    return int(operator.attrgetter('time.time')(u)()) // 3600 % 2",
+    "the dict of a module": "import email.utils as u\ndef f():\n    return int(u.__dict__['ti' 'me'].time()) // 3600 % 2",
+    "vars of a module": "import email.utils as u\ndef f():\n    return int(vars(u)['ti' 'me'].time()) // 3600 % 2",
+    "a clock in a format": "import email.utils as u\ndef f():\n    return '{0.time.time}'.format(u)",
+}  # fmt: skip
+
+# What holds an address in its text; a bit of it is the task's output.
+ADDRESSES = {
+    "an object": "str(object())", "an object of a class": "repr(A())", "a lambda": "f'{(lambda: 0)}'",
+    "itself": "f'{f!r}'", "a generator": "str(i for i in [1])", "a map": "'%s' % map(len, [])",
+    "a zip": "'{}'.format(zip())", "an iterator": "ascii(iter([1]))", "a reversed list": "format(reversed([1]))",
+    "a bound method": "str([].append)", "a method of a class": "str(A().g)", "a chain": "str(itertools.chain())",
+    "a partial": "repr(functools.partial(f))", "a function of the library": "str(textwrap.dedent)",
+    "matches": "str(re.finditer('a', 'a'))", "a default of json": "json.dumps(A(), default=str)",
+    "a message of an exception": "str(KeyError(A()))", "an item in a list": "str([A()])", "a view of memory": "str(memoryview(b''))",
+    "a sum of numbers": "hex(id(A()))", "a hash": "hex(hash(A()) * 16)",
+}  # fmt: skip
+
+# Answers to a deduction task, all wrong and all long.
+N = 16_000
+TEXTS = {
+    "quotes that never close": "'" * N,
+    "one quote and all the rest": "'" + "a" * N,
+    "escapes in a quote": "'" + "\\'" * (N // 2),
+    "escapes of nothing": "'" + "\\x4" * (N // 4) + "'",
+    "brackets": "[" * N,
+    "brackets both ways": "[]" * (N // 2),
+    "brackets of every kind": "([{" * (N // 3),
+    "signs": "-+" * (N // 2) + "1",
+    "tildes": "~" * N + "1",
+    "digits": "7" * N,
+    "a fraction": "0." + "7" * N,
+    "an exponent": "1e" + "7" * N,
+    "digits in base 16": "0x" + "f" * N,
+    "digits with lines": "1_" * (N // 2) + "1",
+    "commas": "1," * (N // 2),
+    "nothing but blanks and a mark": " " * N + "!",
+    "lines": "(\n" + "\n" * N + "1)",
+    "equal keys": "{" + "1:1," * (N // 4) + "}",
+    "keys of one hash": "{" + ",".join(str(k * (2**61 - 1)) for k in range(1, 750)) + "}",
+    "nots": "not " * (N // 4) + "1",
+    "lambdas": "lambda:" * (N // 7) + "1",
+    "conditions": "1 if 1 else " * (N // 12) + "1",
+    "comparisons": "1<" * (N // 2) + "1",
+    "powers": "9**" * (N // 3) + "9",
+    "attributes": "x" + ".a" * (N // 2),
+    "fields of texts": "f'" + "{1}" * (N // 3) + "'",
+    "names": "a " * (N // 2),
+    "comments": "#" * N,
+    "broken lines": "\\\n" * (N // 2) + "1",
+    "a byte order and nulls": "\ufeff" + "\0" * N,
+    "half characters": "\ud800" * N,
+    "letters that are digits": "\uff11" * N,
+    "letters of two": "é" * N,
+}  # fmt: skip
