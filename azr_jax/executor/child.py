@@ -122,7 +122,8 @@ def warm_up(names: dict[str, Any]) -> None:
         _program(pipe, {"program": program, "banned": None, "numbers": [0, 1], "calls": calls}, names)
         _expression(pipe, {"text": "Counter('aab')"}, names)
         _, tree = hygiene.normalise(program, hygiene.BANNED)
-        reach.by_chance([tree]), reach.remembers(tree)
+        reach.by_chance([tree])
+        reach.remembers(tree)
         _READ(as_json({"a": ["b\n", 1, None]}))
     del sys.modules[_MODULE]
     os.close(pipe._descriptor)

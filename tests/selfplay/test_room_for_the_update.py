@@ -14,7 +14,9 @@ from tests.selfplay.test_whole_loop import ROOT, SEEDS
 
 
 def bytes_of(arrays) -> int:
-    return sum(array.nbytes for array in arrays)
+    """Of memory: two arrays may be views of one buffer, such as a sharded array and its only shard."""
+    shards = (shard.data for array in arrays for shard in array.addressable_shards)
+    return sum({shard.unsafe_buffer_pointer(): shard.nbytes for shard in shards}.values())
 
 
 @pytest.fixture
