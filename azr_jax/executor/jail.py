@@ -124,7 +124,7 @@ def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
 def _own_root(paths: list[str], packages: list[str]) -> None:
     """A root file system with the readable paths and packages at their own names, read-only, and nothing else."""
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
-    base = "/tmp" if Path("/tmp").is_dir() else "/mnt"
+    base = _out_of_the_way([*paths, *packages])
     _mount("tmpfs", base, "tmpfs", _MS_NOSUID | _MS_NODEV)
     for path in paths:
         _show(path, base)
@@ -141,6 +141,14 @@ def _own_root(paths: list[str], packages: list[str]) -> None:
     _check(_libc.umount2(b".", 2), "umount")  # the old root lies on top of the new one; MNT_DETACH
     os.chdir("/")
     _mount("none", "/", None, _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+
+
+def _out_of_the_way(paths: list[str]) -> str:
+    """A folder to build the root at: none of what is to be shown lies in it, such as an environment made in /tmp."""
+    for base in ("/tmp", "/mnt", "/srv", "/media"):
+        if Path(base).is_dir() and not any(Path(path).is_relative_to(base) for path in paths):
+            return base
+    raise OSError(errno.EBUSY, "what programs may read lies in every folder that a root could be built at")
 
 
 def _show(path: str, base: str) -> None:

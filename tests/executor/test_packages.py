@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from azr_jax.executor import jail
 from azr_jax.executor.installed import NotInstalled, paths_of
 from azr_jax.executor.jobs import Run, Validate, Verify
 from azr_jax.executor.pool import Executor, ExecutorSettings
@@ -91,3 +92,11 @@ def test_a_package_that_is_not_installed_is_one_line():
 def test_what_a_package_needs_comes_with_it():
     pytest.importorskip("hypothesis")
     assert {path.rpartition("/")[2] for path in paths_of(("hypothesis",))} >= {"hypothesis", "sortedcontainers"}
+
+
+def test_the_root_is_built_where_nothing_lies_that_programs_may_read():
+    """An environment in /tmp was hidden by the root built over it: numpy was gone, and Landlock found no such file."""
+    assert jail._out_of_the_way(["/usr/lib/python3", "/opt/env/numpy"]) == "/tmp"
+    assert jail._out_of_the_way(["/usr/lib/python3", "/tmp/env/numpy"]) == "/mnt"
+    with pytest.raises(OSError, match="lies in every folder"):
+        jail._out_of_the_way(["/tmp/a", "/mnt/b", "/srv/c", "/media/d"])
