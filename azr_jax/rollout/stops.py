@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 MARGIN = 8  # tokens before the ones looked at, so that the text is not cut inside a character or a merged space
+UNREADABLE = "\ufffd"  # what bytes that are no character are decoded to
 
 LONGEST_PHRASE = 64  # tokens; what repeats itself more slowly is not noticed
 
@@ -25,22 +26,31 @@ def cut_at_stop_string(
     """
     if not stops or not new:
         return None
+    # A token stands for at least one byte, a character for at most four: so far back can the stop string begin.
+    back = 1 + MARGIN + 4 * max(map(len, stops))
+
+    def near(count: int) -> bool:
+        """Whether there may be a stop string at the end of the first `count` tokens."""
+        for byte in range(4):  # a text that begins within a character made of single bytes may be unreadable as a whole
+            text = decode_text(tokens[max(count - back - byte, 0) : count])
+            if any(stop in text for stop in stops):
+                return True
+            if UNREADABLE not in text:
+                break
+        return False
 
     def holds(count: int) -> bool:
         text = decode_text(tokens[:count])
         begins = text.find(after)
         return begins >= 0 and any(text.find(stop, begins + len(after)) >= 0 for stop in stops)
 
-    # A token stands for at least one byte, a character for at most four: so far back can the stop string begin.
-    back = new + MARGIN + 4 * max(map(len, stops))
-    end = decode_text(tokens[-back:])
-    if not any(stop in end for stop in stops) or not holds(len(tokens)):
+    end = decode_text(tokens[-(back + new) :])
+    if UNREADABLE not in end and not any(stop in end for stop in stops):
         return None
-    low, high = len(tokens) - new + 1, len(tokens)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return low
+    # One token after the other, for a text may lose what it held: a newline as a byte cannot be read while the bytes
+    # behind it are no whole character yet. So it ends at the same token however many come at a time.
+    counts = range(len(tokens) - new + 1, len(tokens) + 1)
+    return next((count for count in counts if near(count) and holds(count)), None)
 
 
 def cut_at_repetition(tokens: Sequence[int], new: int, times: int) -> int | None:

@@ -9,11 +9,12 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.mesh import random_model
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
-from azr_jax.rollout.stops import LONGEST_PHRASE, cut_at_repetition
+from azr_jax.rollout.stops import LONGEST_PHRASE, cut_at_repetition, cut_at_stop_string
 
 SPEC = ModelSpec("qwen2", 300, 32, 2, 4, 2, 8, 64, True)
 POISON = 299  # its row of the embedding is NaN in the poisoned model
@@ -68,6 +69,61 @@ def test_a_stop_string_counts_only_behind_what_has_to_come_first(model):
     stopped = sample(engine, Request(1, (5, 6, 7), 30, stop_strings=(early, said[12]), stop_after=after))[1, 0]
     at = min(end for end in (late, said.index(said[12], said.index(after) + 1) + 1) if end)
     assert (stopped.finish, stopped.tokens) == ("stop", free.tokens[:at]) and at > 10
+
+
+BYTES = 4  # number of the token of byte 0; what no token says is spelt in these, as Llama 2 and Gemma do
+NEWLINE, EURO, SMILE = ([BYTES + byte for byte in sign.encode()] for sign in ("\n", "\u20ac", "\U0001f642"))
+
+
+@pytest.fixture(scope="module")
+def spelt_in_bytes():
+    vocab = {"<unk>": 0, "\u2581": 1, "a": 2, "END": 3} | {f"<0x{byte:02X}>": BYTES + byte for byte in range(256)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], byte_fallback=True, unk_token="<unk>"))
+    steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps)  # type: ignore[assignment]
+    return tokenizer.decode
+
+
+def end_of(decode, tokens, steps, stops, after) -> int | None:
+    """Where the engine ends, if it takes in so many tokens at a time."""
+    seen, looks = 0, itertools.cycle(steps)
+    while seen < len(tokens):
+        new = min(next(looks), len(tokens) - seen)
+        seen += new
+        found = cut_at_stop_string(decode, tokens[:seen], new, stops, after)
+        if found is not None:
+            return found
+    return None
+
+
+PIECES = st.sampled_from([[1], [2], [2], [3], NEWLINE, NEWLINE, EURO, EURO * 9, SMILE, SMILE[:1], EURO[:2], EURO[2:]])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    tokens=st.lists(PIECES, max_size=24).map(lambda pieces: [token for piece in pieces for token in piece]),
+    stops=st.sampled_from([("\n",), ("END",), ("\u20ac\n", "\u20acEND"), ("\na", "END"), ("a a",)]),
+    after=st.sampled_from(["", "", "\u20ac", "a"]),
+)
+def test_a_stop_string_in_single_bytes_ends_at_the_same_token_whatever_the_decode_steps(
+    spelt_in_bytes, tokens, stops, after
+):
+    """A newline as a byte could not be read while the sign behind it was cut: then the next newline ended the text."""
+
+    def holds(count):
+        _, said, behind = spelt_in_bytes(tokens[:count]).partition(after) if after else ("", "", "")
+        text = behind if after else spelt_in_bytes(tokens[:count])
+        return bool(said or not after) and any(stop in text for stop in stops)
+
+    expected = next((count for count in range(1, len(tokens) + 1) if holds(count)), None)
+    ends = {steps: end_of(spelt_in_bytes, tokens, [steps], stops, after) for steps in (1, 8, 32)}
+    assert ends == dict.fromkeys((1, 8, 32), expected)
+
+
+@pytest.mark.parametrize("steps", [1, 8, 32])
+def test_a_newline_that_is_a_byte_before_a_sign_in_bytes_stops(spelt_in_bytes, steps):
+    assert end_of(spelt_in_bytes, [2, *NEWLINE, *EURO[:1]], [steps], ("\n",), "") == 2
+    assert end_of(spelt_in_bytes, EURO * 40 + [*NEWLINE, 2], [steps], ("\n",), "") == 121
 
 
 WORDS = st.lists(st.integers(0, 2), max_size=60) | st.lists(st.integers(0, 1), min_size=1, max_size=3).map(
