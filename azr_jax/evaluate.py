@@ -3,10 +3,12 @@
     python -m azr_jax.evaluate --model=HuggingFaceTB/SmolLM2-135M-Instruct --suite=humaneval,cruxeval_o --style=boxed
     python -m azr_jax.evaluate --model=runs/first@200 --suite=paper --data_dir=data --compare=Qwen/Qwen2.5-7B
     python -m azr_jax.evaluate --model=runs/first --suite=gsm8k --n=8 --temperature=0.7
+    python -m azr_jax.evaluate --model=runs/first --preset=2026 --style=think
+    python -m azr_jax.evaluate --list
 
-Suites: paper | in_distribution | general | any list of the names that a wrong one is answered with. A model is a
-folder, a hub name, the folder of a LoRA adapter in PEFT's format, or the workdir of a run with @iteration. The same
-command goes on where it was interrupted.
+--list says which suites, groups and presets there are, and what a preset means. A model is a folder, a hub name, the
+folder of a LoRA adapter in PEFT's format, or the workdir of a run with @iteration. The same command goes on where it
+was interrupted.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
-MODEL = flags.DEFINE_string("model", None, "A folder, a hub name, or workdir@iteration.", required=True)
+MODEL = flags.DEFINE_string("model", None, "A folder, a hub name, or workdir@iteration.")
 SUITE = flags.DEFINE_list("suite", ["in_distribution"], "Suites and groups, joined by commas.")
+PRESET = flags.DEFINE_string("preset", "", "paper | 2026: suites, samples and style as reported; other flags win.")
+LIST = flags.DEFINE_bool("list", False, "Say what presets and suites there are, and nothing else.")
 COMPARE = flags.DEFINE_string("compare", None, "A second model, evaluated the same way; differences are to it.")
 STYLE = flags.DEFINE_enum(
     "style", "think", ["think", "think_chat", "boxed", "completion", "evalplus"], "How rows are put to the model."
@@ -47,6 +51,7 @@ DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "Type of
 SEED = flags.DEFINE_integer("seed", 0, "Of sampling.")
 TIMEOUT = flags.DEFINE_float("timeout_s", 10.0, "Of one call of a judged program.", lower_bound=0.1)
 MEMORY = flags.DEFINE_integer("memory_mb", 4096, "Of one judged program.", lower_bound=64)
+PACKAGES = flags.DEFINE_list("packages", [], "Installed packages that judged programs may import, as numpy.")
 WEAK = flags.DEFINE_bool("allow_weak", False, "Judge programs even where the machine lacks the least isolation.")
 JSON = flags.DEFINE_bool("json", False, "End with one line of JSON.")
 
@@ -60,11 +65,16 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         fail(f"{argv[1]}: not understood; flags look like --model=...")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would advise to install torch
+    if LIST.value:
+        from azr_jax.evals.presets import told
+
+        print(told())
+        return
+    if not MODEL.value:
+        fail("--model: missing; should be a folder, a hub name, or workdir@iteration (--list: what can be asked)")
     number, _, count = SHARD.value.partition("/")
     if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
         fail(f"--shard={SHARD.value}: should be number/count, as in 0/4 to 3/4")
-    if N.value > 1 and not TEMPERATURE.value:
-        fail(f"--n={N.value}: greedy samples are all the same; give a --temperature above 0, or --n=1")
     if not TOP_P.value:
         fail("--top_p=0.0: should be above 0, up to 1 (off); --temperature=0 is greedy")
     try:
@@ -76,34 +86,19 @@ def main(argv: list[str]) -> None:
 
 def _run(shard: tuple[int, int]) -> None:
     from azr_jax.evals.command import Asked, CannotEvaluate, evaluate  # only now: it starts JAX
+    from azr_jax.evals.presets import BadRequest, in_parts
+    from azr_jax.evals.suites import UnknownSuite
     from azr_jax.monitor.console import quiet_libraries
 
     quiet_libraries()
-    asked = Asked(
-        suites=tuple(SUITE.value),
-        style=STYLE.value,
-        examples=EXAMPLES.value,
-        n=N.value,
-        temperature=TEMPERATURE.value,
-        top_p=TOP_P.value,
-        max_new_tokens=MAX_NEW.value,
-        seed=SEED.value,
-        dtype=DTYPE.value,
-        slots=SLOTS.value,
-        limit=LIMIT.value,
-        shard=shard,
-        data_dir=DATA_DIR.value,
-        out=Path(OUT.value),
-        since=SINCE.value,
-        until=UNTIL.value,
-        timeout_s=TIMEOUT.value,
-        memory_mb=MEMORY.value,
-        allow_weak=WEAK.value,
-    )
+    own = {"suites": tuple(SUITE.value), "shard": shard, "out": Path(OUT.value), "packages": tuple(PACKAGES.value)}
+    names = Asked.__dataclass_fields__
+    asked = Asked(**{name: own[name] if name in own else flags.FLAGS[name].value for name in names})
+    given = {name for name in names if flags.FLAGS["suite" if name == "suites" else name].present}
     started = time.perf_counter()
     try:
-        found: dict[str, Any] = evaluate(MODEL.value, COMPARE.value, asked)
-    except CannotEvaluate as error:
+        found: dict[str, Any] = evaluate(MODEL.value, COMPARE.value, *in_parts(asked, PRESET.value, given))
+    except (CannotEvaluate, BadRequest, UnknownSuite) as error:
         fail(str(error))
     if JSON.value:
         print(json.dumps(found | {"seconds": round(time.perf_counter() - started, 1)}))

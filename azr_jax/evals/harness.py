@@ -22,6 +22,7 @@ from azr_jax.rollout.engine import Engine, EngineSettings, Request, Rollout
 from azr_jax.tasks.prompts import Prompt
 
 PAGE_SIZE = 64  # of the cache, as the recipes have it; with pages of 16 tokens a CPU samples a fifth slower
+Weights = Callable[[str], tuple[Any, Any]]  # of a dtype: graphdef and parameters
 LEAST_NEW = 16  # tokens that must be left for an answer, or the row does not fit the model
 SAME_SUITE = 1 << 20  # request ids of one suite: the number of its row is below
 
@@ -124,11 +125,18 @@ class Harness:
                     self._write(each, sample, Graded(0.0, "prompt too long"), {})
         return rest
 
-    def run(self, model: Found, todo: Sequence[Asked], threads: int, show: Callable[[str, int, int], None]) -> None:
+    def run(
+        self,
+        model: Found,
+        weights: Weights,
+        todo: Sequence[Asked],
+        threads: int,
+        show: Callable[[str, int, int], None],
+    ) -> None:
         """Samples and judges everything; what is written when it is stopped stays written."""
         if not todo:
             return
-        engine = self._engine(model, todo)
+        engine = self._engine(model, weights, todo)
         total, done = len(todo) * self.settings.n, 0
         by_number = {each.number: each for each in todo}
         pool = ThreadPoolExecutor(threads, "judge")
@@ -152,8 +160,8 @@ class Harness:
             pool.shutdown(wait=True, cancel_futures=True)
             engine.close()
 
-    def _engine(self, model: Found, todo: Sequence[Asked]) -> Engine:
-        graphdef, params = model.weights(self.settings.dtype)
+    def _engine(self, model: Found, weights: Weights, todo: Sequence[Asked]) -> Engine:
+        graphdef, params = weights(self.settings.dtype)
         sizes = EngineSettings(
             slots=min(self.settings.slots, len(todo) * self.settings.n),
             max_prompt_tokens=max(len(each.tokens) for each in todo),

@@ -51,6 +51,16 @@ _CHOICE = {
     "boxed": "{question}\n\n{options}\n\nReason step by step and put the right option's letter within \\boxed{{}}.",
     "completion": "Question: {question}\nOptions:\n{options}\nAnswer: The right option is (",
 }
+_RESULT = "a word, a number, a list with commas, or an option's letter."
+_ANY = {
+    "think": f"{{question}}\n\nThe answer is the result alone: {_RESULT}",
+    "boxed": f"{{question}}\n\nReason step by step and put the result alone within \\boxed{{{{}}}}: {_RESULT}",
+    "completion": "Question: {question}\n\nAnswer: The answer is:",
+}
+_FORETOLD = (
+    "{text}\n\n{starter}\n\nA program that does this is called as\n\n{call}\n\nWhat does it return? Give the value "
+    "alone, as Python writes it, in one fenced ```output``` block."
+)
 _CODE_STOPS = ("\nclass ", "\nif __name__", "\nprint(", "\n```", "\nassert ", '\n"""', "\n#")
 
 
@@ -96,6 +106,24 @@ def choice(fields: dict[str, Any], style: str) -> Prompt:
     options = "\n".join(f"({letter}) {text}" for letter, text in zip(LETTERS, fields["options"]))
     request = fill(_CHOICE[_words(style)], question=fields["question"].strip(), options=options)
     return Prompt(text=request, stop=(")", "\n")) if style == "completion" else _request(request, style)
+
+
+def any_question(question: str, style: str) -> Prompt:
+    """BBEH: the question says itself what an answer looks like."""
+    request = fill(_ANY[_words(style)], question=question.strip())
+    return Prompt(text=request, stop=("\n",)) if style == "completion" else _request(request, style)
+
+
+def foretold(fields: dict[str, Any], call: str, style: str) -> Prompt:
+    """A problem and a call: what would be returned. Answered as a deduction is, without a program to follow."""
+    starter, asked = block("python", fields["starter_code"].strip()), block("python", call)
+    request = fill(_FORETOLD, text=fields["question_content"].strip(), starter=starter, call=asked)
+    if style in ("think", "think_chat"):
+        return prompts.thought(request, style)
+    prefix, stop = "```output\n", prompts.answer_stop(TASK_STYLE[style])
+    if style == "completion":
+        return Prompt(text=f"{request}\n\n", prefix=prefix, stop=stop)
+    return Prompt(messages=({"role": "user", "content": request},), prefix=prefix, stop=stop)
 
 
 def reasoning(kind: Kind, task: Task, style: str, examples: str = "one") -> Prompt:

@@ -231,5 +231,38 @@ _ALL = (
             "bbb7a0ba29a013301f913f02add57641de28bc6b0ceb64d0c6f8b5440910de9e",
         ),
     ),
+    _one(  # not to be passed on: fetched by whoever evaluates, and nothing of it is kept here
+        "aime26",
+        "id",
+        File(
+            "math/aime26.jsonl",
+            "https://huggingface.co/datasets/math-ai/aime26/resolve/79037aebdb6580008fb960d17cb21fd3099083e3/aime2026.jsonl",
+            "79037aebdb65",
+            30,
+            "52822957957a3f577d1e9706c36a66a8108a3f99b6aff424cfb72dff0094a9ee",
+        ),
+    ),
+    _one(
+        "bbeh",
+        "",
+        File(
+            "general/bbeh.jsonl",
+            "https://huggingface.co/datasets/BBEH/bbeh (as JSON lines with task, input, target)",
+            "main",
+            4520,
+            direct=False,
+        ),
+    ),
+    _one(
+        "livecodebench_output",
+        "",
+        File(
+            "livecodebench/test_generation.jsonl",
+            f"{_LCB}test_generation (as JSON lines)",
+            "main",
+            442,
+            direct=False,
+        ),
+    ),
 )
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _ALL}

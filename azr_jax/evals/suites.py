@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from azr_jax.evals import code, evalplus, plus_rules, questions
+from azr_jax.evals import bbeh, code, evalplus, plus_rules, questions
 from azr_jax.evals.datasets import Row, load
 from azr_jax.evals.letters import letter_in
 from azr_jax.evals.mathematics import MathJudge, final_answer, gold_of, hedged, only_number
@@ -166,7 +166,7 @@ def _contest(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
         tests = contest_tests(f)  # unpacked only now: those of a whole suite would not fit the memory
         if script:
             return code.Scripts(judges.runner, [t["input"] for t in tests], [t["output"] for t in tests]).judge(program)
-        inputs = [[json.loads(line) for line in test["input"].split("\n") if line.strip()] for test in tests]
+        inputs = [_arguments(test["input"]) for test in tests]
         known = [json.loads(test["output"]) for test in tests]
         return code.Calls(judges.runner, name, inputs, "", known=known).judge(program)
 
@@ -220,6 +220,29 @@ def _traced(kind: Kind) -> Callable[[Suite, Row, str, Judges], Item]:
     return make
 
 
+def _foretold(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
+    """LiveCodeBench's test output prediction: what a call returns, told by the problem alone."""
+    f = row.fields
+    (test,) = json.loads(f["test"])
+    call = f"{f['function_name']}({code.as_arguments(_arguments(test['input']))})"
+    task = Triplet("", call, test["output"], encode(json.loads(test["output"])))
+
+    def grade(text: str) -> Graded:
+        answer = parse_answer(Kind.DEDUCTION, text)
+        if isinstance(answer, FormatError):
+            return _graded(answer)
+        verdict = judges.runner.executor.submit(Verify(Kind.DEDUCTION, task, answer)).result()
+        return _graded(verdict, answer.text.strip())
+
+    item = Item(suite.name, row.id, questions.foretold(f, call, style), grade)
+    return replace(item, date=str(f.get("contest_date", ""))[:10])
+
+
+def _arguments(text: str) -> list[Any]:
+    """A line of JSON each."""
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+
 def inside_call(text: str) -> str:
     """`name(a, b)` -> `a, b`."""
     call = ast.parse(text.strip(), mode="eval").body
@@ -265,6 +288,19 @@ def _supergpqa(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
     return _choice(suite, Row(row.id, f | {"answer": f["answer_letter"], "category": f["discipline"]}), style, judges)
 
 
+def _bbeh(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
+    f = row.fields
+
+    def grade(text: str) -> Graded:
+        answer = bbeh.answer_in(text)
+        if answer is None:
+            return Graded(0.0, "no answer")
+        correct = bbeh.right(f["target"], answer)
+        return Graded(float(correct), "correct" if correct else "wrong value", answer=answer)
+
+    return Item(suite.name, row.id, questions.any_question(f["input"], style), grade, f["task"])
+
+
 _CODE = (("humaneval", _humaneval), ("humaneval_plus", _humaneval_plus), ("mbpp", _mbpp), ("mbpp_plus", _mbpp_plus))
 _MATH = ("aime24", "aime25", "amc23", "math500", "minerva", "olympiadbench", "gsm8k")
 SUITES: dict[str, Suite] = {
@@ -280,6 +316,9 @@ SUITES: dict[str, Suite] = {
         # New ones stand at the end: a suite's place is part of the numbers that its samples are drawn by.
         Suite("livecodebench_v6", "livecodebench_v6", "code", _contest),
         Suite("supergpqa", "supergpqa", "general", _supergpqa),
+        Suite("aime26", "aime26", "math", _mathematics),
+        Suite("bbeh", "bbeh", "general", _bbeh),
+        Suite("livecodebench_output", "livecodebench_output", "in_distribution", _foretold),
     )
 }
 GROUPS: dict[str, tuple[str, ...]] = {

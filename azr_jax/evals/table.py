@@ -23,6 +23,8 @@ class SuiteResult:
     scores: Mapping[str, Sequence[float]]  # row -> its samples
     answers: Mapping[str, Sequence[str | None]]
     lines: Sequence[Mapping[str, Any]]
+    measure: str = ""  # what pass@1 is a mean of: avg@n, greedy, one sample
+    window: str = ""  # in words, where not all rows of the suite are wanted
 
     @property
     def rows(self) -> int:
@@ -58,7 +60,14 @@ class SuiteResult:
         return {name: passing.pass_at(list(rows.values()), 1) for name, rows in sorted(each.items())}
 
 
-def result(suite: str, lines: Sequence[Mapping[str, Any]], n: int, wanted: Sequence[str]) -> SuiteResult:
+def result(
+    suite: str,
+    lines: Sequence[Mapping[str, Any]],
+    n: int,
+    wanted: Sequence[str],
+    measure: str = "",
+    window: str = "",
+) -> SuiteResult:
     """Of the rows wanted, those that are there with all samples."""
     rows: dict[str, list[Mapping[str, Any]]] = {row: [] for row in wanted}
     for line in lines:
@@ -72,6 +81,8 @@ def result(suite: str, lines: Sequence[Mapping[str, Any]], n: int, wanted: Seque
         {row: [line["score"] for line in each] for row, each in whole.items()},
         {row: [line["answer"] for line in each] for row, each in whole.items()},
         [line for each in whole.values() for line in each],
+        measure,
+        window,
     )
 
 
@@ -88,24 +99,25 @@ def averages(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def rows_of_table(results: Sequence[SuiteResult]) -> tuple[list[str], list[list[str]]]:
-    """Percent, with standard errors over problems."""
+    """Percent, with standard errors over problems. Suites may differ in their samples: pass@1 says of how many."""
     n = max((each.n for each in results), default=1)
-    ks = [k for k in passing.powers(n) if k > 1]
-    head = ["suite", "rows", "pass@1", *(f"pass@{k}" for k in ks), *([f"maj@{n}"] if n > 1 else [])]
+    ks = sorted({k for each in results for k in passing.powers(each.n) if k > 1})
+    head = ["suite", "rows", "measure", "pass@1", *(f"pass@{k}" for k in ks), *(["maj@n"] if n > 1 else [])]
     head += ["base tests", "no answer", "cut", "not judged"]
     table = []
     for each in results:
         if not each.rows:
             continue
-        maj, base = each.maj_at(each.n) if n > 1 else None, each.base()
+        maj, base = each.maj_at(each.n) if each.n > 1 else None, each.base()
         cut = sum(line.get("finish") == "length" for line in each.lines) / len(each.lines)
         missing = sum(map(_unanswered, each.lines)) / len(each.lines)
         table.append(
             [
                 each.suite,
                 f"{each.rows}" if each.whole else f"{each.rows} of {each.wanted}",
+                ", ".join(filter(None, (each.measure, each.window))),
                 percent(each.pass_at(1)),
-                *(percent(each.pass_at(k)) for k in ks),
+                *(percent(each.pass_at(k) if k <= each.n else None) for k in ks),
             ]
             + ([percent(maj)] if n > 1 else [])
             + [percent(base), f"{missing:.1%}", f"{cut:.1%}", str(sum(map(_not_judged, each.lines)))]

@@ -16,6 +16,7 @@ from azr_jax.evals.code import (
     asserts_as_check,
     name_of_tested,
 )
+from azr_jax.executor.pool import Executor, ExecutorSettings
 
 SQUARE = "def square(x):\n    return x * x\n"
 BIG = "def numbers(n):\n    return list(range(n))\n"
@@ -338,3 +339,24 @@ def test_the_one_input_that_is_left_out_is_named():
     huge = [["Dog", "Cat", "CatBird", "Bird", "Fish"], 77]
     assert plus_rules.restored("Mbpp/255", [[["a"], 2], huge]) == [[["a"], 2]]
     assert plus_rules.restored("Mbpp/256", [huge]) == [huge]
+
+
+NUMPY = "import numpy as np\n\n\ndef add(a, b):\n    return np.add(a, b)[()]\n"
+
+
+def test_a_program_that_imports_numpy_is_judged_where_the_user_lets_it_in(runner):
+    """EvalPlus and LiveCodeBench have it installed; without `--packages=numpy` such a program fails."""
+    canonical = "def add(a, b):\n    return a + b\n"
+
+    def verdicts(running):
+        calls = Calls(running, "add", [[1, 2], [0.5, 1]], canonical)
+        check = CheckFunction(running, "add", canonical, "def check(f):\n    assert f(1, 2) == 3\n")
+        scripts = Scripts(running, ["1 2\n"], ["3\n"])
+        script = "import numpy as np\nprint(np.array(input().split(), int).sum())"
+        wrong = NUMPY.replace("add(a, b)[", "subtract(a, b)[")
+        return [calls.judge(NUMPY), check.judge(NUMPY), scripts.judge(script), calls.judge(wrong)]
+
+    settings = ExecutorSettings(timeout_s=10.0, memory_mb=2048, workers=1, allow_weak=True, packages=("numpy",))
+    with Executor(settings) as executor:
+        assert [verdict.score for verdict in verdicts(Runner(executor, timeout_s=10.0))] == [1.0, 1.0, 1.0, 0.0]
+    assert {verdict.score for verdict in verdicts(runner)} == {0.0}

@@ -97,13 +97,13 @@ def test_judging_goes_beside_sampling(tmp_path, monkeypatch):
             each = replace(each, item=replace(each.item, grade=lambda text: all_sampled.wait(60) and grade(text)))
         judge(self, pool, each, rollout)
 
-    def run(self, model, todo, threads, show):
+    def run(self, model, weights, todo, threads, show):
         def seen(name, done, total):
             if name == "sampled" and done == total:
                 all_sampled.set()
             show(name, done, total)
 
-        whole_run(self, model, todo, threads, seen)
+        whole_run(self, model, weights, todo, threads, seen)
 
     whole_run = harness.Harness.run
     monkeypatch.setattr(harness.Harness, "_judge", slow_first)
@@ -129,6 +129,30 @@ def test_other_settings_want_another_folder(tmp_path):
         evaluate(MODEL, None, asked(tmp_path, limit=1, seed=1))
 
 
+def test_what_was_judged_without_packages_is_not_mixed_with_what_was_judged_with_them(tmp_path):
+    evaluate(MODEL, None, asked(tmp_path, limit=1))
+    with pytest.raises(CannotEvaluate, match=r"packages: None there, \['numpy'\] asked for.*another --out"):
+        evaluate(MODEL, None, asked(tmp_path, limit=1, packages=("numpy",)))
+
+
+def test_suites_sampled_in_different_ways_are_one_evaluation(tmp_path, monkeypatch, capsys):
+    """Two parts: two rows in a folder each, the weights read once, one table."""
+    file = File("math500.jsonl", "https://made-up.invalid", "v1", 1)
+    monkeypatch.setitem(DATASETS, "math500", Dataset("math500", "", ((file,),)))
+    (tmp_path / "math500.jsonl").write_text(json.dumps({"problem": "1?", "solution": "\\boxed{1}"}) + "\n")
+    read, weights = [], Found.weights
+    monkeypatch.setattr(Found, "weights", lambda self, dtype: read.append(dtype) or weights(self, dtype))
+    parts = asked(tmp_path, limit=1), asked(tmp_path, suites=("math500",), n=1, temperature=0.0)
+    numbers = evaluate(MODEL, None, *parts)[MODEL]
+    assert {suite: (each["samples"], each["measure"]) for suite, each in numbers.items()} == {
+        "gsm8k": (2, "avg@2"),
+        "math500": (1, "greedy"),
+    }
+    assert read == ["float32"]
+    assert "avg@2, the first 1" in capsys.readouterr().out
+    assert len(list((tmp_path / "out").rglob("settings.json"))) == 2
+
+
 def test_other_data_wants_another_folder(tmp_path):
     evaluate(MODEL, None, asked(tmp_path, limit=1))
     (tmp_path / "gsm8k.jsonl").write_text('{"question": "?", "answer": "#### 1"}\n' * ROWS)
@@ -146,6 +170,7 @@ def test_a_model_compared_with_itself_does_not_differ(tmp_path):
     [
         ({"suites": ("gsm9k",)}, r"gsm9k: should be of paper.*gsm8k"),
         ({"data_dir": "nowhere"}, r"nowhere does not hold gsm8k.jsonl.*made-up.invalid.*--data_dir"),
+        ({"packages": ("numppy",)}, r"^--packages: numppy is not installed beside .*; install it"),
         ({"style": "boxed"}, r"no chat template; --style=completion"),
     ],
 )

@@ -60,6 +60,19 @@ MADE_UP = {
         {"question": "?", "options": ["x", "y"], "answer": "y", "answer_letter": "B", "discipline": "Law"},
         "B",
     ),
+    "aime26": ("1", {"id": 1, "problem": "1 + 2?", "answer": 3}, "3"),
+    "bbeh": ("0", {"task": "an odd one", "input": "Which?\n(A) x\n(B) y", "target": "(B)"}, "B"),
+    "livecodebench_output": (
+        "0",
+        {
+            "question_content": "Add two numbers.",
+            "starter_code": "class Solution:\n    def add(self, a: int, b: int) -> int:\n        ",
+            "function_name": "add",
+            "test": json.dumps([{"input": "1\n2", "output": "3", "testtype": "functional"}]),
+            "contest_date": "2023-08-21T00:00:00",
+        },
+        "3",
+    ),
     "mmlu_pro": ("0", {"question": "?", "options": ["x", "y"], "answer": "B", "category": "law"}, "B"),
 }
 
@@ -85,6 +98,8 @@ def completion(name: str, style: str, prompt: Prompt, answer: str) -> str:
     if style == "evalplus":
         return f"{prompt.prefix}{answer}\n```\nIt adds."
     if style == "completion":
+        if name == "bbeh":
+            return f" ({answer})\n\nQuestion:"
         if area == "general":
             return f"{answer})"
         if area == "math":
@@ -121,6 +136,18 @@ def test_the_gold_of_a_reasoning_task_is_not_in_its_prompt(judges):
     row = Row("s", {"code": "def f(a):\n    return a * 3", "input": "'q'", "output": "'qqq'"})
     for style in TASK_STYLE:
         assert "qqq" not in str(suite.make(suite, row, style, judges).prompt)
+
+
+def test_a_call_is_shown_with_its_arguments_and_without_what_it_returns(judges):
+    suite = SUITES["livecodebench_output"]
+    test = {"input": '[1, 2.5, true]\n"a\\nb"\n\nnull', "output": '[["q", null]]', "testtype": "functional"}
+    fields = MADE_UP["livecodebench_output"][1] | {"test": json.dumps([test])}
+    item = suite.make(suite, Row("0", fields), "think", judges)
+    assert "add([1, 2.5, True], 'a\\nb', None)" in str(item.prompt.text)
+    assert "'q'" not in str(item.prompt)
+    assert item.date == "2023-08-21"
+    assert item.grade("<think>hm</think><answer>```output\n[['q', None]]\n```</answer>").score == 1.0
+    assert item.grade("<think>hm</think><answer>```output\n[['q', 'None']]\n```</answer>").score == 0.0
 
 
 def test_only_the_test_split_of_mbpp_is_asked(judges):
