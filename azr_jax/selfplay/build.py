@@ -40,6 +40,7 @@ from azr_jax.selfplay.devices import memory_of_one
 from azr_jax.selfplay.evaluating import EvalSettings, Evaluation
 from azr_jax.selfplay.fitting import lay_out, with_pages
 from azr_jax.selfplay.iteration import PlaySettings
+from azr_jax.selfplay.lease import Lease
 from azr_jax.selfplay.proposing import Proposer
 from azr_jax.selfplay.scoring import trained_groups
 from azr_jax.selfplay.seeding import SeedSettings
@@ -66,6 +67,7 @@ class Run:
     config: Config
     hosts: Hosts
     workdir: Path
+    lease: Lease | None  # of the workdir: the process that writes has it
     folder: Path
     spec: ModelSpec
     mesh: Mesh  # the learner's programs run inside jax.set_mesh(mesh); the engine sees to itself
@@ -183,7 +185,7 @@ def open_judge(c: Config) -> Judge:
         raise ConfigError([f"executor: {error}"]) from error
 
 
-def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
+def build(config: Config, workdir: Path, hosts: Hosts, lease: Lease | None) -> Run:
     """Computes nothing in which processes wait for each other: what is wrong may be found by one of them alone."""
     c = config
     if jax.process_count() != hosts.count:
@@ -202,7 +204,13 @@ def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
     except (BadWeights, OSError) as error:  # what only reading all of it can find
         raise ConfigError([f"model.name={c.model.name}: {error}"]) from error
     asker = Asker(tokenizer, folder, sampling_settings(c))
-    buffers = Buffers(played_kinds(c), buffer_settings(c), workdir / "buffers", writes=hosts.first)
+    buffers = Buffers(
+        played_kinds(c),
+        buffer_settings(c),
+        workdir / "buffers",
+        writes=hosts.first,
+        may_write=lease.check if lease else lambda: None,
+    )
     learner = learner_settings(c, never)
     with jax.set_mesh(mesh):
         reference, start = start_policy(params, learner), init_state(params, learner)
@@ -224,6 +232,7 @@ def build(config: Config, workdir: Path, hosts: Hosts) -> Run:
         config=c,
         hosts=hosts,
         workdir=workdir,
+        lease=lease,
         folder=folder,
         spec=spec,
         mesh=mesh,

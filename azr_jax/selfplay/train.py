@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -60,24 +61,24 @@ def train(
     base, _ = configs.load(str(BASE), {})
     hosts, folder = hosts or Hosts(), Path(workdir).resolve()
     check_same(hosts, config, workdir=workdir, fork_from=fork_from)
-    with together(hosts):
-        if hosts.first:
-            open_workdir(workdir, config, base)
-    check_seen_by_all(hosts, folder)
-    quiet_libraries()
-    log_to_file(folder, hosts.index)
-    keep_compiled(folder)
-    console = Console(quiet=not hosts.first)
-    console.message(telling.opening(config, base, recipe, folder))
-    if hosts.count > 1:
-        console.message(f"{hosts.count} processes: {', '.join(hosts.names)}")
-    returns = Returns(folder, config.monitor.health.returns, hosts)
-    done = False
-    while not done:
+    with ExitStack() as held:
         with together(hosts):
-            run = build(returns.reseeded(config), folder, hosts)
-        done = _train(run, console, returns, again, fork_from)
-    hosts.gather()  # who is done waits here for who writes the report
+            lease = held.enter_context(open_workdir(workdir, config, base)) if hosts.first else None
+        check_seen_by_all(hosts, folder)
+        quiet_libraries()
+        log_to_file(folder, hosts.index)
+        keep_compiled(folder)
+        console = Console(quiet=not hosts.first)
+        console.message(telling.opening(config, base, recipe, folder))
+        if hosts.count > 1:
+            console.message(f"{hosts.count} processes: {', '.join(hosts.names)}")
+        returns = Returns(folder, config.monitor.health.returns, hosts)
+        done = False
+        while not done:
+            with together(hosts):
+                run = build(returns.reseeded(config), folder, hosts, lease)
+            done = _train(run, console, returns, again, fork_from)
+        hosts.gather()  # who is done waits here for who writes the report
 
 
 def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: str | None) -> bool:
@@ -243,6 +244,7 @@ class Training:
 
     def _write_down(self, played: Played, learned: Mapping[str, float], timings: dict[str, float]) -> None:
         written: dict[str, Any] = {}
+        self.run.buffers.flush()
         if self.ledger:
             alarm = self.ledger.iteration(played, learned, timings)
             written = self.ledger.cursors()
@@ -308,7 +310,6 @@ class Training:
 
     def _save(self) -> None:
         with self.watch.stage("save"):
-            self.run.buffers.flush()
             kept = self.cursors | ({"baselines": self.baselines.values} if self.baselines else {})
             self.run.checkpointer.save(self.iteration, self.state, kept)
         self.saved = self.iteration

@@ -2,6 +2,7 @@
 
 config.json        the resolved config; a run only goes on with the same one
 config_diff.txt    what differs from configs/base.py
+owner.json         who writes here now (lease.py)
 buffers/           the tasks, one append-only file per kind
 seeding.json       how far seeding got
 checkpoints/       weights, optimizer, cursors (learner/checkpoint.py)
@@ -18,6 +19,8 @@ from typing import Any
 
 from azr_jax import config as configs
 from azr_jax.config import Config, ConfigError
+from azr_jax.selfplay.lease import FILE as OWNER
+from azr_jax.selfplay.lease import Lease
 
 BEGUN = ("seeding.json", "metrics.jsonl")  # one of them is there as soon as anything has been played
 # What may change between two starts of one run, because it changes nothing that is learned; with a point: all inside.
@@ -27,31 +30,42 @@ MAY_CHANGE = (
 )  # fmt: skip
 
 
-def open_workdir(path: str, config: Config, base: Config) -> Path:
-    """Makes the folder, or checks that what is there is the same run. Raises ConfigError, having written nothing.
+def open_workdir(path: str, config: Config, base: Config) -> Lease:
+    """Makes the folder, or checks that what is there is the same run; whoever gets the lease may write there.
 
-    A run that was refused before it began (for its model, or what the model allows) may be corrected in its place.
+    Raises ConfigError, having written nothing. A run that was refused before it began (for its model, or what the model
+    allows) may be corrected in its place.
     """
     if "://" in path:
         raise ConfigError([f"--workdir={path}: should be a folder; a bucket has to be mounted, and its folder given"])
     workdir = Path(path).resolve()  # checkpoints want absolute paths
-    written = workdir / "config.json"
-    if written.exists():
-        if any((workdir / name).exists() for name in BEGUN):
-            _same_run(workdir, configs.from_json(written.read_text()), config, base)
-    elif workdir.exists() and any(workdir.iterdir()):
-        raise ConfigError([f"--workdir={path}: not empty and not a run of this program; give another folder"])
+    _check(path, workdir, config, base)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=workdir) as probe:
             probe.write(b"writable")
+        lease = Lease(workdir)
     except OSError as error:
         raise ConfigError(
             [f"--workdir={path}: cannot write there: {error.strerror}; give a folder that can be written"]
         ) from error
-    _write(written, configs.to_json(config))
-    _write(workdir / "config_diff.txt", diff_text(config, base))
-    return workdir
+    try:
+        _check(path, workdir, config, base)  # again: another run may have begun and ended meanwhile
+        _write(workdir / "config.json", configs.to_json(config))
+        _write(workdir / "config_diff.txt", diff_text(config, base))
+    except BaseException:
+        lease.release()
+        raise
+    return lease
+
+
+def _check(path: str, workdir: Path, config: Config, base: Config) -> None:
+    written = workdir / "config.json"
+    if written.exists():
+        if any((workdir / name).exists() for name in BEGUN):
+            _same_run(workdir, configs.from_json(written.read_text()), config, base)
+    elif workdir.exists() and any(found.name != OWNER for found in workdir.iterdir()):
+        raise ConfigError([f"--workdir={path}: not empty and not a run of this program; give another folder"])
 
 
 def check_space(workdir: Path, parameters: int, keep: int) -> None:

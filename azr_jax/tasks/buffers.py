@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -245,7 +245,8 @@ class Buffer:
 class Buffers(Mapping[Kind, Buffer]):
     """The buffers of all played kinds. With a folder they live on disk too; without one, in memory only.
 
-    Of several processes that keep the same tasks one writes them down, and the others load what it wrote.
+    Of several processes that keep the same tasks one writes them down, and the others load what it wrote. It writes
+    when it is told to `flush`, and asks `may_write` before: that raises where the folder is another's by now.
     """
 
     def __init__(
@@ -255,8 +256,9 @@ class Buffers(Mapping[Kind, Buffer]):
         folder: Path | None = None,
         *,
         writes: bool = True,
+        may_write: Callable[[], None] = lambda: None,
     ):
-        self.settings, self.folder = settings or BufferSettings(), folder
+        self.settings, self.folder, self._may_write = settings or BufferSettings(), folder, may_write
         files = {kind: folder / f"{kind}.jsonl" for kind in kinds} if folder is not None else {}
         self._journals = {kind: Journal(file, writes=writes) for kind, file in files.items()}
         self._buffers = {kind: Buffer(kind, self.settings, self._journals.get(kind)) for kind in kinds}
@@ -284,6 +286,7 @@ class Buffers(Mapping[Kind, Buffer]):
 
     def flush(self) -> None:
         """Everything appended is on disk when this returns."""
+        self._may_write()
         for journal in self._journals.values():
             journal.flush()
 

@@ -41,6 +41,7 @@ class Journal:
         self.path, self._writes = path, writes
         self._end = Position()
         self._file: BinaryIO | None = None
+        self._unwritten: list[bytes] = []
 
     def append(self, record: dict[str, Any]) -> None:
         if self._writes and self._file is None:
@@ -54,18 +55,20 @@ class Journal:
         body = json.dumps(record, separators=(",", ":")).encode()  # ASCII: any string survives, lone surrogates too
         checksum = zlib.crc32(body, self._end.checksum)
         line = HEAD + b"%08x" % checksum + MIDDLE + body + TAIL
-        if self._file is not None:
-            self._file.write(line)
+        if self._writes:
+            self._unwritten.append(line)
         self._end = Position(self._end.bytes + len(line), checksum)
 
     @property
     def end(self) -> Position:
-        """Behind what was appended last, whether or not it is on disk yet."""
+        """Behind what was appended last, whether or not it is in the file yet."""
         return self._end
 
     def flush(self) -> None:
-        """Everything appended is on disk when this returns."""
+        """Everything appended is on disk when this returns; before, nothing of it is in the file."""
         if self._file is not None:
+            lines, self._unwritten = self._unwritten, []
+            self._file.write(b"".join(lines))
             self._file.flush()
             os.fsync(self._file.fileno())
 
@@ -76,6 +79,7 @@ class Journal:
         """
         self.close()
         self._end = Position()
+        self._unwritten = []
         if self.path.exists():
             with self.path.open("rb") as file:
                 yield from self._records(file, until)

@@ -179,3 +179,21 @@ def test_a_folder_that_holds_something_else_is_left_alone(shared, tmp_path):
     code, output = finish(shared, tmp_path)
     assert code == 2 and "not empty" in output
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_second_start_leaves_a_live_run_as_it_is_and_says_whose_it_is(shared, tmp_path):
+    """It used to seed into the live run and to cut its metrics back to nothing."""
+    flags = ["--config.iterations=100000", "--config.learner.schedule=constant"]
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    first = start(shared, tmp_path / "run", *flags)
+    try:
+        wait_for(first, "iteration 3/")
+        before = metrics.read_bytes()
+        code, output = finish(shared, tmp_path / "run", *flags)
+        assert code == 2 and f"process {first.pid} on " in output and len(output.splitlines()) == 1, output
+        assert before and metrics.read_bytes().startswith(before)
+    finally:
+        first.send_signal(signal.SIGINT)
+        output, _ = first.communicate(timeout=240)
+    rows = [json.loads(line)["iteration"] for line in metrics.read_text().splitlines()]
+    assert first.returncode == 0 and rows == sorted(set(rows)), output

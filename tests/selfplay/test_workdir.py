@@ -6,13 +6,19 @@ import pytest
 
 from azr_jax import config as configs
 from azr_jax.config import ConfigError
-from azr_jax.selfplay.workdir import check_space, open_workdir
+from azr_jax.selfplay.workdir import check_space
+from azr_jax.selfplay.workdir import open_workdir as opened
 
 
 def load(**overrides):
     config, problems = configs.load("configs/tiny.py", {k.replace("__", "."): v for k, v in overrides.items()})
     assert not problems
     return config
+
+
+def open_workdir(path, config, base):
+    with opened(path, config, base) as lease:
+        return lease.folder
 
 
 BASE = configs.load("configs/base.py", {})[0]
