@@ -142,6 +142,7 @@ RULES: dict[str, Rule] = {
     "rollout.top_k": integer(0),
     "rollout.top_p": number(0, 1, above=True),
     "rollout.min_p": number(0, 1),
+    "rollout.propose_vocab_dropout": number(0, 0.99),
     "rollout.stop_at_answer": boolean(),
     "rollout.repetition_stop": integer(0),
     "executor.timeout_s": number(0.05, 600),

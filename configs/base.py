@@ -94,6 +94,7 @@ def get_config() -> ConfigDict:
     c.rollout.top_k = 0  # 0: off
     c.rollout.top_p = 1.0  # 1: off
     c.rollout.min_p = 0.0  # 0: off
+    c.rollout.propose_vocab_dropout = 0.0  # share of its words the proposer does without, drawn each iteration; 0: off
     c.rollout.stop_at_answer = False  # True: ends where the answer does; False: at end-of-text alone, which is trained
     c.rollout.repetition_stop = 0  # ends, as if cut, where the same phrase came so many times in a row; 0: never
 

@@ -103,6 +103,7 @@ def test_every_recipe_measures_as_it_goes_but_those_that_reach_for_no_file(monke
         ({"rollout.pages": "3"}, "at least 224"),  # ceil(14240 / 64), and one to copy from
         ({"mesh.fsdp": "0"}, "-1"),
         ({"rollout.repetition_stop": "1"}, "2 or more"),
+        ({"rollout.propose_vocab_dropout": "1"}, "a number from 0 to 0.99"),
         ({"tasks.examples": "none"}, "is for tasks.prompt_style=chat or completion"),
         ({"rollout.stop_at_answer": "true", "tasks.format": "lenient"}, "false, or tasks.format=strict"),
         ({"seeding.import_from": "/no/such/file"}, "no such file"),

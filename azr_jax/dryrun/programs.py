@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -95,6 +95,11 @@ def train_job(c: Any, shape: Shape, mesh: Mesh) -> Job:
     sizes = (shape.microbatches, shape.rows, shape.row_tokens)
     whole, real = (jax.ShapeDtypeStruct(sizes, dtype, sharding=place) for dtype in (jnp.int32, jnp.float32))
     batch = Batch(*[whole] * 8, *[real] * 2)
+    if c.rollout.propose_vocab_dropout:
+        limited = jax.ShapeDtypeStruct(sizes, jnp.bool_, sharding=place)
+        words = (shape.microbatches, shape.spec.vocab)
+        dropped = jax.ShapeDtypeStruct(words, jnp.bool_, sharding=NamedSharding(mesh, P()))
+        batch = replace(batch, limited=limited, dropped=dropped)
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: Transformer(shape.spec, rngs=nnx.Rngs(0))))
     settings = learner_settings(c)
 

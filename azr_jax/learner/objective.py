@@ -58,27 +58,29 @@ def _policy_loss(
     hidden_RxTxD: jax.Array,
     w_VxD: jax.Array,
     tokens: Tokens,
+    dropped_V: jax.Array | None = None,
 ) -> tuple[jax.Array, Aux]:
     """(loss, {logprobs, entropies, importance and sequence_ratio where they are of sequences}, each [R, N]).
 
     `chunk` is in tokens; 0 picks a size. Products are taken in the type of `hidden`; sums and the rest are float32.
-    Where no gradient by `w` is taken (it is frozen), JAX drops that product too.
+    Where no gradient by `w` is taken (it is frozen), JAX drops that product too. `dropped_V` are the tokens that do not
+    exist for limited ones.
     """
     local = partial(_loss, objective, temperature, chunk, False)
-    loss, aux, _, _ = _on_mesh(local, hidden_RxTxD, w_VxD, tokens)
+    loss, aux, _, _ = _on_mesh(local, hidden_RxTxD, w_VxD, tokens, dropped_V)
     return loss, aux
 
 
-def _forward(objective, temperature, chunk, hidden_RxTxD, w_VxD, tokens):
+def _forward(objective, temperature, chunk, hidden_RxTxD, w_VxD, tokens, dropped_V):
     local = partial(_loss, objective, temperature, chunk, True)
-    loss, aux, d_hidden, d_w = _on_mesh(local, hidden_RxTxD, w_VxD, tokens)
+    loss, aux, d_hidden, d_w = _on_mesh(local, hidden_RxTxD, w_VxD, tokens, dropped_V)
     return (loss, aux), (d_hidden, d_w)
 
 
 def _backward(objective, temperature, chunk, gradients, cotangents):
     d_hidden, d_w = gradients
     scale = cotangents[0]  # of the loss; log-probabilities and entropies are measurements, not differentiated
-    return d_hidden * scale.astype(d_hidden.dtype), d_w * scale.astype(d_w.dtype), None
+    return d_hidden * scale.astype(d_hidden.dtype), d_w * scale.astype(d_w.dtype), None, None
 
 
 policy_loss = jax.custom_vjp(_policy_loss, nondiff_argnums=(0, 1, 2))
@@ -92,18 +94,21 @@ def token_logprobs_and_entropy(
     temperature: float,
     chunk: int,
     never: tuple[int, ...] = (),
+    dropped_V: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Log-probabilities and entropies [R, N] of the targets, to score with. Not to be differentiated."""
     hidden_RxTxD, w_VxD = lax.stop_gradient((hidden_RxTxD, w_VxD))
-    _, aux = policy_loss(Objective(never=never), temperature, chunk, hidden_RxTxD, w_VxD, tokens)
+    _, aux = policy_loss(Objective(never=never), temperature, chunk, hidden_RxTxD, w_VxD, tokens, dropped_V)
     return aux["logprobs"], aux["entropies"]
 
 
-def _on_mesh(local: Callable[..., Any], hidden_RxTxD: jax.Array, w_VxD: jax.Array, tokens: Tokens) -> Any:
+def _on_mesh(
+    local: Callable[..., Any], hidden_RxTxD: jax.Array, w_VxD: jax.Array, tokens: Tokens, dropped_V: jax.Array | None
+) -> Any:
     """Runs `local` on each device's rows and share of the vocabulary; directly where no mesh is set."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return local(Axes(), hidden_RxTxD, w_VxD, tokens)
+        return local(Axes(), hidden_RxTxD, w_VxD, tokens, dropped_V)
     (rows, *rest), (vocabulary, width) = _axes(hidden_RxTxD), _axes(w_VxD)
     if any(rest) or set(vocabulary) & set(rows) or set(width) - set(rows):
         raise ValueError(
@@ -115,10 +120,10 @@ def _on_mesh(local: Callable[..., Any], hidden_RxTxD: jax.Array, w_VxD: jax.Arra
     shared = tuple(axis for axis in width if mesh.shape[axis] > 1)
     return jax.shard_map(
         partial(local, Axes(rows, shared, vocabulary)),
-        in_specs=(by_row, by_w, by_row),
+        in_specs=(by_row, by_w, by_row, P()),
         out_specs=(P(), by_row, by_row, by_w),
         check_vma=False,
-    )(hidden_RxTxD, w_VxD, tokens)
+    )(hidden_RxTxD, w_VxD, tokens, dropped_V)
 
 
 def _axes(array: jax.Array) -> list[tuple[str, ...]]:
@@ -126,12 +131,12 @@ def _axes(array: jax.Array) -> list[tuple[str, ...]]:
     return [() if axis is None else (axis,) if isinstance(axis, str) else tuple(axis) for axis in spec]
 
 
-def _loss(objective, temperature, chunk, with_gradient, axes: Axes, hidden_RxTxD, w_VxD, tokens: Tokens):
+def _loss(objective, temperature, chunk, with_gradient, axes: Axes, hidden_RxTxD, w_VxD, tokens: Tokens, dropped_V):
     """One device's part: (loss, aux, gradient of hidden, gradient of w); the gradients None where not asked for."""
     w_PxD, part = _part(w_VxD.astype(hidden_RxTxD.dtype), axes)
     if axes.width:
         tokens = jax.tree.map(lambda a: lax.all_gather(a, axes.width, tiled=True), tokens)
-    scan = partial(_scan, hidden_RxTxD=hidden_RxTxD, w_PxD=w_PxD, part=part)
+    scan = partial(_scan, hidden_RxTxD=hidden_RxTxD, w_PxD=w_PxD, part=part, dropped_P=_own_words(dropped_V, part))
     tokens = _with_sequences(
         objective, tokens, partial(scan, Objective(never=objective.never), temperature, chunk, False)
     )
@@ -183,7 +188,7 @@ def _own(array: jax.Array, rows: int, shared: tuple[str, ...]) -> jax.Array:
     return lax.dynamic_slice_in_dim(array, lax.axis_index(shared) * rows, rows) if shared else array
 
 
-def _scan(objective, temperature, chunk, with_gradient, tokens: Tokens, *, hidden_RxTxD, w_PxD, part: Part):
+def _scan(objective, temperature, chunk, with_gradient, tokens: Tokens, *, hidden_RxTxD, w_PxD, part: Part, dropped_P):
     """Over chunks of each row's completion tokens; S rows: those of all devices that share the vocabulary.
 
     Chunks that hold no token on any device are skipped, not computed.
@@ -209,6 +214,8 @@ def _scan(objective, temperature, chunk, with_gradient, tokens: Tokens, *, hidde
         if shared:
             x_SxCxD = lax.all_gather(x_SxCxD, shared, tiled=True)
         logits = _held(_product("scd,pd->scp", x_SxCxD, w_PxD) / temperature, part, objective.never)
+        if dropped_P is not None and some.limited is not None:
+            logits = jnp.where(some.limited[..., None] & dropped_P, FAR_BELOW, logits)
         logprob, entropy, log_z = _measure(logits, some.targets, part)
         total = lambda logprob, entropy: token_loss(objective, logprob, entropy, some).sum()  # noqa: E731
         measured = tuple(jnp.where(some.weights > 0, measure, 0.0) for measure in (logprob, entropy))
@@ -232,6 +239,13 @@ def _scan(objective, temperature, chunk, with_gradient, tokens: Tokens, *, hidde
     (loss, d_hidden, d_w), measures = lax.scan(step, start, tokens_KxSxC)
     logprobs, entropies = (m.swapaxes(0, 1).reshape(all_rows, chunks * chunk)[:, :size] for m in measures)
     return loss, {"logprobs": logprobs, "entropies": entropies}, d_hidden, d_w
+
+
+def _own_words(dropped_V: jax.Array | None, part: Part) -> jax.Array | None:
+    """What is dropped of the device's part; where that was filled up, it does not matter."""
+    if dropped_V is None:
+        return None
+    return lax.dynamic_slice_in_dim(jnp.pad(dropped_V, (0, part.size)), part.first, part.size)
 
 
 def _product(formula: str, a: jax.Array, b: jax.Array) -> jax.Array:

@@ -36,6 +36,7 @@ class Sample:
     completion: Sequence[int]
     sampler_logprobs: Sequence[float]
     advantage: float
+    limited: bool = False  # sampled without the dropped tokens: for it they do not exist here either
     group: int = 0  # which of the learner's groups it belongs to, for what is measured of each
 
     @property
@@ -47,7 +48,7 @@ class Sample:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Batch:
-    """M microbatches of R rows of T tokens. All arrays are [M, R, T]."""
+    """M microbatches of R rows of T tokens. All arrays but `dropped` are [M, R, T]."""
 
     tokens: Array
     positions: Array  # of a token in its sample
@@ -63,12 +64,23 @@ class Batch:
     # Filled by the learner where an option needs them.
     old_logprobs: Array | None = None  # before the first of several steps on this batch
     reference_logprobs: Array | None = None  # under the start policy
+    # Where some samples were limited.
+    limited: Array | None = None  # whether its sample was
+    dropped: Array | None = None  # [M, V], the same for every microbatch: the tokens those samples did without
 
 
-def pack(samples: Sequence[Sample], row_tokens: int, *, rows: int = 1, row_lengths: int = 1) -> Batch:
+def pack(
+    samples: Sequence[Sample],
+    row_tokens: int,
+    *,
+    rows: int = 1,
+    row_lengths: int = 1,
+    dropped_V: np.ndarray | None = None,
+) -> Batch:
     """Rows of `row_tokens`, `rows` of them side by side in a microbatch. Samples with an empty completion are left out.
 
-    With `row_lengths` = n, rows may be shorter, by n-ths of `row_tokens`.
+    With `row_lengths` = n, rows may be shorter, by n-ths of `row_tokens`. `dropped_V` are the tokens that limited
+    samples did without.
     Rows that go side by side have about the same attention cost, so that no device waits for another.
     """
     used = [sample for sample in samples if len(sample.completion)]
@@ -83,6 +95,8 @@ def pack(samples: Sequence[Sample], row_tokens: int, *, rows: int = 1, row_lengt
     batch = Batch(
         *(np.zeros(shape_MxRxT, np.int32) for _ in range(8)),
         *(np.zeros(shape_MxRxT, np.float32) for _ in range(2)),
+        limited=None if dropped_V is None else np.zeros(shape_MxRxT, bool),
+        dropped=None if dropped_V is None else np.broadcast_to(dropped_V, (microbatches, len(dropped_V))),
     )
     for number, bin in enumerate(bins):
         _fill_row(batch, divmod(number, rows), [used[index] for index in bin])
@@ -156,6 +170,8 @@ def _fill_row(batch: Batch, row: tuple[int, int], samples: Sequence[Sample]) -> 
         batch.groups[there] = sample.group
         batch.advantages[there] = sample.advantage
         batch.sampler_logprobs[there] = sample.sampler_logprobs
+        if batch.limited is not None:
+            batch.limited[there] = sample.limited
         start, done = stop, done + count
 
 

@@ -8,7 +8,7 @@ not finite changes nothing but the counters; `update.py` stops the run after sev
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -132,7 +132,7 @@ def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tu
         hidden_RxTxD, w_VxD = forward(params, base, batch)
         o = settings.objective
         tokens = _tokens(o, batch, weights_RxT)
-        return policy_loss(o, settings.temperature, settings.chunk, hidden_RxTxD, w_VxD, tokens)
+        return policy_loss(o, settings.temperature, settings.chunk, hidden_RxTxD, w_VxD, tokens, batch.dropped)
 
     def summed(params: Any, base: Any, batch: Batch, weights_MxRxT: jax.Array) -> tuple[jax.Array, Any, Any]:
         def one(part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
@@ -172,7 +172,7 @@ def make_score(graphdef: Any, settings: LearnerSettings) -> Score:
         def compute(part: Batch) -> jax.Array:
             hidden_RxTxD, w_VxD = forward(params, base, part)
             tokens = _tokens(Objective(), part, (part.lengths > 0).astype(jnp.float32))
-            rest = settings.temperature, settings.chunk, settings.objective.never
+            rest = settings.temperature, settings.chunk, settings.objective.never, part.dropped
             return token_logprobs_and_entropy(hidden_RxTxD, w_VxD, tokens, *rest)[0]
 
         def microbatch(_: None, part: Batch) -> tuple[None, jax.Array]:
@@ -189,7 +189,9 @@ def place_rows(batch: Batch) -> Batch:
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return jax.tree.map(jnp.asarray, batch)
-    return place(batch, NamedSharding(mesh, P(None, "fsdp", None)))
+    dropped = None if batch.dropped is None else place(batch.dropped, NamedSharding(mesh, P()))
+    rows = place(replace(batch, dropped=None), NamedSharding(mesh, P(None, "fsdp", None)))
+    return replace(rows, dropped=dropped)
 
 
 def token_weights(averaging: str, lengths: jax.Array, longest: int = 0) -> jax.Array:
@@ -231,6 +233,7 @@ def _tokens(objective: Objective, batch: Batch, weights: jax.Array) -> Tokens:
         batch.old_logprobs,
         batch.reference_logprobs,
         groups=None if objective.kl_groups is None else batch.groups,
+        limited=batch.limited,
     )
 
 

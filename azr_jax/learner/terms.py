@@ -79,6 +79,7 @@ class Tokens:
     importance: jax.Array | None = None  # of sequences; tokens' weights are computed on the spot
     sequence_ratio: jax.Array | None = None  # gspo with several steps: p / p_old of the sequence, length-normalised
     groups: jax.Array | None = None  # where the objective asks for them
+    limited: jax.Array | None = None  # whether the dropped tokens do not exist for it
 
 
 def old_logprobs(logprob: jax.Array, tokens: Tokens) -> jax.Array:

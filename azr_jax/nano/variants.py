@@ -54,6 +54,7 @@ GROUPS: dict[str, dict[str, Fields]] = {
         "peak_narrow": {"rewards.learnability": "peak", "rewards.peak_power": "3"},
         "peak_at_a_fifth": {"rewards.learnability": "peak", "rewards.peak_at": "0.2"},
         "induction_fraction": {"tasks.induction_reward": "fraction"},
+        "vocab_dropout": {"rollout.propose_vocab_dropout": "0.1"},
     },
     "learner": {
         "reinforce_pp": {"learner.advantage": "reinforce_pp"},

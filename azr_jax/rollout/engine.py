@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -23,8 +23,8 @@ from azr_jax.parallel.mesh import reshard
 from azr_jax.rollout import steps
 from azr_jax.rollout.cache import piece_shapes
 from azr_jax.rollout.programs import EVERYWHERE, programs_of
-from azr_jax.rollout.requests import STOP_IDS, EngineSettings, Request, Rollout, check
-from azr_jax.rollout.sampling import Knobs, Sampled
+from azr_jax.rollout.requests import EngineSettings, Request, Rollout, check
+from azr_jax.rollout.sampling import Sampled
 from azr_jax.rollout.scheduler import Placement, Scheduler, Sequence
 from azr_jax.rollout.stops import DecodeText, cut_at_repetition, cut_at_stop_string
 
@@ -69,16 +69,18 @@ class Engine:
         self._scheduler = Scheduler(settings, self.programs.replicas)
         self._params: Any = None
         self._key: Any = None
+        self._dropped: Any = None
         self._flight: _Flight | None = None
         self._ended: list[Rollout] = []  # to be handed out by the next step
         self._free_since: float | None = None  # the device has had nothing to do since, while there was work
         self._warm = False
         self._counts = dict.fromkeys(COUNTS, 0.0)
 
-    def begin(self, params: Any, iteration: int) -> None:
+    def begin(self, params: Any, iteration: int, dropped_V: np.ndarray | None = None) -> None:
         """New weights, in any layout, and the randomness of another iteration. Nothing may be under way.
 
-        Weights that already lie as the sampler needs them are used where they are, not copied.
+        Weights that already lie as the sampler needs them are used where they are, not copied. `dropped_V` names the
+        tokens that limited requests do without.
         """
         if self.busy:
             raise RuntimeError("begin() while requests are under way: drain() or cancel() them first")
@@ -88,6 +90,9 @@ class Engine:
             self._cache = self.programs.empty_cache()
         key = jax.random.fold_in(jax.random.key(self.seed), iteration)
         self._key = jax.random.wrap_key_data(self.programs.place(np.asarray(jax.random.key_data(key)), EVERYWHERE))
+        if self.settings.limits:
+            dropped_V = np.zeros(self.spec.vocab, bool) if dropped_V is None else dropped_V
+            self._dropped = self.programs.place(dropped_V, EVERYWHERE)
         self._scheduler.forget()
         self._counts = dict.fromkeys(COUNTS, 0.0)
         if not self._warm:
@@ -285,9 +290,8 @@ class Engine:
             self._counts["device_waited_s"] += now - self._free_since
         slots = self._scheduler.longest_first()
         state = self._state(slots)
-        self._cache, drawn, was_on_NxS = self._watched(
-            "decode", self.programs.decode, self._params, self._cache, state, self._key, self._leave(queued)
-        )
+        args = (self._params, self._cache, state, self._key, self._leave(queued), self._dropped)
+        self._cache, drawn, was_on_NxS = self._watched("decode", self.programs.decode, *args)
         self._flight = _Flight(slots, drawn, was_on_NxS, queued, now)
 
     def _leave(self, queued: bool) -> jax.Array:
@@ -296,34 +300,9 @@ class Engine:
         return self.programs.place(np.int32(max(1, slots // PATIENCE) if queued else slots + 1), EVERYWHERE)
 
     def _state(self, order: list[int]) -> steps.State:
-        """Of the slots in this order, for the device; where nobody stands, harmless numbers."""
-        slots, S = [self._scheduler.slots[slot] for slot in order], len(order)
-
-        def of(value: Callable[[Sequence], Any], empty: Any, dtype: Any) -> Any:
-            return np.array([empty if one is None else value(one) for one in slots], dtype)
-
-        stop_ids: Any = np.full((S, STOP_IDS), -1, np.int32)
-        for slot, one in enumerate(slots):
-            if one is not None:
-                stop_ids[slot, : len(one.request.stop_ids)] = one.request.stop_ids
-        state = steps.State(
-            token=of(lambda one: one.next_token, 0, np.int32),
-            position=of(lambda one: one.position, 0, np.int32),
-            drawn=of(lambda one: len(one.tokens), 0, np.int32),
-            left=of(lambda one: one.left, 0, np.int32),
-            on=of(lambda one: True, False, np.bool_),
-            request=of(lambda one: one.request.id, 0, np.uint32),
-            sample=of(lambda one: one.sample, 0, np.uint32),
-            knobs=Knobs(
-                of(lambda one: one.request.temperature, 1, np.float32),
-                of(lambda one: one.request.top_k, 0, np.int32),
-                of(lambda one: one.request.top_p, 1, np.float32),
-                of(lambda one: one.request.min_p, 0, np.float32),
-            ),
-            stop_ids=stop_ids,
-            table=self._scheduler.table_SxM[order],  # type: ignore[arg-type]
-        )
-        return self.programs.place(state)
+        """Of the slots in this order, for the device."""
+        slots = [self._scheduler.slots[slot] for slot in order]
+        return self.programs.place(steps.state_of(slots, self._scheduler.table_SxM[order], self.settings.limits))
 
     def _rollout(self, sequence: Sequence, finish: str) -> Rollout:
         now = time.perf_counter()
@@ -360,7 +339,8 @@ class Engine:
         nowhere_RxC = np.full((R, self.programs.slots), self.programs.pages, np.int32)
         nowhere = self.programs.place((np.zeros_like(nowhere_RxC), nowhere_RxC))
         self._cache = self._watched("copy", self.programs.copy, self._cache, *nowhere)
-        args = (self._params, self._cache, self._state(self._scheduler.longest_first()), self._key, self._leave(False))
+        state = self._state(self._scheduler.longest_first())
+        args = (self._params, self._cache, state, self._key, self._leave(False), self._dropped)
         self._cache = jax.block_until_ready(self._watched("decode", self.programs.decode, *args))[0]
         self._counts = dict.fromkeys(COUNTS, 0.0)
         self._warm = True

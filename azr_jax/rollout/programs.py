@@ -82,7 +82,7 @@ class Programs:
         drawn = PartitionSpec(None, "fsdp")
         self.decode = self._compiled(
             partial(steps.decode, graphdef, self.dtype, self.backend, settings.decode_steps, settings.never),
-            (alike, pool, per_replica, alike, alike),
+            (alike, pool, per_replica, alike, alike, alike),
             (pool, drawn, drawn),
             donated=1,
         )
@@ -142,12 +142,14 @@ class Programs:
             request=array((S,), jnp.uint32), sample=array((S,), jnp.uint32),
             knobs=Knobs(reals, words, reals, reals),
             stop_ids=array((S, STOP_IDS), jnp.int32), table=array((S, M), jnp.int32),
+            limited=array((S,), jnp.bool_) if self.settings.limits else None,
         )  # fmt: skip
         key = jax.eval_shape(lambda: jax.random.key(0))
         key = array(key.shape, key.dtype, EVERYWHERE)
         leave = array((), jnp.int32, EVERYWHERE)
+        dropped = array((self.spec.vocab,), jnp.bool_, EVERYWHERE) if self.settings.limits else None
         return [
             *(Program(f"prefill of {args[2].shape[1]} tokens", self.prefill, args, self.mesh) for args in prefills),
             Program("copy", self.copy, (cache, pages_RxS, pages_RxS), self.mesh),
-            Program("decode", self.decode, (params, cache, state, key, leave), self.mesh),
+            Program("decode", self.decode, (params, cache, state, key, leave, dropped), self.mesh),
         ]

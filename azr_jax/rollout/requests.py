@@ -28,6 +28,7 @@ class EngineSettings:
     dtype: str = "float32"
     attention: str = "auto"  # auto | xla | tpu: who looks at the cache; auto is by platform (attention.py)
     never: tuple[int, ...] = ()  # tokens that are never drawn: for sampler and learner they do not exist
+    limits: bool = False  # whether requests may be limited; where not, the programs know nothing of it
 
     def __post_init__(self):
         for field in ("slots", "max_prompt_tokens", "max_new_tokens", "page_size", "decode_steps", "prefill_tokens"):
@@ -76,6 +77,7 @@ class Request:
     stop_strings: tuple[str, ...] = ()
     stop_after: str = ""  # stop strings count only behind this; empty: anywhere
     repetition_stop: int = 0  # ends where the same phrase came so many times in a row; 0: never
+    limited: bool = False  # does without the tokens that begin() was told: for its completions they do not exist
     on_done: Callable[[Rollout], None] | None = None  # called for each completion as it finishes
 
 
@@ -130,6 +132,8 @@ def check(request: Request, settings: EngineSettings, vocab: int) -> None:
         refuse("min_p", request.min_p, "0 (off) to 1")
     if len(request.stop_ids) > STOP_IDS:
         refuse("count of stop_ids", len(request.stop_ids), f"at most {STOP_IDS}")
+    if request.limited and not settings.limits:
+        refuse("limited", True, "False: this engine has no limits")
     if request.repetition_stop < 0 or request.repetition_stop == 1:
         refuse("repetition_stop", request.repetition_stop, "0 (off), or 2 or more")
     if not all(request.stop_strings):

@@ -9,15 +9,19 @@ How the cache lies in memory, is written and looked at is the backend's (attenti
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
 from azr_jax.rollout.attention import Backend, Cache
+from azr_jax.rollout.requests import STOP_IDS
 from azr_jax.rollout.sampling import FAR_BELOW, Knobs, Sampled, sample
+from azr_jax.rollout.scheduler import Sequence
 
 HEADS = PartitionSpec(None, None, "tensor")  # of queries, keys and values: [rows, tokens, heads, ...]
 ALL = PartitionSpec()
@@ -36,6 +40,37 @@ class State(NamedTuple):
     knobs: Knobs
     stop_ids: jax.Array  # padded with -1
     table: jax.Array  # pages in the order of positions
+    limited: Any = None  # whether it does without the dropped tokens; None: no slot ever does
+
+
+def state_of(slots: list[Sequence | None], table_SxM: Any, limits: bool) -> State:
+    """On the host; where nobody stands, harmless numbers."""
+
+    def of(value: Callable[[Sequence], Any], empty: Any, dtype: Any) -> Any:
+        return np.array([empty if one is None else value(one) for one in slots], dtype)
+
+    stop_ids: Any = np.full((len(slots), STOP_IDS), -1, np.int32)
+    for slot, one in enumerate(slots):
+        if one is not None:
+            stop_ids[slot, : len(one.request.stop_ids)] = one.request.stop_ids
+    return State(
+        token=of(lambda one: one.next_token, 0, np.int32),
+        position=of(lambda one: one.position, 0, np.int32),
+        drawn=of(lambda one: len(one.tokens), 0, np.int32),
+        left=of(lambda one: one.left, 0, np.int32),
+        on=of(lambda one: True, False, np.bool_),
+        request=of(lambda one: one.request.id, 0, np.uint32),
+        sample=of(lambda one: one.sample, 0, np.uint32),
+        knobs=Knobs(
+            of(lambda one: one.request.temperature, 1, np.float32),
+            of(lambda one: one.request.top_k, 0, np.int32),
+            of(lambda one: one.request.top_p, 1, np.float32),
+            of(lambda one: one.request.min_p, 0, np.float32),
+        ),
+        stop_ids=stop_ids,
+        table=table_SxM,
+        limited=of(lambda one: one.request.limited, False, np.bool_) if limits else None,
+    )
 
 
 def in_replica(backend: Backend) -> PartitionSpec:
@@ -117,6 +152,7 @@ def decode(
     state: State,
     key: jax.Array,
     leave: jax.Array,
+    dropped_V: jax.Array | None,
 ) -> tuple[Cache, Sampled, jax.Array]:
     """Up to `steps` tokens in every slot that is on; ends earlier once none is on, or `leave` went off.
 
@@ -129,7 +165,7 @@ def decode(
         number, cache, state, drawn, was_on, _ = carry
         carried = (cache, state.position, state.on)
         x_Sx1xD, (cache, *_) = model.hidden(state.token[:, None], state.position[:, None], attend, carried, dtype=dtype)
-        new = draw(model.logits(x_Sx1xD[:, 0]), state, key)
+        new = draw(model.logits(x_Sx1xD[:, 0]), state, key, dropped_V)
         drawn = jax.tree.map(lambda all_NxS, one_S: all_NxS.at[number].set(one_S), drawn, new)
         was_on = was_on.at[number].set(state.on)
         on, left = state.on, state.left - state.on
@@ -187,19 +223,22 @@ def _draw_by_rows(slots: int, never: tuple[int, ...]):
     parts = jax.sharding.get_abstract_mesh().shape["tensor"]
     rows = PartitionSpec("tensor") if slots % parts == 0 else ALL
 
-    def local(logits_SxV, knobs: Knobs, request_S, sample_S, drawn_S, key) -> Sampled:
+    def local(logits_SxV, knobs: Knobs, request_S, sample_S, drawn_S, limited_S, key, dropped_V) -> Sampled:
         def of_completion(request, sample):
             return jax.random.fold_in(jax.random.fold_in(key, request), sample)
 
         if never:
             logits_SxV = logits_SxV.at[:, jnp.array(never)].set(FAR_BELOW)
+        if dropped_V is not None:
+            logits_SxV = jnp.where(limited_S[:, None] & dropped_V, FAR_BELOW, logits_SxV)
         return sample(logits_SxV, knobs, jax.vmap(of_completion)(request_S, sample_S), drawn_S)
 
-    split = jax.shard_map(local, in_specs=(rows,) * 5 + (ALL,), out_specs=rows, axis_names={"tensor"}, check_vma=False)
+    specs = (rows,) * 6 + (ALL,) * 2
+    split = jax.shard_map(local, in_specs=specs, out_specs=rows, axis_names={"tensor"}, check_vma=False)
 
-    def draw(logits_SxV: jax.Array, state: State, key: jax.Array) -> Sampled:
-        args = (logits_SxV, state.knobs, state.request, state.sample, state.drawn)
+    def draw(logits_SxV: jax.Array, state: State, key: jax.Array, dropped_V: jax.Array | None) -> Sampled:
+        args = (logits_SxV, state.knobs, state.request, state.sample, state.drawn, state.limited)
         by_rows = jax.tree.map(lambda x: jax.reshard(x, rows), args)
-        return jax.tree.map(lambda x: jax.reshard(x, ALL), split(*by_rows, key))  # type: ignore[arg-type]
+        return jax.tree.map(lambda x: jax.reshard(x, ALL), split(*by_rows, key, dropped_V))  # type: ignore[arg-type]
 
     return draw

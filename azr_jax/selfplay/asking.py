@@ -92,7 +92,7 @@ class Asker:
             return False
         return True
 
-    def request(self, request_id: int, question: Question, n: int) -> Request:
+    def request(self, request_id: int, question: Question, n: int, *, limited: bool = False) -> Request:
         s = self.settings
         return Request(
             id=request_id,
@@ -107,6 +107,7 @@ class Asker:
             stop_strings=question.prompt.stop if s.stop_at_answer else (),
             stop_after=question.prompt.stop_after,
             repetition_stop=s.repetition_stop,
+            limited=limited,
         )
 
     def text(self, question: Question, rollout: Rollout) -> str:

@@ -54,6 +54,7 @@ from azr_jax.selfplay.settings import (
     seed_settings,
 )
 from azr_jax.selfplay.streams import Streams
+from azr_jax.selfplay.vocabulary import Dropout, droppable
 from azr_jax.selfplay.workdir import check_space
 from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.rewards import RewardSettings
@@ -86,6 +87,7 @@ class Run:
     seeding: SeedSettings
     rewards: RewardSettings
     evaluation: Evaluation
+    dropout: Dropout | None  # of the proposer's vocabulary
 
     def fork(self, source: Path, like: TrainState) -> TrainState:
         """The latest state of another run, and a copy of the tasks it had then."""
@@ -251,7 +253,13 @@ def build(config: Config, workdir: Path, hosts: Hosts, lease: Lease | None) -> R
         seeding=seed_settings(c, engine.slots),
         rewards=reward_settings(c),
         evaluation=evaluation,
+        dropout=_dropout(c, tokenizer, spec),
     )
+
+
+def _dropout(c: Config, tokenizer: Any, spec: ModelSpec) -> Dropout | None:
+    share = c.rollout.propose_vocab_dropout
+    return Dropout(droppable(tokenizer, spec.vocab), share, c.seed) if share else None
 
 
 def start_policy(params: Any, settings: LearnerSettings) -> Any:
@@ -296,6 +304,7 @@ def engine_settings(c: Config, never: tuple[int, ...] = ()) -> EngineSettings:
         decode_steps=c.rollout.decode_steps,
         dtype=c.model.dtype,
         never=never,
+        limits=c.rollout.propose_vocab_dropout > 0,
     )
 
 

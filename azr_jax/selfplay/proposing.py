@@ -48,6 +48,7 @@ class ProposeSettings:
     novelty_gate: float = 0.0  # what is nearer than this to anything ever kept is refused
     composite_probability: float = 0.0  # of a proposal that has to call programs of the buffer
     composite_most: int = 3
+    limited: bool = False  # it does without the words dropped in the iteration
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Proposer:
         """Queues one request. `on_done` comes when the proposal has become a task, or is known to be none."""
         question, proposed = (self._about_a_program if kind == Kind.INDUCTION else self._new)(kind, index, rng)
         then = partial(self._finished, proposed, question, on_done)
-        self.streams.sample(self.asker.request(request_id, question, 1), then)
+        request = self.asker.request(request_id, question, 1, limited=self.settings.limited)
+        self.streams.sample(request, then)
         return proposed
 
     def _new(self, kind: Kind, index: int, rng: random.Random) -> tuple[Question, Proposed]:

@@ -141,6 +141,7 @@ def samples(chosen: list[tuple[Role, Proposed | Solved]], kinds: Sequence[Kind])
             completion=item.completion.rollout.tokens,
             sampler_logprobs=item.completion.rollout.sampled_logprobs,
             advantage=item.advantage,
+            limited=item.completion.rollout.request.limited,
             group=group[role, item.kind],
         )
         for role, item in chosen

@@ -94,9 +94,11 @@ class Seeding:
 
     def _round(self, kinds: tuple[Kind, ...], first: int) -> list[Proposed]:
         """As many proposals as the engine has slots, with ids that no other round has: of each kind from `first` on."""
-        proposer = self.proposer
+        # With all its words: nothing is learned from seeds, and every round would do without the same ones.
+        settings = replace(self.proposer.settings, limited=False)
         if self.settings.strip:
-            proposer = replace(proposer, settings=replace(proposer.settings, strip_comments=True, strip_globals=True))
+            settings = replace(settings, strip_comments=True, strip_globals=True)
+        proposer = replace(self.proposer, settings=settings)
         size = max(1, self.settings.slots // len(kinds))
         proposals: list[Proposed] = []
         done: list[Proposed] = []

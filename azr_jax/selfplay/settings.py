@@ -49,6 +49,7 @@ def propose_settings(c: Config) -> ProposeSettings:
         novelty_gate=c.tasks.novelty_gate,
         composite_probability=c.tasks.composite_probability,
         composite_most=c.tasks.composite_most,
+        limited=c.rollout.propose_vocab_dropout > 0,
     )
 
 

@@ -206,8 +206,9 @@ class Training:
             baselines=self.baselines,
         )
         parts = minibatches(scoring.samples(chosen, self.run.play.kinds), c.learner.minibatches)
-        shape = {"rows": self.run.rows, "row_lengths": c.learner.row_lengths}
-        batches = [pack(part, self.run.row_tokens, **shape) for part in parts]
+        dropped_V = self.run.dropout.of(played.iteration) if self.run.dropout else None
+        how = {"rows": self.run.rows, "row_lengths": c.learner.row_lengths, "dropped_V": dropped_V}
+        batches = [pack(part, self.run.row_tokens, **how) for part in parts]
         self.state, steps = self.run.update(self.state, batches)
         for measured, batch in zip(steps, batches * c.learner.epochs, strict=True):
             stop_if_stuck(measured, batch, self.run.learner, self.run.workdir)
@@ -220,7 +221,8 @@ class Training:
         What is sampled with them has the randomness of `iteration`: requests of two iterations may have the same ids.
         """
         with self.watch.stage("weights"):
-            self.run.engine.begin(self.run.for_sampling(self.state), iteration)
+            dropped_V = self.run.dropout.of(iteration) if self.run.dropout else None
+            self.run.engine.begin(self.run.for_sampling(self.state), iteration, dropped_V)
 
     def _evaluate(self, timings: dict[str, float]) -> dict[str, float]:
         """The weights just learned, on tasks that are never trained on."""

@@ -31,8 +31,10 @@ def problem():
     return jnp.float32(hidden), jnp.float32(w), Tokens(*map(jnp.asarray, arrays))
 
 
-def on_all_logits(objective, temperature, hidden, w, tokens):
+def on_all_logits(objective, temperature, hidden, w, tokens, dropped_V=None):
     logits = jnp.take_along_axis(hidden, tokens.index[..., None], axis=1) @ w.T / temperature
+    if dropped_V is not None:
+        logits = jnp.where(tokens.limited[..., None] & dropped_V, -1e30, logits)
     log_p = jax.nn.log_softmax(logits)
     logprob = jnp.take_along_axis(log_p, tokens.targets[..., None], -1)[..., 0]
     if objective.importance == "sequence":
@@ -45,8 +47,8 @@ def on_all_logits(objective, temperature, hidden, w, tokens):
     return token_loss(objective, logprob, -(jnp.exp(log_p) * log_p).sum(-1), tokens).sum()
 
 
-def chunked(objective, temperature, chunk, hidden, w, tokens):
-    return policy_loss(objective, temperature, chunk, hidden, w, tokens)[0]
+def chunked(objective, temperature, chunk, hidden, w, tokens, dropped_V=None):
+    return policy_loss(objective, temperature, chunk, hidden, w, tokens, dropped_V)[0]
 
 
 @pytest.mark.parametrize(("chunk", "importance"), [(8, "none"), (80, "token"), (0, "sequence")])
@@ -103,6 +105,42 @@ def test_a_mesh_gives_whole_sequences_what_one_device_gives(eight_devices, name,
         rows = jax.reshard(tokens, P("fsdp", None))
         spread = run(jax.reshard(hidden, P("fsdp", None, None)), jax.reshard(w, P("tensor", "fsdp")), rows)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-6), spread, alone)
+
+
+def limited(words: int = V):
+    """Completions of the second segment do without a third of the words; their targets are among the others."""
+    hidden, w, tokens = problem()
+    dropped_V = jnp.arange(words) % 3 == 1
+    targets = tokens.targets % words
+    return hidden, w[:words], replace(tokens, limited=tokens.owners == 2, targets=targets - targets % 3), dropped_V
+
+
+def test_words_that_do_not_exist_for_some_completions():
+    given = limited()
+    objective = Objective(entropy=0.3, importance="sequence")
+    full = jax.value_and_grad(partial(on_all_logits, objective, 0.7), (0, 1))(*given)
+    ours = jax.jit(jax.value_and_grad(partial(chunked, objective, 0.7, 80), (0, 1)))(*given)
+    np.testing.assert_allclose(ours[0], full[0], rtol=1e-6, atol=1e-6)
+    for mine, theirs in zip(ours[1], full[1]):
+        np.testing.assert_allclose(mine, theirs, atol=3e-6 * float(jnp.abs(theirs).max()))
+    without = jax.grad(partial(chunked, objective, 0.7, 80))(*given[:3])
+    assert float(jnp.abs(without - ours[1][0]).max()) > 1e-4
+    # Where all completions do without them, their rows of the unembedding get no gradient at all.
+    everywhere = replace(given[2], limited=given[2].owners >= 0)
+    d_w = jax.grad(partial(chunked, objective, 0.7, 80), 1)(given[0], given[1], everywhere, given[3])
+    assert not d_w[given[3]].any() and np.isfinite(d_w).all()
+
+
+@pytest.mark.parametrize(("shape", "words"), [((8, 1), 64), ((8, 1), 58), ((4, 2), 58)])
+def test_words_that_do_not_exist_on_a_mesh(eight_devices, shape, words):
+    hidden, w, tokens, dropped_V = limited(words)
+    run = jax.jit(jax.value_and_grad(partial(chunked, Objective(entropy=0.3), 0.7, 40), (0, 1)))
+    alone = run(hidden, w, tokens, dropped_V)
+    with jax.set_mesh(make_mesh(*shape, devices=eight_devices)):
+        rows = jax.reshard(tokens, P("fsdp", None))
+        w = jax.reshard(w, P("tensor", "fsdp"))
+        spread = run(jax.reshard(hidden, P("fsdp", None, None)), w, rows, jax.reshard(dropped_V, P()))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), spread, alone)
 
 
 def test_what_is_off_is_not_in_the_program():

@@ -33,10 +33,18 @@ def requests(temperature: float) -> list[Request]:
     ]
 
 
-def sample(params, mesh, wanted: list[Request], slots: int = SETTINGS.slots, never: tuple[int, ...] = ()) -> dict:
+def sample(
+    params,
+    mesh,
+    wanted: list[Request],
+    slots: int = SETTINGS.slots,
+    never: tuple[int, ...] = (),
+    dropped_V: np.ndarray | None = None,
+) -> dict:
     graph, _ = nnx.split(nnx.eval_shape(lambda: random_model(SPEC, 0)))
-    engine = Engine(graph, SPEC, dataclasses.replace(SETTINGS, slots=slots, never=never), seed=1, mesh=mesh)
-    engine.begin(params, 3)
+    settings = dataclasses.replace(SETTINGS, slots=slots, never=never, limits=dropped_V is not None)
+    engine = Engine(graph, SPEC, settings, seed=1, mesh=mesh)
+    engine.begin(params, 3, dropped_V)
     for request in wanted:
         engine.submit(request)
     found = {(r.request.id, r.sample): (r.tokens, r.logprobs, r.finish) for r in engine.drain()}
@@ -50,6 +58,27 @@ def test_eight_replicas_say_what_one_device_says_to_the_last_bit(params, slots):
     mesh = make_mesh(8, 1)
     learner_layout = reshard(params, shardings(SPEC, mesh, LearnerRules()))
     assert sample(learner_layout, mesh, requests(1.0), slots) == sample(params, None, requests(1.0), slots)
+
+
+def test_limited_requests_do_without_dropped_tokens_and_others_are_what_they_were(params):
+    dropped_V = np.random.default_rng(2).random(SPEC.vocab) < 0.5
+    limited = [dataclasses.replace(request, limited=request.id % 2 == 0) for request in requests(1.0)]
+    plain, some = sample(params, None, requests(1.0)), sample(params, None, limited, dropped_V=dropped_V)
+    for (number, index), (tokens, logprobs, _) in some.items():
+        if number % 2:
+            assert tokens == plain[number, index][0]
+            np.testing.assert_allclose(logprobs, plain[number, index][1], atol=1e-5)
+        else:
+            assert not dropped_V[list(tokens)].any()
+    assert any(dropped_V[list(tokens)].any() for (number, _), (tokens, *_) in plain.items() if number % 2 == 0)
+    # On a mesh the same, to the bit where a layer is not split.
+    learner_layout = reshard(params, shardings(SPEC, make_mesh(8, 1), LearnerRules()))
+    assert sample(learner_layout, make_mesh(8, 1), limited, dropped_V=dropped_V) == some
+    greedy = [dataclasses.replace(request, limited=True) for request in requests(0.0)]
+    alone, split = (sample(params, mesh, greedy, dropped_V=dropped_V) for mesh in (None, make_mesh(4, 2)))
+    assert {key: tokens for key, (tokens, _, _) in split.items()} == {key: r[0] for key, r in alone.items()}
+    with pytest.raises(ValueError, match="limited=True, should be False: this engine has no limits"):
+        sample(params, None, limited)
 
 
 def test_layers_split_over_two_devices_say_the_same_when_greedy(params):
@@ -68,4 +97,8 @@ def test_what_is_never_drawn_is_drawn_on_no_device(params):
 
 def test_every_program_can_be_lowered_from_shapes_alone():
     names = [program.name for program in Programs(SPEC, SETTINGS, make_mesh(4, 2)).listing() if program.lower()]
+    with_limits = Programs(SPEC, dataclasses.replace(SETTINGS, limits=True), make_mesh(4, 2)).listing()[-1]
+    without = Programs(SPEC, SETTINGS, make_mesh(4, 2)).listing()[-1]
+    mask = f"tensor<{SPEC.vocab}xi1>"
+    assert mask in with_limits.lower().as_text() and mask not in without.lower().as_text()
     assert names == ["prefill of 8 tokens", "prefill of 16 tokens", "prefill of 32 tokens", "copy", "decode"]

@@ -11,6 +11,7 @@ import pytest
 
 from azr_jax.config import RULES
 from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.selfplay import scoring
 from azr_jax.selfplay.seeding import SeedingFailed
 from azr_jax.tasks.buffers import Unkept
 from azr_jax.tasks.programs import rename_part
@@ -206,6 +207,20 @@ def test_where_sampling_stops_is_asked_of_the_engine(executor):
             asked.append(asker.request(0, question, 1))
         assert [r.stop_strings for r in asked] == [(), (stop,)] and [r.repetition_stop for r in asked] == [0, 20]
         assert asked[1].stop_after == after
+
+
+@acts("rollout.propose_vocab_dropout")
+@pytest.mark.parametrize(("share", "proposer"), [("0", False), ("0.1", True)])
+def test_who_does_without_the_dropped_words(executor, tmp_path, share, proposer):
+    """The proposer, in what it learns from: not the solver, nor seeding, where every round would lack the same ones."""
+    flags = {"tasks__kinds": D, "batch_size": "1", "seeding__factor": "2", "rollout__propose_vocab_dropout": share}
+    made = Stage(executor, Cast({D: [*seeds(), ADD]}, ANSWERS), tmp_path, **flags)
+    asked, submit = [], made.engine.submit
+    made.engine.submit = lambda request: (asked.append(request.limited), submit(request))
+    assert made.seeding().fill() and asked and not any(asked)
+    made.play()
+    learned = [(role, sample.limited) for (role, _), sample in zip(made.chosen, scoring.samples(made.chosen, [D]))]
+    assert set(learned) == {(Role.PROPOSE, proposer), (Role.SOLVE, False)} and sum(asked) == proposer
 
 
 @acts("tasks.induction_inputs", "tasks.induction_shown")
@@ -790,7 +805,6 @@ def test_control_experiments_spoil_what_the_update_is_told_and_nothing_else(exec
         told.append([item.advantage for role, item in made.chosen if role == Role.PROPOSE])
     assert told[0] == [1.0, -1.0] and told[1] == [-1.0, 1.0]
     # Shuffled: of 64 groups of two about half are dealt the wrong way round.
-    from azr_jax.selfplay import scoring
     from azr_jax.selfplay.proposing import draw
 
     dealt = [scoring.spoiled(honest.chosen, "shuffled", draw(0, n, "control"))[:2] for n in range(64)]

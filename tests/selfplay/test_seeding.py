@@ -30,7 +30,7 @@ class Dice(ScriptedEngine):
         super().__init__(lambda prompt, sample: "")
         self.seed, self.iteration = seed, -1
 
-    def begin(self, params, iteration: int) -> None:
+    def begin(self, params, iteration: int, dropped_V=None) -> None:
         self.iteration = iteration
 
     def text(self, request, prompt, sample):
@@ -51,7 +51,7 @@ def before_the_first_iteration(made: Stage, folder) -> Training:
     stop = SimpleNamespace(asked=False, leave_if_preempted=lambda: None)
     run = SimpleNamespace(
         config=config, hosts=Silent(), workdir=folder, executor=made.executor, engine=made.engine, start_state=None,
-        for_sampling=lambda state: None, checkpointer=SimpleNamespace(iterations=list, wait=lambda: None),
+        for_sampling=lambda state: None, dropout=None, checkpointer=SimpleNamespace(iterations=list, wait=lambda: None),
         buffers=made.buffers, proposer=made.proposer, play=play_settings(config),
         seeding=seed_settings(config, config.rollout.slots),
         evaluation=SimpleNamespace(settings=SimpleNamespace(every=0)),
