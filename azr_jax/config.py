@@ -17,6 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from azr_jax.executor.written import FORMS
 from azr_jax.fields import (
     Rule,
     assigned,
@@ -42,6 +43,7 @@ Config = Any  # an ml_collections.ConfigDict; its fields are checked here, at ru
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "tasks.message_leak": 0.8,
+        "tasks.deduction_answer": "literal",
         "buffer.evict": "oldest_first",
         "rewards.duplicate": -0.5,
         "rewards.zero_learnability": 0.0,
@@ -54,6 +56,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "reference": {
         "tasks.message_leak": 0.0,
+        "tasks.deduction_answer": "any",
         "buffer.evict": "keep_oldest",
         "rewards.duplicate": "full",
         "rewards.zero_learnability": -0.5,
@@ -103,6 +106,7 @@ RULES: dict[str, Rule] = {
     "tasks.induction_message": one_of("question", "hint"),
     "tasks.message_leak": number(0, 1),
     "tasks.induction_reward": one_of("binary", "fraction"),
+    "tasks.deduction_answer": one_of(*FORMS),
     "tasks.strip_comments": boolean(),
     "tasks.strip_globals": boolean(),
     "tasks.composite_probability": number(0, 1),

@@ -206,7 +206,7 @@ _MOST_TEXT = 300  # characters kept of a message for people
 _NAME_CHARS = 100
 UNFIT = frozenset({
     "syntax error", "no function f", "banned import", "banned name", "not an argument list", "not inert",
-    "value refused", "number too large",
+    "value refused", "number too large", "not written out",
 })  # fmt: skip
 # A line is one flat list: a word, a number, then texts, truth values and nulls. Checked whole before it is parsed, in
 # time that grows with its length alone: after a quote there is one way to read on, and without nesting no depth.

@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from azr_jax.executor import arguments, hygiene, reach
+from azr_jax.executor import arguments, hygiene, reach, written
 from azr_jax.executor.values import Refused, as_json, decode, encode
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def warm_up(names: dict[str, Any]) -> None:
     calls = [{"text": "3, [1, -2.5], k={'a': str(True)}", "inert": True}, {"text": "f, lambda x: x"}]
     for _ in range(3):
         _program(pipe, {"program": program, "banned": None, "numbers": [0, 1], "calls": calls}, names)
-        _expression(pipe, {"text": "Counter('aab')"}, names)
+        _expression(pipe, {"text": "Counter({'a': 2})", "form": "literal"}, names)
         _, tree = hygiene.normalise(program, hygiene.BANNED)
         reach.by_chance([tree])
         reach.remembers(tree)
@@ -156,7 +156,10 @@ def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None
 
 def _expression(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
     """A deduction answer that is no literal: its value, with no task in sight."""
-    code = compile(arguments.parse_value(request["text"]), "answer", "eval", dont_inherit=True)
+    tree = arguments.parse_value(request["text"])
+    if not written.is_written_out(tree, request["form"]):
+        raise hygiene.Unfit("not written out")
+    code = compile(tree, "answer", "eval", dont_inherit=True)
     space = _space(names) | names
     _call(pipe, 0, lambda: eval(code, space), lambda _: ((), {}), {}, keep=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from azr_jax.executor.written import FORMS
 from azr_jax.tasks.types import Answer, InductionTask, Kind, Proposal, Task, Triplet, Validation, Verdict
 
 
@@ -26,6 +27,7 @@ class Verify:
     task: Task
     answer: Answer
     induction_reward: Literal["binary", "fraction"] = "binary"
+    deduction_answer: Literal["literal", "operators", "any"] = "any"  # what counts as one (written.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +73,7 @@ def check_job(job: Job) -> None:
             raise TypeError(f"Verify.task: {found} for kind {job.kind}, {right.__name__} would be right")
         if job.induction_reward not in ("binary", "fraction"):
             raise ValueError(f"induction_reward: {job.induction_reward!r}, binary or fraction would be right")
+        if job.deduction_answer not in FORMS:
+            raise ValueError(f"deduction_answer: {job.deduction_answer!r}, one of {', '.join(FORMS)} would be right")
     elif not isinstance(job, Validate | Run):
         raise TypeError(f"submit: {type(job).__name__}, one of Validate, Verify, Run would be right")

@@ -39,7 +39,7 @@ def read(text: str) -> Any:
     text = text.strip(" \t\n")
     if len(text) > MAX_CHARS or (not text.isprintable() and re.search(r"[\ud800-\udfff]", text)):
         raise NotLiteral(text[:40])
-    if re.sub(r"[\s]", "", text) == "set()":
+    if re.fullmatch(r"set[ \t]*\([ \t\n]*\)", text):
         return set()
     reader = _Reader(_tokens(text))
     value = reader.value(0)

@@ -37,18 +37,19 @@ def verify(job: Verify, timeout_s: float) -> Judging:
         return (yield from _induction(task, text, job.induction_reward, timeout_s))
     if job.kind is Kind.ERROR:
         return _error(task, text)
-    judge = _deduction if job.kind is Kind.DEDUCTION else _abduction
-    return (yield from judge(task, text, timeout_s))
+    if job.kind is Kind.DEDUCTION:
+        return (yield from _deduction(task, text, job.deduction_answer, timeout_s))
+    return (yield from _abduction(task, text, timeout_s))
 
 
-def _deduction(task: Triplet, text: str, timeout_s: float) -> Judging:
+def _deduction(task: Triplet, text: str, form: str, timeout_s: float) -> Judging:
     gold = decode(task.value)
     if len(text) > MAX_INPUT_CHARS:
         return _TOO_LONG
     try:
         return _CORRECT if same(literals.read(text), gold) else _WRONG
     except literals.NotLiteral:
-        case = _only_case((yield request("expression", timeout_s, text=text)))
+        case = _only_case((yield request("expression", timeout_s, text=text, form=form)))
     return _compared(case, gold)
 
 

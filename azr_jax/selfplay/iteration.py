@@ -55,6 +55,7 @@ class PlaySettings:
     batch: int  # B
     estimate_attempts: int  # n; 0: nobody asks how hard tasks are, because nobody learns from it
     induction_reward: Literal["binary", "fraction"]
+    deduction_answer: Literal["literal", "operators", "any"]
     solve_sampling: str
     valid_program_filter: str = "all"
     estimate_duplicates: bool = False  # False: of a task that is kept already nobody asks how hard it is
@@ -72,7 +73,7 @@ class Iteration:
     ):
         self.number, self.settings, self.proposer, self.on_progress = number, settings, proposer, on_progress
         self.streams, self.buffers = proposer.streams, proposer.buffers
-        self.solver = Solver(proposer.asker, proposer.streams, settings.induction_reward)
+        self.solver = Solver(proposer.asker, proposer.streams, settings.induction_reward, settings.deduction_answer)
         self.played = Played(number)
         self._filters = settings.valid_program_filter != "all"
         self._unsettled = dict.fromkeys(settings.kinds, settings.batch)  # what a kind still waits for

@@ -19,6 +19,7 @@ class Solver:
     asker: Asker
     streams: Streams
     induction_reward: Literal["binary", "fraction"]
+    deduction_answer: Literal["literal", "operators", "any"]
 
     def ask(
         self,
@@ -49,6 +50,7 @@ class Solver:
                 solved.verdict = verdict
                 on_score()
 
-            self.streams.judge(Verify(kind, task, solved.answer, self.induction_reward), judged)
+            job = Verify(kind, task, solved.answer, self.induction_reward, self.deduction_answer)
+            self.streams.judge(job, judged)
 
         self.streams.sample(self.asker.request(request_id, question, n), finished)

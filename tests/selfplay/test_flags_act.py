@@ -284,6 +284,23 @@ def test_a_message_that_holds_the_program_is_refused(executor, flags, refusals):
     assert [p.refusal for p in made.play().proposed[I]] == refusals
 
 
+@acts("tasks.deduction_answer")
+@pytest.mark.parametrize(
+    ("flags", "rewards"),
+    [
+        ({}, [1.0, -0.5, -0.5]),
+        ({"tasks__deduction_answer": "operators"}, [1.0, 1.0, -0.5]),
+        ({"preset": "reference"}, [1.0, 1.0, 1.0]),
+    ],
+)
+def test_a_deduction_answer_is_written_out(executor, flags, rewards):
+    """A solver that copies the program into an expression works out nothing, and was always right."""
+    answers = {"a + b": [f"{text}{END}" for text in ("3", "1 + 2", "(lambda a, b: a + b)(1, 2)")], "[x]": ["['one']" + END]}
+    made = deduction(executor, answers=answers, tasks__estimate_attempts="3", **flags)
+    (proposed,) = made.play().proposed[D]
+    assert [attempt.reward for attempt in proposed.attempts] == rewards
+
+
 @acts("tasks.induction_reward")
 @pytest.mark.parametrize(("how", "worth"), [("binary", -0.5), ("fraction", 0.5)])
 def test_a_program_that_is_right_on_half_of_what_is_hidden(executor, how, worth):
