@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
     c.tasks.induction_shown = 5  # input/output pairs the solver sees; the others judge its program
     c.tasks.induction_message = "question"  # question (or an instruction: paper) | hint: what think's proposers write
     c.tasks.message_leak = None  # a message with so much (0 to 1) of its program's code in it is refused; 0: none is
-    c.tasks.deduction_answer = None  # literal (written out, made by a constructor) | operators (5 * 10) | any (computed)
+    c.tasks.deduction_answer = None  # literal (written out, made by constructors) | operators (5 * 10) | any (computed)
     c.tasks.induction_reward = "binary"  # binary (all hidden pairs) | fraction (share of hidden pairs)
     c.tasks.strip_comments = False  # True: new tasks lose comments and docstrings (ablation)
     c.tasks.strip_globals = False  # True: new tasks lose top-level statements but imports and definitions (ablation)

@@ -20,10 +20,22 @@ COMPUTES = [
     "max(53, 1)", "eval('5 * 10 + 3')", "int('53')", "[53][0]", "53 if 5 > 2 else 0", "(x := 53)", "5 and 53",
     "str(53)", "'{}'.format(53)", "f'{5}3'", "list('ab')", "set('hello')", "Counter('aab')", "Counter(['a', 'a'])",
     "sorted([2, 1])", "list(range(9))", "deque('ab')", "dict(zip('ab', [1, 2]))", "[*'ab']", "{**{}}", "dict(**{})",
-    "datetime.date.fromordinal(9)", "math.factorial(5)", "defaultdict(lambda: 3, {})", "Decimal(str(5))", "OrderedDict()[0]",
+    "datetime.date.fromordinal(9)", "math.factorial(5)", "defaultdict(lambda: 3, {})", "Decimal(str(5))",
+    "OrderedDict()[0]",
     "set([x for x in 'ab'])", "frozenset({}.keys())", "Fraction([1][0], 2)", "float", "x",
 ]  # fmt: skip
-OPERATES = ["5 * 10 + 3", "'a' * 50", "[0] * 10", "2 ** 10", "~3", "not 0", "-(-3)", "'a' + 'b'", "1 + (2 + 3j)", "1j + 2"]
+OPERATES = [
+    "5 * 10 + 3",
+    "'a' * 50",
+    "[0] * 10",
+    "2 ** 10",
+    "~3",
+    "not 0",
+    "-(-3)",
+    "'a' + 'b'",
+    "1 + (2 + 3j)",
+    "1j + 2",
+]
 WRITTEN = [
     "53", "'a' 'b'", "-5.5", "+1", "-1.5+2j", "(1-2j)", "[1, (2, {'a': {3}})]", "1, 2", "set()", "set([1, 2])",
     "frozenset({1})", "dict(a=1)", "OrderedDict([('a', 1)])", "collections.OrderedDict({'a': 1})", "Counter({'a': 2})",

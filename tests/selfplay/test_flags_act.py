@@ -295,7 +295,10 @@ def test_a_message_that_holds_the_program_is_refused(executor, flags, refusals):
 )
 def test_a_deduction_answer_is_written_out(executor, flags, rewards):
     """A solver that copies the program into an expression works out nothing, and was always right."""
-    answers = {"a + b": [f"{text}{END}" for text in ("3", "1 + 2", "(lambda a, b: a + b)(1, 2)")], "[x]": ["['one']" + END]}
+    answers = {
+        "a + b": [f"{text}{END}" for text in ("3", "1 + 2", "(lambda a, b: a + b)(1, 2)")],
+        "[x]": ["['one']" + END],
+    }
     made = deduction(executor, answers=answers, tasks__estimate_attempts="3", **flags)
     (proposed,) = made.play().proposed[D]
     assert [attempt.reward for attempt in proposed.attempts] == rewards
