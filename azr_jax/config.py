@@ -44,6 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "tasks.message_leak": 0.8,
         "tasks.deduction_answer": "literal",
+        "tasks.induction_pairs": "inducible",
         "buffer.evict": "oldest_first",
         "rewards.duplicate": -0.5,
         "rewards.zero_learnability": 0.0,
@@ -57,6 +58,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "reference": {
         "tasks.message_leak": 0.0,
         "tasks.deduction_answer": "any",
+        "tasks.induction_pairs": "as_given",
         "buffer.evict": "keep_oldest",
         "rewards.duplicate": "full",
         "rewards.zero_learnability": -0.5,
@@ -103,6 +105,7 @@ RULES: dict[str, Rule] = {
     "tasks.induction_inputs": integer(2, 64),
     "tasks.induction_fewest": integer(0, 64),
     "tasks.induction_shown": integer(1, 63),
+    "tasks.induction_pairs": one_of("inducible", "as_given"),
     "tasks.induction_message": one_of("question", "hint"),
     "tasks.message_leak": number(0, 1),
     "tasks.induction_reward": one_of("binary", "fraction"),

@@ -104,7 +104,7 @@ class Maker:
         given = rng.choice((None, self.encoded()))
         lines: list[list[Any]] = [
             ["loaded", -1],
-            ["program", -1, "def f(x): return x", rng.random() < 0.5, True],
+            ["program", -1, "def f(x): return x", rng.random() < 0.5, True, ""],
             ["value", rng.randrange(4), self.encoded(), given],
             ["value", rng.randrange(4), self.encoded(), given],
             ["value", rng.randrange(4), self.encoded(), given],

@@ -52,7 +52,7 @@ class Case:
     name: str = ""  # the exception's class
     ordinary: bool = True  # the exception is an Exception: not an exit, not an interrupt
     detail: str = ""
-    given: str | None = None  # the arguments' values in the codec, where they are plain
+    given: str | None = None  # of a proposal: what its input gave the program (child.py, _given), in the codec
 
 
 @dataclass(slots=True)
@@ -63,6 +63,7 @@ class Cases:
     cases: dict[int, Case] = field(default_factory=dict)
     by_chance: bool = False  # the program may see what differs from run to run; both by its text (reach.py)
     remembers: bool = True  # a call of it may know of an earlier one
+    constants: str = ""  # that it may hand out as they stand (constants.py), where it has several inputs
     spent_s: float = 0.0  # of all its children
     reason: str = ""
     detail: str = ""
@@ -176,7 +177,7 @@ def _read(result: Result, batch: frozenset[int], found: Cases, *, checked: bool)
     loaded = False
     for place, (kind, number, *rest) in enumerate(result.lines):
         if kind == "program" and place == 0 and checked:
-            found.program, found.by_chance, found.remembers = rest
+            found.program, found.by_chance, found.remembers, found.constants = rest
         elif kind == "loaded":
             loaded = True
         elif kind == "unfit" and not loaded:
@@ -241,7 +242,7 @@ def _value(v: Any) -> bool:
 
 # What each kind of line holds after the word and the number; any other line ends the reading: the child crashed.
 _SHAPES: dict[str, tuple[Check, ...]] = {
-    "program": (_text(MAX_PROGRAM_CHARS + 2 * _NAME_CHARS + 16), _flag, _flag),
+    "program": (_text(MAX_PROGRAM_CHARS + 2 * _NAME_CHARS + 16), _flag, _flag, _text(1 << 16)),
     "loaded": (),
     "unfit": (lambda v: type(v) is str and v in UNFIT, _ANY_TEXT),
     "broken": (_name, _ANY_TEXT, _flag),

@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from azr_jax.executor import arguments, hygiene, reach, written
+from azr_jax.executor import arguments, binding, constants, hygiene, reach, written
 from azr_jax.executor.values import Refused, as_json, decode, encode
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None
     if request["banned"] is not None:
         text, tree = hygiene.normalise(text, request["banned"])
         inputs = [arguments.parse_call(call["text"]) for call in request["calls"]]
-        pipe.send("program", -1, text, reach.by_chance([tree, *inputs]), reach.remembers(tree))
+        several = constants.handed_out(tree) if len(inputs) > 1 else ""
+        pipe.send("program", -1, text, reach.by_chance([tree, *inputs]), reach.remembers(tree), several)
         _guard_imports(request["banned"])
     calls = [_prepare(call, request, names) for call in request["calls"]]
     code = hygiene.compiled(text)
@@ -151,7 +152,7 @@ def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None
         raise hygiene.Unfit("no function f")
     pipe.send("loaded", -1)
     for number, build in zip(request["numbers"], calls):
-        _call(pipe, number, function, build, space)
+        _call(pipe, number, function, build, space, keep=request["banned"] is not None)
 
 
 def _expression(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
@@ -161,14 +162,14 @@ def _expression(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> N
         raise hygiene.Unfit("not written out")
     code = compile(tree, "answer", "eval", dont_inherit=True)
     space = _space(names) | names
-    _call(pipe, 0, lambda: eval(code, space), lambda _: ((), {}), {}, keep=False)
+    _call(pipe, 0, lambda: eval(code, space), lambda _: ((), {}), {})
 
 
 def _arguments(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
     """An abduction answer outside the inert part of the language: its values, with no program in sight."""
     build = _builder(arguments.parse_call(request["text"]))
     space = _space(names) | names
-    _call(pipe, 0, lambda: build(space), lambda _: ((), {}), {}, keep=False)
+    _call(pipe, 0, lambda: build(space), lambda _: ((), {}), {})
 
 
 def _same(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
@@ -220,14 +221,14 @@ def _built(code: types.CodeType) -> Build:
     return build
 
 
-def _call(pipe: Pipe, number: int, function: Any, build: Build, space: dict[str, Any], *, keep: bool = True) -> None:
-    """One call, its outcome as one line: the value and the arguments' values, an exception, or a refusal."""
+def _call(pipe: Pipe, number: int, function: Any, build: Build, space: dict[str, Any], *, keep: bool = False) -> None:
+    """One call, its outcome as one line: the value and, to `keep`, what was given, an exception, or a refusal."""
     try:
         positional, named = build(space)
     except BaseException as error:
         pipe.send("bad input", number, *_name_of(error))
         return
-    given = _encoded_or_none((positional, named)) if keep else None  # before the call may change them
+    given = _given(function, positional, named) if keep else None  # before the call may change them
     try:
         result = function(*positional, **named)
     except BaseException as error:
@@ -239,6 +240,14 @@ def _call(pipe: Pipe, number: int, function: Any, build: Build, space: dict[str,
         pipe.send("value", number, encode(result), given)
     except Refused as refused:
         pipe.send("unplain", number, str(refused)[:100], given)
+
+
+def _given(function: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> str | None:
+    """The parameters' values, None where they are not plain; how many arguments came without a name; the names."""
+    given, defaults = binding.bound(function, positional, named) or ({"*": positional, "**": named}, {})
+    shape = (len(positional), tuple(sorted(named)))
+    texts = (_encoded_or_none((values, *shape)) for values in (given | defaults, given, None))
+    return next(filter(None, texts), None)
 
 
 def _encoded_or_none(value: Any) -> str | None:

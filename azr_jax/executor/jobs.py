@@ -16,6 +16,7 @@ class Validate:
     proposal: Proposal
     shown: int = 5  # of an induction task's cases, how many the solver sees
     fewest: int = 2  # of an induction task's inputs, how many must be left: at least one shown and one hidden
+    pairs: Literal["inducible", "as_given"] = "inducible"  # whether what is hidden has to follow from what is shown
     most: int = 64  # that may be given; where it equals `fewest`, each of exactly so many has to be good
 
 
@@ -75,5 +76,8 @@ def check_job(job: Job) -> None:
             raise ValueError(f"induction_reward: {job.induction_reward!r}, binary or fraction would be right")
         if job.deduction_answer not in FORMS:
             raise ValueError(f"deduction_answer: {job.deduction_answer!r}, one of {', '.join(FORMS)} would be right")
-    elif not isinstance(job, Validate | Run):
+    elif isinstance(job, Validate):
+        if job.pairs not in ("inducible", "as_given"):
+            raise ValueError(f"pairs: {job.pairs!r}, inducible or as_given would be right")
+    elif not isinstance(job, Run):
         raise TypeError(f"submit: {type(job).__name__}, one of Validate, Verify, Run would be right")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
+from azr_jax.executor import pairs
 from azr_jax.executor.cases import (
     MAX_INPUT_CHARS,
     MAX_PROGRAM_CHARS,
@@ -19,7 +20,8 @@ from azr_jax.executor.cases import (
     run_cases,
     side_by_side,
 )
-from azr_jax.executor.equality import key, same
+from azr_jax.executor.constants import marks_in
+from azr_jax.executor.equality import same
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.values import Refused, decode, encode, show
 from azr_jax.tasks.types import InductionTask, Kind, Proposal, Triplet, Validation
@@ -142,38 +144,28 @@ def _shown(case: Case, max_output_chars: int) -> tuple[str, str, str]:
 
 
 def _induction(job: Validate, found: Cases, usable: list[int], max_output_chars: int) -> Validation:
-    """Drops inputs that failed or repeat another by value, then asks that something is left to induce."""
-    proposal, cases = job.proposal, found.cases
-    kept: list[int] = []
-    outputs: list[str] = []
-    seen: set[Hashable] = set()
+    """Leaves out inputs that failed or repeat another by value, then asks that what is hidden can be induced."""
+    proposal, good = job.proposal, list[pairs.Pair]()
     for number in usable:
-        shown, reason, _ = _shown(cases[number], max_output_chars)
-        given = _given(proposal, cases, number)
-        if not reason and given not in seen:
-            seen.add(given)
-            kept.append(number)
-            outputs.append(shown)
+        text, reason, _ = _shown(found.cases[number], max_output_chars)
+        if not reason:
+            good.append(pairs.pair(number, found.cases[number], proposal.inputs[number].strip(), text))
+    kept = pairs.different(good)
     if len(kept) < job.fewest:
         return Validation(None, "too few inputs", f"{len(kept)} of {len(proposal.inputs)} left")
-    values = [_value(cases[n]) for n in kept]
-    if all(same(values[0], v) for v in values[1:]):
+    shown = min(job.shown, max(1, len(kept) // 2))
+    if len({one.output for one in kept}) == 1:
         return Validation(None, "all outputs equal")
+    if job.pairs == "inducible":
+        kept, reason = pairs.arranged(kept, shown, marks_in(found.constants))
+        if reason:
+            return Validation(None, reason)
     task = InductionTask(
         program=found.program,
-        inputs=tuple(proposal.inputs[n].strip() for n in kept),
-        outputs=tuple(outputs),
-        values=tuple(cases[n].value or "" for n in kept),
+        inputs=tuple(proposal.inputs[one.number].strip() for one in kept),
+        outputs=tuple(one.text for one in kept),
+        values=tuple(one.value for one in kept),
         message=proposal.message,
-        shown=min(job.shown, max(1, len(kept) // 2)),
+        shown=shown,
     )
     return Validation(task)
-
-
-def _given(proposal: Proposal, cases: dict[int, Case], number: int) -> Hashable:
-    """Equal for two inputs that are the same by value; by text where the value is not plain."""
-    given = cases[number].given
-    try:
-        return key(decode(given)) if given is not None else (str, proposal.inputs[number].strip())
-    except Refused:
-        return str, proposal.inputs[number].strip()

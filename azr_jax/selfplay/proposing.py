@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal
 
 from azr_jax.executor.jobs import Validate, unjudged
 from azr_jax.rollout.engine import Rollout
@@ -42,6 +43,7 @@ class ProposeSettings:
     shown: int  # pairs an induction solver will see
     inputs: int = 64  # the most an induction proposal may give
     fewest: int = 2  # of them, how many have to be good
+    pairs: Literal["inducible", "as_given"] = "inducible"  # which of them are shown
     strip_comments: bool = False
     strip_globals: bool = False
     message_leak: float = 0.0  # a message that holds so much of its program as code is refused; 0: none is
@@ -155,7 +157,7 @@ class Proposer:
             program = without_globals(program) if self.settings.strip_globals else program
         s = self.settings
         whole = replace(proposal, program=join_parts(program, functions))
-        return Validate(whole, shown=s.shown, fewest=s.fewest, most=s.inputs)
+        return Validate(whole, shown=s.shown, fewest=s.fewest, pairs=s.pairs, most=s.inputs)
 
     def _admitted(self, proposed: Proposed, validation: Validation) -> Validation:
         """Notes the traits of what the executor accepted, and refuses what is too long or too near to what was kept."""

@@ -43,6 +43,7 @@ def propose_settings(c: Config) -> ProposeSettings:
         inputs=c.tasks.induction_inputs,
         fewest=c.tasks.induction_fewest or c.tasks.induction_inputs,
         shown=c.tasks.induction_shown,
+        pairs=c.tasks.induction_pairs,
         strip_comments=c.tasks.strip_comments,
         strip_globals=c.tasks.strip_globals,
         message_leak=c.tasks.message_leak,

@@ -284,6 +284,20 @@ def test_a_message_that_holds_the_program_is_refused(executor, flags, refusals):
     assert [p.refusal for p in made.play().proposed[I]] == refusals
 
 
+@acts("tasks.induction_pairs")
+@pytest.mark.parametrize(
+    ("flags", "shown"),
+    [({}, ("0", "3")), ({"preset": "reference"}, ("0", "1")), ({"tasks__induction_pairs": "as_given"}, ("0", "1"))],
+)
+def test_which_pairs_are_shown(executor, flags, shown):
+    """The outputs 0, 0, 1 and 2: by the first two of them nobody learns what the others are."""
+    written = "m\n```" + "".join(f"\n```input\n{one}\n```" for one in "0134")
+    made = Stage(executor, Cast({D: [ADD], I: [written]}, ANSWERS), tasks__kinds=f"{D},{I}", batch_size="1", **flags)
+    made.put(D, "def f(x):\n    return max(x - 2, 0)", "1")
+    (proposed,) = made.play().proposed[I]
+    assert proposed.task.inputs[: proposed.task.shown] == shown
+
+
 @acts("tasks.deduction_answer")
 @pytest.mark.parametrize(
     ("flags", "rewards"),
