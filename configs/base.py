@@ -38,9 +38,7 @@ def get_config() -> ConfigDict:
     c.tasks.induction_inputs = 10  # inputs asked for in an induction proposal; more are refused
     c.tasks.induction_fewest = 0  # how many, valid and different, make it a task; 0: every one of those asked for
     c.tasks.induction_shown = 5  # input/output pairs the solver sees; the others judge its program
-    c.tasks.induction_pairs = (
-        None  # inducible (what is hidden follows from what is shown) | as_given (the first are shown)
-    )
+    c.tasks.induction_pairs = None  # inducible (what is hidden follows from what is shown) | as_given (the first)
     c.tasks.induction_message = "question"  # question (or an instruction: paper) | hint: what think's proposers write
     c.tasks.message_leak = None  # a message with so much (0 to 1) of its program's code in it is refused; 0: none is
     c.tasks.deduction_answer = None  # literal (written out, made by constructors) | operators (5 * 10) | any (computed)
