@@ -1,12 +1,21 @@
-"""A model of one iteration on slices that cannot be tried here: seconds against chips and completion length.
+"""An iteration on slices that cannot be tried here, event by event: seconds, busy slots, what overlapping would give.
 
-    python benchmarks/pod_model.py [--config=configs/qwen7b.py] [--chip=v5e] [--dry_run=FILE] [--slots=N]
+    python benchmarks/pod_model.py [--config=configs/qwen7b.py] [--slices=v5e:4x4,v6e:2x4] [--median=1000]
+        [--lengths=FILE] [--slots=64] [--tensor=0] [--dry_run=FILE] [--optimistic]
 
-Arithmetic, not measurement: bytes and operations by the model's shape, peak rates of the chips, and the shares of them
-in `Assumptions`. With --dry_run, a file of lines that `python -m azr_jax.dryrun --json` printed, the operations and
-exchanged bytes of the train step are the compiler's, not the formula's. Prints a table per length and, last line, JSON.
+Completions end one by one, as their lengths say: lognormal, a share of them cut at the limit, or lengths of a file (one
+number a line). Slots fill from the queue, prompts are read while decoding stands still, a proposal's attempts follow
+it, solutions wait for the last proposal of their kind, and the update for the last of all. `overlapped`: while the tail
+of an iteration drains, proposals of the next ones fill the slots that fall free, as long as no token is older than
+`staleness` updates when it is used; `apart`: the learner has a quarter of the chips to itself.
 
-Left out: the executor (it runs beside sampling), loading, checkpoints, and slices joined by a data-center network.
+What a step costs is bytes over bandwidth, and what published runs take beyond that: Qwen3-8B on v6e-4 (sglang-jax) at
+64, 128 and 256 rows, fitted as a part per step and a part per row; the fit is printed beside what it was made of. That
+remainder is taken to be the same on every chip. `--optimistic` leaves it out. With --dry_run, lines that
+`python -m azr_jax.dryrun --json` printed, operations and exchanged bytes of the update are the compiler's.
+
+Arithmetic, not measurement. Left out: the executor (beside sampling), pages that run out, checkpoints, the network
+between slices. One table, then one line of JSON.
 """
 
 from __future__ import annotations
@@ -15,42 +24,88 @@ import argparse
 import json
 import math
 import sys
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from azr_jax.config import load
 from azr_jax.dryrun.shapes import spec_of
-from azr_jax.dryrun.topology import CHIPS, SLICES, Chip, find
-from azr_jax.models.spec import ModelSpec
-from azr_jax.parallel.layouts import ImpossibleLayout, Layout, choose
+from azr_jax.dryrun.topology import Chip, Topology, find
+from azr_jax.models.spec import ModelSpec, spec_from_config
+from azr_jax.parallel.layouts import Layout, choose
 
 GIB = 2**30
+SLICES = "v5e:4x4,v6e:2x4,v5p:2x2x1,v5e:8x8,v5p:4x4x4"
+PROPOSE, ESTIMATE, SOLVE = range(3)
+ROUNDS = 4  # of as many iterations as may be under way at one time: to settle, and again to be measured
+
+# Qwen3-8B on v6e-4, four chips a replica: rows at once, and output tokens a second and chip at 1,024 tokens in and out,
+# from which the reading of prompts has to be taken off; and seconds of a step as they were reported.
+PUBLISHED_SHAPE = {
+    "model_type": "qwen3", "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "intermediate_size": 12288, "vocab_size": 151936, "head_dim": 128,
+    "tie_word_embeddings": False, "rope_theta": 1e6, "rms_norm_eps": 1e-6,
+}  # fmt: skip
+PUBLISHED_RATES = {64: 1324.0, 256: 1893.0}
+PUBLISHED_STEP = {128: 0.0181}
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """Shares of peak rates that programs reach, and what an exchange costs however small it is."""
+    """Shares of peak rates that programs reach, and what is waited for however little is done."""
 
-    product_share: float = 0.45  # of peak operations, in the update
+    product_share: float = 0.45  # of peak operations, in the update and in reading prompts
     memory_share: float = 0.7  # of peak bandwidth, while decoding
     link_share: float = 0.7  # of the links' rate, in gathers and sums of weights
     exchange_s: float = 10e-6  # until all chips of a replica have met, twice a layer while decoding
-    prompt_tokens: int = 2000
+    step_s: float = 0.0  # of a decoding step, beyond bytes and exchanges
+    row_s: float = 0.0  # the same for each row of a replica
+    gap_s: float = 0.04  # of the host, between two calls of the decode program
+    decode_steps: int = 32  # tokens that such a call draws in each slot
+    piece: int = 128  # tokens of a prompt that are read at once
+    propose_prompt: int = 2000
+    solve_prompt: int = 600
     state_bytes: float = 10.0  # of the learner per parameter: float32 weights and second moment, bfloat16 first
     working_share: float = 0.1  # of memory, for what decoding needs beside weights and cache
 
 
 @dataclass(frozen=True)
-class Run:
+class Work:
     """What an iteration asks for."""
 
+    batch: int  # proposals of a kind, and solutions
+    kinds: int
+    attempts: int
+    median: float
+    sigma: float
+    at_limit: float
+    limit: int
+    valid: float
+    lengths: tuple[int, ...] = ()
+
+    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        if self.lengths:
+            return rng.choice(np.array(self.lengths), count)
+        drawn = self.median * np.exp(self.sigma * rng.standard_normal(count))
+        return np.where(rng.random(count) < self.at_limit, self.limit, np.clip(drawn, 16, self.limit)).astype(int)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A model on chips: what each thing takes."""
+
     spec: ModelSpec
-    trained: int  # sequences
-    waves: tuple[int, ...]  # completions asked for at one time: proposals, attempts that measure them, solutions
-    slots: int
+    chip: Chip
+    chips: int
+    layout: Layout
+    a: Assumptions
+    train: dict[str, float] = field(default_factory=dict)
 
     @property
     def weights(self) -> int:
@@ -61,89 +116,212 @@ class Run:
         """Of the cache, all heads, bfloat16."""
         return 4 * self.spec.depth * self.spec.kv_heads * self.spec.head_dim
 
+    def step(self, rows: int, context: float) -> float:
+        """Of a replica with so many rows, and so many tokens of context in all of them."""
+        read = (2 * self.weights + context * self.token_bytes) / self.layout.rollout_tensor
+        met = 2 * self.spec.depth * self.a.exchange_s * (self.layout.rollout_tensor > 1)
+        return read / (self.chip.memory_bytes_s * self.a.memory_share) + met + self.a.step_s + rows * self.a.row_s
+
+    def prompt(self, tokens: int) -> float:
+        """One after the other, piece by piece; each piece reads all weights, and multiplies with them."""
+        each = max(
+            2 * self.weights * self.a.piece / (self.chip.flops * self.a.product_share),
+            2 * self.weights / (self.chip.memory_bytes_s * self.a.memory_share),
+        )
+        return math.ceil(tokens / self.a.piece) * each / self.layout.rollout_tensor
+
+    def capacity(self) -> int:
+        """Tokens that a replica's cache holds beside the learner's state and the sampler's weights."""
+        free = self.chip.memory_gib * GIB * (1 - self.a.working_share)
+        free -= self.spec.parameters() * self.a.state_bytes / self.chips + 2 * self.weights / self.layout.rollout_tensor
+        return max(0, int(free * self.layout.rollout_tensor / self.token_bytes))
+
+    def update(self, sequences: int, tokens: float) -> float:
+        """One row a chip at a time; products or the exchange of weights and gradients, whichever takes longer."""
+        s = self.spec
+        attention = 4 * 3 * tokens * s.heads * s.head_dim * s.depth  # scores and sums, causal, again going back
+        per_token = self.train.get("flops_per_token", 8 * s.layer_matrices + 6 * s.vocab * s.width) + attention
+        exchanged = self.train.get("exchanged", 8 * self.weights)  # gathered twice, gradients moved twice, bfloat16
+        row = 14_240 if tokens < 14_240 else tokens  # samples are packed into rows of this length
+        rows = math.ceil(sequences * tokens / row / self.chips)
+        computing = row * per_token / (self.chip.flops * self.a.product_share)
+        return rows * max(computing, exchanged / (self.chip.links_bytes_s * self.a.link_share))
+
 
 @dataclass(frozen=True)
-class Row:
-    chips: int
-    layout: str
-    microbatches: int
-    at_once: int
-    update_s: float
-    sampling_s: float
-    bound: str
-
-    @property
-    def total_s(self) -> float:
-        return self.update_s + self.sampling_s
+class Mode:
+    name: str
+    staleness: int = 0
+    learner_share: float = 0.0  # of the chips; 0: sampler and learner take turns on all
 
 
-def iteration(run: Run, chip: Chip, chips: int, length: int, a: Assumptions, per_row: dict[str, float]) -> Row | None:
-    """One iteration with completions of `length` tokens; None where the model does not lie on so few chips."""
-    try:
-        layout = choose(run.spec, chips, chip.memory_gib * GIB, state_bytes=a.state_bytes)
-    except ImpossibleLayout:
-        return None
-    at_once = slots_that_fit(run, chip, layout, length, a)
-    if not at_once:
-        return None
-    tokens = a.prompt_tokens + length
-    microbatches = math.ceil(run.trained / chips)
-    computing, moving = update_times(run, chip, tokens, a, per_row)
-    update = microbatches * max(computing, moving)
-    sampling, idle = sampling_time(run, chip, layout, at_once, length, a)
-    if run.trained < chips:
-        bound = "fewer sequences than chips"
-    elif idle:
-        bound = "the length of one completion: most waves do not fill the slots"
-    else:
-        bound = "links, while updating" if moving > computing else "memory and products"
-    return Row(chips, str(layout), microbatches, at_once * layout.replicas, update, sampling, bound)
+@dataclass
+class Wanted:
+    """Completions of one iteration that are still to come."""
+
+    rng: np.random.Generator
+    proposals: list[int]  # of each kind
+    left: int
 
 
-def slots_that_fit(run: Run, chip: Chip, layout: Layout, length: int, a: Assumptions) -> int:
-    """Completions that a replica's cache holds beside the learner's state and the sampler's weights."""
-    chips = layout.fsdp * layout.tensor
-    free = chip.memory_gib * GIB * (1 - a.working_share) - run.spec.parameters() * a.state_bytes / chips
-    free -= 2 * run.weights / layout.rollout_tensor
-    one = run.token_bytes * (a.prompt_tokens + length) / layout.rollout_tensor
-    return max(0, min(int(free / one), math.ceil(run.slots / layout.replicas)))
+@dataclass(frozen=True)
+class Item:
+    iteration: int
+    stage: int
+    kind: int
+    prompt: int  # tokens to be read; 0 where a copy of another's prompt serves
+    context: int
+    length: int
 
 
-def update_times(run: Run, chip: Chip, tokens: int, a: Assumptions, per_row: dict[str, float]) -> tuple[float, float]:
-    """Seconds of a microbatch with one row per chip: for products, and for exchanging weights and gradients."""
-    s = run.spec
-    attention = 4 * 3 * tokens * s.heads * s.head_dim * s.depth  # scores and sums, causal, again in the backward pass
-    flops = per_row.get("flops_per_token", 8 * s.layer_matrices + 6 * s.vocab * s.width) * tokens + attention * tokens
-    # Gathered in bfloat16 forward and backward; gradients summed whole, which moves them twice.
-    exchanged = per_row.get("exchanged", 2 * 2 * run.weights + 2 * 2 * run.weights)
-    return flops / (chip.flops * a.product_share), exchanged / (chip.links_bytes_s * a.link_share)
+class Simulation:
+    """Sampler and learner of one run. Time passes in calls of the decode program, all replicas in step."""
+
+    def __init__(self, work: Work, on: Slice, slots: int, mode: Mode, seed: int = 0):
+        self.work, self.on, self.slots, self.mode, self.seed = work, on, slots, mode, seed
+        self.queues: dict[int, deque[Item]] = {}
+        self.wanted: dict[int, Wanted] = {}
+        R = on.layout.replicas
+        self.rows: list[list[list[Any]]] = [[] for _ in range(R)]  # of each replica: [item, tokens left, context]
+        self.capacity = on.capacity()
+        self.now = self.busy = self.reading = self.updating = self.gaps = 0.0
+        self.version = self.begun = 0  # updates done, and iterations begun
+        self.learner_free: float | None = None  # apart: when the update under way ends
+        self.ready: deque[int] = deque()  # iterations whose batch is complete
+        self.updated_at: list[float] = []
+
+    def run(self) -> dict[str, float]:
+        """Shares of the time, from one update to another: after as many iterations as it takes to be in the swing."""
+        count = ROUNDS * (1 + self.mode.staleness)
+        then = self._until(count)
+        now = self._until(2 * count)
+        seconds, busy, reading, updating, gaps = now - then
+        slots = self.slots * self.on.layout.replicas
+        return {
+            "seconds": float(seconds / count),
+            "busy": float(busy / slots / (seconds - updating)),
+            "reading": float(reading / seconds),
+            "updating": float(updating / seconds),
+            "gaps": float(gaps / seconds),
+        }
+
+    def _until(self, version: int) -> np.ndarray:
+        while self.version < version:
+            self._begin()
+            self._fly()
+            self._learn()
+        return np.array([self.updated_at[-1], self.busy, self.reading, self.updating, self.gaps])
+
+    # --- what is asked for
+
+    def _begin(self) -> None:
+        """Iterations whose proposals may be drawn now: none of their tokens will be older than allowed when used."""
+        while self.begun <= self.version + self.mode.staleness:
+            number, work = self.begun, self.work
+            rng = np.random.default_rng((self.seed, number))
+            count = work.kinds * work.batch
+            self.wanted[number] = Wanted(rng, [work.batch] * work.kinds, count)
+            prompt = self.on.a.propose_prompt
+            self.queues[number] = deque(
+                Item(number, PROPOSE, n % work.kinds, prompt, prompt, length)
+                for n, length in enumerate(work.draw(rng, count))
+            )
+            self.begun += 1
+
+    def _came(self, item: Item) -> None:
+        wanted, work, prompt = self.wanted[item.iteration], self.work, self.on.a.solve_prompt
+        wanted.left -= 1
+        new: list[Item] = []
+        if item.stage == PROPOSE:
+            if wanted.rng.random() < work.valid:
+                lengths = work.draw(wanted.rng, work.attempts)
+                new = [
+                    Item(item.iteration, ESTIMATE, item.kind, 0 if n else prompt, prompt, length)
+                    for n, length in enumerate(lengths)
+                ]
+            wanted.proposals[item.kind] -= 1
+            if not wanted.proposals[item.kind]:
+                lengths = work.draw(wanted.rng, work.batch)
+                new += [Item(item.iteration, SOLVE, item.kind, prompt, prompt, length) for length in lengths]
+        self.queues[item.iteration].extend(new)
+        wanted.left += len(new)
+        if not wanted.left:
+            del self.wanted[item.iteration], self.queues[item.iteration]
+            self.ready.append(item.iteration)
+
+    # --- what happens
+
+    def _next(self) -> Item | None:
+        return next((queue.popleft() for _, queue in sorted(self.queues.items()) if queue), None)
+
+    def _fly(self) -> None:
+        reading = [0.0] * len(self.rows)
+        while any(self.queues.values()):
+            place = min(range(len(self.rows)), key=lambda r: len(self.rows[r]))
+            held = sum(row[2] for row in self.rows[place])
+            if len(self.rows[place]) >= self.slots or (held > 0.95 * self.capacity and self.rows[place]):
+                break
+            item = self._next()
+            assert item
+            self.rows[place].append([item, item.length, item.context])
+            reading[place] += self.on.prompt(item.prompt) if item.prompt else 0.0
+        active = sum(map(len, self.rows))
+        if not active:
+            self._wait()
+            return
+        K, a = self.on.a.decode_steps, self.on.a
+        step = max(self.on.step(len(rows), sum(row[2] for row in rows) + K / 2 * len(rows)) for rows in self.rows)
+        took = max(reading) + K * step + a.gap_s
+        self.now += took
+        self.busy += active * K * step
+        self.reading += max(reading)
+        self.gaps += a.gap_s
+        for rows in self.rows:
+            done = [row[0] for row in rows if row[1] <= K]
+            rows[:] = [[item, left - K, context + K] for item, left, context in rows if left > K]
+            for item in done:
+                self._came(item)
+
+    def _wait(self) -> None:
+        if self.learner_free is not None:
+            self.now = max(self.now, self.learner_free)
+
+    def _learn(self) -> None:
+        if self.learner_free is not None and self.now >= self.learner_free:
+            self._learned(self.learner_free)
+            self.learner_free = None
+        if self.learner_free is None and self.version in self.ready:
+            self.ready.remove(self.version)
+            prompts = (self.on.a.propose_prompt + self.on.a.solve_prompt) / 2
+            tokens = prompts + float(self.work.draw(np.random.default_rng(0), 4000).mean())
+            seconds = self.on.update(2 * self.work.kinds * self.work.batch, tokens)
+            if self.mode.learner_share:
+                self.learner_free = self.now + seconds / self.mode.learner_share
+            else:
+                self.now += seconds
+                self.updating += seconds
+                self._learned(self.now)
+
+    def _learned(self, when: float) -> None:
+        self.version += 1
+        self.updated_at.append(when)
 
 
-def sampling_time(
-    run: Run, chip: Chip, layout: Layout, at_once: int, length: int, a: Assumptions
-) -> tuple[float, bool]:
-    """Seconds of all waves, one after another, each completion at full length; and whether most leave slots empty."""
-    total, empty = 0.0, 0
-    for wave in run.waves:
-        share = math.ceil(wave / layout.replicas)  # of a replica
-        filled = min(at_once, share)
-        empty += filled < at_once
-        context = a.prompt_tokens + length / 2
-        read = (2 * run.weights + filled * run.token_bytes * context) / layout.rollout_tensor
-        step = read / (chip.memory_bytes_s * a.memory_share)
-        if layout.rollout_tensor > 1:
-            step += 2 * run.spec.depth * a.exchange_s
-        total += math.ceil(share / filled) * length * step
-    return total, empty > len(run.waves) / 2
-
-
-def where_it_stops(rows: list[Row]) -> str:
-    """The first step to more chips that saves less than a tenth of the time."""
-    for smaller, larger in pairwise(rows):
-        saved = 1 - larger.total_s / smaller.total_s
-        if saved < 0.1:
-            return f"from {smaller.chips} to {larger.chips} chips saves {saved:.0%}: {larger.bound}"
-    return "not within 256 chips"
+# --- calibration
+def calibrated(a: Assumptions) -> tuple[Assumptions, list[str]]:
+    """With the published steps' remainder over bytes and exchanges, as a part per step and one per row."""
+    spec = spec_from_config(PUBLISHED_SHAPE)
+    on = Slice(spec, find("v6e:2x2").chip, 4, Layout(4, 1, 1, 4), replace(a, piece=1024))
+    steps = dict(PUBLISHED_STEP)
+    for rows, rate in PUBLISHED_RATES.items():
+        steps[rows] = rows / (4 * rate) - rows * on.prompt(1024) / 1024
+    rows = np.array(sorted(steps))
+    rest = np.array([steps[n] - on.step(n, n * 1536.0) for n in rows])
+    (row_s, step_s), *_ = np.linalg.lstsq(np.stack([rows, np.ones(len(rows))], axis=1), rest, rcond=None)
+    fitted = replace(a, row_s=float(row_s), step_s=max(0.0, float(step_s)))
+    again = replace(on, a=fitted)
+    said = [f"{n} rows: {1e3 * steps[n]:.1f} ms a step, fitted {1e3 * again.step(n, n * 1536.0):.1f}" for n in rows]
+    return fitted, said
 
 
 def per_row_of(file: Path) -> dict[str, float]:
@@ -162,37 +340,70 @@ def per_row_of(file: Path) -> dict[str, float]:
     return found
 
 
+def modes(chips: int) -> Sequence[Mode]:
+    collocated = Mode("synchronous"), Mode("overlapped", 1), Mode("overlapped", 2), Mode("overlapped", 4)
+    return (*collocated, Mode("apart", 1, 0.25), Mode("apart", 2, 0.25)) if chips >= 32 else collocated
+
+
+def on_slice(
+    spec: ModelSpec, topology: Topology, mode: Mode, tensor: int, a: Assumptions, train: dict[str, float]
+) -> Slice:
+    memory = topology.chip.memory_gib * GIB
+    layout = choose(spec, topology.chips, memory, rollout_tensor=tensor, state_bytes=a.state_bytes)
+    if mode.learner_share:
+        sampling = topology.chips - int(topology.chips * mode.learner_share)
+        layout = replace(layout, replicas=sampling // layout.rollout_tensor)
+    return Slice(spec, topology.chip, topology.chips, layout, a, train)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/qwen7b.py")
-    parser.add_argument("--chip", default="v5e", choices=CHIPS)
+    parser.add_argument("--slices", default=SLICES)
     parser.add_argument("--dry_run", type=Path)
-    parser.add_argument("--slots", type=int, default=0, help="completions decoded side by side; 0: as many as fit")
+    parser.add_argument("--slots", type=int, default=0, help="of a replica; 0: the recipe's")
+    parser.add_argument("--tensor", type=int, default=0, help="chips a replica; 0: as the planner chooses")
+    parser.add_argument("--median", type=float, default=1000)
+    parser.add_argument("--sigma", type=float, default=0.7)
+    parser.add_argument("--at_limit", type=float, default=0.02, help="share of completions cut at the limit")
+    parser.add_argument("--valid", type=float, default=0.75, help="share of proposals that become tasks")
+    parser.add_argument("--lengths", type=Path, help="lengths of completions, one a line, in place of the lognormal")
+    parser.add_argument("--optimistic", action="store_true")
     options = parser.parse_args()
     c, problems = load(options.config, {})
     assert not problems, problems
-    tasks, a = len(c.tasks.kinds) * c.batch_size, Assumptions()
-    waves = (tasks, tasks * c.tasks.estimate_attempts, tasks)
-    run = Run(spec_of(c.model.name), 2 * tasks, waves, options.slots or max(waves))
-    chips = sorted({find(f"{options.chip}:{grid}").chips for grid in SLICES[options.chip]})
-    per_row = per_row_of(options.dry_run) if options.dry_run else {}
-    print(f"{c.model.name} on {options.chip}: {run.trained} sequences trained, waves of {run.waves} completions")
+    lengths = tuple(map(int, options.lengths.read_text().split())) if options.lengths else ()
+    work = Work(
+        c.batch_size, len(c.tasks.kinds), c.tasks.estimate_attempts, options.median, options.sigma, options.at_limit,
+        c.rollout.max_new_tokens, options.valid, lengths,
+    )  # fmt: skip
+    a, said = (Assumptions(), []) if options.optimistic else calibrated(Assumptions())
+    spec, train = spec_of(c.model.name), per_row_of(options.dry_run) if options.dry_run else {}
+    print(f"{c.model.name}: {asdict(work) | {'lengths': len(lengths) or 'lognormal'}}")
     print("assumes " + ", ".join(f"{name}={value:g}" for name, value in asdict(a).items()))
-    out = {}
-    for length in (1024, 2048, 4096, 8096):
-        rows = [row for n in chips if (row := iteration(run, CHIPS[options.chip], n, length, a, per_row))]
-        print(f"\ncompletions of {length} tokens")
-        print(
-            f"{'chips':>6} {'at once':>8} {'microbatches':>13} {'update s':>9} {'sampling s':>11} {'all s':>8}  bound"
-        )
-        for r in rows:
+    print(
+        "fitted to Qwen3-8B on v6e-4: " + "; ".join(said) if said else "optimistic: bytes, products and exchanges alone"
+    )
+    columns = "slice", "replicas x chips", "slots", "mode", "staleness", "s / iteration", "days / 500", "slots busy"
+    print("| " + " | ".join((*columns, "update", "reading prompts", "host gap")) + " |\n|" + "---|" * 11)
+    out: list[dict[str, Any]] = []
+    for name in options.slices.split(","):
+        topology = find(name)
+        for mode in modes(topology.chips):
+            on = on_slice(spec, topology, mode, options.tensor, a, train)
+            slots = options.slots or c.rollout.slots
+            r = Simulation(work, on, slots, mode).run()
+            layout = f"{on.layout.replicas} x {on.layout.rollout_tensor}"
             print(
-                f"{r.chips:6} {r.at_once:8} {r.microbatches:13} {r.update_s:9.0f} {r.sampling_s:11.0f} "
-                f"{r.total_s:8.0f}  {r.bound}"
+                f"| {name} | {layout} | {slots * on.layout.replicas} | {mode.name} | {mode.staleness} | "
+                f"{r['seconds']:.0f} | {500 * r['seconds'] / 86400:.1f} | {r['busy']:.0%} | {r['updating']:.0%} | "
+                f"{r['reading']:.0%} | {r['gaps']:.0%} |",
+                flush=True,
             )
-        print(f"scaling stops: {where_it_stops(rows)}")
-        out[str(length)] = {str(r.chips): round(r.total_s, 1) for r in rows}
-    print(json.dumps({"model": c.model.name, "chip": options.chip, "from_dry_run": bool(per_row), "seconds": out}))
+            out.append({"slice": name, "mode": mode.name, "staleness": mode.staleness} | {
+                key: round(value, 3) for key, value in r.items()
+            })  # fmt: skip
+    print(json.dumps({"model": c.model.name, "from_dry_run": bool(train), "rows": out}))
 
 
 if __name__ == "__main__":
