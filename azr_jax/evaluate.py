@@ -91,13 +91,15 @@ def _run(shard: tuple[int, int]) -> None:
     from azr_jax.monitor.console import quiet_libraries
 
     quiet_libraries()
-    own = {"suites": tuple(SUITE.value), "shard": shard, "out": Path(OUT.value), "packages": tuple(PACKAGES.value)}
+    own: dict[str, Any] = {"suites": tuple(SUITE.value or ()), "shard": shard, "out": Path(OUT.value)}
+    own["packages"] = tuple(PACKAGES.value or ())
     names = Asked.__dataclass_fields__
-    asked = Asked(**{name: own[name] if name in own else flags.FLAGS[name].value for name in names})
+    values: dict[str, Any] = {name: flags.FLAGS[name].value for name in names if name not in own}
+    asked = Asked(**own, **values)
     given = {name for name in names if flags.FLAGS["suite" if name == "suites" else name].present}
     started = time.perf_counter()
     try:
-        found: dict[str, Any] = evaluate(MODEL.value, COMPARE.value, *in_parts(asked, PRESET.value, given))
+        found: dict[str, Any] = evaluate(MODEL.value or "", COMPARE.value, *in_parts(asked, PRESET.value, given))
     except (CannotEvaluate, BadRequest, UnknownSuite) as error:
         fail(str(error))
     if JSON.value:

@@ -39,6 +39,26 @@ def learned(rows: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
     return found
 
 
+def overall(suites: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The mean over suites (or over seeds of one suite); their measurements are independent of each other."""
+    if not suites:
+        return None
+    errors = [one["error"] for one in suites]
+    error = None if None in errors else math.hypot(*errors) / len(suites)
+    mean = {name: math.fsum(one[name] for one in suites) / len(suites) for name in ("before", "now", "difference")}
+    iterations = [min(one["iterations"][0] for one in suites), max(one["iterations"][1] for one in suites)]
+    return mean | {"iterations": iterations, "error": error, "verdict": _verdict(mean["difference"], error)}
+
+
+def measured_once(rows: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
+    """The mean over suites at the last measurement: all there is to say before there is a second one."""
+    for row in reversed(rows):
+        values = [value for name, value in row.items() if name.startswith(PREFIX) and name.endswith(SUFFIX)]
+        if values:
+            return {"iteration": int(row["iteration"]), "mean": math.fsum(values) / len(values)}
+    return None
+
+
 def _verdict(difference: float, error: float | None) -> str:
     if error is None:
         return "no error known"

@@ -2,8 +2,8 @@
 
 Self-contained: opens from disk, loads nothing. Everything the model wrote travels as JSON with `<` escaped and enters
 the page as text nodes; the page's security policy allows its one script and no other. Charts: page/charts.js, what is
-shown: page/sections.js and page/main.js, the task viewer: page/viewer.js. No server and no live updates: it is written
-again every few iterations instead, by a process of its own.
+shown: page/sections.js and page/main.js, the task viewer: page/viewer.js. A run writes its own again every few
+iterations, by a process of its own; serve.py shows one that follows the run.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from azr_jax.monitor import rundata
+from azr_jax.monitor import rundata, seeds
 
 LOG = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "page"
 SCRIPTS = ("charts.js", "sections.js", "viewer.js", "main.js")
+LIVE_SCRIPT = "live.js"
 MAX_TASKS = 2_000  # proposals in one report, over all its runs
 MAX_TASK_BYTES = 11_000_000  # of JSON; series and ancestors come on top, 20 MB is the promise
 
@@ -42,28 +43,43 @@ class NothingToReport(ValueError):
 
 def build(workdirs: Sequence[Path], out: Path) -> Path:
     """Writes the report of these runs to `out`, whole or not at all, one writer of a folder at a time."""
-    for workdir in workdirs:
-        if not (workdir / "metrics.jsonl").exists() and not (workdir / "config.json").exists():
-            raise NothingToReport(f"--workdir={workdir}: holds no run: neither metrics.jsonl nor config.json is there")
+    check(workdirs)
     out.parent.mkdir(parents=True, exist_ok=True)
     with _alone(out.parent):  # the runs are read inside, so that who writes last has read last
-        share = len(workdirs)
-        runs = [rundata.read_run(w, tasks=MAX_TASKS // share, max_bytes=MAX_TASK_BYTES // share) for w in workdirs]
-        _name_apart(runs)
-        data = {
-            "runs": runs,
-            "paired": [rundata.paired(runs[0], other) for other in runs[1:]],
-            "differing": rundata.differing([run["config"] for run in runs]),
-        }
+        text = page(workdirs)
         # A name of its own: where folders cannot be locked, writers still do not meet.
         temporary = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
             # Folder names may hold bytes that are no text.
-            temporary.write_text(_page(data), encoding="utf-8", errors="replace")
+            temporary.write_text(text, encoding="utf-8", errors="replace")
             temporary.replace(out)
         finally:
             temporary.unlink(missing_ok=True)
     return out
+
+
+def check(workdirs: Sequence[Path], flag: str = "--workdir") -> None:
+    for workdir in workdirs:
+        if not (workdir / "metrics.jsonl").exists() and not (workdir / "config.json").exists():
+            raise NothingToReport(f"{flag}={workdir}: holds no run: neither metrics.jsonl nor config.json is there")
+
+
+def page(workdirs: Sequence[Path], *, live: bool = False) -> str:
+    """The whole page. A live one asks its server whether the run has gone on, and then for itself again."""
+    share = len(workdirs)
+    runs = [rundata.read_run(w, tasks=MAX_TASKS // share, max_bytes=MAX_TASK_BYTES // share) for w in workdirs]
+    _name_apart(runs)
+    groups = seeds.grouped(runs)
+    several = any(len(group) > 1 for group in groups)  # runs that differ in their seed alone
+    names = rundata.compared(*runs)
+    data = {
+        "runs": runs,
+        "paired": [rundata.paired(runs[0], other) for other in runs[1:]],
+        "differing": rundata.differing([run["config"] for run in runs]),
+        "recipes": [seeds.together(runs, group, names) for group in groups] if several else [],
+        "over_seeds": seeds.differences(runs, groups, names) if several else [],
+    }
+    return _page(data, live)
 
 
 @contextmanager
@@ -106,14 +122,16 @@ def _name_apart(runs: list[dict[str, Any]]) -> None:
             run["name"] = path
 
 
-def _page(data: dict[str, Any]) -> str:
+def _page(data: dict[str, Any], live: bool) -> str:
     # One scope for all files; "use strict" holds for the whole of it.
-    script = "(() => {\n" + "\n".join((PAGE / name).read_text() for name in SCRIPTS) + "\n})();"
+    scripts = (*SCRIPTS, LIVE_SCRIPT) if live else SCRIPTS
+    script = "(() => {\n" + "\n".join((PAGE / name).read_text() for name in scripts) + "\n})();"
     template = Environment(autoescape=True).from_string((PAGE / "page.html").read_text())
     names = [run["name"] for run in data["runs"]]
     return template.render(
         title="azr_jax: " + " and ".join(names),
         runs=data["runs"],
+        live=live,
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         style=Markup((PAGE / "style.css").read_text()),
         script=Markup(script),

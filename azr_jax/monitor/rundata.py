@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from azr_jax.monitor import health, jsonl, samples
-from azr_jax.monitor.learned import learned
+from azr_jax.monitor.learned import learned, measured_once, overall
+from azr_jax.monitor.progress import progress, written_at
 
 MAX_POINTS = 1_000  # longer runs are averaged over neighbouring iterations
 BLOCKS = 10  # paired differences: neighbouring iterations are not independent, blocks of them nearly are
@@ -32,18 +33,22 @@ COMPARED = (
 
 
 def read_run(workdir: Path, *, tasks: int, max_bytes: int) -> dict[str, Any]:
-    rows = read_rows(workdir)
-    alarms = health.replay(rows, health.settings_from(_config(workdir)))
+    rows, config = read_rows(workdir), _config(workdir)
+    alarms, still = health.replayed(rows, health.settings_from(config))
     iterations, series = _columns(_thinned(rows))
     return {
         "name": workdir.name or str(workdir),
         "path": str(workdir),
-        "config": _flat(_config(workdir)),
+        "config": _flat(config),
         "diff": _text(workdir / "config_diff.txt"),
         "iterations": iterations,
         "series": series,
         "learned": learned(rows),
+        "overall": overall(learned(rows)),
+        "once": measured_once(rows),
+        "progress": progress(rows, config, written_at(workdir)),
         "alarms": [vars(alarm) for alarm in alarms],
+        "on": [vars(alarm) for alarm in still],
         **samples.sample(workdir, tasks=tasks, max_bytes=max_bytes),
     }
 
@@ -92,9 +97,7 @@ def paired(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str,
     shared = [i for i in first["iterations"] if i in place[1]]
     shared = shared[len(shared) // 2 :]
     rows = []
-    for name in sorted(set(first["series"]) & set(other["series"])):
-        if name.endswith("_se") or not any(_like(name, pattern) for pattern in COMPARED):
-            continue
+    for name in compared(first, other):
         a = [first["series"][name][place[0][i]] for i in shared]
         b = [other["series"][name][place[1][i]] for i in shared]
         both = [(x, y) for x, y in zip(a, b) if x is not None and y is not None]
@@ -103,6 +106,12 @@ def paired(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str,
             means = {"first": _mean(x for x, _ in both), "other": _mean(y for _, y in both)}
             rows.append({"name": name, "n": len(both), "difference": difference, "error": error, **means})
     return rows
+
+
+def compared(*runs: Mapping[str, Any]) -> list[str]:
+    """The metrics worth comparing that all of these runs have."""
+    names = set.intersection(*(set(run["series"]) for run in runs))
+    return sorted(n for n in names if not n.endswith("_se") and any(_like(n, pattern) for pattern in COMPARED))
 
 
 def blocked(values: Sequence[float]) -> tuple[float, float | None]:

@@ -4,6 +4,7 @@ With AZR_PICTURES=<folder> the pictures taken here are kept there, to be looked 
 """
 
 import os
+import threading
 from pathlib import Path
 
 import chromium
@@ -11,6 +12,7 @@ import made_up_run
 import pytest
 
 from azr_jax.monitor.report import build
+from azr_jax.monitor.serve import LiveReport
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium on this machine")]
 
@@ -178,3 +180,56 @@ def test_it_fits_the_width_in_light_and_dark(browser, page, pictures, width, dar
         browser.run("new Promise(r => setTimeout(r, 400))")
         browser.picture(pictures / f"{name}_{section}.png")
     assert browser.errors == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_the_first_screen_says_whether_it_learned_is_healthy_and_how_long_to_go(browser, page, pictures, width, height):
+    opened(browser, page, width=width, height=height)
+    heads = browser.run(
+        "[...document.querySelectorAll('.head')].map(h => [h.querySelector('h3').textContent,"
+        " h.getBoundingClientRect().bottom, h.scrollWidth <= h.clientWidth])"
+    )
+    assert [question for question, _, _ in heads] == ["Did it learn?", "Was it healthy at the end?", "How long to go?"]
+    assert all(bottom <= height and fits for _, bottom, fits in heads), heads
+    browser.picture(pictures / f"first_{width}.png")
+
+
+def test_seeds_are_one_curve_with_a_band(browser, tmp_path, pictures):
+    runs = [
+        made_up_run.write(tmp_path / f"{name}-{seed}", 30, seed=9 * seed + references, config=config)
+        for name, references in (("full", 6), ("alone", 0))
+        for seed in (0, 1)
+        for config in ({"seed": seed, "tasks": {"references": references}},)
+    ]
+    opened(browser, build(runs, tmp_path / "report.html"))
+    browser.run("document.getElementById('comparison').scrollIntoView()")
+    text = browser.run("document.getElementById('comparison').parentElement.textContent")
+    assert "full (2 seeds)" in text and "alone minus full" in text
+    browser.run("document.querySelector('#comparison ~ .rows .chart').scrollIntoView()")
+    browser.until("document.querySelector('#comparison ~ .rows .chart svg') !== null")
+    browser.picture(pictures / "seeds.png")
+    assert browser.run("document.querySelectorAll('[d*=NaN]').length") == 0
+    assert browser.errors == []
+
+
+def test_a_live_page_shows_what_the_run_wrote_and_keeps_what_was_chosen(browser, tmp_path):
+    run = made_up_run.write(tmp_path / "run", 3)
+    live = LiveReport(run, port=0)
+    thread = threading.Thread(target=live.serve)
+    thread.start()
+    try:
+        browser.errors.clear()
+        browser.visit(live.url)
+        browser.until("document.querySelector('.head:last-child').textContent.includes('all 3')")
+        set_field(browser, "smooth", "5")
+        (run / "config.json").write_text(
+            (run / "config.json").read_text().replace('"iterations": 3', '"iterations": 9')
+        )
+        browser.until("document.querySelector('.head:last-child').textContent.includes('iteration 3 of 9')")
+        assert browser.run("document.getElementById('smooth').value") == "5"
+        assert browser.errors == []
+    finally:
+        live.stop()
+        thread.join()
+        live.close()
+    browser.until("document.getElementById('live').textContent.includes('no longer served')")

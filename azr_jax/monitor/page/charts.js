@@ -121,19 +121,27 @@ function path(xs, values, x, y) {
   return d;
 }
 
-function band(xs, values, errors, x, y, low, high) {
-  const points = values.map((v, i) => i).filter((i) => values[i] !== null && errors[i] !== null);
+// The 95 % interval of a mean, or what a series says itself: from the smallest to the largest of several seeds.
+function bounds(s, i) {
+  if (s.low) return s.low[i] === null ? null : [s.low[i], s.high[i]];
+  if (!s.errors || s.values[i] === null || s.errors[i] === null) return null;
+  return [s.values[i] - 1.96 * s.errors[i], s.values[i] + 1.96 * s.errors[i]];
+}
+
+function band(xs, s, x, y, low, high) {
+  const points = xs.map((_, i) => i).filter((i) => bounds(s, i));
   if (points.length < 2) return null;
   const clamp = (v) => y(Math.min(high, Math.max(low, v)));
-  const up = points.map((i) => `${x(xs[i]).toFixed(1)} ${clamp(values[i] + 1.96 * errors[i]).toFixed(1)}`);
-  const down = points.reverse().map((i) => `${x(xs[i]).toFixed(1)} ${clamp(values[i] - 1.96 * errors[i]).toFixed(1)}`);
+  const up = points.map((i) => `${x(xs[i]).toFixed(1)} ${clamp(bounds(s, i)[1]).toFixed(1)}`);
+  const down = points.reverse().map((i) => `${x(xs[i]).toFixed(1)} ${clamp(bounds(s, i)[0]).toFixed(1)}`);
   return `M${up.join("L")}L${down.join("L")}Z`;
 }
 
-// series: [{label, color, values, errors?}] over the iterations xs.
+// series: [{label, color, values, errors? or low and high}] over the iterations xs.
 function lineChart({ title, note, xs, series, smooth = 1, zero = false, sparse = false, several = false, share = false }) {
   const box = card(title, note, several || series.length > 1 ? series : null);
-  const shown = series.map((s) => ({ ...s, ...smoothed(s.values, s.errors, sparse ? 1 : smooth), raw: s.values }));
+  const width = sparse ? 1 : smooth, even = (values) => values && smoothed(values, null, width).values;
+  const shown = series.map((s) => ({ ...s, ...smoothed(s.values, s.errors, width), low: even(s.low), high: even(s.high) }));
   box.draw = (width, height = 200) => {
     const all = shown.flatMap((s) => s.values).filter((v) => v !== null);
     let low = Math.min(...all), high = Math.max(...all);
@@ -141,10 +149,11 @@ function lineChart({ title, note, xs, series, smooth = 1, zero = false, sparse =
     const span = Math.max(high - low, 0.1 * Math.max(Math.abs(low), Math.abs(high))) || 0.2;
     if (low === high) { low -= zero && low === 0 ? 0 : span / 2; high += zero && high === 0 ? 1 : span / 2; }
     const [least, most] = share ? [0, 1] : [low - 0.5 * span, high + 0.5 * span];
-    for (const s of shown) if (s.errors) s.values.forEach((v, i) => {
-      if (v === null || s.errors[i] === null) return;
-      low = Math.max(least, Math.min(low, v - 1.96 * s.errors[i]));
-      high = Math.min(most, Math.max(high, v + 1.96 * s.errors[i]));
+    for (const s of shown) xs.forEach((_, i) => {
+      const around = bounds(s, i);
+      if (!around) return;
+      low = Math.max(least, Math.min(low, around[0]));
+      high = Math.min(most, Math.max(high, around[1]));
     });
     if (zero) { low = Math.min(0, low); high = Math.max(0, high); }
     const room = (high - low) * 0.04;
@@ -154,7 +163,7 @@ function lineChart({ title, note, xs, series, smooth = 1, zero = false, sparse =
     const { root, x, y } = frame(width, height, xs, low, high);
     root.setAttribute("aria-label", title);
     for (const s of shown) {
-      const area = s.errors && band(xs, s.values, s.errors, x, y, low, high);
+      const area = band(xs, s, x, y, low, high);
       if (area) root.append(svg("path", { d: area, fill: s.color, "fill-opacity": 0.16 }));
     }
     for (const s of shown) {
@@ -166,8 +175,9 @@ function lineChart({ title, note, xs, series, smooth = 1, zero = false, sparse =
       root.append(svg("path", { d, fill: "none", stroke: s.color, "stroke-width": 1.7, "stroke-linejoin": "round" }));
     }
     hover(root, xs, x, width, height, (i) => shown.filter((s) => s.values[i] !== null).map((s) => {
-      const error = s.errors && s.errors[i] !== null ? ` ± ${short(1.96 * s.errors[i])}` : "";
-      return `${s.label}: ${short(s.values[i])}${error}`;
+      const around = bounds(s, i);
+      const told = !around ? "" : s.low ? ` (${short(around[0])} to ${short(around[1])})` : ` ± ${short(1.96 * s.errors[i])}`;
+      return `${s.label}: ${short(s.values[i])}${told}`;
     }).join("\n"));
     return root;
   };
