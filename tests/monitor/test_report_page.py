@@ -131,7 +131,7 @@ def test_runs_can_be_switched_and_any_metric_found(browser, page):
     opened(browser, page)
     assert "tasks.references" in browser.run("document.querySelector('#comparison').parentNode.textContent")
     set_field(browser, "run", "1")
-    browser.until("document.querySelector('.tiles b').textContent === '50'")
+    browser.until("document.querySelector('.head:last-child').textContent.includes('all 50 iterations')")
     set_field(browser, "metric", "gradient")
     browser.until("document.querySelectorAll('#every-metric ~ div .chart').length === 1")
     assert browser.errors == []
