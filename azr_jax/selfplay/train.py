@@ -39,7 +39,7 @@ from azr_jax.selfplay.seeding import SEEDING, Seeding, SeedingFailed
 from azr_jax.selfplay.starting import check_same, check_seen_by_all, together
 from azr_jax.selfplay.stopping import Preempted, Stop
 from azr_jax.selfplay.watching import Watch
-from azr_jax.selfplay.workdir import open_workdir
+from azr_jax.selfplay.workdir import changes_from, open_workdir
 from azr_jax.selfplay.writing import Ledger
 
 BASE = Path(__file__).parents[2] / "configs" / "base.py"
@@ -297,7 +297,8 @@ class Training:
             self.run.buffers.load(restored.extra["buffers"])
             if self.baselines:
                 self.baselines.values = dict(restored.extra.get("baselines", {}))
-            self.console.message(f"resumed after iteration {self.iteration}")
+            otherwise = changes_from(self.run.workdir, self.iteration + 1)
+            self.console.message(f"resumed after iteration {self.iteration}{otherwise and f', with {otherwise}'}")
             return restored.extra
         if fork_from is not None:
             self.state = self.run.fork(fork_from, self._set_aside())

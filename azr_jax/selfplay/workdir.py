@@ -2,6 +2,7 @@
 
 config.json        the resolved config; a run only goes on with the same one
 config_diff.txt    what differs from configs/base.py
+config_changes.jsonl   what a later start did otherwise, and from which iteration on
 owner.json         who writes here now (lease.py)
 buffers/           the tasks, one append-only file per kind
 seeding.json       how far seeding got
@@ -23,10 +24,14 @@ from azr_jax.selfplay.lease import FILE as OWNER
 from azr_jax.selfplay.lease import Lease
 
 BEGUN = ("seeding.json", "metrics.jsonl")  # one of them is there as soon as anything has been played
-# What may change between two starts of one run, because it changes nothing that is learned; with a point: all inside.
+CHANGES = "config_changes.jsonl"
+# What may change between two starts of one run, because it changes nothing that is learned but by rounding: how long,
+# how often, on which devices and how many at a time. With a point: all inside.
 MAY_CHANGE = (
-    "iterations", "checkpoint.every", "checkpoint.keep", "monitor.", "watchdog.", "executor.workers",
-    "model.cache_dir", "seeding.max_rounds",
+    "iterations", "checkpoint.", "monitor.", "watchdog.", "profile.", "mesh.", "executor.workers",
+    "eval.every", "eval.rows", "eval.attempts", "model.cache_dir", "model.remat", "model.attention",
+    "rollout.slots", "rollout.pages", "rollout.page_size", "rollout.decode_steps",
+    "learner.microbatch", "learner.chunk", "learner.row_lengths", "seeding.max_rounds",
 )  # fmt: skip
 
 
@@ -50,7 +55,9 @@ def open_workdir(path: str, config: Config, base: Config) -> Lease:
             [f"--workdir={path}: cannot write there: {error.strerror}; give a folder that can be written"]
         ) from error
     try:
-        _check(path, workdir, config, base)  # again: another run may have begun and ended meanwhile
+        changed = _check(path, workdir, config, base)  # again: another run may have begun and ended meanwhile
+        if changed:
+            _note(workdir, changed)
         _write(workdir / "config.json", configs.to_json(config))
         _write(workdir / "config_diff.txt", diff_text(config, base))
     except BaseException:
@@ -59,13 +66,35 @@ def open_workdir(path: str, config: Config, base: Config) -> Lease:
     return lease
 
 
-def _check(path: str, workdir: Path, config: Config, base: Config) -> None:
+Changed = list[tuple[str, Any, Any]]  # field, before, now
+
+
+def _check(path: str, workdir: Path, config: Config, base: Config) -> Changed:
+    """What this start of a run does otherwise than the last one, and may."""
     written = workdir / "config.json"
     if written.exists():
         if any((workdir / name).exists() for name in BEGUN):
-            _same_run(workdir, configs.from_json(written.read_text()), config, base)
+            return _same_run(workdir, configs.from_json(written.read_text()), config, base)
     elif workdir.exists() and any(found.name != OWNER for found in workdir.iterdir()):
         raise ConfigError([f"--workdir={path}: not empty and not a run of this program; give another folder"])
+    return []
+
+
+def _note(workdir: Path, changed: Changed) -> None:
+    saved = [int(folder.name) for folder in (workdir / "checkpoints").glob("*") if folder.name.isdigit()]
+    line = {"from": max(saved, default=0) + 1, "changes": {field: [before, now] for field, before, now in changed}}
+    with (workdir / CHANGES).open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def changes_from(workdir: Path, iteration: int) -> str:
+    """What differs from this iteration on, for people; empty where nothing does."""
+    if not (workdir / CHANGES).exists():
+        return ""
+    last = json.loads((workdir / CHANGES).read_text().splitlines()[-1])
+    if last["from"] != iteration:
+        return ""
+    return ", ".join(f"{field} {_show(before)} -> {_show(now)}" for field, (before, now) in last["changes"].items())
 
 
 def check_space(workdir: Path, parameters: int, keep: int) -> None:
@@ -88,26 +117,26 @@ def diff_text(config: Config, base: Config) -> str:
     return "".join(f"{field:{width}}  {_show(old)} -> {_show(new)}\n" for field, old, new in rows)
 
 
-def _same_run(workdir: Path, old: Config, new: Config, base: Config) -> None:
+def _same_run(workdir: Path, old: Config, new: Config, base: Config) -> Changed:
     """A field that came into being after the run began must have the value that means what was done before."""
     known, usual = configs.flatten(old), configs.flatten(base)
     # A falling learning rate ends at the last iteration, which then is part of what is learned.
     falls = new.learner.schedule != "constant"
-    may_change = tuple(field for field in MAY_CHANGE if not (falls and field == "iterations"))
     changed = [
-        (field, before, now)
-        for field, before, now in configs.diff(new, old)
-        if not (field.startswith(may_change) or (field not in known and now == usual[field]))
+        (field, before, now) for field, before, now in configs.diff(new, old) if field in known or now != usual[field]
     ]
-    if changed:
+    other = [one for one in changed if not one[0].startswith(MAY_CHANGE) or (falls and one[0] == "iterations")]
+    if other:
+        because = {"iterations": f" (learner.schedule={new.learner.schedule} falls to its end in the last of them)"}
         raise ConfigError(
             [
                 f"--workdir={workdir}: holds a run with another config; these fields differ (there -> asked for):",
-                *(f"    {field}: {_show(before)} -> {_show(now)}" for field, before, now in changed),
+                *(f"    {field}: {_show(was)} -> {_show(now)}{because.get(field, '')}" for field, was, now in other),
                 f"start anew with another --workdir, or carry its weights and buffers over with --fork_from={workdir} "
                 "--workdir=<a new folder>",
             ]
         )
+    return changed
 
 
 def _show(value: Any) -> str:

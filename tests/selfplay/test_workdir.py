@@ -6,7 +6,7 @@ import pytest
 
 from azr_jax import config as configs
 from azr_jax.config import ConfigError
-from azr_jax.selfplay.workdir import check_space
+from azr_jax.selfplay.workdir import CHANGES, changes_from, check_space
 from azr_jax.selfplay.workdir import open_workdir as opened
 
 
@@ -62,3 +62,25 @@ def test_a_folder_of_something_else_and_a_full_disk_are_refused(tmp_path):
         open_workdir(str(tmp_path), load(), BASE)
     with pytest.raises(ConfigError, match=r"GB free, but checkpoint.keep=2 \+ 1 checkpoints"):
         check_space(tmp_path, 10**13, 2)
+
+
+def test_circumstances_may_change_and_are_noted_with_the_iteration_they_hold_from(tmp_path):
+    folder = begun(tmp_path / "run", load())
+    for iteration in (2, 10):
+        (folder / "checkpoints" / str(iteration)).mkdir(parents=True)
+    other = {"iterations": "40", "mesh__fsdp": "8", "rollout__slots": "6", "executor__workers": "3", "eval__every": "7"}
+    open_workdir(str(folder), load(**other), BASE)
+    [line] = [json.loads(line) for line in (folder / CHANGES).read_text().splitlines()]
+    assert line["from"] == 11 and line["changes"]["mesh.fsdp"] == [load().mesh.fsdp, 8]
+    assert set(line["changes"]) == {name.replace("__", ".") for name in other}
+    assert "iterations 3 -> 40" in changes_from(folder, 11) and changes_from(folder, 3) == ""
+    open_workdir(str(folder), load(**other), BASE)
+    assert len((folder / CHANGES).read_text().splitlines()) == 1, "the same again is no change"
+
+
+def test_a_learning_rate_that_falls_makes_the_end_a_part_of_the_run(tmp_path):
+    falling = {"learner__schedule": "linear"}
+    folder = begun(tmp_path / "run", load(**falling))
+    with pytest.raises(ConfigError, match=r"iterations: 3 -> 40 \(learner.schedule=linear falls to its end"):
+        open_workdir(str(folder), load(iterations="40", **falling), BASE)
+    assert not (folder / CHANGES).exists()
