@@ -40,7 +40,7 @@ def read_run(workdir: Path, *, tasks: int, max_bytes: int) -> dict[str, Any]:
         "name": workdir.name or str(workdir),
         "path": str(workdir),
         "config": _flat(config),
-        "diff": _text(workdir / "config_diff.txt"),
+        "diff": _text(workdir / "config_diff.txt") + _changes(workdir),
         "iterations": iterations,
         "series": series,
         "learned": learned(rows),
@@ -51,6 +51,15 @@ def read_run(workdir: Path, *, tasks: int, max_bytes: int) -> dict[str, Any]:
         "on": [vars(alarm) for alarm in still],
         **samples.sample(workdir, tasks=tasks, max_bytes=max_bytes),
     }
+
+
+def _changes(workdir: Path) -> str:
+    """What later starts of the run did otherwise, a line each."""
+    lines = []
+    for one in jsonl.read(workdir / "config_changes.jsonl"):
+        fields = (f"{field}  {json.dumps(was)} -> {json.dumps(now)}" for field, (was, now) in one["changes"].items())
+        lines.append(f"from iteration {one['from']} on: {', '.join(fields)}\n")
+    return "".join(lines)
 
 
 def read_rows(workdir: Path) -> list[dict[str, float]]:

@@ -16,6 +16,7 @@ from azr_jax.monitor.jsonl import JsonLines
 from azr_jax.monitor.metrics import MetricsWriter
 from azr_jax.monitor.records import RecordWriter
 from azr_jax.monitor.report import NothingToReport, build
+from azr_jax.monitor.rundata import read_run
 from azr_jax.monitor.system import system_metrics
 
 ROOT = Path(__file__).parents[2]
@@ -243,3 +244,12 @@ def test_the_command_writes_a_file_and_says_how_large_it_is(tmp_path):
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: --workdir=")
     assert wrong.stderr.count("\n") == 1
+
+
+def test_what_a_later_start_did_otherwise_stands_beside_what_differs_from_the_base(tmp_path):
+    (tmp_path / "config_diff.txt").write_text("seed  0 -> 1\n")
+    (tmp_path / "config_changes.jsonl").write_text(
+        '{"from": 3, "changes": {"iterations": [2, 4], "mesh.tensor": [1, 2]}}\n'
+    )
+    diff = read_run(tmp_path, tasks=1, max_bytes=1000)["diff"]
+    assert diff.splitlines() == ["seed  0 -> 1", "from iteration 3 on: iterations  2 -> 4, mesh.tensor  1 -> 2"]
