@@ -161,7 +161,7 @@ class Checkpointer:
 
     def _latest_whole(self, read: Any, iteration: int | None) -> Any:
         self.wait()
-        here = self.iterations()
+        here = self._hosts.from_first(self.iterations)  # who lists a shared disk a moment later may see other folders
         if iteration is not None and iteration not in here:
             raise CheckpointError(f"{self.folder}: no checkpoint of iteration {iteration}; there are {here}")
         damaged = []
@@ -179,12 +179,12 @@ class Checkpointer:
 
     def _read(self, iteration: int, wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Arrays by item and name; names and shapes are compared beforehand, digests afterwards."""
-        for item, arrays in wanted.items():
-            _compare(iteration, item, arrays, self._stored(iteration, item))
         targets = {item: {name: _target(a) for name, a in arrays.items()} for item, arrays in wanted.items()}
         args = {item: ocp.args.StandardRestore(arrays) for item, arrays in targets.items()}
         read, problem = None, None
         try:
+            for item, arrays in wanted.items():
+                _compare(iteration, item, arrays, self._stored(iteration, item))
             read = self._manager.restore(iteration, args=ocp.args.Composite(**args))
         except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
             problem = error

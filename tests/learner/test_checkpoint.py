@@ -23,6 +23,7 @@ from azr_jax.learner.packing import pack
 from azr_jax.learner.step import LearnerSettings, init_state, make_step
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import LearnerRules, abstract_params, make_mesh, shardings
+from tests.parallel.one_store import in_each
 
 SETTINGS = LearnerSettings(optimizer=OptimizerSettings("adamw_bf16", lr=1e-2))
 EXTRA = {"iteration": 3, "buffers": {"deduction": {"cursor": 120, "checksum": "9f"}}, "config": {"seed": 0}}
@@ -227,3 +228,21 @@ def test_twenty_kills_while_saving_lose_nothing_that_was_saved(tmp_path):
     restored = Checkpointer(tmp_path).restore(like)
     assert restored.iteration >= saved > 0
     assert set(np.asarray(restored.state.params["w"]).tolist()) == {float(restored.iteration)}
+
+
+def test_all_processes_take_the_checkpoint_that_the_first_one_names(tmp_path, monkeypatch):
+    """After a rollback a process that still sees the folder that was dropped would go on from another iteration."""
+    checkpointer = Checkpointer(tmp_path)
+    for number in (1, 2):
+        checkpointer.save(number, new_state(), {"iteration": number})
+    checkpointer.close()
+
+    def restored(hosts):
+        mine = Checkpointer(tmp_path, hosts=hosts)
+        monkeypatch.setattr(mine, "iterations", lambda: [1] if hosts.first else [1, 2])
+        try:
+            return mine.restore(shapes()).extra["iteration"]
+        finally:
+            mine.close()
+
+    assert in_each(2, restored) == [1, 1]
