@@ -75,6 +75,14 @@ def test_every_recipe_measures_as_it_goes_but_those_that_reach_for_no_file(monke
     assert without == ["qwen05b_coder_cpu", "smollm2", "tiny"]
 
 
+def test_the_tags_that_a_base_model_never_learned_are_spelled_out_in_its_recipe(monkeypatch):
+    """Behind Qwen3's token <think>, untrained in the base, it wrote nonsense."""
+    monkeypatch.chdir(ROOT)
+    qwen3, _ = config.load("configs/qwen3_4b.py", {})
+    assert qwen3.tasks.prompt_style == "think" and qwen3.model.name.endswith("-Base")
+    assert tuple(qwen3.model.spell_out) == ("<think>", "</think>")
+
+
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
