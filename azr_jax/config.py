@@ -36,6 +36,7 @@ from azr_jax.monitor.rules import RULES as ALARMS
 from azr_jax.selfplay import checks as selfplay
 from azr_jax.selfplay import loss_weights
 from azr_jax.tasks.rewards import COMBINE, INTRINSIC, MEMORY
+from azr_jax.tasks.sameness import COPIES
 from azr_jax.tasks.worked import SHOWN as EXAMPLES
 
 Config = Any  # an ml_collections.ConfigDict; its fields are checked here, at run time, not by the type checker
@@ -44,6 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "tasks.message_leak": 0.8,
         "tasks.deduction_answer": "literal",
+        "tasks.copies": "constants",
         "tasks.induction_pairs": "inducible",
         "buffer.evict": "oldest_first",
         "rewards.duplicate": -0.5,
@@ -58,6 +60,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "reference": {
         "tasks.message_leak": 0.0,
         "tasks.deduction_answer": "any",
+        "tasks.copies": "exact",
         "tasks.induction_pairs": "as_given",
         "buffer.evict": "keep_oldest",
         "rewards.duplicate": "full",
@@ -110,6 +113,7 @@ RULES: dict[str, Rule] = {
     "tasks.message_leak": number(0, 1),
     "tasks.induction_reward": one_of("binary", "fraction"),
     "tasks.deduction_answer": one_of(*FORMS),
+    "tasks.copies": one_of(*COPIES),
     "tasks.strip_comments": boolean(),
     "tasks.strip_globals": boolean(),
     "tasks.composite_probability": number(0, 1),

@@ -26,7 +26,7 @@ FLAGS = flags.FLAGS
 
 
 def main(argv: Sequence[str]) -> None:
-    remembering = {"rewards__memory__nearest": str(FLAGS.memory)}
+    remembering = {**NEW_RULES, "rewards__memory__nearest": str(FLAGS.memory)}
     with Executor(ExecutorSettings(timeout_s=5.0)) as executor:
 
         def earned(strategy: Strategy, rules: Mapping[str, str]) -> Earned:

@@ -15,6 +15,7 @@ from typing import Any
 
 from azr_jax.evals.code import BrokenTest
 from azr_jax.evals.models import Found
+from azr_jax.evals.questions import first_answer
 from azr_jax.evals.records import JUDGE_FAILED, Results
 from azr_jax.evals.suites import Graded, Item
 from azr_jax.models.endings import stop_ids
@@ -197,7 +198,7 @@ class Harness:
         def work() -> None:
             started = time.perf_counter()
             try:
-                graded = each.item.grade(text)
+                graded = each.item.grade(first_answer(text, self.settings.style))
             except BrokenTest as broken:
                 graded = Graded(0.0, "cannot be judged", str(broken))
             except Exception as error:  # one odd completion must not end an evaluation of hours

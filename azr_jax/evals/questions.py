@@ -21,6 +21,7 @@ from azr_jax.tasks import prompts
 from azr_jax.tasks.parsing import answer_part, blocks
 from azr_jax.tasks.prompts import Prompt, block, fill
 from azr_jax.tasks.types import Kind, Task
+from azr_jax.tasks.wellformed import CLOSE, OPEN, TAGGED
 
 STYLES = ("think", "think_chat", "boxed", "completion", "evalplus")
 TASK_STYLE = {"think": "think", "think_chat": "think_chat", "boxed": "chat", "completion": "completion"}
@@ -141,6 +142,19 @@ def _request(request: str, style: str) -> Prompt:
 
 
 # ---------------------------------------------------------------------------------------------- reading
+def first_answer(text: str, style: str) -> str:
+    """The completion up to the end of its first whole answer, as training reads it; all of it where there is none.
+
+    Sampling stops there too, but only behind a </think>: a thought may name the tags. A model that never closes its
+    thought goes on, often with a question and an answer of its own.
+    """
+    if style not in TAGGED:
+        return text
+    opened = text.find(OPEN, max(text.find("</think>"), 0))
+    closed = text.find(CLOSE, opened) if opened >= 0 else -1
+    return text[: closed + len(CLOSE)] if closed >= 0 else text
+
+
 def program_in(text: str, style: str, *, before: str = "", name: str = "", stops: Sequence[str] = ()) -> str | None:
     """The program of a completion. `before` is what the prompt shows of it: imports and helpers the answer may use.
 

@@ -83,7 +83,10 @@ def seed_settings(c: Config, slots: int) -> SeedSettings:
 
 def buffer_settings(c: Config) -> BufferSettings:
     return BufferSettings(
-        capacity=c.buffer.capacity, evict=c.buffer.evict, frontier=(c.buffer.frontier_low, c.buffer.frontier_high)
+        capacity=c.buffer.capacity,
+        evict=c.buffer.evict,
+        copies=c.tasks.copies,
+        frontier=(c.buffer.frontier_low, c.buffer.frontier_high),
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from azr_jax.tasks.history import History
 from azr_jax.tasks.journal import Damaged, Journal, Position
-from azr_jax.tasks.sameness import task_mark
+from azr_jax.tasks.sameness import COPIES, task_mark
 from azr_jax.tasks.seedfile import read_seed_file, write_seed_file
 from azr_jax.tasks.types import InductionTask, Kind, Task, Triplet
 
@@ -56,6 +56,7 @@ class Unkept(StrEnum):
 class BufferSettings:
     capacity: int = 16384  # tasks per kind
     evict: str = "oldest_first"  # oldest_first | keep_oldest (a full buffer refuses what is new)
+    copies: str = "exact"  # exact | constants | skeletons: what a copy may differ in (sameness.py)
     frontier: tuple[float, float] = (0.2, 0.8)  # measured solve rates that `frontier` draws, both included
 
     def __post_init__(self) -> None:
@@ -63,6 +64,8 @@ class BufferSettings:
             raise ValueError(f"buffer.capacity={self.capacity}: should be at least 1")
         if self.evict not in ("oldest_first", "keep_oldest"):
             raise ValueError(f"buffer.evict={self.evict!r}: should be oldest_first or keep_oldest")
+        if self.copies not in COPIES:
+            raise ValueError(f"tasks.copies={self.copies!r}: should be one of {', '.join(COPIES)}")
 
 
 class Buffer:
@@ -95,13 +98,13 @@ class Buffer:
 
     def holds(self, task: Task) -> bool:
         """Whether this task, or a copy of it (sameness.py), is kept."""
-        return task_mark(task) in self._marks
+        return self._mark(task) in self._marks
 
     def append(
         self, task: Task, *, iteration: int, references: Sequence[int] = (), seed: bool = False
     ) -> Entry | Unkept:
         """The new entry, or why there is none."""
-        mark = task_mark(task)
+        mark = self._mark(task)
         if mark in self._marks:
             return Unkept.DUPLICATE
         if self._is_closed():
@@ -186,12 +189,15 @@ class Buffer:
         for record in records:
             if "entry" in record:
                 entry = _from_record(self.kind, record["entry"])
-                self._keep(entry, task_mark(entry.task))
+                self._keep(entry, self._mark(entry.task))
             elif entry := self._by_id.get(record["id"]):
                 if "solve_rate" in record:
                     self._measured(entry, record["solve_rate"])
                 else:
                     _renew(self._failed, entry, not record["solved"])
+
+    def _mark(self, task: Task) -> bytes:
+        return task_mark(task, self.settings.copies)
 
     def _measured(self, entry: Entry, solve_rate: float) -> None:
         entry.solve_rate = solve_rate

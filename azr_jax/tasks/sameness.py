@@ -8,6 +8,8 @@ Same are programs that differ only in
     what is never used: imports, functions and classes that nothing on the way from `f` names, a name that is given a
         plain value (a constant, or a list or tuple of them) and never read
 
+Constants are told apart, but where `tasks.copies` says not to: then of each is left whether it is a number or a text.
+
 Two tasks are the same where their programs are, their inputs, in any order, and their outputs; the message of an
 induction task may say anything. Left out on purpose, and so not seen: another order of statements, names of methods
 and attributes, another constant, `x + 0`, a branch that is never taken, an argument passed by name. Such a program is
@@ -28,8 +30,17 @@ BY_TEXT = {"eval", "exec", "globals", "locals", "vars"}  # a program that reads 
 BODIES = ("body", "orelse", "finalbody")
 
 
-def task_mark(task: Task) -> bytes:
-    """16 bytes that agree for tasks that are the same, and for no others."""
+COPIES = ("exact", "constants", "skeletons")
+
+
+def task_mark(task: Task, copies: str = "exact") -> bytes:
+    """16 bytes that agree for tasks that are the same, and for no others.
+
+    With `copies` "constants" also for two programs of one input that differ in constants alone, with "skeletons"
+    whatever their inputs are. The program of an induction task is not its proposer's, and is told apart all the same.
+    """
+    if isinstance(task, Triplet) and copies != "exact":
+        return _hash([normal_form(task.program, skeleton=True), *([input_form(task.input)] * (copies == "constants"))])
     if isinstance(task, Triplet):
         return _hash([normal_form(task.program), input_form(task.input), task.value])
     pairs = sorted(zip(map(input_form, task.inputs), task.values, strict=True))
@@ -40,10 +51,11 @@ def program_mark(program: str) -> bytes:
     return _hash([normal_form(program)])
 
 
-def normal_form(program: str, entry: str = ENTRY) -> str:
+def normal_form(program: str, entry: str = ENTRY, *, skeleton: bool = False) -> str:
     """The same text for programs that are the same; what is no program is its own form.
 
-    `entry` keeps its name. Without one any function may be the one that is called: none counts as unused.
+    `entry` keeps its name. Without one any function may be the one that is called: none counts as unused. A `skeleton`
+    is the same whatever the numbers and texts in it are.
     """
     tree = parse(program)
     if tree is None:
@@ -53,6 +65,8 @@ def normal_form(program: str, entry: str = ENTRY) -> str:
         if entry:
             _drop_unused(tree, entry)
         _rename(tree, entry)
+        if skeleton:
+            tree = _Skeleton().visit(tree)
     except RecursionError:
         return program.strip()
     return dump(tree) or program.strip()
@@ -209,6 +223,19 @@ def _bound(tree: ast.Module, methods: set[int]) -> set[str]:
 def _bodies(node: ast.AST) -> list[tuple[str, list[ast.stmt]]]:
     found = ((field, getattr(node, field, None)) for field in BODIES)
     return [(field, body) for field, body in found if isinstance(body, list)]
+
+
+class _Skeleton(ast.NodeTransformer):
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        inside = self.visit(node.operand)
+        signed = isinstance(node.op, ast.USub | ast.UAdd) and isinstance(inside, ast.Constant)
+        return inside if signed else ast.UnaryOp(node.op, inside)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        kind = type(node.value)
+        if kind in (int, float, complex):
+            return ast.Constant("number")
+        return ast.Constant("text") if kind in (str, bytes) else node
 
 
 def input_form(text: str) -> str:

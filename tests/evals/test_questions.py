@@ -4,17 +4,19 @@ import base64
 import json
 import pickle
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from azr_jax.evals import evalplus
+from azr_jax.evals import evalplus, harness
 from azr_jax.evals.code import BrokenTest, Runner
 from azr_jax.evals.command import CannotEvaluate, check_window, inside
 from azr_jax.evals.datasets import Row
 from azr_jax.evals.mathematics import MathJudge
-from azr_jax.evals.questions import STYLES, TASK_STYLE, program_in
-from azr_jax.evals.suites import GROUPS, SUITES, Judges, UnknownSuite, contest_tests, inside_call, named
+from azr_jax.evals.questions import STYLES, TASK_STYLE, first_answer, mathematics, program_in
+from azr_jax.evals.suites import GROUPS, SUITES, Graded, Judges, UnknownSuite, contest_tests, inside_call, named
 from azr_jax.tasks.prompts import Prompt
 
 TESTS = [{"input": "1\n2\n", "output": "3\n", "testtype": "stdin"}]
@@ -245,3 +247,34 @@ def test_contests_can_be_asked_by_their_dates(judges):
             check_window(since, until, {"livecodebench_v6": items})
     with pytest.raises(CannotEvaluate, match="the rows of humaneval have no dates"):
         check_window(*window, {"humaneval": [replace(items[0], date="")]})
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("<think>hm</think><answer>4</answer>", "<think>hm</think><answer>4</answer>"),
+        ("<think>hm<answer>4</answer>\nUser: and 5?\n<answer>5</answer>", "<think>hm<answer>4</answer>"),
+        ("<think><answer>1</answer>?</think><answer>4</answer> <answer>5</answer>",
+         "<think><answer>1</answer>?</think><answer>4</answer>"),
+        ("<think>cut <answer>4", "<think>cut <answer>4"),
+        ("</answer><answer>", "</answer><answer>"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_the_first_whole_answer_is_read(text, read):
+    """Behind an open thought sampling does not stop at </answer>: the last answer was that to a question made up."""
+    assert [first_answer(text, style) for style in ("think", "think_chat", "boxed")] == [read, read, text]
+
+
+def test_every_judge_gets_the_first_whole_answer():
+    graded = []
+    prompt = mathematics("1 + 1", "think")
+    assert (prompt.stop, prompt.stop_after) == (("</answer>",), "</think>")
+    tokenizing = SimpleNamespace(
+        text=lambda prompt, rollout: "<think>hm<answer>2</answer>\nUser: more?<answer>3</answer>"
+    )
+    settings = harness.SampleSettings("think", 1, 0.0, 1.0, 9, 0, "float32", 1)
+    item = SimpleNamespace(prompt=prompt, grade=lambda text: graded.append(text) or Graded(1.0, "correct"))
+    with ThreadPoolExecutor(1) as pool:
+        harness.Harness(settings, None, tokenizing, {})._judge(pool, SimpleNamespace(item=item), None)
+    assert graded == ["<think>hm<answer>2</answer>"]

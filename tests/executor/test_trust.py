@@ -55,12 +55,24 @@ REMEMBERING = {
     "the other way round": "def f(x, seen=[]):\n    seen.append(x)\n    return len(seen) < 2",
     "a global": "n = 0\ndef f(x):\n    global n\n    n += 1\n    return n > 1",
     "an attribute of the function": "def f(x):\n    f.n = getattr(f, 'n', 0) + 1\n    return f.n > 1",
+    "a closure": "def made():\n    n = 0\n    def g(x):\n        nonlocal n\n        n += 1\n        return n > 1\n    return g\nf = made()",
+    "an iterator": "def f(x, values=iter([False, True, True, True])):\n    return next(values)",
+    "an iterator of the module": "import itertools\nn = itertools.count()\ndef f(x):\n    return next(n) > 0",
+    "a generator": "def g():\n    yield False\n    while True:\n        yield True\nvalues = g()\ndef f(x):\n    return next(values)",
+    "a class's attribute": "class A:\n    n = 0\ndef f(x):\n    A.n += 1\n    return A.n > 1",
+    "an object that is called": "class A:\n    n = 0\n    def __call__(self, x):\n        self.n += 1\n        return self.n > 1\nf = A()",
+    "a cache's count": "from functools import lru_cache\n@lru_cache\ndef g(x):\n    return x\ndef f(x):\n    g(x)\n    return g.cache_info().misses > 1",
+    "random, seeded": "import random\nr = random.Random(0)\nfirst = random.Random(0).random()\ndef f(x):\n    return r.random() != first",
+    "a table it empties": "left = [True, True, True, False]\ndef f(x):\n    return left.pop()",
+    "a default by name": "def f(x, *, seen=set()):\n    seen.add(x)\n    return len(seen) > 1",
     "a module of the library": "import math\ndef f(x):\n    math.n = getattr(math, 'n', 0) + 1\n    return math.n > 1",
 }
 
 
 @pytest.mark.parametrize("name", REMEMBERING)
-@pytest.mark.parametrize("golds", [(True, False, True, False), (False, False, True, True, False)], ids=str)
+@pytest.mark.parametrize(
+    "golds", [(True, False, True, False), (False, False, True, True, False), (False, True, True, True)], ids=str
+)
 def test_a_program_that_remembers_has_one_guess(executor, name, golds):
     assert score(executor, induction(*golds), REMEMBERING[name]) == 0.0
 

@@ -25,13 +25,19 @@ ATTEMPTS = 8
 BEST = "def f(x):\n    return x * 10 + 3"  # a seed that one of eight attempts solves: nothing kept pays more
 FAMILY = re.compile(r"(\w+) \* (\d+) \+ (\d+)")
 SOLVED = re.compile(r"```python\n(.*?)\n```\n```(?:input|output)\n(.*?)\n```", re.DOTALL)
+TEXT = "".join(chr(97 + k * k * 7 % 26) for k in range(100))
+TABLE = dict(enumerate(f"{letter}{k}" for k, letter in enumerate(TEXT)))
+ENTRIES = list(map(str, range(100)))
 PAIR = re.compile(r"```input\n(.*?)\n```\n```output\n(.*?)\n```", re.DOTALL)
-NEW_RULES: Mapping[str, str] = {}
+NEW_RULES: Mapping[str, str] = {"tasks__copies": "constants"}  # the default, which scripted.py turns off
 OLD_RULES = {
     "tasks__format": "lenient",
     "tasks__induction_fewest": "2",
     "tasks__message_leak": "0",
     "rewards__duplicate": "full",
+    "tasks__deduction_answer": "any",
+    "tasks__induction_pairs": "as_given",
+    "tasks__copies": "exact",
 }  # as they were
 
 
@@ -56,12 +62,12 @@ def ten(n: int) -> list[str]:
 
 
 def honest(kind: Kind, n: int) -> str:
-    return tagged(cases(ten(n)) if kind == I else puzzle(honest_program(n), str(n % 7 + 1)))
+    return tagged(cases(ten(n)) if kind == I else puzzle(honest_program(n), str(100 + n)))
 
 
 def hard(n: int) -> str:
     """A new task that one of eight attempts solves: what a cheater puts into its wrappings."""
-    return puzzle(honest_program(9 * n + 1), "1")
+    return puzzle(honest_program(9 * n + 1), str(100 + n))
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,8 @@ class Cheater(ScriptedEngine):
 
     def _program(self, pairs: list[tuple[str, str]], sample: int) -> str:
         """With one pair, one of the rules that fit it; with two, the rule, as often as it is able to."""
+        if self.strategy.solved is not None:
+            return self.strategy.seed if sample < self.strategy.solved else "def f(x):\n    return None"
         (x, y), *more = [(int(x), int(y)) for x, y in pairs]
         if not more:
             return f"def f(x):\n    return x * {sample + 7} + {y - x * (sample + 7)}"
@@ -183,6 +191,8 @@ COPIES = (
         "copy with what is never used", D,
         lambda n: tagged(puzzle(f"import math\nK = {n}\ndef g{n}(): pass\n{BEST.replace('(x)', '(x: int)')}", " 5 ")),
     ),
+    Strategy("the best task with another constant", D, lambda n: tagged(puzzle(BEST.replace("3", str(100 + n)), "5"))),
+    Strategy("the best task with another constant", A, lambda n: tagged(puzzle(BEST.replace("3", str(100 + n)), "5"))),
     Strategy("one new task all over a batch", D, lambda n: tagged(puzzle(BEST.replace("3", str(100 + n // 4)), "5"))),
 )  # fmt: skip
 FORMAT = (
@@ -208,6 +218,19 @@ INDUCTION = (
     Strategy(
         "a message with the program, read by half", I, stale=True, solved=4,
         write=lambda n: tagged(cases(ten(n), "def f(number):\n    # It is this.\n    return number * 10 + 3")),
+    ),
+    Strategy(
+        "a table of constants, known by half", I, stale=True, solved=4,
+        write=lambda n: tagged(cases(ENTRIES[n % 80 :][:10])),
+        seed=f"def f(x):\n    return {TABLE}[x]",
+    ),
+    Strategy(
+        "the same inputs, by name", I, stale=True,
+        write=lambda n: tagged(cases([*ten(n)[:5], *(f"x={given}" for given in ten(n)[:5])])),
+    ),
+    Strategy(
+        "hidden inputs by name, found by half", I, stale=True, solved=4,
+        write=lambda n: tagged(cases([*ten(n)[:5], *(f"x={given}" for given in ten(n)[5:])])),
     ),
     Strategy(
         "a program that counts its calls", I, stale=True, solved=4, write=lambda n: tagged(cases(ten(n))),
@@ -239,6 +262,9 @@ SOLVERS = (
     Strategy("answers: equal to everything", D, role="solve", write=lambda n: tagged(block(
         "output", "type('A', (), {'__eq__': lambda a, b: True, '__hash__': lambda a: 0})()"))),
     Strategy("answers: the call itself", D, lambda n: tagged(block("output", "f(5)")), role="solve"),
+    Strategy("answers: the program in an expression", D, role="solve", write=lambda n: tagged(block(
+        "output", "(lambda x: x * 10 + 3)(5)"))),
+    Strategy("answers: the program's arithmetic", D, lambda n: tagged(block("output", "5 * 10 + 3")), role="solve"),
     Strategy("answers: closes the bracket", A, lambda n: tagged(block("input", "1) or (True")), role="solve"),
     Strategy("answers: changes the program", A, role="solve", write=lambda n: tagged(block(
         "input", "(globals().__setitem__('f', lambda x: 53), 60)[1]"))),
@@ -248,13 +274,23 @@ SOLVERS = (
 )  # fmt: skip
 OPEN = (
     Strategy(
-        "the best task with another constant", D, lambda n: tagged(puzzle(BEST.replace("3", str(100 + n)), "5")),
-        open="a new task of known difficulty; rewards.memory and tasks.novelty_gate are for it",
+        "the best task with another constant and another input", D,
+        lambda n: tagged(puzzle(BEST.replace("3", str(100 + n)), str(100 + n))),
+        open="a new task of known difficulty; tasks.copies=skeletons, rewards.memory and tasks.novelty_gate are for it",
+    ),
+    Strategy(
+        "the best program with another input", D, lambda n: tagged(puzzle(BEST, str(100 + n))),
+        open="by the paper a triplet like any other; the same three are for it",
     ),
     Strategy(
         "scrambled into two values", D, solved=4,
-        write=lambda n: tagged(puzzle(f"def f(x):\n    return pow(x, 65537, 10 ** 18 + {n}) % 2", "12345")),
+        write=lambda n: tagged(puzzle(f"def f(x):\n    return pow(x, 65537, 10 ** 18 + {n}) % 2", str(12345 + n))),
         open="a coin that falls the same way every time: Eq. 4 cannot tell guessing from knowing",
+    ),
+    Strategy(
+        "a table kept in a text", I, stale=True, solved=4, write=lambda n: tagged(cases(ENTRIES[n % 80 :][:10])),
+        seed=f"def f(x):\n    return {TEXT!r}[x]",
+        open="what is hidden does not follow from what is shown, and no constant of the program shows it",
     ),
     _coin(
         "a constant of the machine", "id([x]) // 16 % 2",

@@ -104,6 +104,7 @@ SMALL = {
     "batch_size": "4", "tasks.estimate_attempts": "4", "tasks.prompt_style": "completion", "tasks.references": "1",
     "tasks.induction_inputs": "4", "tasks.induction_shown": "2", "seeding.factor": "1", "rollout.slots": "4",
     "rollout.max_prompt_tokens": "8000",
+    "tasks.copies": "exact",  # most of these worlds are one program with other constants, and one input
 }  # fmt: skip
 
 

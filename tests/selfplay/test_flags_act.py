@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from azr_jax.config import RULES
+from azr_jax.config import PRESETS, RULES
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.seeding import SeedingFailed
-from azr_jax.tasks.buffers import Unkept
+from azr_jax.tasks.buffers import Entry, Unkept
 from azr_jax.tasks.programs import rename_part
 from azr_jax.tasks.types import FormatError, Kind, Role, Triplet
 from tests.selfplay.scripted import CUT, Cast, Stage
@@ -282,6 +282,24 @@ def test_a_message_that_holds_the_program_is_refused(executor, flags, refusals):
     made = Stage(executor, Cast({D: [ADD], I: proposals}, ANSWERS), tasks__kinds=f"{D},{I}", batch_size="2", **flags)
     made.put(D, loop, "1")
     assert [p.refusal for p in made.play().proposed[I]] == refusals
+
+
+@acts("tasks.copies")
+@pytest.mark.parametrize(
+    ("copies", "new"),
+    [
+        ("exact", [True] * 4),
+        ("constants", [True, False, True, True]),
+        ("skeletons", [True, False, False, True]),
+    ],
+)
+def test_what_a_copy_may_differ_in(executor, copies, new):
+    """Another constant made a task of known difficulty new for ever."""
+    assert (PRESETS["paper"]["tasks.copies"], PRESETS["reference"]["tasks.copies"]) == ("constants", "exact")
+    written = [*programs("x * 3 + 1", "x * -40 + 1.5", "x * 4 + 1", "x + 3 * 1")]
+    written[2] = written[2].replace("```input\n2", "```input\n7")
+    made = deduction(executor, written, {}, batch_size="4", tasks__copies=copies)
+    assert [isinstance(p.kept, Entry) for p in made.play().proposed[D]] == new
 
 
 @acts("tasks.induction_pairs")
