@@ -55,8 +55,8 @@ class PlaySettings:
     batch: int  # B
     estimate_attempts: int  # n; 0: nobody asks how hard tasks are, because nobody learns from it
     induction_reward: Literal["binary", "fraction"]
-    deduction_answer: Literal["literal", "operators", "any"]
     solve_sampling: str
+    deduction_answer: Literal["literal", "operators", "any"] = "any"
     valid_program_filter: str = "all"
     estimate_duplicates: bool = False  # False: of a task that is kept already nobody asks how hard it is
 

@@ -7,13 +7,15 @@ Same are programs that differ only in
     annotations of parameters, results and variables
     what is never used: imports, functions and classes that nothing on the way from `f` names, a name that is given a
         plain value (a constant, or a list or tuple of them) and never read
+    what is never reached, or gives a parameter to itself (deadcode.py)
 
 Constants are told apart, but where `tasks.copies` says not to: then of each is left whether it is a number or a text.
 
-Two tasks are the same where their programs are, their inputs, in any order, and their outputs; the message of an
-induction task may say anything. Left out on purpose, and so not seen: another order of statements, names of methods
-and attributes, another constant, `x + 0`, a branch that is never taken, an argument passed by name. Such a program is
-near to its origin and not equal to it, which is what history.py measures.
+Two tasks are the same where their programs are, their inputs, in any order, by name or by place, defaults spelt out or
+not, and their outputs; the message of an induction task may say anything. A program that reads names by their text
+(`eval`) keeps all of them. Left out on purpose, and so not seen: another order of statements, names of methods and
+attributes, another constant, `x + 0`, a parameter that is never read. Such a program is near to its origin and not
+equal to it, which is what history.py measures.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
+from azr_jax.tasks.deadcode import drop_dead
 from azr_jax.tasks.programs import DEFINITIONS, arguments, dump, parse
 from azr_jax.tasks.types import Task, Triplet
 
@@ -40,10 +44,11 @@ def task_mark(task: Task, copies: str = "exact") -> bytes:
     whatever their inputs are. The program of an induction task is not its proposer's, and is told apart all the same.
     """
     if isinstance(task, Triplet) and copies != "exact":
-        return _hash([normal_form(task.program, skeleton=True), *([input_form(task.input)] * (copies == "constants"))])
+        given = [input_form(task.input, task.program)] if copies == "constants" else []
+        return _hash([normal_form(task.program, skeleton=True), *given])
     if isinstance(task, Triplet):
-        return _hash([normal_form(task.program), input_form(task.input), task.value])
-    pairs = sorted(zip(map(input_form, task.inputs), task.values, strict=True))
+        return _hash([normal_form(task.program), input_form(task.input, task.program), task.value])
+    pairs = sorted(zip((input_form(given, task.program) for given in task.inputs), task.values, strict=True))
     return _hash([normal_form(task.program), *(part for pair in pairs for part in pair)])
 
 
@@ -62,9 +67,11 @@ def normal_form(program: str, entry: str = ENTRY, *, skeleton: bool = False) -> 
         return program.strip()
     try:
         _drop_decoration(tree)
-        if entry:
-            _drop_unused(tree, entry)
-        _rename(tree, entry)
+        if not any(_reads(node) & BY_TEXT for node in ast.walk(tree)):
+            drop_dead(tree)
+            if entry:
+                _drop_unused(tree, entry)
+            _rename(tree, entry)
         if skeleton:
             tree = _Skeleton().visit(tree)
     except RecursionError:
@@ -99,21 +106,35 @@ def _without_annotation(parent: ast.AST, statement: ast.stmt) -> ast.stmt | None
 
 
 def _drop_unused(tree: ast.Module, entry: str) -> None:
-    if any(_reads(node) & BY_TEXT for node in ast.walk(tree)):
-        return
-    live = _live(tree, entry)
+    live, members = _live(tree, entry), _members(tree)
     for node in list(ast.walk(tree)):
-        if isinstance(node, ast.ClassDef):
-            continue  # what stands in a class is reached as an attribute
         for field, body in _bodies(node):
-            kept = [_without_unused_imports(s, live) for s in body if not _is_unused(s, live)]
+            kept = [
+                s if id(s) in members else _without_unused_imports(s, live)
+                for s in body
+                if id(s) in members or not _is_unused(s, live)
+            ]
             setattr(node, field, [statement for statement in kept if statement is not None])
+
+
+def _members(tree: ast.Module) -> set[int]:
+    """What stands in a class, under an `if` or in a `try` of it too: reached as an attribute, under its own name."""
+    found = set[int]()
+    waiting: list[ast.AST] = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    while waiting:
+        node = waiting.pop()
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.stmt, ast.ExceptHandler, ast.match_case)):
+                found.add(id(child))
+                if not isinstance(child, DEFINITIONS):
+                    waiting.append(child)
+    return found
 
 
 def _live(tree: ast.Module, entry: str) -> set[str]:
     """The entry and all names read on the way from it: one that only unused functions read, or itself, is not."""
     live = {entry}
-    unmet: dict[str, list[ast.AST]] = {}  # what a name stands for, until it is read
+    members, unmet = _members(tree), dict[str, list[ast.AST]]()  # what a name stands for, until it is read
     waiting: list[tuple[ast.AST, bool]] = [(tree, False)]
     while waiting:
         node, kept = waiting.pop()
@@ -124,7 +145,7 @@ def _live(tree: ast.Module, entry: str) -> set[str]:
         read = _reads(node)
         live |= read
         waiting.extend((one, True) for name in read for one in unmet.pop(name, ()))
-        waiting.extend((child, isinstance(node, ast.ClassDef)) for child in ast.iter_child_nodes(node))
+        waiting.extend((child, id(child) in members) for child in ast.iter_child_nodes(node))
     return live
 
 
@@ -173,8 +194,8 @@ def _bound_by(alias: ast.alias) -> str:
 
 def _rename(tree: ast.Module, entry: str) -> None:
     """Every name that the program itself binds becomes a number, in the order in which they are met."""
-    methods = {id(s) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for s in node.body}
-    bound = _bound(tree, methods) - {entry}
+    methods = _members(tree)
+    bound = _bound(tree, methods) - _seen_by_name(tree, methods) - {entry}
     numbers: dict[str, str] = {}
 
     def number(name: str) -> str:
@@ -199,6 +220,20 @@ def _rename(tree: ast.Module, entry: str) -> None:
                 node.names = [number(name) for name in node.names]
             case ast.alias() if node.name != "*":
                 node.asname = number(_bound_by(node))
+
+
+def _seen_by_name(tree: ast.Module, members: set[int]) -> set[str]:
+    """Attributes that a class is given as names, and, where a function takes any keyword, all keywords."""
+    inside = [node for node in ast.walk(tree) if id(node) in members and not isinstance(node, DEFINITIONS)]
+    names = {
+        n.id for node in inside for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }
+    nodes = list(ast.walk(tree))
+    if any(isinstance(node, ast.arguments) and node.kwarg for node in nodes):
+        names |= {node.arg for node in nodes if isinstance(node, ast.keyword) and node.arg}
+    if any(isinstance(node, ast.Attribute) and node.attr in ("__name__", "__qualname__") for node in nodes):
+        names |= {node.name for node in nodes if isinstance(node, DEFINITIONS)}
+    return names
 
 
 def _bound(tree: ast.Module, methods: set[int]) -> set[str]:
@@ -238,10 +273,41 @@ class _Skeleton(ast.NodeTransformer):
         return ast.Constant("text") if kind in (str, bytes) else node
 
 
-def input_form(text: str) -> str:
-    """The same text for argument lists that differ only in layout."""
+def input_form(text: str, program: str = "") -> str:
+    """The same text for argument lists that differ in layout alone or give the `f` of this program the same values."""
     call = arguments(text)
-    return text.strip() if call is None else dump(call) or text.strip()
+    if call is None:
+        return text.strip()
+    values = _by_place(call, _parameters(program))
+    if values is not None:
+        call = ast.Call(call.func, values, [])
+    return dump(call) or text.strip()
+
+
+@lru_cache(maxsize=64)
+def _parameters(program: str) -> ast.arguments | None:
+    """Of the only `f` of a program, where every one has its place."""
+    tree = parse(program)
+    named = [s for s in tree.body if isinstance(s, DEFINITIONS) and s.name == ENTRY] if tree else []
+    if len(named) != 1 or not isinstance(named[0], ast.FunctionDef) or named[0].decorator_list:
+        return None
+    a = named[0].args
+    return None if a.posonlyargs or a.vararg or a.kwarg or a.kwonlyargs else a
+
+
+def _by_place(call: ast.Call, parameters: ast.arguments | None) -> list[ast.expr] | None:
+    """The values of all parameters, defaults among them; None where that cannot be said."""
+    if parameters is None or any(isinstance(one, ast.Starred) for one in call.args):
+        return None
+    names = [one.arg for one in parameters.args]
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    values = dict(zip(names, call.args))
+    if len(call.args) > len(names) or given.keys() & values.keys() or not given.keys() <= set(names):
+        return None
+    defaults = dict(zip(names[len(names) - len(parameters.defaults) :], parameters.defaults))
+    plain = {name: value for name, value in defaults.items() if _is_plain(value)}
+    values = plain | values | {name: value for name, value in given.items() if name}
+    return [values[name] for name in names] if values.keys() == set(names) else None
 
 
 def _hash(parts: Sequence[str]) -> bytes:

@@ -66,6 +66,17 @@ COPIES |= {
         "bare": "(1, 2)\n-1\n[]",
     }.items()
 }
+COPIES |= {
+    "behind the return": PROGRAM + "\n    total = 1\n    return most",
+    "behind both branches' ends": PROGRAM.replace("            total +=", "            pass\n            total +=")
+    + "\n    while True:\n        break",
+    "never taken": PROGRAM.replace("    total = 0", "    if False:\n        xs = most\n    total = 0"),
+    "never begun": PROGRAM.replace("    total = 0", "    while 0:\n        total = 5\n    else:\n        total = 0"),
+    "always taken": PROGRAM.replace("    total = 0", "    if True:\n        total = 0\n    else:\n        total = 9"),
+    "a choice of one": PROGRAM.replace("total = 0", "total = 0 if 1 else most"),
+    "itself": PROGRAM.replace("    total = 0", "    xs = xs\n    total = 0"),
+    "of the module": "if False:\n    K = 5\n" + PROGRAM,
+}
 OTHERS = {
     "another constant": PROGRAM.replace("/ 2", "/ 3"),
     "another function": PROGRAM.replace("floor", "ceil"),
@@ -147,3 +158,94 @@ def test_any_text_has_a_mark(program, inputs):
 @pytest.mark.parametrize("program", ["def f(x):\n    return " + "-" * 3000 + "x", "(" * 10_000, "\0", "\ud800"])
 def test_strange_programs_have_a_form_of_their_own(program):
     assert normal_form(program) == program.strip()
+
+
+def test_a_method_under_an_if_is_a_method():
+    """It was taken for a function that nobody calls, and its name for one that may be any."""
+    program = "class A:\n    if True:\n        def size(self):\n            return 1\ndef f(a):\n    return A().size()"
+    assert program_mark(program) != program_mark(program.replace("return 1", "return 2"))
+    assert program_mark(program) != program_mark(program.replace("def size", "def length"))
+    tried = program.replace("if True:", "try:").replace("return 1\n", "return 1\n    except E:\n        pass\n")
+    assert program_mark(tried) != program_mark(tried.replace("return 1", "return 2"))
+    field = "class A:\n    size = 1\ndef f(a):\n    return A.size"
+    assert program_mark(field) != program_mark(field.replace("    size", "    length"))
+
+
+@pytest.mark.parametrize(
+    ("program", "other"),
+    [
+        ("def f(x):\n    return x\n    yield", "def f(x):\n    return x"),
+        ("def f(x):\n    g = k\n    return g\n    k = 1\nk = 2", "def f(x):\n    g = k\n    return g\nk = 2"),
+        ("def f(x):\n    if False:\n        global k\n    k = x\n    return k", "def f(x):\n    k = x\n    return k"),
+        ("def f(n):\n    return eval('n')", "def f(m):\n    return eval('n')"),
+        (
+            "def g(**k):\n    return k\ndef f(a):\n    return g(a=a)",
+            "def g(**k):\n    return k\ndef f(b):\n    return g(b=b)",
+        ),
+        ("def g(): pass\ndef f(a):\n    return g.__name__", "def h(): pass\ndef f(a):\n    return h.__name__"),
+    ],
+)
+def test_what_looks_dead_or_nameless_and_is_not(program, other):
+    assert program_mark(program) != program_mark(other)
+
+
+@pytest.mark.parametrize("given", ["x=5", "5, 1", "y=1, x=5", "5, y=1", " 5 , 0x1", "(5)"])
+def test_an_input_by_name_or_with_its_defaults_is_the_same(given):
+    program = "def f(x, y=1):\n    return x + y"
+    assert task_mark(task(program, given)) == task_mark(task(program, "5"))
+    assert task_mark(task(program, given)) != task_mark(task(program, "5, 2"))
+
+
+_ATOMS = st.sampled_from(["a", "b", "k", "1", "2"])
+_EXPRESSIONS = st.recursive(
+    _ATOMS,
+    lambda e: (
+        st.builds("({} {} {})".format, e, st.sampled_from(["+", "-", "*", "or", "<"]), e)
+        | st.builds("({} if {} else {})".format, e, st.sampled_from(["True", "0", "a"]), e)
+    ),
+    max_leaves=5,
+)
+_NAMES = st.sampled_from(["a", "b", "k", "m"])
+_PLAIN = st.one_of(
+    st.builds("{} = {}".format, _NAMES, _EXPRESSIONS), st.builds("return {}".format, _EXPRESSIONS),
+    st.builds("{0} = {0}".format, _NAMES), st.builds("{} += {}".format, _NAMES, _EXPRESSIONS), st.just("pass"),
+)  # fmt: skip
+
+
+def _block(statements: list[str]) -> str:
+    return "\n".join("    " + line for one in statements for line in one.split("\n"))
+
+
+_STATEMENTS = st.recursive(
+    _PLAIN,
+    lambda s: st.builds(
+        "if {}:\n{}\nelse:\n{}".format, st.sampled_from(["True", "False", "a", "a < b"]),
+        st.lists(s, min_size=1, max_size=3).map(_block), st.lists(s, min_size=1, max_size=2).map(_block),
+    ) | st.builds("while 0:\n{}".format, st.lists(s, min_size=1, max_size=2).map(_block)),
+    max_leaves=6,
+)  # fmt: skip
+
+
+def _outcomes(program: str) -> list[object]:
+    found: list[object] = []
+    for given_to in ((0, 0), (1, 2), (3, 1), (-1, 5)):
+        space: dict = {}
+        exec(program, space)
+        try:
+            found.append(space["f"](*given_to))
+        except Exception as error:
+            found.append(type(error))
+    return found
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.lists(_STATEMENTS, min_size=1, max_size=4), st.data())
+def test_equal_forms_give_equal_outputs(statements, data):
+    """A program, and the same with a statement more or less: where their forms agree, so do all their outputs."""
+    first = f"k = 7\ndef f(a, b):\n{_block(statements)}\n    return a - b"
+    place = data.draw(st.integers(0, len(statements)))
+    more = [*statements[:place], data.draw(_STATEMENTS), *statements[place:]]
+    changed = [data.draw(st.sampled_from([more, statements[:place] + statements[place + 1 :], statements[::-1]]))]
+    other = f"k = 7\ndef f(a, b):\n{_block(changed[0] or ['pass'])}\n    return a - b"
+    if program_mark(first) == program_mark(other):
+        assert _outcomes(first) == _outcomes(other), (first, other)
