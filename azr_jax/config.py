@@ -1,8 +1,8 @@
 """From a recipe file and `--config.x.y=z` flags to a config that is known to be good, or a list of what is wrong.
 
-`configs/base.py` holds every field with its value and meaning; this file holds what each field may be, what the
-presets fill in, and the checks across fields. All problems are found before any device is touched and reported
-together. What depends on the model's shape and the devices is checked in selfplay/build.py, which knows them.
+`configs/base.py` holds every field with its value and meaning; this file holds what each field may be and the
+checks across fields, presets.py what the presets fill in. All problems are found before any device is touched and
+reported together. What depends on the model's shape and the devices is checked in selfplay/build.py, which knows them.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from azr_jax.fields import (
     texts,
 )
 from azr_jax.monitor.rules import RULES as ALARMS
+from azr_jax.presets import PRESETS
 from azr_jax.selfplay import checks as selfplay
 from azr_jax.selfplay import loss_weights
 from azr_jax.tasks.rewards import COMBINE, INTRINSIC, MEMORY
@@ -40,39 +41,6 @@ from azr_jax.tasks.sameness import COPIES
 from azr_jax.tasks.worked import SHOWN as EXAMPLES
 
 Config = Any  # an ml_collections.ConfigDict; its fields are checked here, at run time, not by the type checker
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "tasks.message_leak": 0.8,
-        "tasks.deduction_answer": "literal",
-        "tasks.copies": "constants",
-        "tasks.induction_pairs": "inducible",
-        "buffer.evict": "oldest_first",
-        "rewards.duplicate": -0.5,
-        "rewards.zero_learnability": 0.0,
-        "rewards.invalid": -0.5,
-        "rewards.intrinsic_cap": 0.0,
-        "learner.weighting": "sequence",
-        "learner.entropy": 0.001,
-        "learner.clip_high": 0.2,
-        "learner.clip_dual": 0.0,
-    },
-    "reference": {
-        "tasks.message_leak": 0.0,
-        "tasks.deduction_answer": "any",
-        "tasks.copies": "exact",
-        "tasks.induction_pairs": "as_given",
-        "buffer.evict": "keep_oldest",
-        "rewards.duplicate": "full",
-        "rewards.zero_learnability": -0.5,
-        "rewards.invalid": -1.0,
-        "rewards.intrinsic_cap": 0.5,
-        "learner.weighting": "token",
-        "learner.entropy": 0.0,
-        "learner.clip_high": 0.28,
-        "learner.clip_dual": 3.0,
-    },
-}
 
 
 class ConfigError(ValueError):

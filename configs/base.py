@@ -5,7 +5,7 @@ Recipes beside this file state only what differs. Any field can be changed on th
     python -m azr_jax.main --config=configs/qwen7b.py --config.learner.lr=5e-7 --config.tasks.kinds=deduction,abduction
 
 A field that is None takes its value from the preset: `paper` is what the paper says, `reference` is what its public
-code does (azr_jax/config.py lists both). What values are allowed stands in azr_jax/config.py too.
+code does (azr_jax/presets.py lists both). What values are allowed stands in azr_jax/config.py too.
 """
 
 from ml_collections import ConfigDict

@@ -79,6 +79,7 @@ class Strategy:
     write: Callable[[int], str]
     solved: int | None = None  # of eight attempts at what it proposes; None: as the family says
     role: str = "propose"
+    answer: Callable[[str, str], str] | None = None  # of a solver: from the program and what is shown beside it
     seed: str = BEST  # what is kept when it begins
     stale: bool = False  # the other kinds propose nothing, so that induction is asked about the same programs for ever
     open: str = ""  # why it may pay all the same
@@ -93,7 +94,9 @@ class Cheater(ScriptedEngine):
         stage, kind, index = request.id >> 28, list(Kind)[request.id >> 24 & 15], request.id & 0xFFFFFF
         s, n = self.strategy, self.iteration * self.batch + index
         if stage != IterationStage.PROPOSE:
-            return s.write(n) if s.role == "solve" and kind == s.kind else self.solve(kind, prompt, sample)
+            if s.role == "solve" and kind == s.kind:
+                return s.answer(*_asked(prompt)) if s.answer else s.write(n)
+            return self.solve(kind, prompt, sample)
         if kind == s.kind and s.role == "propose":
             return s.write(n)
         return "nothing" if s.stale else honest(kind, n)
@@ -102,9 +105,7 @@ class Cheater(ScriptedEngine):
         asked = prompt[prompt.rfind("\nUser: ") :]
         if kind == I:
             return tagged(block("python", self._program(PAIR.findall(asked), sample)))
-        found = SOLVED.search(asked)
-        assert found is not None
-        program, shown = found.groups()
+        program, shown = _asked(prompt)
         known = FAMILY.search(program)
         if sample >= self._solved(int(known.group(2)) if known else 0):
             return tagged(block("input" if kind == A else "output", "'no idea'"))
@@ -128,6 +129,14 @@ class Cheater(ScriptedEngine):
         factor = (more[0][1] - y) // (more[0][0] - x)
         right = sample < self._solved(factor)
         return f"def f(x):\n    return x * {factor} + {y - factor * x}" if right else "def f(x):\n    return None"
+
+
+def _asked(prompt: str) -> tuple[str, str]:
+    """The program that a solver is asked about, and the input or output beside it."""
+    found = SOLVED.search(prompt[prompt.rfind("\nUser: ") :])
+    assert found is not None
+    program, shown = found.groups()
+    return program, shown
 
 
 @dataclass(frozen=True)
@@ -262,9 +271,14 @@ SOLVERS = (
     Strategy("answers: equal to everything", D, role="solve", write=lambda n: tagged(block(
         "output", "type('A', (), {'__eq__': lambda a, b: True, '__hash__': lambda a: 0})()"))),
     Strategy("answers: the call itself", D, lambda n: tagged(block("output", "f(5)")), role="solve"),
-    Strategy("answers: the program in an expression", D, role="solve", write=lambda n: tagged(block(
-        "output", "(lambda x: x * 10 + 3)(5)"))),
-    Strategy("answers: the program's arithmetic", D, lambda n: tagged(block("output", "5 * 10 + 3")), role="solve"),
+    Strategy(
+        "answers: the program in an expression", D, lambda n: "", role="solve",
+        answer=lambda program, given: tagged(block("output", f"(lambda x: {program.split('return ')[1]})({given})")),
+    ),
+    Strategy(
+        "answers: the program's arithmetic", D, lambda n: "", role="solve",
+        answer=lambda program, given: tagged(block("output", program.split("return ")[1].replace("x", given))),
+    ),
     Strategy("answers: closes the bracket", A, lambda n: tagged(block("input", "1) or (True")), role="solve"),
     Strategy("answers: changes the program", A, role="solve", write=lambda n: tagged(block(
         "input", "(globals().__setitem__('f', lambda x: 53), 60)[1]"))),
