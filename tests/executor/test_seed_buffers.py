@@ -59,7 +59,7 @@ def test_triplets(executor, data, name):
 
 @pytest.mark.parametrize(("name", "tables"), [("7b_code_f_seed_io", 3), ("llama_64_code_f_seed_io", 1)])
 def test_induction(executor, data, name, tables):
-    """As their code pairs them. By our rule on top: colour names (twice), days of the week, one of three inputs left."""
+    """As their code pairs them. By our rule on top: colour names, twice; days of the week; three inputs left."""
     rows = read(data / "azr_seeds" / f"{name}.jsonl.gz")
     programs = [(r["snippet"], r["inputs"]) for r in rows]
     plain = [plain_python.reexecute(programs, seed) for seed in (1, 2)]
