@@ -9,6 +9,8 @@ cudnn   NVIDIA, bfloat16 or float16, heads of at most 128 numbers (jax.nn.dot_pr
         [T, T] mask per row
 splash  TPU, rows of a multiple of 128 tokens (jax.experimental.pallas.ops)
 
+Windows (Gemma 3: how far back a query sees differs between layers) are for xla alone.
+
 No cache here: the engine's paged attention is its own `attend`.
 """
 
@@ -28,7 +30,7 @@ from azr_jax.models.transformer import Attend, layout_of
 
 log = logging.getLogger(__name__)
 
-Kernel = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+Kernel = Callable[..., jax.Array]
 
 QUERY_BLOCK = 128  # xla: queries whose scores exist at one time
 SPLASH_TILES = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute")
@@ -42,8 +44,14 @@ def segment_attention(backend: str, positions_BxT: jax.Array, segments_BxT: jax.
     if backend != "auto" and backend not in KERNELS:
         raise ValueError(f"attention={backend!r}: should be one of auto, {', '.join(KERNELS)}")
 
-    def attend(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, cache: Any, layer: jax.Array) -> tuple[jax.Array, Any]:
+    def attend(
+        q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, cache: Any, layer: jax.Array, window: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
         del layer
+        if window is not None:
+            if backend not in ("auto", "xla"):
+                raise ValueError(f"attention={backend!r}: a model with windows needs 'xla' or 'auto'")
+            return _xla(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT, window), cache
         name = pick(_platform(q_BxTxHxK), q_BxTxHxK) if backend == "auto" else backend
         return KERNELS[name](q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT), cache
 
@@ -68,7 +76,7 @@ def _platform(x: jax.Array) -> str:
     return getattr(device, "platform", None) or jax.default_backend()
 
 
-def _xla(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT) -> jax.Array:
+def _xla(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT, window=None) -> jax.Array:
     """Blocks of queries against all keys up to the block's end; the backward pass computes a block's scores again."""
     block = jax.checkpoint(_query_block)
     length, out = q_BxTxHxK.shape[1], []
@@ -76,7 +84,10 @@ def _xla(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT) -> jax.Ar
         end = min(start + QUERY_BLOCK, length)
         queries, keys = slice(start, end), slice(0, end)
         mask = segments_BxT[:, queries, None] == segments_BxT[:, None, keys]
-        mask &= positions_BxT[:, queries, None] >= positions_BxT[:, None, keys]
+        back_BxTxS = positions_BxT[:, queries, None] - positions_BxT[:, None, keys]
+        mask &= back_BxTxS >= 0
+        if window is not None:
+            mask &= back_BxTxS < window
         out.append(block(q_BxTxHxK[:, queries], k_BxTxGxK[:, keys], v_BxTxGxK[:, keys], mask))
     return jnp.concatenate(out, axis=1)
 

@@ -2,9 +2,10 @@
 
 A family is a row of facts (`FAMILIES`), not a class: Qwen2 and Qwen2.5 add biases to q, k and v; Qwen3 normalises the
 heads of q and k; Llama 3.x (and SmolLM2, which is one) and Mistral do neither; SmolLM3 leaves rope out of every fourth
-layer. A field means what it means to transformers, and where it is absent, its default there. Whatever changes the
-numbers and is not supported is refused by name here, before a weight is read: sliding windows in use, rope types other
-than `default` and `llama3`, experts, quantised weights, other activations, families that need other layers.
+layer; Gemma 3 (gemma.py) has windows of attention in most layers, norms on both sides of attention and mlp, and another
+activation. A field means what it means to transformers, and where it is absent, its default there. Whatever changes the
+numbers and is not supported is refused by name here, before a weight is read: windows of other families, rope types
+other than `default` and `llama3`, experts, quantised weights, other activations, families that need other layers.
 
 `ModelSpec.weights()` is the one table of parameters: where each stands in the Transformer, what Hugging Face calls it,
 its shape, and the logical axes that parallel/mesh.py maps to devices.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from azr_jax.models import gemma
 from azr_jax.models.fields import Fields, UnsupportedModel, read_json, shown
 from azr_jax.models.rope import Llama3Rope, read_rope
 
@@ -39,6 +41,7 @@ class Family:
     window: int | None = None  # sliding_window
     window_flag: bool = True  # windows are used only with use_sliding_window
     nope: bool = False  # some layers have no rope
+    gemma: bool = False  # windows, two ropes and all else that transformer.py does for ModelSpec.gemma
 
 
 FAMILIES = {
@@ -47,13 +50,15 @@ FAMILIES = {
     "llama": Family("LlamaForCausalLM", max_positions=2_048),
     "mistral": Family("MistralForCausalLM", kv_heads=8, max_positions=131_072, window=4_096, window_flag=False),
     "smollm3": Family("SmolLM3ForCausalLM", kv_heads=4, rope_theta=2_000_000.0, tied=True, nope=True),
+    "gemma3_text": Family(
+        "Gemma3ForCausalLM", qk_norm=True, head_dim=256, kv_heads=4, max_positions=131_072, tied=True, gemma=True
+    ),
 }
 
 # Families that people ask for and that need more than a row: what it would take.
 _GATED = "gated linear attention in three layers of four, and a sampler that keeps its state beside the cache"
 NEEDS = {
-    "gemma3_text": "windows of attention that differ between layers, two ropes, norms on both sides of each block",
-    "gemma3": "the text model of gemma3_text, and a vision model to leave out",
+    "gemma3": "a vision model to leave out: its text model as a folder of its own, gemma3_text, is supported",
     "qwen3_5": f"{_GATED}; and a vision model to leave out",
     "qwen3_5_text": _GATED,
     "qwen3_5_moe": f"{_GATED}; and experts",
@@ -94,6 +99,11 @@ class ModelSpec:
     rope_scaling: Llama3Rope | None = None
     max_positions: int = 32_768
     without_rope: tuple[int, ...] = ()  # numbers of the layers that rope leaves alone
+    windowed: tuple[int, ...] = ()  # numbers of the layers that see the last `window` tokens alone
+    window: int = 0
+    rope_factor: float = 1.0  # rope of the layers that see all is slowed by it
+    local_rope_theta: float = 10_000.0  # of the layers with a window
+    score_scalar: int | None = None  # scores are divided by its root; None: by that of head_dim
 
     def __post_init__(self):
         for field in ("vocab", "width", "depth", "heads", "kv_heads", "head_dim", "mlp", "max_positions"):
@@ -120,6 +130,11 @@ class ModelSpec:
         return FAMILIES[self.family].qk_norm
 
     @property
+    def gemma(self) -> bool:
+        """Norms behind attention and mlp too, all of them times 1 + w; tanh-gelu; embedding times the root of width."""
+        return FAMILIES[self.family].gemma
+
+    @property
     def layer_matrices(self) -> int:
         """Numbers in the matrices of all layers: what a token is multiplied with, but for the unembedding."""
         return self.depth * self.width * (2 * self.head_dim * (self.heads + self.kv_heads) + 3 * self.mlp)
@@ -131,9 +146,14 @@ class ModelSpec:
         def layer(path: str, name: str, shape: tuple[int, ...], axes: tuple[str, ...], init: Init = "normal") -> Weight:
             return Weight(("layers", path), f"model.layers.{{}}.{name}", shape, axes, init)
 
+        scale: Init = "zeros" if self.gemma else "ones"
+
+        def norm(path: str, name: str, size: int = d) -> Weight:
+            return layer(path, name, (size,), ("norm",), scale)
+
         table = [
             Weight(("embed",), "model.embed_tokens.weight", (self.vocab, d), ("vocab", "embed"), per_layer=False),
-            layer("attn_norm", "input_layernorm.weight", (d,), ("norm",), "ones"),
+            norm("attn_norm", "input_layernorm.weight"),
             layer("q", "self_attn.q_proj.weight", (heads, k, d), ("heads", "head", "embed")),
             layer("k", "self_attn.k_proj.weight", (groups, k, d), ("kv_heads", "head", "embed")),
             layer("v", "self_attn.v_proj.weight", (groups, k, d), ("kv_heads", "head", "embed")),
@@ -147,15 +167,22 @@ class ModelSpec:
             ]
         if self.qk_norm:
             table += [
-                layer("q_norm", "self_attn.q_norm.weight", (k,), ("norm",), "ones"),
-                layer("k_norm", "self_attn.k_norm.weight", (k,), ("norm",), "ones"),
+                norm("q_norm", "self_attn.q_norm.weight", k),
+                norm("k_norm", "self_attn.k_norm.weight", k),
             ]
+        if self.gemma:
+            table += [
+                norm("attn_out_norm", "post_attention_layernorm.weight"),
+                norm("mlp_norm", "pre_feedforward_layernorm.weight"),
+                norm("mlp_out_norm", "post_feedforward_layernorm.weight"),
+            ]
+        else:
+            table.append(norm("mlp_norm", "post_attention_layernorm.weight"))
         table += [
-            layer("mlp_norm", "post_attention_layernorm.weight", (d,), ("norm",), "ones"),
             layer("gate", "mlp.gate_proj.weight", (f, d), ("mlp", "embed")),
             layer("up", "mlp.up_proj.weight", (f, d), ("mlp", "embed")),
             layer("down", "mlp.down_proj.weight", (d, f), ("embed", "mlp")),
-            Weight(("final_norm",), "model.norm.weight", (d,), ("norm",), "ones", per_layer=False),
+            Weight(("final_norm",), "model.norm.weight", (d,), ("norm",), scale, per_layer=False),
         ]
         if not self.tied:
             table.append(Weight(("unembed",), "lm_head.weight", (self.vocab, d), ("vocab", "embed"), per_layer=False))
@@ -208,9 +235,13 @@ def spec_from_config(config: Mapping[str, Any]) -> ModelSpec:
         head_dim = width // heads
     given = config.get("num_key_value_heads", family.kv_heads)  # null, unlike absence, always means: as many
     max_positions = fields.whole("max_position_embeddings", family.max_positions)
-    theta, scaling = read_rope(fields, family.rope_theta, max_positions)
     without_rope = _without_rope(fields, depth) if family.nope else ()
-    _refuse_windows(fields, family, depth, without_rope)
+    if family.gemma:
+        further = gemma.read(fields, depth)
+    else:
+        theta, scaling = read_rope(fields, family.rope_theta, max_positions)
+        further = {"rope_theta": theta, "rope_scaling": scaling}
+        _refuse_windows(fields, family, depth, without_rope)
     return ModelSpec(
         family=name,
         vocab=fields.whole("vocab_size"),
@@ -222,10 +253,9 @@ def spec_from_config(config: Mapping[str, Any]) -> ModelSpec:
         mlp=fields.whole("intermediate_size"),
         tied=fields.flag("tie_word_embeddings", family.tied),
         norm_eps=fields.number("rms_norm_eps", 1e-6),
-        rope_theta=theta,
-        rope_scaling=scaling,
         max_positions=max_positions,
         without_rope=without_rope,
+        **further,
     )
 
 
@@ -235,7 +265,8 @@ def _refuse_what_changes_the_numbers(fields: Fields, family: Family) -> None:
         raise UnsupportedModel(
             f"architectures={shown(architectures)} is not supported: it should be [{family.architecture!r}]"
         )
-    fields.one_of("hidden_act", ("silu", None))
+    if not family.gemma:
+        fields.one_of("hidden_act", ("silu", None))
     fields.one_of("attention_bias", (False, None))
     fields.one_of("mlp_bias", (False, None))
     fields.one_of("quantization_config", (None,))
@@ -286,8 +317,9 @@ def config_from_spec(spec: ModelSpec) -> dict[str, Any]:
             "original_max_position_embeddings": spec.rope_scaling.original_max_positions,
         }
     family = FAMILIES[spec.family]
-    layers = {"no_rope_layers": [int(i not in spec.without_rope) for i in range(spec.depth)]} if family.nope else {}
-    return layers | {
+    own = {"no_rope_layers": [int(i not in spec.without_rope) for i in range(spec.depth)]} if family.nope else {}
+    own |= gemma.written(spec) if family.gemma else {"hidden_act": "silu", "sliding_window": None, "rope_scaling": rope}
+    return own | {
         "architectures": [family.architecture],
         "model_type": spec.family,
         "vocab_size": spec.vocab,
@@ -300,10 +332,7 @@ def config_from_spec(spec: ModelSpec) -> dict[str, Any]:
         "max_position_embeddings": spec.max_positions,
         "rms_norm_eps": spec.norm_eps,
         "rope_theta": spec.rope_theta,
-        "rope_scaling": rope,
         "tie_word_embeddings": spec.tied,
-        "sliding_window": None,
-        "hidden_act": "silu",
         "attention_bias": False,
         "bos_token_id": None,  # a family's own numbers may be beyond this vocabulary
         "eos_token_id": None,

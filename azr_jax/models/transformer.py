@@ -13,6 +13,7 @@ L layers. Weights keep Hugging Face's orientation (out, in), so that reading and
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +27,9 @@ from jax.sharding import PartitionSpec as P
 from azr_jax.models.rope import Llama3Rope
 from azr_jax.models.spec import ModelSpec
 
-Attend = Callable[[jax.Array, jax.Array, jax.Array, Any, jax.Array], tuple[jax.Array, Any]]
+# attend(q, k, v, cache, layer), and with windows `window=`: a query sees so many tokens back, itself among them.
+Attend = Callable[..., tuple[jax.Array, Any]]
+NO_WINDOW = 2**30
 
 # What the backward pass keeps; what it does not keep it computes again.
 REMAT: dict[str, Callable[..., bool] | None] = {
@@ -74,19 +77,27 @@ class Transformer(nnx.Module):
             raise ValueError(f"remat={remat!r}: should be one of {', '.join(REMAT)}")
         spec = self.spec
         rope = rope_tables(positions_BxT, spec)
+        local = rope_tables(positions_BxT, spec, local=True) if spec.windowed else rope
 
         def layer(carry: tuple[jax.Array, Any], step: tuple[dict[str, jax.Array], jax.Array]):
             x_BxTxD, cache = carry
             weights, index = step
             turned = rope if not spec.without_rope else _unless(index, spec.without_rope, rope)
-            return _layer(x_BxTxD, weights, turned, attend, cache, index, spec), None
+            seen = attend
+            if spec.windowed:
+                windowed = (index == jnp.asarray(spec.windowed)).any()
+                turned = jax.tree.map(functools.partial(jnp.where, windowed), local, rope)
+                seen = functools.partial(attend, window=jnp.where(windowed, spec.window, NO_WINDOW))
+            return _layer(x_BxTxD, weights, turned, seen, cache, index, spec), None
 
         if remat != "none":
             layer = jax.checkpoint(layer, policy=REMAT[remat], prevent_cse=False)
         x_BxTxD = lookup(self.embed[...], tokens_BxT, dtype)
+        if spec.gemma:
+            x_BxTxD *= jnp.asarray(spec.width**0.5, dtype)  # rounded to that, as its authors have it
         stacked = {w.path[-1]: getattr(self.layers, w.path[-1])[...] for w in spec.weights() if w.per_layer}
         (x_BxTxD, cache), _ = jax.lax.scan(layer, (x_BxTxD, cache), (stacked, jnp.arange(spec.depth, dtype=jnp.int32)))
-        return rms_norm(x_BxTxD, self.final_norm[...], spec.norm_eps), cache
+        return _normed(x_BxTxD, self.final_norm[...], spec), cache
 
     def unembedding(self, dtype: jnp.dtype = jnp.bfloat16) -> jax.Array:
         """w_DxV in `dtype`: the embedding when tied."""
@@ -109,7 +120,7 @@ def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec
         if spec.qkv_bias:
             y += weights[f"{name}_bias"].astype(dtype)
         if spec.qk_norm and name != "v":
-            y = rms_norm(y, weights[f"{name}_norm"], spec.norm_eps)
+            y = _normed(y, weights[f"{name}_norm"], spec)
         return y
 
     def widened(name: str) -> jax.Array:
@@ -117,14 +128,19 @@ def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec
         # of the output's gradient (silu and all), a sixth of the whole backward pass. Transposed x costs nothing.
         return product("btd,fd->btf", "df", None, h_BxTxD, weights[name].astype(dtype))
 
-    h_BxTxD = rms_norm(x_BxTxD, weights["attn_norm"], spec.norm_eps)
-    q_BxTxHxK, k_BxTxGxK, v_BxTxGxK = rotate(heads("q"), rope), rotate(heads("k"), rope), heads("v")
-    o_BxTxHxK, cache = attend(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, cache, index)
-    x_BxTxD += product("bthk,dhk->btd", None, layout, o_BxTxHxK, weights["o"].astype(dtype))
+    def behind(name: str, y_BxTxD: jax.Array) -> jax.Array:
+        return _normed(y_BxTxD, weights[name], spec) if spec.gemma else y_BxTxD
 
-    h_BxTxD = rms_norm(x_BxTxD, weights["mlp_norm"], spec.norm_eps)
-    inner_BxTxF = jax.nn.silu(widened("gate")) * widened("up")
-    x_BxTxD += product("btf,df->btd", None, layout, inner_BxTxF, weights["down"].astype(dtype))
+    h_BxTxD = _normed(x_BxTxD, weights["attn_norm"], spec)
+    q_BxTxHxK, k_BxTxGxK, v_BxTxGxK = rotate(heads("q"), rope), rotate(heads("k"), rope), heads("v")
+    if spec.score_scalar is not None:  # whoever attends divides by the root of K
+        q_BxTxHxK *= jnp.asarray((spec.head_dim / spec.score_scalar) ** 0.5, dtype)
+    o_BxTxHxK, cache = attend(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, cache, index)
+    x_BxTxD += behind("attn_out_norm", product("bthk,dhk->btd", None, layout, o_BxTxHxK, weights["o"].astype(dtype)))
+
+    h_BxTxD = _normed(x_BxTxD, weights["mlp_norm"], spec)
+    inner_BxTxF = (jax.nn.gelu if spec.gemma else jax.nn.silu)(widened("gate")) * widened("up")
+    x_BxTxD += behind("mlp_out_norm", product("btf,df->btd", None, layout, inner_BxTxF, weights["down"].astype(dtype)))
     return x_BxTxD, cache
 
 
@@ -167,6 +183,11 @@ def _axes(formula: str) -> list[str]:
     return formula.replace("->", ",").split(",")
 
 
+def _normed(x: jax.Array, scale: jax.Array, spec: ModelSpec) -> jax.Array:
+    """The family's norm: Gemma's weights say by how much the scale is above 1."""
+    return rms_norm(x, 1 + scale.astype(jnp.float32) if spec.gemma else scale, spec.norm_eps)
+
+
 def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
     """X over its root mean square along the last axis, times `scale`; float32 inside, x's dtype outside."""
     x32 = x.astype(jnp.float32)
@@ -174,11 +195,14 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
     return (x32 * scale.astype(jnp.float32)).astype(x.dtype)
 
 
-def rope_tables(positions_BxT: jax.Array, spec: ModelSpec) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine of each position's angles, [B, T, 1, K/2] float32."""
-    frequencies = spec.rope_theta ** -(jnp.arange(0, spec.head_dim, 2, dtype=jnp.float32) / spec.head_dim)
+def rope_tables(positions_BxT: jax.Array, spec: ModelSpec, *, local: bool = False) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of each position's angles, [B, T, 1, K/2] float32; `local`: of the layers with a window."""
+    theta = spec.local_rope_theta if local else spec.rope_theta
+    frequencies = theta ** -(jnp.arange(0, spec.head_dim, 2, dtype=jnp.float32) / spec.head_dim)
     if spec.rope_scaling is not None:
         frequencies = _stretch(frequencies, spec.rope_scaling)
+    if spec.rope_factor != 1 and not local:
+        frequencies /= spec.rope_factor
     angles = positions_BxT[..., None, None].astype(jnp.float32) * frequencies
     return jnp.cos(angles), jnp.sin(angles)
 

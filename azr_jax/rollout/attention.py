@@ -65,6 +65,8 @@ def why_not_tpu(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> str:
     """What the kernel cannot do of this; empty where it can do all."""
     kv_heads = spec.kv_heads // mesh.shape["tensor"]
     table = 4 * settings.rows * settings.pages_per_slot
+    if spec.windowed:
+        return "it is given no windows that differ between layers"
     if spec.head_dim != 128:
         return f"it takes heads of 128 numbers, not {spec.head_dim}"
     if kv_heads not in (1, 2, 4) and kv_heads % 8:

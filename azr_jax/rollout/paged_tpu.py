@@ -68,12 +68,13 @@ def piece_tokens(tokens: int, heads: int) -> int:
     return min(tokens, 1 << (max(1, PIECE_QUERIES // heads).bit_length() - 1))
 
 
-def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S) -> jax.Array:
-    """Attention of one query per slot over the pages of that slot; of slots that are off, zero.
+def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, window=None) -> jax.Array:
+    """Attention of one query per slot over the pages of that slot; of slots that are off, zero. Without windows.
 
     Slots come sorted, those that are off last: the kernel ends with the last one that is on. A slot that is off before
     it, and the first one where all are off, counts one token: a sequence of none would leave the kernel waiting.
     """
+    assert window is None  # attention.why_not_tpu
     S = q_Sx1xHxK.shape[0]
     sequences = jnp.max(jnp.where(on_S, 1 + jnp.arange(S, dtype=jnp.int32), 1))
     length_S = jnp.where(on_S, position_S + 1, 1)
@@ -81,8 +82,9 @@ def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S) ->
     return jnp.where(on_S[:, None, None], out_SxHxK, 0)[:, None]
 
 
-def attend_piece(q_1xTxHxK, cache: Cache, layer, table_M, start, end) -> jax.Array:
-    """Attention of a piece of one prompt over all that stands before it and in it; of padding, zero."""
+def attend_piece(q_1xTxHxK, cache: Cache, layer, table_M, start, end, window=None) -> jax.Array:
+    """Attention of a piece of one prompt over all that stands before it and in it; of padding, zero. No windows."""
+    assert window is None
     T = q_1xTxHxK.shape[1]
     # An empty piece counts as one token, for the kernel's sake.
     end_1, ends_2 = jnp.maximum(end, start + 1)[None], jnp.stack([0, jnp.maximum(end - start, 1)])

@@ -21,6 +21,8 @@ from jax.sharding import PartitionSpec
 BLOCK = 128  # tokens of context that a piece of a prompt looks at together
 SLOT_BLOCK = 32  # the same for a decoding slot; a page that is longer is a block by itself
 
+UNSEEN = -1e30  # score of what is not seen; finite, for behind a window's end a whole block may be unseen
+
 POOL = PartitionSpec(None, "fsdp", "tensor", None, None)  # each replica its pages, each device its heads
 
 Cache = tuple[jax.Array, jax.Array]
@@ -65,8 +67,8 @@ def piece_block(page_size: int) -> int:
     return -(-BLOCK // page_size) * page_size
 
 
-def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S) -> jax.Array:
-    """Attention of one query per slot over the pages of that slot.
+def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, window=None) -> jax.Array:
+    """Attention of one query per slot over the pages of that slot, or over the last `window` tokens of them.
 
     Slots come sorted, the longest first: so those that reach a block stand at the beginning, and the block is computed
     for the narrowest of a few widths that holds them. The cost is that of the tokens there are, give or take a half.
@@ -88,14 +90,15 @@ def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S) ->
     def of_first(W, number, running):
         top_WxGxR, sum_WxGxR, out_WxGxRxK = (x[:W] for x in running)
         pages_WxE = jax.lax.dynamic_slice_in_dim(table_SxM[:W], number * E, E, axis=1)
-        seen_WxExP = (number * E * P + jnp.arange(E * P)).reshape(E, P) <= position_S[:W, None, None]
+        back_WxExP = position_S[:W, None, None] - (number * E * P + jnp.arange(E * P)).reshape(E, P)
+        seen_WxExP = back_WxExP >= 0 if window is None else (back_WxExP >= 0) & (back_WxExP < window)
         # What is not seen may hold anything, NaN of another sequence among it.
         v_WxExGxPxK = jnp.where(seen_WxExP[:, :, None, :, None], v_pool[layer, pages_WxE], 0)
         q_WxExGxRxK = jnp.broadcast_to(q_SxGxRxK[:W, None], (W, E, G, R, K))
         scores_WxExGxRxP = jnp.einsum(
             "segrk,segkp->segrp", q_WxExGxRxK, k_pool[layer, pages_WxE], preferred_element_type=jnp.float32
         )
-        scores_WxExGxRxP = jnp.where(seen_WxExP[:, :, None, None], scores_WxExGxRxP, -jnp.inf)
+        scores_WxExGxRxP = jnp.where(seen_WxExP[:, :, None, None], scores_WxExGxRxP, UNSEEN)
         new_top_WxGxR = jnp.maximum(top_WxGxR, scores_WxExGxRxP.max(axis=(1, 4)))
         weights_WxExGxRxP = jnp.exp(scores_WxExGxRxP - new_top_WxGxR[:, None, :, :, None])
         keep_WxGxR = jnp.exp(top_WxGxR - new_top_WxGxR)
@@ -113,14 +116,19 @@ def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S) ->
         return jax.tree.map(lambda whole, first: whole.at[:W].set(first), running, new)
 
     start = (jnp.full((S, G, R), -jnp.inf), jnp.zeros((S, G, R)), jnp.zeros((S, G, R, K)))
-    blocks = last_S.max() // (E * P) + 1
-    _, sum_SxGxR, out_SxGxRxK = jax.lax.fori_loop(0, blocks, block, start)
+    first, blocks = 0, last_S.max() // (E * P) + 1
+    if window is not None:
+        first = jnp.maximum(jnp.where(on_S, position_S, last_S.max()).min() - window + 1, 0) // (E * P)
+    _, sum_SxGxR, out_SxGxRxK = jax.lax.fori_loop(first, blocks, block, start)
     sum_SxGxR = jnp.where(on_S[:, None, None], sum_SxGxR, 1.0)  # a slot that is off may have seen nothing
     return (out_SxGxRxK / sum_SxGxR[..., None]).reshape(S, 1, H, K).astype(q_Sx1xHxK.dtype)
 
 
-def attend_piece(q_1xTxHxK, cache: Cache, layer, table_M, start, end) -> jax.Array:
-    """Attention of a piece of one prompt over all that stands before it and in it, as matrix products."""
+def attend_piece(q_1xTxHxK, cache: Cache, layer, table_M, start, end, window=None) -> jax.Array:
+    """Attention of a piece of one prompt over all that stands before it and in it, as matrix products.
+
+    With a `window` each token sees so many tokens back, itself among them.
+    """
     k_pool, v_pool = cache
     _, T, H, K = q_1xTxHxK.shape
     G, P = v_pool.shape[2:4]
@@ -137,7 +145,9 @@ def attend_piece(q_1xTxHxK, cache: Cache, layer, table_M, start, end) -> jax.Arr
         v_GxCxK = v_pool[layer, pages_E].transpose(1, 0, 2, 3).reshape(G, E * P, K)
         v_GxCxK = jnp.where((context_C < end)[None, :, None], v_GxCxK, 0)
         scores_GxRTxC = jnp.einsum("gtk,gkc->gtc", q_GxRTxK, k_GxKxC, preferred_element_type=jnp.float32)
-        scores_GxRTxC = jnp.where(context_C <= positions_RT[:, None], scores_GxRTxC, -jnp.inf)
+        back_RTxC = positions_RT[:, None] - context_C
+        seen_RTxC = back_RTxC >= 0 if window is None else (back_RTxC >= 0) & (back_RTxC < window)
+        scores_GxRTxC = jnp.where(seen_RTxC, scores_GxRTxC, UNSEEN)
         new_top_GxRT = jnp.maximum(top_GxRT, scores_GxRTxC.max(axis=-1))
         weights_GxRTxC = jnp.exp(scores_GxRTxC - new_top_GxRT[..., None])
         keep_GxRT = jnp.exp(top_GxRT - new_top_GxRT)
@@ -151,6 +161,7 @@ def attend_piece(q_1xTxHxK, cache: Cache, layer, table_M, start, end) -> jax.Arr
         )
 
     nothing = (jnp.full((G, R * T), -jnp.inf), jnp.zeros((G, R * T)), jnp.zeros((G, R * T, K)))
-    _, sum_GxRT, out_GxRTxK = jax.lax.fori_loop(0, -(-end // (E * P)), block, nothing)
+    first = 0 if window is None else jnp.maximum(start - window + 1, 0) // (E * P)
+    _, sum_GxRT, out_GxRTxK = jax.lax.fori_loop(first, -(-end // (E * P)), block, nothing)
     out_TxGxRxK = (out_GxRTxK / sum_GxRT[..., None]).reshape(G, R, T, K).transpose(2, 0, 1, 3)
     return out_TxGxRxK.reshape(1, T, H, K).astype(q_1xTxHxK.dtype)

@@ -92,25 +92,25 @@ def prefill(
     """Writes the keys and values of positions `start` to `end` into their pages. T is whole pages, padded."""
     model, T = nnx.merge(graphdef, params), tokens_1xT.shape[1]
 
-    def local(q_1xTxHxK, k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, start, end, table_M):
+    def local(q_1xTxHxK, k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, start, end, table_M, window):
         """One device's heads."""
         count, P = cache[0].shape[1], backend.page_size(cache)
         first_W = start + P * jnp.arange(T // P)  # position at which each page written begins
         pages_W = jnp.where(first_W < end, table_M[jnp.minimum(first_W // P, table_M.shape[0] - 1)], count)
         cache = backend.write_piece(k_1xTxGxK, v_1xTxGxK, cache, layer, pages_W)
-        return backend.attend_piece(q_1xTxHxK, cache, layer, table_M, start, end), cache
+        return backend.attend_piece(q_1xTxHxK, cache, layer, table_M, start, end, window), cache
 
     pool = in_replica(backend)
     split = jax.shard_map(
         local,
-        in_specs=(HEADS, HEADS, HEADS, pool, ALL, ALL, ALL, ALL),
+        in_specs=(HEADS, HEADS, HEADS, pool, ALL, ALL, ALL, ALL, ALL),
         out_specs=(HEADS, pool),
         axis_names={"tensor"},
         check_vma=False,
     )
 
-    def attend(q, k, v, cache: Cache, layer: jax.Array):
-        return split(q, k, v, cache, layer, start_1[0], end_1[0], table_1xM[0])
+    def attend(q, k, v, cache: Cache, layer: jax.Array, window: jax.Array | None = None):
+        return split(q, k, v, cache, layer, start_1[0], end_1[0], table_1xM[0], window)
 
     positions_1xT = start_1[:, None] + jnp.arange(T)
     return model.hidden(tokens_1xT, positions_1xT, attend, cache, dtype=dtype)[1]
@@ -194,25 +194,25 @@ def decode(
 def _attend_in_slots(backend: Backend, table_SxM: jax.Array):
     """The model's `attend` for one query per slot: its key and value go into its page, then it looks at all of them."""
 
-    def local(q_Sx1xHxK, k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, table_SxM, position_S, on_S):
+    def local(q_Sx1xHxK, k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, table_SxM, position_S, on_S, window):
         count, P = cache[0].shape[1], backend.page_size(cache)
         page_S = jnp.take_along_axis(table_SxM, (position_S // P)[:, None], axis=1)[:, 0]
         page_S, row_S = jnp.where(on_S, page_S, count), position_S % P  # a slot that is off writes nowhere
         cache = backend.write_slots(k_Sx1xGxK, v_Sx1xGxK, cache, layer, page_S, row_S)
-        return backend.attend_slots(q_Sx1xHxK, cache, layer, table_SxM, position_S, on_S), cache
+        return backend.attend_slots(q_Sx1xHxK, cache, layer, table_SxM, position_S, on_S, window), cache
 
     pool = in_replica(backend)
     split = jax.shard_map(
         local,
-        in_specs=(HEADS, HEADS, HEADS, pool, ALL, ALL, ALL, ALL),
+        in_specs=(HEADS, HEADS, HEADS, pool, ALL, ALL, ALL, ALL, ALL),
         out_specs=(HEADS, pool),
         axis_names={"tensor"},
         check_vma=False,
     )
 
-    def attend(q, k, v, carried: Any, layer: jax.Array):
+    def attend(q, k, v, carried: Any, layer: jax.Array, window: jax.Array | None = None):
         cache, position_S, on_S = carried
-        out, cache = split(q, k, v, cache, layer, table_SxM, position_S, on_S)
+        out, cache = split(q, k, v, cache, layer, table_SxM, position_S, on_S, window)
         return out, (cache, position_S, on_S)
 
     return attend

@@ -156,7 +156,7 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
     "no family": (without("config.json", "model_type"), "model_type=None is not supported"),
     "family is a number": (config(model_type=7), "model_type=7 is not supported"),
     "family is a list": (config(model_type=["llama"]), r"model_type=\['llama'\] is not supported"),
-    "another family": (config(model_type="gemma3_text"), "'gemma3_text' is not supported, it needs windows"),
+    "another family": (config(model_type="gemma3"), "'gemma3' is not supported, it needs a vision model to leave out"),
     "hybrid family": (config(model_type="qwen3_5_text"), "it needs gated linear attention"),
     "another head": (config(architectures=["LlamaForTokenClassification"]), "architectures="),
     "architectures is a word": (

@@ -34,6 +34,16 @@ LLAMA3_ROPE = {
 }
 SMOLLM3 = {"model_type": "smollm3", "pad_token_id": None}  # whose own number is beyond so small a vocabulary
 
+GEMMA3 = {
+    "model_type": "gemma3_text",
+    "pad_token_id": None,
+    "head_dim": 12,
+    "query_pre_attn_scalar": 12,
+    "sliding_window": 8,
+    "sliding_window_pattern": 2,
+    "tie_word_embeddings": True,
+}
+
 
 def cases() -> dict[str, dict]:
     """Name -> what differs from SIZES."""
@@ -46,6 +56,15 @@ def cases() -> dict[str, dict]:
         "llama_untied": {"model_type": "llama", "tie_word_embeddings": False},
         "llama3_rope_tied": {"model_type": "llama", "tie_word_embeddings": True, "rope_parameters": LLAMA3_ROPE},
         "llama3_rope_untied": {"model_type": "llama", "tie_word_embeddings": False, "rope_parameters": LLAMA3_ROPE},
+        # As the 1b and 3b of Llama 3.2: tied, four queries a key, the rope stretched 32 times.
+        "llama32": {
+            "model_type": "llama",
+            "tie_word_embeddings": True,
+            "num_attention_heads": 8,
+            "head_dim": 8,
+            "rms_norm_eps": 1e-5,
+            "rope_parameters": LLAMA3_ROPE | {"factor": 32.0, "rope_theta": 500000.0},
+        },
         "mistral": {"model_type": "mistral", "tie_word_embeddings": False, "head_dim": 12, "sliding_window": None},
         "smollm3_every_second": {
             "model_type": "smollm3",
@@ -58,6 +77,15 @@ def cases() -> dict[str, dict]:
             "pad_token_id": None,
             "no_rope_layers": [0, 1, 1],
             "tie_word_embeddings": False,
+        },
+        # As 270m and 1b are, and stretched as the larger ones; the text is five windows long.
+        "gemma3": GEMMA3,
+        "gemma3_stretched": GEMMA3
+        | {
+            "query_pre_attn_scalar": 24,
+            "num_key_value_heads": 1,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
         },
     }
 

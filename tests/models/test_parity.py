@@ -111,7 +111,7 @@ def test_live_logits_of_transformers(case, tmp_path):
     hf.save(ours, tmp_path / "bare")  # config.json written from the spec alone
     back, info = AutoModelForCausalLM.from_pretrained(tmp_path / "bare", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
-    np.testing.assert_allclose(logits_of(back.eval(), tokens), expected, atol=1e-5)
+    assert worst(logits_of(back.eval(), tokens), expected) <= 3e-6  # by another of its attentions
 
 
 @pytest.fixture(scope="module", params=REAL)

@@ -17,6 +17,9 @@ FAMILIES = {
     "qwen2": ModelSpec("qwen2", 300, 32, 2, 4, 2, 8, 64, True),
     "qwen3": ModelSpec("qwen3", 300, 32, 2, 4, 2, 16, 64, False),
     "llama": ModelSpec("llama", 300, 32, 2, 4, 1, 8, 64, True),
+    "gemma3": ModelSpec(
+        "gemma3_text", 300, 32, 3, 4, 1, 16, 64, True, windowed=(0, 2), window=11, rope_factor=2.0, score_scalar=9
+    ),
 }
 WRITTEN = 8  # tokens of each completion
 
