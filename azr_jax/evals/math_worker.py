@@ -26,7 +26,7 @@ def main() -> None:
 
     def equal(gold: str, answer: str) -> bool:
         right, given = (parse(rf"\boxed{{{text}}}", parsing_timeout=0) for text in (gold, answer))
-        return bool(right) and bool(verify(right, given, timeout_seconds=0))
+        return bool(right) and bool(verify(right, given, timeout_seconds=0, allow_set_relation_comp=True))
 
     for warm in (("\\frac{1}{2}", "0.5"), ("(1,2]", "(1,2]"), ("x^2+1", "1+x^2"), ("\\sqrt{2}", "2"), ("3 \\%", "3")):
         equal(*warm)  # so that no comparison pays for what is loaded at first use

@@ -27,9 +27,14 @@ _NUMBER = re.compile(
     r"(?:\d{1,3}(?:(?:,|\\,|[ \u00a0\u202f_])\d{3})+(?!\d)|\d[\d,]*|(?=\.\d))"  # in groups of three, or as they come
     r"(?:\.\d+)?(?:/\d+)?"
 )
+_ITEM = re.compile(r"^[ \t]*(?:(?i:step)[ \t]+\d+\b|\d+[.)](?=\s|$))", re.MULTILINE)  # numbers of steps, not of things
+_CALLED = re.compile(
+    rf"(?i:\banswer(?:\s+is|\s*:)):?[\s*]*(?:\\\(|\$)?({_NUMBER.pattern})(?![.,]?\d)(?!\s*[-+*/=\u00d7])"
+)
 _GROUPS = re.compile(r"\$|\\,|[,_\s]")  # what may stand inside of a number, but is no part of it
-_BOXED = re.compile(r"\\f?boxed\s*(\{|[-+]?[^\s{}$\\]+)")
+_BOXED = re.compile(r"\\(?:f?boxed|fbox)\s*(\{|[-+]?[^\s{}$\\]+)")
 _SAID = re.compile(r"^(?i:(?:so |thus |therefore,? |hence )?(?:the )?(?:final )?answer(?: is|:))[:\s]*")
+_SAID_IN_TEXT = re.compile(r"^\\text\{\s*(?i:(?:the )?(?:final )?answer is:?)\s*")
 _ONE_OF = re.compile(r"\\l?or\b|\\vee\b|\u2228|\bor\b")
 
 
@@ -157,7 +162,7 @@ def final_answer(text: str, *, numbers: bool = False) -> str | None:
     if "<think>" in text and "</think>" not in text:
         return None
     if numbers:
-        found = _NUMBER.findall(text)
+        found = _CALLED.findall(text) or _NUMBER.findall(_ITEM.sub("", text))
         return _GROUPS.sub("", found[-1]) if found else None
     return None
 
@@ -182,7 +187,7 @@ def hedged(gold: str, answer: str) -> bool:
 
 def _undressed(text: str) -> str:
     """Without the words before it and the marks around all of it."""
-    text = _SAID.sub("", text.strip())
+    text = _SAID_IN_TEXT.sub(r"\\text{", _SAID.sub("", text.strip())).removeprefix(r"\text{}").strip()
     if not text.endswith("\\right."):
         text = text.removesuffix(".").rstrip()
     for mark in ("**", "`", "$$", "$"):

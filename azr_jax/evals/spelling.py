@@ -20,6 +20,12 @@ _GROUPED = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:{_GROUP}\d{{3}})+(?!\d)")
 _TYPED = re.compile(
     r"\\(?:mathbf|mathrm|mathit|mathsf|textbf|textit|textrm|text)\{\s*([^{}A-Za-z\\]*\d[^{}A-Za-z\\]*)\}"
 )
+_MONEY = re.compile(r"[\u00a3\u20ac\u00a5]|\\text\{\s*\\?\$\s*\}")
+_RECURRING = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\(?:overline|bar)\{?(\d+)\}?")
+_MIXED = re.compile(r"\s*(-?)(\d+) (\d+)/(\d+)\s*")
+_SPACED = re.compile(r"\s*-?\d{1,3}(?: \d{3})+(?:\.\d+)?\s*")
+_NAMED_LAST = re.compile(r"([^=<>]+)=\s*([A-Za-z])\s*")
+_IMAGINARY = re.compile(r"(?<=\d)\s+i\b")
 _BOLD = re.compile(r"\\(?:boldsymbol|bm|pmb)\{([^{}]*)\}")
 
 
@@ -30,7 +36,21 @@ def plain(answer: str) -> str:
     answer = _ROOT.sub(lambda found: rf"\sqrt{{{found[1] or found[2]}}}", answer)
     answer = _BOLD.sub(r"\1", _TYPED.sub(r"\1", answer))
     answer = _GROUPED.sub(lambda found: re.sub(_GROUP, "", found[0]), answer)
-    return answer.replace("~", " ")
+    answer = _RECURRING.sub(_fraction, _MONEY.sub("", answer).replace("~", " "))
+    if _SPACED.fullmatch(answer):
+        return answer.replace(" ", "")
+    if mixed := _MIXED.fullmatch(answer):
+        return rf"{mixed[1]}\frac{{{int(mixed[2]) * int(mixed[4]) + int(mixed[3])}}}{{{mixed[4]}}}"
+    if last := _NAMED_LAST.fullmatch(answer):
+        return f"{last[2]}={last[1]}"
+    return _IMAGINARY.sub("i", answer)
+
+
+def _fraction(recurring: re.Match[str]) -> str:
+    """0.1(6) is (16 - 1) / 90."""
+    whole, once, again = recurring.groups()
+    below = int("9" * len(again) + "0" * len(once))
+    return rf"\frac{{{int((whole or '0') + once + again) - int((whole or '0') + once)}}}{{{below}}}"
 
 
 _WORD = r"(?:\\(?:text|mathrm|textrm)\{[^{}]*\}|[A-Za-z]{2,}\.?)"

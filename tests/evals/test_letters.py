@@ -15,7 +15,7 @@ from azr_jax.evals.letters import letter_in
         ("I do not know", None),
         ("<think>It is B", None),
         ("**Answer:** C", "C"),
-        ("Final Answer: (c)", None),
+        ("Final Answer: (c)", "C"),
         ("The Answer is $C$", "C"),
         ("[C]", "C"),
         ("c", "C"),
