@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
-from azr_jax.evals import table
+from azr_jax.evals import published, table
 from azr_jax.evals.asked import Asked
 from azr_jax.evals.code import BrokenTest, Runner
 from azr_jax.evals.datasets import DataProblem
@@ -206,7 +206,11 @@ def _tell(model: Found, results: Sequence[table.SuiteResult], console: Console) 
             rows = [[name, str(one.problems), table.percent(one)] for name, one in subjects.items()]
             console.table(f"{each.suite} by subject", ["subject", "rows", "accuracy"], rows)
     every_row = [each.suite for each in results if each.whole and not each.window]
-    means = table.averages({suite: numbers[suite]["pass@1"] for suite in every_row})
+    shares = {suite: numbers[suite]["pass@1"] for suite in every_row}
+    known = None if model.workdir else published.beside(model.path, shares)
+    if known:
+        console.table("beside the paper's figures of this model", *known)
+    means = table.averages(shares)
     if means:
         console.table("averages, as in the paper", list(means), [[f"{100 * value:.1f}" for value in means.values()]])
     return numbers | ({"averages": means} if means else {})

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from azr_jax.evals import published
 from azr_jax.evals.asked import Asked
 from azr_jax.evals.presets import PRESETS, BadRequest, in_parts, told
 from azr_jax.evals.suites import SUITES, named
-from azr_jax.evals.table import result, rows_of_table
+from azr_jax.evals.table import averages, result, rows_of_table
 
 ROOT = Path(__file__).parents[2]
 FLAGS = Asked(
@@ -100,3 +101,19 @@ def test_what_is_wrong_is_one_line(flags, said):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(said) and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_published_model_has_its_row_of_the_paper_beside():
+    """The paper's own averages of these rows: 61.6, 39.1 and 50.4 for the coder of 7B, 53.3 for that of 14B."""
+    coder = published.row("andrewzh/Absolute_Zero_Reasoner-Coder-7b")
+    assert {name: round(value, 1) for name, value in averages(coder).items()} == {
+        "code": 61.6,
+        "math": 39.1,
+        "overall": 50.4,
+    }
+    assert round(averages(published.row("models/absolute_zero_reasoner-coder-14b/"))["overall"], 1) == 53.3
+    assert round(averages(published.row("Qwen/Qwen2.5-7B"))["overall"], 1) == 39.8
+    assert published.row("Qwen/Qwen2.5-7B-Instruct") == {}
+    found = published.beside("andrewzh/Absolute_Zero_Reasoner-Coder-7b", {"math500": 0.7, "gsm8k": 0.5})
+    assert found == (["", "math500"], [["the paper", "72.6"], ["here", "70.0"]])
+    assert published.beside("runs/first", {"math500": 0.7}) is None
