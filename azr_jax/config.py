@@ -25,6 +25,7 @@ from azr_jax.fields import (
     identifiers,
     integer,
     integers,
+    kinds,
     number,
     number_or,
     one_of,
@@ -36,6 +37,7 @@ from azr_jax.monitor.rules import RULES as ALARMS
 from azr_jax.presets import PRESETS
 from azr_jax.selfplay import checks as selfplay
 from azr_jax.selfplay import loss_weights
+from azr_jax.tasks.kind import BUILT_IN
 from azr_jax.tasks.rewards import COMBINE, INTRINSIC, MEMORY
 from azr_jax.tasks.sameness import COPIES
 from azr_jax.tasks.worked import SHOWN as EXAMPLES
@@ -65,7 +67,7 @@ RULES: dict[str, Rule] = {
     "model.dtype": one_of("float32", "bfloat16"),
     "model.remat": one_of("none", "dots", "full"),
     "model.attention": one_of("auto", "xla", "cudnn", "splash"),
-    "tasks.kinds": some_of("deduction", "abduction", "induction", "error"),
+    "tasks.kinds": kinds(*BUILT_IN),
     "tasks.references": integer(0, 64),
     "tasks.estimate_attempts": integer(2, why="with one attempt every solve rate is 0 or 1, which teaches nothing"),
     "tasks.train_proposer": boolean(),
@@ -143,7 +145,7 @@ RULES: dict[str, Rule] = {
     "learner.advantage": one_of("trr", "reinforce_pp", "grpo", "rloo", "rae"),
     "learner.rae_decay": number(0, 0.99999),
     "learner.policy_loss": one_of("ppo", "gspo", "cispo", "dr_grpo"),
-    "learner.weights": assigned(*loss_weights.NAMES, low=0),
+    "learner.weights": assigned(*loss_weights.NAMES, low=0, known=loss_weights.is_name),
     "learner.weighting": one_of("sequence", "token"),
     "learner.loss": one_of("token_mean", "sequence_mean"),
     "learner.overlong": one_of("error", "mask"),

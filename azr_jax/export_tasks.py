@@ -3,8 +3,8 @@
     python -m azr_jax.export_tasks --workdir=runs/first --out=tasks.jsonl.gz
 
 What is in the buffers now, each task once: deduction and abduction are both played from a row with one input. Error
-tasks are left out, because the format has no place for them. The run may be going on meanwhile: its files are copied
-first and read in the copy.
+tasks are left out, because the format has no place for them; those of a kind of your own say which one (`kind`). The
+run may be going on meanwhile: its files are copied first and read in the copy.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags
 
 from azr_jax.config import Config, from_json
 from azr_jax.tasks.buffers import Buffers, BufferSettings, Damaged
+from azr_jax.tasks.kind import UnknownKind, named
 from azr_jax.tasks.seedfile import write_seed_file
-from azr_jax.tasks.types import Kind, Task
 
 FLAGS = flags.FLAGS
 
@@ -38,24 +39,28 @@ def export_tasks(workdir: Path, out: Path) -> int:
     if out.exists():
         raise CannotExport(f"--out={out}: is there already; give another name or move it away")
     config: Config = from_json(written.read_text())
+    try:
+        kinds = named(config.tasks.kinds)
+    except UnknownKind as error:
+        raise CannotExport(f"--workdir={workdir}: tasks.kinds={error}") from error
     with tempfile.TemporaryDirectory() as copy:
         for file in (workdir / "buffers").glob("*.jsonl"):
             shutil.copy(file, copy)
-        kinds = [Kind(kind) for kind in config.tasks.kinds if kind != Kind.ERROR]
         buffers = Buffers(kinds, BufferSettings(config.buffer.capacity, config.buffer.evict), Path(copy))
         buffers.load()
         return write_seed_file(out, _each_once(buffers))
 
 
-def _each_once(buffers: Buffers) -> Iterator[Task]:
-    seen: set[tuple[str, str | tuple[str, ...]]] = set()
-    for buffer in buffers.values():
+def _each_once(buffers: Buffers) -> Iterator[dict[str, Any]]:
+    seen: set[tuple[Any, ...]] = set()
+    for kind, buffer in buffers.items():
         for entry in buffer:
-            task = entry.task
-            mark = (task.program, getattr(task, "input", None) or getattr(task, "inputs", ""))
+            if (row := kind.row(entry.task)) is None:
+                continue
+            mark = (row.get("kind"), row["snippet"], row.get("input") or row.get("inputs"))
             if mark not in seen:
                 seen.add(mark)
-                yield task
+                yield row
 
 
 def main(argv: list[str]) -> None:

@@ -63,6 +63,18 @@ def some_of(*names: str, empty: bool = False) -> Rule:
     return Rule(parse, good, f"{'any' if empty else 'at least one'} of {', '.join(names)}, each once, joined by commas")
 
 
+def kinds(*names: str) -> Rule:
+    """Of these, or a user's own, of which only the form can be told here."""
+
+    def good(value: Any) -> bool:
+        if not isinstance(value, (tuple, list)) or not value or len(set(value)) < len(value):
+            return False
+        return all(isinstance(one, str) and (one in names or ":" in one) for one in value)
+
+    wanted = f"at least one of {', '.join(names)}, or your own as module:Class, each once, joined by commas"
+    return Rule(some_of().parse, good, wanted)
+
+
 def identifiers() -> Rule:
     def good(value: Any) -> bool:
         each = isinstance(value, (tuple, list)) and all(isinstance(one, str) and one.isidentifier() for one in value)
@@ -81,8 +93,9 @@ def integers(low: int) -> Rule:
     return Rule(parse, good, f"whole numbers from {low} up, joined by commas")
 
 
-def assigned(*names: str, low: float = -math.inf) -> Rule:
-    """Numbers by name, each as `name=number`."""
+def assigned(*names: str, low: float = -math.inf, known: Callable[[str], bool] | None = None) -> Rule:
+    """Numbers by name, each as `name=number`. `known` says which names there are, where more than `names`."""
+    is_known = known or names.__contains__
 
     def good(value: Any) -> bool:
         if not isinstance(value, (tuple, list)):
@@ -91,8 +104,8 @@ def assigned(*names: str, low: float = -math.inf) -> Rule:
             given = [(name, float(number)) for name, _, number in (str(item).partition("=") for item in value)]
         except ValueError:
             return False
-        known = all(name in names and math.isfinite(number) and number >= low for name, number in given)
-        return known and len(dict(given)) == len(given)
+        good = all(is_known(name) and math.isfinite(number) and number >= low for name, number in given)
+        return good and len(dict(given)) == len(given)
 
     numbers = "" if low == -math.inf else f" and numbers from {low:g} up"
     return Rule(some_of().parse, good, f"name=number, joined by commas, with names from {', '.join(names)}{numbers}")

@@ -11,16 +11,18 @@ SOURCES = sorted((ROOT / "azr_jax").rglob("*.py"))
 ARRAYS = {"jax", "jaxlib", "flax", "optax", "orbax", "numpy"}
 # Room -> what it must not import.
 FORBIDDEN = {
-    "tasks": ARRAYS | {"azr_jax.executor", "azr_jax.models", "azr_jax.rollout", "azr_jax.learner", "azr_jax.selfplay"},
+    "tasks": ARRAYS | {f"azr_jax.{room}" for room in ("executor", "kinds", "models", "rollout", "learner", "selfplay")},
     "executor": ARRAYS
-    | {"azr_jax.models", "azr_jax.rollout", "azr_jax.learner", "azr_jax.selfplay", "azr_jax.monitor"},
-    "models": {"azr_jax.tasks", "azr_jax.executor", "azr_jax.selfplay", "azr_jax.rollout", "azr_jax.learner"},
-    "rollout": {"azr_jax.tasks", "azr_jax.executor", "azr_jax.selfplay", "azr_jax.learner"},
-    "learner": {"azr_jax.tasks", "azr_jax.executor", "azr_jax.selfplay", "azr_jax.rollout"},
+    | {f"azr_jax.{room}" for room in ("kinds", "models", "rollout", "learner", "selfplay", "monitor")},
+    "kinds": ARRAYS | {f"azr_jax.{room}" for room in ("models", "rollout", "learner", "selfplay", "monitor")},
+    "models": {f"azr_jax.{room}" for room in ("tasks", "executor", "kinds", "selfplay", "rollout", "learner")},
+    "rollout": {f"azr_jax.{room}" for room in ("tasks", "executor", "kinds", "selfplay", "learner")},
+    "learner": {f"azr_jax.{room}" for room in ("tasks", "executor", "kinds", "selfplay", "rollout")},
     "monitor": {
         "jax",
         "azr_jax.tasks",
         "azr_jax.executor",
+        "azr_jax.kinds",
         "azr_jax.models",
         "azr_jax.rollout",
         "azr_jax.learner",

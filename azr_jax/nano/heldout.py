@@ -18,6 +18,7 @@ from pathlib import Path
 from azr_jax.executor.pool import Executor
 from azr_jax.nano.texts import INDUCTION_INPUTS, KINDS, task_of
 from azr_jax.nano.world import Little, execute, held_out, normal_form, write
+from azr_jax.tasks.kind import find
 from azr_jax.tasks.types import InductionTask, Kind, Task, Triplet
 
 FILE = Path(__file__).with_name("heldout.jsonl")
@@ -72,7 +73,7 @@ def save(tasks: Sequence[HeldOut], file: Path = FILE) -> None:
 def load(file: Path = FILE) -> Iterator[HeldOut]:
     for line in file.read_text().splitlines():
         row = json.loads(line)
-        kind, level = Kind(row.pop("kind")), row.pop("level")
+        kind, level = find(row.pop("kind")), row.pop("level")
         if kind == Kind.INDUCTION:
             row |= {name: tuple(row[name]) for name in ("inputs", "outputs", "values")}
             yield HeldOut(kind, level, InductionTask(**row))

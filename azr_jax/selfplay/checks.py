@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from azr_jax.selfplay import loss_weights
+from azr_jax.tasks.kind import Kind, UnknownKind, named
 from azr_jax.tasks.seedfile import SeedFileError, read_seed_file
-from azr_jax.tasks.types import Kind, Proposal, Role
+from azr_jax.tasks.types import Proposal, Role
 
 
 def problems(c: Any) -> list[str]:
     """One line each: the field, its value, and what would be right. The fields of `c` are sound by themselves."""
-    return [*_of_prompts(c), *_of_kinds(c), *_of_buffers(c), *_of_rewards(c), *_of_the_loss(c), *_of_the_seed_file(c)]
+    try:
+        kinds = named(c.tasks.kinds)
+    except UnknownKind as error:
+        return [f"tasks.kinds={error}"]
+    found = [*_of_prompts(c), *_of_kinds(c, kinds), *_of_buffers(c), *_of_rewards(c), *_of_the_loss(c, kinds)]
+    return found + _of_the_seed_file(c, kinds)
 
 
 def _of_prompts(c: Any) -> list[str]:
@@ -24,9 +31,9 @@ def _of_prompts(c: Any) -> list[str]:
     return []
 
 
-def _of_kinds(c: Any) -> list[str]:
-    found = []
-    only_induction = tuple(c.tasks.kinds) == (Kind.INDUCTION,)
+def _of_kinds(c: Any, kinds: Sequence[Kind]) -> list[str]:
+    found, said = [], f"tasks.kinds={','.join(c.tasks.kinds)}"
+    no_programs = all(kind.about_a_program for kind in kinds)
     if c.tasks.induction_shown >= c.tasks.induction_inputs:
         found.append(
             f"tasks.induction_shown={c.tasks.induction_shown}: should be less than tasks.induction_inputs="
@@ -37,15 +44,15 @@ def _of_kinds(c: Any) -> list[str]:
             f"tasks.induction_fewest={c.tasks.induction_fewest}: should be 0 (all), or from 2, one pair to see and one "
             f"to judge by, to tasks.induction_inputs={c.tasks.induction_inputs}"
         )
-    if only_induction and not c.seeding.import_from:
+    if no_programs and not c.seeding.import_from:
         found.append(
-            "tasks.kinds=induction: induction takes its programs from the other kinds; add deduction, abduction or "
+            f"{said}: {' and '.join(kinds)} takes its programs from the other kinds; add deduction, abduction or "
             "error, or give seeding.import_from"
         )
-    if only_induction and c.tasks.composite_probability:
+    if no_programs and c.tasks.composite_probability:
         found.append(
-            f"tasks.composite_probability={c.tasks.composite_probability}: has nothing to act on where tasks.kinds="
-            "induction, whose proposals hold no program of their own; should be 0, or another kind added"
+            f"tasks.composite_probability={c.tasks.composite_probability}: has nothing to act on where {said}, "
+            "whose proposals hold no program of their own; should be 0, or another kind added"
         )
     return found
 
@@ -90,7 +97,7 @@ def _of_rewards(c: Any) -> list[str]:
     return found
 
 
-def _of_the_loss(c: Any) -> list[str]:
+def _of_the_loss(c: Any, kinds: Sequence[Kind]) -> list[str]:
     learner, found = c.learner, []
     if 0 < learner.clip_dual <= 1:
         found.append(f"learner.clip_dual={learner.clip_dual}: should be above 1, or 0 for no bound")
@@ -117,10 +124,10 @@ def _of_the_loss(c: Any) -> list[str]:
         )
     if learner.importance != "sequence" and learner.importance_length_norm:
         found.append("learner.importance_length_norm=true: is for learner.importance=sequence; should be false")
-    return found + loss_weights.problems(learner.weights, c.tasks.kinds, proposer=c.tasks.train_proposer)
+    return found + loss_weights.problems(learner.weights, kinds, proposer=c.tasks.train_proposer)
 
 
-def _of_the_seed_file(c: Any) -> list[str]:
+def _of_the_seed_file(c: Any, kinds: Sequence[Kind]) -> list[str]:
     """Read whole: a mistake in the last line should not be found after the model was loaded."""
     path = c.seeding.import_from
     if not path:
@@ -128,20 +135,21 @@ def _of_the_seed_file(c: Any) -> list[str]:
     if not Path(path).is_file():
         return [f"seeding.import_from={path}: there is no such file"]
     try:
-        rows = list(read_seed_file(Path(path)))
+        rows = list(read_seed_file(Path(path), kinds))
     except (SeedFileError, OSError, UnicodeDecodeError) as error:
         return [f"seeding.import_from={path}: cannot be read: {error}"]
-    return _of_rows(c, rows)
+    return _of_rows(c, kinds, rows)
 
 
-def _of_rows(c: Any, rows: list[Proposal]) -> list[str]:
+def _of_rows(c: Any, kinds: Sequence[Kind], rows: list[Proposal]) -> list[str]:
     name = f"seeding.import_from={c.seeding.import_from}"
     if not rows:
         return [f"{name}: holds no rows; give a file with some, or none to start from the identity triplet"]
-    if tuple(c.tasks.kinds) == (Kind.INDUCTION,) and not any(row.kind == Kind.INDUCTION for row in rows):
+    if all(kind.about_a_program for kind in kinds) and not any(row.kind in kinds for row in rows):
+        only = ",".join(c.tasks.kinds)
         return [
-            f"{name}: holds no induction rows (inputs and a message), and tasks.kinds=induction has no other source of "
-            "programs; add a kind or give another file"
+            f"{name}: holds no {' or '.join(kinds)} rows (inputs and a message), and tasks.kinds={only} has no other "
+            "source of programs; add a kind or give another file"
         ]
     if len(rows) + c.batch_size > c.buffer.capacity:
         return [

@@ -45,7 +45,7 @@ FILTERS: Mapping[str, Callable[[float], bool]] = {
 
 def request_id(stage: Stage, kind: Kind, index: int) -> int:
     """The same work has the same id in every run of the same seed: the engine draws its randomness from it."""
-    return (stage << 28) | (list(Kind).index(kind) << 24) | index
+    return (stage << 28) | (kind.number << 24) | index
 
 
 @dataclass(frozen=True)

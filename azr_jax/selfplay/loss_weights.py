@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from azr_jax.tasks.types import Kind, Role
+from azr_jax.tasks.kind import BUILT_IN, Kind
+from azr_jax.tasks.types import Role
 
-NAMES = (*Role, *(f"{role}/{kind}" for role in Role for kind in Kind))
+NAMES = (*Role, *(f"{role}/{kind}" for role in Role for kind in (*BUILT_IN, "<a kind of yours>")))
+
+
+def is_name(text: str) -> bool:
+    role, slash, kind = text.partition("/")
+    return role in list(Role) and (kind.isidentifier() if slash else True)
 
 
 def read(given: Iterable[str]) -> dict[str, float]:

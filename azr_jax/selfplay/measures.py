@@ -22,7 +22,7 @@ from azr_jax.tasks.novelty import complexity, disagreement
 from azr_jax.tasks.rewards import PARTS
 from azr_jax.tasks.traits import Traits
 from azr_jax.tasks.typenames import type_of
-from azr_jax.tasks.types import Answer, FormatError, InductionTask, Kind, Proposal, Task
+from azr_jax.tasks.types import Answer, FormatError, InductionTask, Proposal, Task
 
 BINS = 9  # of the solve-rate histogram: 0, 1/8, ..., 1 at the paper's eight attempts
 OF_TRAITS: dict[str, Callable[[Traits], float]] = {
@@ -44,8 +44,9 @@ def measure(played: Played, buffers: Buffers) -> dict[str, float]:
         numbers |= _estimates(f"estimate/{kind}", [p for p in proposals if p.attempts])
         numbers |= _solutions(f"solve/{kind}", solutions)
         numbers |= _novelty(f"novelty/{kind}", [p for p in proposals if p.task is not None])
-        if kind == Kind.INDUCTION:
-            numbers |= _induction_inputs(f"propose/{kind}", proposals)
+        if issubclass(kind.task_type, InductionTask):
+            numbers |= _number_of_inputs(f"propose/{kind}", proposals)
+        if kind.answer_block == "python":
             numbers |= _complexity_gap(f"novelty/{kind}", proposals, solutions)
         numbers[f"buffer/{kind}/size"] = float(len(buffers[kind]))
         numbers[f"buffer/{kind}/age"] = buffers[kind].mean_age(played.iteration)
@@ -104,8 +105,8 @@ def _novelty(name: str, valid: Sequence[Proposed]) -> dict[str, float]:
     if not valid:
         return {}
     known = [p.traits for p in valid if p.traits is not None]
-    # An induction proposal is about a program of the buffer: no references are shown for it to differ from.
-    noted = {what: of for what, of in OF_TRAITS.items() if what != "ast_distance" or valid[0].kind != Kind.INDUCTION}
+    # A proposal about a program of the buffer is shown no references that it could differ from.
+    noted = {what: of for what, of in OF_TRAITS.items() if what != "ast_distance" or not valid[0].kind.about_a_program}
     inputs = [text for p in valid if p.task is not None for text in _inputs(p.task)]
     outputs = [text for p in valid if p.task is not None for text in _outputs(p.task)]
     return {
@@ -117,7 +118,7 @@ def _novelty(name: str, valid: Sequence[Proposed]) -> dict[str, float]:
     }
 
 
-def _induction_inputs(name: str, proposals: Sequence[Proposed]) -> dict[str, float]:
+def _number_of_inputs(name: str, proposals: Sequence[Proposed]) -> dict[str, float]:
     """How many inputs came with a proposal, and how many a task holds: few of them leave the rule open."""
     given = [len(p.proposal.inputs) for p in proposals if isinstance(p.proposal, Proposal)]
     kept = [len(p.task.inputs) for p in proposals if isinstance(p.task, InductionTask)]

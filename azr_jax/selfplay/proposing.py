@@ -65,7 +65,7 @@ class Proposer:
         self, kind: Kind, index: int, request_id: int, rng: random.Random, on_done: Callable[[Proposed], None]
     ) -> Proposed:
         """Queues one request. `on_done` comes when the proposal has become a task, or is known to be none."""
-        question, proposed = (self._about_a_program if kind == Kind.INDUCTION else self._new)(kind, index, rng)
+        question, proposed = (self._about_a_program if kind.about_a_program else self._new)(kind, index, rng)
         then = partial(self._finished, proposed, question, on_done)
         request = self.asker.request(request_id, question, 1, limited=self.settings.limited)
         self.streams.sample(request, then)
@@ -147,12 +147,12 @@ class Proposer:
 
     def _tells_the_program(self, proposal: Proposal) -> bool:
         most = self.settings.message_leak
-        return most > 0.0 and proposal.kind == Kind.INDUCTION and leak(proposal.program, proposal.message) >= most
+        return most > 0.0 and bool(proposal.message) and leak(proposal.program, proposal.message) >= most
 
     def job(self, proposal: Proposal, functions: Sequence[str] = ()) -> Validate:
         """What the executor is asked: the program without what is to be stripped, with the functions it calls."""
         program = proposal.program
-        if proposal.kind != Kind.INDUCTION:  # there it is a program that was kept before
+        if not proposal.kind.about_a_program:  # there it was kept before
             program = without_comments(program) if self.settings.strip_comments else program
             program = without_globals(program) if self.settings.strip_globals else program
         s = self.settings

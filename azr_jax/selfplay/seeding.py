@@ -1,8 +1,9 @@
 """Fills the buffers before training: from one identity triplet, or an imported file, by the model itself.
 
-Deduction and abduction play the same triplets and share what is found; error finds its own; induction takes its
-programs from the others. No gradient. After every round the state is written down, so a killed seeding goes on where
-it was. A model that does not get there in `max_rounds` is told why, with its most frequent mistakes.
+Deduction and abduction play the same triplets and share what is found; other kinds find their own, at last those that
+take their programs from the others, as induction. No gradient. After every round the state is written down, so a killed
+seeding goes on where it was. A model that does not get there in `max_rounds` is told why, with its most frequent
+mistakes.
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ from azr_jax.tasks.buffers import Unkept, read_seed_file
 from azr_jax.tasks.prompts import PromptTooLong
 from azr_jax.tasks.types import Kind, Proposal, Task, Validation
 
-IDENTITY = "def f(x):\n    return x", "'Hello World'"
-TOGETHER = ((Kind.DEDUCTION, Kind.ABDUCTION), (Kind.ERROR,), (Kind.INDUCTION,))
 SEEDING = 0  # the iteration whose randomness it has: training begins with 1, and with the same request ids
 SAMPLES = 3  # proposals shown where seeding gives up
 
@@ -68,11 +67,7 @@ class Seeding:
         """True when every buffer is full; False when asked to stop before that."""
         if not self._resume():
             self._first()
-        for together in TOGETHER:
-            kinds = tuple(kind for kind in together if kind in self.settings.kinds)
-            if kinds and not self._fill_together(kinds):
-                return False
-        return True
+        return all(self._fill_together(kinds) for kinds in together(self.settings.kinds))
 
     def _fill_together(self, kinds: tuple[Kind, ...]) -> bool:
         name, missed = " and ".join(kinds), Missed()
@@ -142,23 +137,23 @@ class Seeding:
         return unkept[0] if unkept and len(unkept) == len(found) else ""
 
     def _first(self) -> None:
-        """The tasks nobody proposed: the identity triplet for every kind of triplet, and the imported file."""
+        """The tasks nobody proposed: the first of each kind that has one, and the imported file."""
         self._state = {"rounds": {}, "asked": {}, "buffers": None}
-        program, value = IDENTITY
-        identities = [Proposal(kind, program, (value,)) for kind in self.settings.kinds if kind != Kind.INDUCTION]
-        for proposal, validation in zip(identities, self._validate(identities), strict=True):
+        firsts = [proposal for kind in self.settings.kinds if (proposal := kind.first()) is not None]
+        for proposal, validation in zip(firsts, self._validate(firsts), strict=True):
             if validation.task is None:
-                raise SeedingFailed(f"the executor refused {program!r}: {validation.reason} {validation.detail}")
+                why = f"{validation.reason} {validation.detail}"
+                raise SeedingFailed(f"the executor refused {proposal.program!r}: {why}")
             self._append(validation.task, (proposal.kind,), ())
         if self.settings.import_from:
-            self._import(list(read_seed_file(Path(self.settings.import_from))))
+            self._import(list(read_seed_file(Path(self.settings.import_from), self.settings.kinds)))
         self._write()
 
     def _import(self, proposals: list[Proposal]) -> None:
         """Every row is validated anew; what is refused is listed."""
         for proposal, validation in zip(proposals, self._validate(proposals), strict=True):
-            together = next(kinds for kinds in TOGETHER if proposal.kind in kinds)
-            kinds = tuple(kind for kind in together if kind in self.settings.kinds)
+            groups = together(self.settings.kinds)
+            kinds = next((group for group in groups if _source(group[0]) == _source(proposal.kind)), ())
             refusal = validation.reason if kinds else "of a kind that is not played"
             if validation.task is not None and kinds:
                 refusal = self._append(validation.task, kinds, ())
@@ -216,3 +211,15 @@ class Seeding:
             "seeding.import_from=<a seed file>."
         )
         return "\n".join(lines)
+
+
+def together(kinds: Iterable[Kind]) -> list[tuple[Kind, ...]]:
+    """Those that share their seeds, in the order in which they find them."""
+    groups: dict[str, tuple[Kind, ...]] = {}
+    for kind in sorted(kinds, key=lambda kind: (kind.about_a_program, kind.number)):
+        groups[_source(kind)] = (*groups.get(_source(kind), ()), kind)
+    return list(groups.values())
+
+
+def _source(kind: Kind) -> str:
+    return kind.seeded_with or kind

@@ -9,12 +9,13 @@ from azr_jax.selfplay.iteration import PlaySettings
 from azr_jax.selfplay.proposing import ProposeSettings
 from azr_jax.selfplay.seeding import SeedSettings
 from azr_jax.tasks.buffers import BufferSettings
+from azr_jax.tasks.kind import named
 from azr_jax.tasks.rewards import RewardSettings
 from azr_jax.tasks.types import Kind
 
 
 def played_kinds(c: Config) -> tuple[Kind, ...]:
-    return tuple(Kind(kind) for kind in c.tasks.kinds)
+    return named(c.tasks.kinds)
 
 
 def sampling_settings(c: Config) -> SamplingSettings:

@@ -22,6 +22,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any
 
+from azr_jax.executor.jobs import Validate
 from azr_jax.executor.judge import Judge
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.rollout.engine import Engine, Request, Rollout
@@ -114,10 +115,14 @@ class Streams:
             found = self._finished(wait=wait)
             if self.hosts.count > 1:
                 told = self.hosts.gather([(number, to_plain(verdict)) for number, verdict in found])
-                found = [(number, from_plain(plain)) for of_one in told for number, plain in of_one]
+                found = [(number, self._answer(number, plain)) for of_one in told for number, plain in of_one]
             if found or not wait:
                 self.waited_s += time.perf_counter() - started if wait else 0.0
                 return sorted(found, key=lambda pair: pair[0])
+
+    def _answer(self, number: int, plain: dict[str, Any]) -> Any:
+        job = self.judging[number]
+        return from_plain(plain, job.proposal.kind.task_type) if isinstance(job, Validate) else from_plain(plain)
 
     def _finished(self, *, wait: bool) -> list[tuple[int, Any]]:
         """What this process's executor has answered. Alone, it waits for an answer; others may have one meanwhile."""

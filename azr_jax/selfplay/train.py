@@ -84,7 +84,7 @@ def train(
 def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: str | None) -> bool:
     """False where updates went bad and the run is to go on from a checkpoint before them."""
     try:
-        watched = Watch(run.config.watchdog, run.workdir, run.proposer.streams).on()
+        watched = Watch(run.config.watchdog, run.workdir, run.proposer.streams, run.play.kinds).on()
         with Stop(run.hosts) as stop, watched as watch, jax.set_mesh(run.mesh):
             training = Training(run, console, stop, watch, fork_from)
             try:

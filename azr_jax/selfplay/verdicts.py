@@ -6,30 +6,24 @@ from dataclasses import asdict
 from typing import Any
 
 from azr_jax.executor.jobs import Outcome
-from azr_jax.tasks.types import InductionTask, Triplet, Validation, Verdict
-
-TASKS = {kind.__name__: kind for kind in (Triplet, InductionTask)}
+from azr_jax.tasks.types import Triplet, Validation, Verdict
 
 
 def to_plain(answer: Validation | Verdict | tuple[Outcome, ...]) -> dict[str, Any]:
     if isinstance(answer, tuple):
         return {"type": "outcomes", "outcomes": [asdict(outcome) for outcome in answer]}
-    plain = {"type": type(answer).__name__, **asdict(answer)}
-    if isinstance(answer, Validation) and answer.task is not None:
-        plain["task_type"] = type(answer.task).__name__
-    return plain
+    return {"type": type(answer).__name__, **asdict(answer)}
 
 
-def from_plain(plain: dict[str, Any]) -> Validation | Verdict | tuple[Outcome, ...]:
+def from_plain(plain: dict[str, Any], task_type: type = Triplet) -> Validation | Verdict | tuple[Outcome, ...]:
     fields = dict(plain)
     kind = fields.pop("type")
     if kind == "outcomes":
         return tuple(Outcome(**outcome) for outcome in fields["outcomes"])
     if kind == "Verdict":
         return Verdict(**fields)
-    if "task_type" in fields:
-        task = TASKS[fields.pop("task_type")]
-        fields["task"] = task(**{name: _frozen(value) for name, value in fields["task"].items()})
+    if fields["task"] is not None:
+        fields["task"] = task_type(**{name: _frozen(value) for name, value in fields["task"].items()})
     return Validation(**fields)
 
 

@@ -23,7 +23,7 @@ from azr_jax.selfplay.profiling import phase
 from azr_jax.tasks.types import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from azr_jax.config import Config
@@ -35,7 +35,9 @@ STAGES = ("seed", "play", "evaluate", "round", "verdict", "update", "weights", "
 
 
 class Watch:
-    def __init__(self, settings: Config, workdir: Path, streams: Streams, *, poll_s: float = 0.5):
+    def __init__(
+        self, settings: Config, workdir: Path, streams: Streams, kinds: Iterable[Kind] = Kind, *, poll_s: float = 0.5
+    ):
         """`settings` is the config's `watchdog`: on_expiry, process_s and a deadline for each of STAGES.
 
         Of several processes each has its own, which writes to watchdog.txt, watchdog_1.txt, ...
@@ -44,7 +46,7 @@ class Watch:
         self._seconds: dict[str, float] = defaultdict(float)
         self.dog = Watchdog(workdir, streams.hosts.index, on_expiry=settings.on_expiry, poll_s=poll_s)
         self.dog.waiting_for("callback", lambda: [streams.doing] if streams.doing else [])
-        self.dog.waiting_for("sampling", lambda: requests(streams, streams.engine))
+        self.dog.waiting_for("sampling", lambda: requests(streams, streams.engine, kinds))
         self.dog.waiting_for("executor", lambda: jobs(streams, streams.executor))
         self.dog.watch_children(settings.process_s)
         streams.watched(self.stage)
@@ -71,21 +73,22 @@ class Watch:
             self.dog.close()
 
 
-def requests(streams: Streams, engine: Engine) -> list[str]:
+def requests(streams: Streams, engine: Engine, kinds: Iterable[Kind] = Kind) -> list[str]:
     decoding = [
-        f"{request_name(request)}, sample {sample}: {tokens} tokens so far"
+        f"{request_name(request, kinds)}, sample {sample}: {tokens} tokens so far"
         for request, sample, tokens in engine.under_way()
     ]
     to_come = list(streams.to_come.items())
-    return decoding + [f"{request_name(request)}: {count} completions to come" for request, count in to_come]
+    return decoding + [f"{request_name(request, kinds)}: {count} completions to come" for request, count in to_come]
 
 
-def request_name(number: int) -> str:
+def request_name(number: int, kinds: Iterable[Kind] = Kind) -> str:
     """`estimate induction/5`: the other way round than iteration.request_id."""
     if number >= FIRST_ID:
         return f"held-out task {number - FIRST_ID & 0xFFFFF}"
-    stage, kind, index = number >> 28, number >> 24 & 0xF, number & 0xFFFFFF
-    return f"{Stage(stage).name.lower()} {list(Kind)[kind]}/{index}"
+    stage, place, index = number >> 28, number >> 24 & 0xF, number & 0xFFFFFF
+    kind = next((kind for kind in kinds if kind.number == place), place)
+    return f"{Stage(stage).name.lower()} {kind}/{index}"
 
 
 def jobs(streams: Streams, executor: Judge) -> list[str]:

@@ -20,9 +20,9 @@ from typing import Any
 
 from azr_jax.tasks.history import History
 from azr_jax.tasks.journal import Damaged, Journal, Position
-from azr_jax.tasks.sameness import COPIES, task_mark
+from azr_jax.tasks.sameness import COPIES
 from azr_jax.tasks.seedfile import read_seed_file, write_seed_file
-from azr_jax.tasks.types import InductionTask, Kind, Task, Triplet
+from azr_jax.tasks.types import Kind, Task
 
 __all__ = ["Buffer", "BufferSettings", "Buffers", "Damaged", "Entry", "Unkept", "read_seed_file", "write_seed_file"]
 
@@ -71,8 +71,9 @@ class BufferSettings:
 class Buffer:
     """The tasks of one kind. Made by Buffers."""
 
-    def __init__(self, kind: Kind, settings: BufferSettings, journal: Journal | None):
-        self.kind, self.settings, self._journal = kind, settings, journal
+    def __init__(self, kind: Kind, settings: BufferSettings, journal: Journal | None, turns: int):
+        """Of `turns` kinds: they take turns, so ids are unique and do not depend on which kind is done first."""
+        self.kind, self.settings, self._journal, self._turns = kind, settings, journal, turns
         self._clear()
 
     def _clear(self) -> None:
@@ -86,8 +87,7 @@ class Buffer:
         self._marks: set[bytes] = set()
         self._slot_marks: list[bytes] = []
         self._iteration_sum = 0
-        # Kinds take turns, so ids are unique over all of them and do not depend on which kind is done first.
-        self._next_id = list(Kind).index(self.kind)
+        self._next_id = self.kind.number
         self.history = History(self.kind)
 
     def __len__(self) -> int:
@@ -197,7 +197,7 @@ class Buffer:
                     _renew(self._failed, entry, not record["solved"])
 
     def _mark(self, task: Task) -> bytes:
-        return task_mark(task, self.settings.copies)
+        return self.kind.mark(task, self.settings.copies)
 
     def _measured(self, entry: Entry, solve_rate: float) -> None:
         entry.solve_rate = solve_rate
@@ -229,7 +229,7 @@ class Buffer:
         self._by_id[entry.id] = entry
         self._marks.add(mark)
         self._iteration_sum += entry.iteration
-        self._next_id = entry.id + len(Kind)
+        self._next_id = entry.id + self._turns
         self.history.add(entry.task)
 
     @staticmethod
@@ -267,7 +267,8 @@ class Buffers(Mapping[Kind, Buffer]):
         self.settings, self.folder, self._may_write = settings or BufferSettings(), folder, may_write
         files = {kind: folder / f"{kind}.jsonl" for kind in kinds} if folder is not None else {}
         self._journals = {kind: Journal(file, writes=writes) for kind, file in files.items()}
-        self._buffers = {kind: Buffer(kind, self.settings, self._journals.get(kind)) for kind in kinds}
+        turns = max([len(Kind), *(kind.number + 1 for kind in kinds)])
+        self._buffers = {kind: Buffer(kind, self.settings, self._journals.get(kind), turns) for kind in kinds}
 
     def __getitem__(self, kind: Kind) -> Buffer:
         return self._buffers[kind]
@@ -279,8 +280,8 @@ class Buffers(Mapping[Kind, Buffer]):
         return len(self._buffers)
 
     def sample_program(self, rng: random.Random) -> Entry:
-        """An entry whose program an induction proposal is built on: any triplet; an induction task if there is none."""
-        sources = [buffer for kind, buffer in self._buffers.items() if kind != Kind.INDUCTION and len(buffer)]
+        """An entry whose program an induction proposal is built on: one that a proposer wrote, if there is any."""
+        sources = [buffer for kind, buffer in self._buffers.items() if not kind.about_a_program and len(buffer)]
         sources = sources or [buffer for buffer in self._buffers.values() if len(buffer)]
         if not sources:
             raise ValueError("no buffer holds a program yet: seed deduction or abduction first, or import tasks")
@@ -336,5 +337,5 @@ def _from_record(kind: Kind, record: dict[str, Any]) -> Entry:
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in record["task"].items()
     }
-    task = InductionTask(**fields) if kind == Kind.INDUCTION else Triplet(**fields)
-    return Entry(record["id"], kind, task, record["iteration"], tuple(record["references"]), None, record["seed"])
+    task, references = kind.task_type(**fields), tuple(record["references"])
+    return Entry(record["id"], kind, task, record["iteration"], references, None, record["seed"])

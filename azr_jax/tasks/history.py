@@ -1,11 +1,11 @@
 """What was ever kept of one kind, evicted or not: how near a task comes to it, and how rare an answer is in it.
 
-A task is what its proposer wrote: the program, as its pq-grams; for induction the inputs it found for a program (what
-its message says makes no new task). Tasks are kept as sketches of these: one hash function deals the parts into bins,
-the least of each bin stays, and two sketches agree in a bin as often as the sets overlap. A new task is compared with
-those that share two neighbouring bins with it, the newest NEAR of each pair. Near copies are found almost surely; what
-is far from everything is told as 1. How often a sketch agrees with all of them on average is counted exactly. A look
-costs the same however much is remembered: about 2.5 kB a task.
+A task is what its proposer wrote, as its kind tells it: the program, by its pq-grams, or the inputs found for one.
+Tasks are kept as sketches of these: one hash function deals the parts into bins, the least of each bin stays, and two
+sketches agree in a bin as often as the sets overlap. A new task is compared with those that share two neighbouring bins
+with it, the newest NEAR of each pair. Near copies are found almost surely; what is far from everything is told as 1.
+How often a sketch agrees with all of them on average is counted exactly. A look costs the same however much is
+remembered: about 2.5 kB a task.
 
 Left out on purpose: the tasks themselves, and an exact distance to them.
 """
@@ -19,9 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
-from azr_jax.tasks.novelty import grams
-from azr_jax.tasks.sameness import input_form, program_mark
-from azr_jax.tasks.types import InductionTask, Kind, Task
+from azr_jax.tasks.types import Kind, Task
 
 BINS = 32
 BANDS = BINS // 2
@@ -45,20 +43,20 @@ class History:
         return len(self._sketches)
 
     def add(self, task: Task) -> None:
-        bins, number = _bins(task), len(self._sketches)
+        bins, number = _bins(self.kind, task), len(self._sketches)
         for band in _bands(bins):
             self._before.append(self._newest.get(band, -1))
             self._newest[band] = number
         self._sketches.append(_bytes(bins))
         for place, value in enumerate(_each_byte(self._sketches[-1])):
             self._having[place << 8 | value] += 1
-        given = answers(self.kind, task)
+        given = self.kind.answers(task)
         self._answers.update(map(hash, given))
         self._answers_total += len(given)
 
     def nearest(self, task: Task) -> float:
         """Estimated distance (of programs that of their trees) to the nearest task ever added; 1 when none is near."""
-        bins = _bins(task)
+        bins = _bins(self.kind, task)
         own, near = _bytes(bins), set[int]()
         for place, band in enumerate(_bands(bins)):
             number = self._newest.get(band, -1)
@@ -73,38 +71,23 @@ class History:
         """Distance at the mean overlap with all that was ever added; 1 when nothing was."""
         if not self._sketches:
             return 1.0
-        own = _each_byte(_bytes(_bins(task)))
+        own = _each_byte(_bytes(_bins(self.kind, task)))
         agreeing = sum(self._having[place << 8 | value] for place, value in enumerate(own))
         return _distance(agreeing / BINS / len(self._sketches))
 
     def surprise(self, task: Task) -> float:
         """1 - p, where p is how often the task's answer was the answer so far; 1 when nothing was."""
-        given = answers(self.kind, task)
+        given = self.kind.answers(task)
         if not self._answers_total:
             return 1.0
         return 1.0 - sum(self._answers[hash(answer)] for answer in given) / len(given) / self._answers_total
 
 
-def answers(kind: Kind, task: Task) -> tuple[str, ...]:
-    """What a solver has to find, as text; for induction what its program has to return."""
-    if isinstance(task, InductionTask):
-        return task.outputs
-    return (task.input,) if kind == Kind.ABDUCTION else (task.output,)
-
-
-def _written(task: Task) -> Counter[str]:
-    """What the proposer wrote, in parts that can be shared with other tasks."""
-    if isinstance(task, InductionTask):
-        program = program_mark(task.program).hex()
-        return Counter(f"{program}\t{input_form(given)}" for given in task.inputs)
-    return grams(task.program)
-
-
 @lru_cache(maxsize=512)  # a task is looked up twice and then added
-def _bins(task: Task) -> tuple[int, ...]:
+def _bins(kind: Kind, task: Task) -> tuple[int, ...]:
     """The least mark of every bin, an empty one filled from elsewhere."""
     least = [EMPTY] * BINS
-    for gram, count in _written(task).items():
+    for gram, count in kind.written(task).items():
         text = gram.encode("utf-8", "surrogatepass")
         mark = zlib.crc32(text)
         for _ in range(count):

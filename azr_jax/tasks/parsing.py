@@ -14,9 +14,7 @@ say.
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from textwrap import dedent
 
 from azr_jax.tasks.programs import arguments, parse
@@ -30,7 +28,6 @@ NAMES = {
 }  # fmt: skip
 MOST_INPUTS = 64  # of an induction proposal; more are cut off
 LONGEST_TREE = 10_000  # characters of an input that is looked at as a syntax tree
-ANSWER_BLOCK = {Kind.DEDUCTION: "output", Kind.ABDUCTION: "input", Kind.INDUCTION: "python", Kind.ERROR: "output"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +50,15 @@ def parse_answer(kind: Kind, text: str) -> Answer | FormatError:
 
 
 def proposal_in(kind: Kind, part: str, program: str) -> Proposal | FormatError:
-    parts = blocks(part)
-    if kind == Kind.INDUCTION:
-        return _induction_proposal(parts, program)
-    pair = _last_pair(parts)
-    if isinstance(pair, FormatError):
-        return pair
-    code, given = pair
-    return Proposal(kind, code, (_argument_list(given),))
+    return kind.read_proposal(blocks(part), program)
 
 
 def answer_in(kind: Kind, part: str, bare: bool) -> Answer | FormatError:
     """With `bare` a part without any fence is the answer itself."""
-    parts, name = blocks(part), ANSWER_BLOCK[kind]
+    parts, name = blocks(part), kind.answer_block
     named = [block.text for block in parts if block.name == name]
-    if kind == Kind.INDUCTION:
-        programs = [block.text for block in parts if block.name in ("python", "") and _defines(block.text)]
+    if name == "python":
+        programs = [block.text for block in parts if block.name in ("python", "") and defines(block.text)]
         named = programs or named
     # A fence without a name, or a tag without fences, can only mean one thing where one thing was asked for.
     named = named or [block.text for block in parts if not block.name]
@@ -76,7 +66,7 @@ def answer_in(kind: Kind, part: str, bare: bool) -> Answer | FormatError:
         named = [_trim(part)]
     if not named:
         return FormatError(f"no {name} block")
-    answer = _argument_list(named[-1]) if kind == Kind.ABDUCTION else named[-1]
+    answer = argument_list(named[-1]) if name == "input" else named[-1]
     return Answer(kind, answer) if answer.strip() else FormatError(f"empty {name} block")
 
 
@@ -188,51 +178,21 @@ def _trim(text: str) -> str:
     return (dedent(text) if lines[0][:1].isspace() else text).strip()
 
 
-def _defines(program: str) -> bool:
+def defines(program: str) -> bool:
     return "def " in program or "lambda" in program
 
 
-def _last_pair(parts: Sequence[Block]) -> tuple[str, str] | FormatError:
-    """The last program that an input follows; a pair cut off in the middle only where no whole one came before."""
-    code = given = ""
-    pairs: list[tuple[bool, tuple[str, str]]] = []
-    for block in parts:
-        if block.name in ("python", "") and _defines(block.text):
-            code = block.text
-        elif block.name == "input" and block.text:
-            given = block.text
-            if code:
-                pairs.append((block.closed, (code, given)))
-    whole = [pair for closed, pair in pairs if closed]
-    if pairs:
-        return (whole or [pairs[-1][1]])[-1]
-    if code and given:
-        return code, given  # the input came first
-    return FormatError("no input block" if code else "no python block")
-
-
-def _induction_proposal(parts: Sequence[Block], program: str) -> Proposal | FormatError:
-    given = (text for block in parts if block.name == "input" and block.text for text in _inputs(block.text))
-    inputs = tuple(islice(given, MOST_INPUTS))
-    messages = [block.text for block in parts if block.name == "message" and block.text]
-    if not inputs:
-        return FormatError("no input block")
-    if not messages:
-        return FormatError("no message block")
-    return Proposal(Kind.INDUCTION, program, inputs, messages[-1])
-
-
-def _inputs(text: str) -> list[str]:
+def inputs_in(text: str) -> list[str]:
     """One input, or one a line where the block as a whole is none and every line is."""
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if 1 < len(lines) <= MOST_INPUTS and len(text) <= LONGEST_TREE and arguments(text) is None:
-        each = [_argument_list(line) for line in lines]
+        each = [argument_list(line) for line in lines]
         if all(arguments(line) is not None for line in each):
             return each
-    return [_argument_list(text)]
+    return [argument_list(text)]
 
 
-def _argument_list(text: str) -> str:
+def argument_list(text: str) -> str:
     """The text between the parentheses where the whole call f(...) was written, the text itself otherwise."""
     text = text.strip()
     bare = text.removeprefix(">>>").strip()

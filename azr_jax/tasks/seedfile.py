@@ -1,5 +1,7 @@
 """The public seed-buffer format: JSON lines {snippet, input, output, ...} or {snippet, inputs, outputs, message, ...}.
 
+A row of a kind that the format does not know has its name as `kind` beside these; who does not play it reads the rest.
+
 Reading gives proposals, not tasks: published files hold outputs that are truncated or depend on the hash seed, so
 every row goes through the executor again. Files ending in .gz are compressed. Writing gives the same fields back.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import ast
 import gzip
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +23,30 @@ class SeedFileError(ValueError):
     """A line of a seed file is not a row of the format; the message names the file, the line and what is wrong."""
 
 
-def read_seed_file(path: Path) -> Iterator[Proposal]:
-    """One proposal a row: kind deduction for a single input (it serves every kind of triplet), else induction."""
+def read_seed_file(path: Path, kinds: Iterable[Kind] = ()) -> Iterator[Proposal]:
+    """One proposal a row: of the kind it names, if that is one of `kinds`.
+
+    Else kind deduction for a single input (it serves every kind of triplet), or induction.
+    """
+    own = {str(kind): kind for kind in kinds}
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield _proposal(line, f"{path}: line {number}")
+                yield _proposal(line, f"{path}: line {number}", own)
 
 
-def write_seed_file(path: Path, tasks: Iterable[Task]) -> int:
-    """Writes the tasks, all or nothing, and returns how many."""
-    rows = [json.dumps(_row(task)) + "\n" for task in tasks]
-    content = "".join(rows).encode()
+def write_seed_file(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Writes the rows, all or nothing, and returns how many."""
+    lines = [json.dumps(row) + "\n" for row in rows]
+    content = "".join(lines).encode()
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     temporary.replace(path)
-    return len(rows)
+    return len(lines)
 
 
-def _proposal(line: str, where: str) -> Proposal:
+def _proposal(line: str, where: str, own: Mapping[str, Kind]) -> Proposal:
     try:
         row = json.loads(line)
     except ValueError as error:
@@ -48,12 +54,13 @@ def _proposal(line: str, where: str) -> Proposal:
     if not isinstance(row, dict):
         raise SeedFileError(f"{where}: is a {type(row).__name__}, should be an object with snippet and input or inputs")
     program = _with_imports(_text(row, "snippet", where), row.get("imports") or [])
+    kind = own.get(str(row.get("kind")))
     if "inputs" not in row:
-        return Proposal(Kind.DEDUCTION, program, (_text(row, "input", where),))
+        return Proposal(kind or Kind.DEDUCTION, program, (_text(row, "input", where),))
     inputs = row["inputs"]
     if not isinstance(inputs, list) or not inputs or not all(isinstance(text, str) for text in inputs):
         raise SeedFileError(f"{where}: inputs should be a list of texts, not empty")
-    return Proposal(Kind.INDUCTION, program, tuple(inputs), _text(row, "message", where))
+    return Proposal(kind or Kind.INDUCTION, program, tuple(inputs), _text(row, "message", where))
 
 
 def _text(row: dict[str, Any], name: str, where: str) -> str:
@@ -69,7 +76,7 @@ def _with_imports(program: str, imports: list[str]) -> str:
     return "\n".join([*missing, program])
 
 
-def _row(task: Task) -> dict[str, Any]:
+def public_row(task: Task) -> dict[str, Any]:
     row: dict[str, Any] = {"snippet": task.program}
     if isinstance(task, InductionTask):
         row |= {"inputs": task.inputs, "outputs": task.outputs, "message": task.message}

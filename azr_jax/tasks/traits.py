@@ -1,6 +1,6 @@
 """What is noted of a proposal that became a task: metrics always, terms of its reward where they have a weight.
 
-The program of an induction task is not the proposer's, so only the answers of such a task can earn it anything.
+Where the program is not the proposer's, as in induction, only the answers of a task can earn it anything.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Traits:
 
     def terms(self, kind: Kind) -> dict[str, float]:
         """As numbers from 0 to 1, by the names of rewards.intrinsic."""
-        own = kind != Kind.INDUCTION
+        own = not kind.about_a_program
         return {
             "complexity": squash(self.complexity, HALF_COMPLEXITY) if own else 0.0,
             "halstead": squash(self.halstead, HALF_VOLUME) if own else 0.0,

@@ -9,17 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from azr_jax.tasks.kind import Kind
+
 
 class Role(StrEnum):
     PROPOSE = "propose"
     SOLVE = "solve"
-
-
-class Kind(StrEnum):
-    DEDUCTION = "deduction"  # program, input -> output
-    ABDUCTION = "abduction"  # program, output -> an input
-    INDUCTION = "induction"  # input/output pairs, message -> program
-    ERROR = "error"  # program, input -> exception name, or NoError
 
 
 @dataclass(frozen=True, slots=True)

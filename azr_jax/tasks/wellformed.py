@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from azr_jax.tasks.parsing import MOST_INPUTS, Block, answer_in, blocks, proposal_in
+from azr_jax.tasks.parsing import Block, answer_in, blocks, proposal_in
 from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Role
 
 TAGGED = ("think", "think_chat")  # styles whose answer stands in tags
@@ -70,10 +70,4 @@ def _without_stop(parts: list[Block]) -> list[Block]:
 
 
 def _too_many(role: Role, kind: Kind, parts: Sequence[Block]) -> bool:
-    if role == Role.SOLVE:
-        return len(parts) > 1
-    if kind == Kind.INDUCTION:
-        messages = sum(block.name == "message" for block in parts)
-        inputs = sum(block.name == "input" for block in parts)
-        return messages > 1 or inputs > MOST_INPUTS or messages + inputs < len(parts)
-    return len(parts) > 2
+    return len(parts) > 1 if role == Role.SOLVE else kind.too_many(parts)

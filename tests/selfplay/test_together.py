@@ -89,7 +89,7 @@ def test_a_signal_to_one_makes_all_give_up_the_iteration_after_the_same_round():
 )
 def test_what_the_executor_answers_arrives_as_it_left(answer):
     def tell(hosts):
-        return [from_plain(plain) for plain in hosts.gather(to_plain(answer))]
+        return [from_plain(plain, type(getattr(answer, "task", None))) for plain in hosts.gather(to_plain(answer))]
 
     assert in_each(2, tell) == [[answer, answer]] * 2
 

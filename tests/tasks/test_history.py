@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from azr_jax.tasks.history import NEAR, History, answers
+from azr_jax.tasks.history import NEAR, History
 from azr_jax.tasks.novelty import ast_distance
 from azr_jax.tasks.types import InductionTask, Kind, Triplet
 
@@ -102,9 +102,9 @@ def test_surprise_is_one_minus_how_often_that_was_the_answer():
 def test_what_the_answer_is_depends_on_the_kind():
     triplet = task(LOOP, "[1]", "0")
     cases = InductionTask(LOOP, ("[1]", "[3]"), ("0", "3"), ("", ""), "m", 1)
-    assert answers(Kind.DEDUCTION, triplet) == answers(Kind.ERROR, triplet) == ("0",)
-    assert answers(Kind.ABDUCTION, triplet) == ("[1]",)
-    assert answers(Kind.INDUCTION, cases) == ("0", "3")
+    assert Kind.DEDUCTION.answers(triplet) == Kind.ERROR.answers(triplet) == ("0",)
+    assert Kind.ABDUCTION.answers(triplet) == ("[1]",)
+    assert Kind.INDUCTION.answers(cases) == ("0", "3")
     induction = History(Kind.INDUCTION)
     induction.add(cases)
     # One of the two outputs was half of all so far, the other never came.

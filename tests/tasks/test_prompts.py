@@ -5,6 +5,7 @@ import string
 
 import pytest
 
+from azr_jax.kinds import induction, triplets
 from azr_jax.tasks import wording, worked
 from azr_jax.tasks.parsing import parse_answer, parse_proposal
 from azr_jax.tasks.prompts import (
@@ -82,7 +83,7 @@ def test_an_induction_proposer_sees_one_program_and_the_number_of_inputs(style):
     prompt = propose(Kind.INDUCTION, [TASK], style=style, inputs=7)
     text = everything(prompt)
     assert TASK.program in text and "7 " in text and "stressed" not in text and "desserts" not in text
-    with pytest.raises(ValueError, match="2 given, an induction proposal is made of exactly one program"):
+    with pytest.raises(ValueError, match="2 given, a proposal of induction is made of exactly one program"):
         propose(Kind.INDUCTION, [TASK, TASK], style=style)
 
 
@@ -117,9 +118,9 @@ def test_think_opens_the_reasoning_and_ends_with_the_answer():
 
 TAGGED = ("think", "think_chat")
 FILLED = {
-    PROGRAM_PLACE: "def f(a, b):\n    return a", wording.INPUT_PLACE: "1, 2", wording.FIRST_PLACE: "1",
-    wording.SECOND_PLACE: "2", "...": "3", wording.MESSAGE_PLACE: "adds",
-    **dict.fromkeys(wording.ANSWER_PLACE.values(), "4"),
+    PROGRAM_PLACE: "def f(a, b):\n    return a", wording.INPUT_PLACE: "1, 2",
+    **dict(zip((place for _, place in Kind.INDUCTION.proposal_form), ("1", "2", "3", "adds"), strict=True)),
+    **{kind.answer_place: "4" for kind in TRIPLET_KINDS},
 }  # fmt: skip
 
 
@@ -287,10 +288,14 @@ def test_nothing_left_to_leave_out(style):
 
 def templates() -> dict[str, str]:
     found = {}
-    for name, value in vars(wording).items():
-        if name.isupper():
-            found |= {f"{name}[{k}]": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
-    return found
+    for module in (wording, induction):
+        for name, value in vars(module).items():
+            if name.isupper() and isinstance(value, str | dict):
+                found |= {f"{name}[{k}]": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+    for kind in Kind:
+        words = {"to_proposer": kind.to_proposer, "heading": kind.heading, **kind.to_solver._asdict()}
+        found |= {f"{kind}: {name}": value for name, value in words.items()}
+    return found | {"triplets.PROPOSE": triplets.PROPOSE}
 
 
 @pytest.mark.parametrize("name", templates())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from azr_jax.tasks.buffers import read_seed_file, write_seed_file
-from azr_jax.tasks.seedfile import SeedFileError
+from azr_jax.tasks.seedfile import SeedFileError, public_row
 from azr_jax.tasks.types import InductionTask, Kind, Proposal, Triplet
 
 DATA = Path(os.environ.get("AZR_DATA", Path(__file__).parents[3] / "shared" / "data")) / "azr_seeds"
@@ -19,7 +19,7 @@ INDUCTION = InductionTask("def f(x):\n    return -x", ("1", "'é'"), ("-1", "2")
 
 @pytest.mark.parametrize("name", ["seeds.jsonl", "seeds.jsonl.gz"])
 def test_what_is_written_reads_back_as_proposals(tmp_path, name):
-    assert write_seed_file(tmp_path / name, [TRIPLET, INDUCTION]) == 2
+    assert write_seed_file(tmp_path / name, map(public_row, [TRIPLET, INDUCTION])) == 2
     assert list(read_seed_file(tmp_path / name)) == [
         Proposal(Kind.DEDUCTION, TRIPLET.program, ("1.5",)),
         Proposal(Kind.INDUCTION, INDUCTION.program, ("1", "'é'"), "turns\nsigns"),
@@ -28,7 +28,7 @@ def test_what_is_written_reads_back_as_proposals(tmp_path, name):
 
 
 def test_rows_have_the_fields_of_the_published_files(tmp_path):
-    write_seed_file(tmp_path / "a.jsonl", [TRIPLET, INDUCTION])
+    write_seed_file(tmp_path / "a.jsonl", map(public_row, [TRIPLET, INDUCTION]))
     single, several = (json.loads(line) for line in (tmp_path / "a.jsonl").open())
     assert single == {
         "snippet": TRIPLET.program, "input": "1.5", "output": "1", "imports": ["import math"],
