@@ -26,8 +26,8 @@ import jax
 import numpy as np
 import torch
 from flax import nnx
-from make_golden import SIZES, build, cases, logits_of, tokens_of
-from meanings import configs
+from make_golden import build, cases, logits_of, tokens_of
+from meanings import configs, gemma_configs
 from tiny_models import logits
 
 from azr_jax.models import hf
@@ -60,7 +60,7 @@ def odd(config: dict[str, Any]) -> tuple[str, float]:
     except UnsupportedModel:
         return "refused", 0.0
     try:
-        model = build(dict.fromkeys(SIZES.keys() - config.keys()) | config, seed=7)
+        model = build(config, seed=7, sizes={})
     except Exception:  # whatever an odd config runs into there
         return "theirs", 0.0
     return "taken", figure(model, 7, config)
@@ -76,7 +76,7 @@ def main() -> None:
         worst[name] = max(figure(build(case, seed), seed) for seed in seeds)
         print(f"{name:26} {worst[name]:.1e}", flush=True)
     found, refused = collections.defaultdict(collections.Counter), collections.defaultdict(list)
-    for name, config in configs().items():
+    for name, config in (configs() | gemma_configs()).items():
         family, what = name.split(": ")
         outcome, value = odd(config)
         found[family][outcome] += 1

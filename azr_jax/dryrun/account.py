@@ -27,7 +27,7 @@ def take(
     """The account, and each program's compiled text."""
     spec = spec_of(c.model.name, c.model.cache_dir or None)
     layout = plan(c, spec, topology)
-    c = for_tpu(c)
+    c = for_tpu(c, spec)
     jobs, shape, settings = _jobs(c, spec, topology, layout, only, sequences)
     account = Account(
         recipe=recipe,
@@ -56,11 +56,11 @@ def take(
     return account, texts
 
 
-def for_tpu(c: Any) -> Any:
+def for_tpu(c: Any, spec: ModelSpec) -> Any:
     """The config with what `auto` means on a TPU written out: the compiler's target is not this machine."""
     c = copy.deepcopy(c)
     if c.model.attention == "auto":
-        c.model.attention = "splash"
+        c.model.attention = "xla" if spec.windowed else "splash"
     return c
 
 

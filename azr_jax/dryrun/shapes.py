@@ -26,6 +26,7 @@ _LLAMA["rope_scaling"] = {
     "original_max_position_embeddings": 8192,
 }
 _SMOLLM2 = {"model_type": "llama", "rope_theta": 1e5, "rms_norm_eps": 1e-5, "max_position_embeddings": 8192}
+_GEMMA3 = {"model_type": "gemma3_text", "head_dim": 256, "sliding_window": 512, "max_position_embeddings": 32768}
 
 
 def _config(family: dict[str, Any], tied: bool, *sizes: int) -> dict[str, Any]:
@@ -42,6 +43,7 @@ KNOWN: dict[str, dict[str, Any]] = {
     "Qwen/Qwen2.5-14B": _config(_QWEN2, False, 5120, 48, 40, 8, 13824, 152064),
     "Qwen/Qwen2.5-Coder-14B": _config(_QWEN2, False, 5120, 48, 40, 8, 13824, 152064),
     "Qwen/Qwen3-4B-Base": _config(_QWEN3, True, 2560, 36, 32, 8, 9728, 151936),
+    "google/gemma-3-1b-it": _config(_GEMMA3, True, 1152, 26, 4, 1, 6912, 262144),
     "meta-llama/Llama-3.1-8B": _config(_LLAMA, False, 4096, 32, 32, 8, 14336, 128256),
 }
 

@@ -167,6 +167,8 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
         problems.append(
             f"learner.freeze={','.join(c.learner.freeze)}: {what}; its weights are {', '.join(sorted(weights))}"
         )
+    if spec.windowed and c.model.attention not in ("auto", "xla"):
+        problems.append(f"model.attention={c.model.attention}: a model with windows needs xla, or auto")
     longest = c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
     if longest > spec.max_positions:
         problems.append(

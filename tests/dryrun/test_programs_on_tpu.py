@@ -39,7 +39,7 @@ def compiled():
     assert not problems
     c.rollout.max_prompt_tokens, c.rollout.max_new_tokens = TOKENS - 64, 64
     c.rollout.page_size, c.rollout.pages = 16, PAGES
-    c = for_tpu(c)
+    c = for_tpu(c, SPEC)
     devices = topology.devices(topology.find("v5e:2x2"))
     learner = make_mesh(4, 1, devices)
     rollout = regrouped(learner, 2)

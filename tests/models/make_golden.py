@@ -90,12 +90,12 @@ def cases() -> dict[str, dict]:
     }
 
 
-def build(case: dict, seed: int = 0):
+def build(case: dict, seed: int = 0, sizes: dict = SIZES):
     """A transformers model whose norms and biases are random too, in values that bfloat16 holds."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    settings = SIZES | case
+    settings = sizes | case
     config = AutoConfig.for_model(settings["model_type"], **{k: v for k, v in settings.items() if k != "model_type"})
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()

@@ -118,6 +118,49 @@ def configs() -> dict[str, dict[str, Any]]:
     return found
 
 
+GEMMA = {**BASE, "model_type": "gemma3_text", "head_dim": 8, "sliding_window": 8, "sliding_window_pattern": 2}
+LINEAR = {"rope_type": "linear", "factor": 4.0}
+GEMMA_CHANGES: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "no pattern": {"sliding_window_pattern": ABSENT},
+    "layers": {"layer_types": [FULL, SLIDING, SLIDING, FULL]},
+    "all full, gemma": {"layer_types": [FULL] * 4},
+    "all sliding": {"layer_types": [SLIDING] * 4},
+    "no window said": {"sliding_window": ABSENT},
+    "window of 1": {"sliding_window": 1},
+    "window of null, gemma": {"sliding_window": None},
+    "no groups": {"num_key_value_heads": ABSENT},
+    "no heads said": {"head_dim": ABSENT},
+    "heads of 12": {"head_dim": 12},
+    "no scalar": {"query_pre_attn_scalar": ABSENT},
+    "scalar": {"query_pre_attn_scalar": 20},
+    "thetas": {"rope_theta": 5e5, "rope_local_base_freq": 2e3},
+    "linear, old place": {"rope_theta": 5e5, "rope_scaling": LINEAR},
+    "linear, old name": {"rope_scaling": {"type": "linear", "factor": 4.0}},
+    "linear and a theta": {"rope_scaling": LINEAR | {"rope_theta": 3e5}},
+    "linear, new place": {"rope_parameters": {FULL: LINEAR | {"rope_theta": 5e5}, SLIDING: {"rope_type": "default"}}},
+    "one kind alone": {"rope_parameters": {FULL: {"rope_type": "default", "rope_theta": 5e5}}, "rope_theta": 3e5},
+    "theta of the other kind": {"rope_parameters": {SLIDING: {"rope_type": "default", "rope_theta": 3e3}}},
+    "flat parameters": {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+    "untied": {"tie_word_embeddings": False},
+    "epsilon": {"rms_norm_eps": 1e-5},
+    "an activation of another name": {"hidden_act": "silu"},
+    "gelu, gemma": {"hidden_activation": "gelu"},
+    "soft caps": {"final_logit_softcapping": 30.0},
+    "soft caps of scores": {"attn_logit_softcapping": 50.0},
+    "both ways": {"use_bidirectional_attention": True},
+    "biases": {"attention_bias": True},
+}
+
+
+def gemma_configs() -> dict[str, dict[str, Any]]:
+    """The same for Gemma 3, whose fields are its own; compared by what is computed (benchmarks/parity.py)."""
+    found = {}
+    for name, change in GEMMA_CHANGES.items():
+        found[f"gemma3_text: {name}"] = {key: value for key, value in (GEMMA | change).items() if value is not ABSENT}
+    return found
+
+
 def ask(config: dict[str, Any]) -> dict[str, Any]:
     """The facts, or {"refused": the error}."""
     import torch

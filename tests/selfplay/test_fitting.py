@@ -57,3 +57,9 @@ def test_a_layout_the_sampler_cannot_have_is_refused_before_a_weight_is_read():
     config, _ = configs.load(ROOT / "configs/tiny.py", {"mesh.rollout_tensor": "3"})
     with pytest.raises(ConfigError, match=r"mesh.rollout_tensor=3 for this model on \d chips: should be one of 1"):
         build.check_fits(config, spec_of("random:tiny"))
+
+
+def test_an_attention_that_knows_no_windows_is_refused_before_a_weight_is_read():
+    config, _ = configs.load(ROOT / "configs/tiny.py", {"model.attention": "splash"})
+    with pytest.raises(ConfigError, match=r"model.attention=splash: a model with windows needs xla, or auto"):
+        build.check_fits(config, spec_of("google/gemma-3-1b-it"))
