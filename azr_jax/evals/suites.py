@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from azr_jax.evals import bbeh, code, evalplus, plus_rules, questions
-from azr_jax.evals.datasets import Row, load
+from azr_jax.evals.datasets import DataProblem, Row, load
 from azr_jax.evals.letters import letter_in
 from azr_jax.evals.mathematics import MathJudge, final_answer, gold_of, hedged, only_number
+from azr_jax.evals.sources import DATASETS
 from azr_jax.executor import literals
 from azr_jax.executor.jobs import Verify
 from azr_jax.executor.values import encode
@@ -67,8 +68,18 @@ class Suite:
     def items(self, data_dir: str | None, style: str, judges: Judges) -> tuple[list[Item], str]:
         """Its rows, and the digest of its files. Raises DataProblem."""
         loaded = load(self.dataset, data_dir)
-        made = [self.make(self, row, style, judges) for row in loaded.rows]
+        made = [self._item(row, style, judges) for row in loaded.rows]
         return [item for item in made if item is not None], loaded.digest
+
+    def _item(self, row: Row, style: str, judges: Judges) -> Item | None:
+        try:
+            return self.make(self, row, style, judges)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            file = DATASETS[self.dataset].choices[0][0]
+            raise DataProblem(
+                f"{self.name}: row {row.id} is not what it should be ({type(error).__name__}: {error}); "
+                f"{file.local} should be that of {file.url}"
+            ) from error
 
 
 # ---------------------------------------------------------------------------------------------- programs
@@ -290,12 +301,13 @@ def _supergpqa(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
 
 def _bbeh(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
     f = row.fields
+    gold = str(f["target"])
 
     def grade(text: str) -> Graded:
         answer = bbeh.answer_in(text)
         if answer is None:
             return Graded(0.0, "no answer")
-        correct = bbeh.right(f["target"], answer)
+        correct = bbeh.right(gold, answer)
         return Graded(float(correct), "correct" if correct else "wrong value", answer=answer)
 
     return Item(suite.name, row.id, questions.any_question(f["input"], style), grade, f["task"])

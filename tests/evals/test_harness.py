@@ -179,6 +179,20 @@ def test_what_cannot_be_evaluated_is_said(tmp_path, changes, said):
         evaluate(MODEL, None, asked(tmp_path, **changes))
 
 
+def test_rows_of_another_form_are_named_before_anything_is_sampled(tmp_path, monkeypatch):
+    """Files without a known checksum may be another's of the same length; a row without its fields was a traceback."""
+    monkeypatch.setattr(harness.Harness, "_engine", lambda *_: pytest.fail("nothing should be sampled"))
+    for row, said in (
+        ('{"q": "?", "answer": "#### 1"}', "KeyError: 'question'"),
+        ('{"question": "?", "answer": 1}', "'int'"),
+    ):
+        (tmp_path / "gsm8k.jsonl").write_text(f"{row}\n" * ROWS)
+        with pytest.raises(
+            CannotEvaluate, match=rf"gsm8k: row 0 is not what it should be .*{said}.* gsm8k\.jsonl should"
+        ):
+            evaluate(MODEL, None, asked(tmp_path))
+
+
 def test_a_part_of_the_rows_is_told_apart_from_all(tmp_path, capsys):
     evaluate(MODEL, None, asked(tmp_path))
     assert evaluate(MODEL, None, asked(tmp_path, limit=2))[MODEL]["gsm8k"]["rows"] == 2
