@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from azr_jax.executor.written import FORMS
-from azr_jax.tasks.types import Answer, InductionTask, Kind, Proposal, Task, Triplet, Validation, Verdict
+from azr_jax.tasks.types import Answer, Kind, Proposal, Task, Validation, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def unjudged(job: Job, error: Exception) -> Validation | Verdict | tuple[Outcome
 def check_job(job: Job) -> None:
     """Raises TypeError or ValueError for a job that its caller made wrongly, before anything is run."""
     if isinstance(job, Verify):
-        right = InductionTask if job.kind is Kind.INDUCTION else Triplet
+        right = job.kind.task_type
         if not isinstance(job.task, right):
             found = type(job.task).__name__
             raise TypeError(f"Verify.task: {found} for kind {job.kind}, {right.__name__} would be right")

@@ -6,12 +6,13 @@ and comparisons stay in this process with both: what travels is a program and in
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify
-from azr_jax.executor.validate import validate
-from azr_jax.executor.verify import run, verify
+from azr_jax.executor.said import check_requests, checked_answer
+from azr_jax.executor.verify import run
 
 if TYPE_CHECKING:
     from azr_jax.executor.cases import Steps
@@ -53,9 +54,22 @@ class Judge(Protocol):
 
 def steps_of(job: Job, settings: ExecutorSettings) -> Steps:
     """The job as a generator of requests that is sent their results and returns its own."""
-    timeout_s: Any = settings.timeout_s
+    return run(job, settings.timeout_s) if isinstance(job, Run) else _asked_of_the_kind(job, settings)
+
+
+def _asked_of_the_kind(job: Validate | Verify, settings: ExecutorSettings) -> Steps:
+    """What the kind asks for and what it says are looked at before anybody acts on them: it may be anybody's code."""
     if isinstance(job, Validate):
-        return validate(job, settings.banned_modules, settings.max_output_chars, timeout_s)
-    if isinstance(job, Verify):
-        return verify(job, timeout_s)
-    return run(job, timeout_s)
+        steps = job.proposal.kind.validate(job, settings)
+    else:
+        steps = job.kind.verify(job, settings)
+    if not isinstance(steps, Generator):
+        return checked_answer(job, steps)
+    answer: Any = None
+    while True:
+        try:
+            asked = steps.send(answer)
+        except StopIteration as stop:
+            return checked_answer(job, stop.value)
+        check_requests(asked)
+        answer = yield asked

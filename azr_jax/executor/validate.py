@@ -40,7 +40,7 @@ def validate(
     if refusal is not None:
         return refusal
     calls = [{"text": text} for text in proposal.inputs]
-    several = kind is Kind.INDUCTION
+    several = issubclass(kind.task_type, InductionTask)
     exact = several and job.fewest >= len(calls)  # so that the first bad input ends it
     budget = Budget(PROPOSAL_LIMITS * timeout_s)
     run = partial(run_cases, proposal.program, calls, banned=banned, timeout_s=timeout_s, budget=budget)
@@ -65,7 +65,7 @@ def validate(
         reasons = (ran.reason for ran in (first, *others) if ran.reason)
         return Validation(None, "not deterministic", next(reasons, ""))
     # It runs again for every answer: with nearly the limit, right answers would be late, and right, by chance.
-    if kind is Kind.ABDUCTION and max(ran.spent_s for ran in (first, *others)) > _IN_TIME * timeout_s:
+    if kind.runs_again and max(ran.spent_s for ran in (first, *others)) > _IN_TIME * timeout_s:
         return Validation(None, "too slow", f"more than {_IN_TIME:.0%} of the time limit")
     if several:
         return _induction(job, first, usable, max_output_chars)
@@ -76,7 +76,7 @@ def _misshapen(job: Validate) -> Validation | None:
     proposal, given = job.proposal, len(job.proposal.inputs)
     if len(proposal.program) > MAX_PROGRAM_CHARS or any(len(i) > MAX_INPUT_CHARS for i in proposal.inputs):
         return Validation(None, "too long")
-    fewest, most = (job.fewest, job.most) if proposal.kind is Kind.INDUCTION else (1, 1)
+    fewest, most = (job.fewest, job.most) if issubclass(proposal.kind.task_type, InductionTask) else (1, 1)
     if not fewest <= given <= most:
         return Validation(None, "wrong number of inputs", f"{given}, asked for {most}")
     return None
@@ -84,7 +84,7 @@ def _misshapen(job: Validate) -> Validation | None:
 
 def _unusable(case: Case, kind: Kind) -> str:
     """Why a case cannot be one of this kind; empty if it can."""
-    if kind is Kind.ERROR and case.status in ("raised", "unplain"):
+    if kind.may_raise and case.status in ("raised", "unplain"):
         return "" if case.ordinary else "exits"
     return {"value": "", "unplain": "output not plain", "raised": "raised"}.get(case.status, case.status)
 
@@ -104,7 +104,7 @@ def _agree(first: Cases, second: Cases, number: int, kind: Kind) -> bool:
     a, b = first.cases.get(number), second.cases.get(number)
     if a is None or b is None:
         return False
-    if kind is Kind.ERROR:  # a program may raise an exception of that very name
+    if kind.may_raise:  # a program may raise an exception of that very name
         return (a.status == "raised", _error_name(a)) == (b.status == "raised", _error_name(b))
     try:
         return a.status == b.status == "value" and (a.value == b.value or same(_value(a), _value(b)))
@@ -123,7 +123,7 @@ def _value(case: Case) -> Any:
 def _triplet(proposal: Proposal, found: Cases, max_output_chars: int) -> Validation:
     case = found.cases[0]
     given = proposal.inputs[0].strip()
-    if proposal.kind is Kind.ERROR:
+    if proposal.kind.may_raise:
         name = _error_name(case)
         if not name.isidentifier() or (name == NO_ERROR and case.status == "raised"):
             return Validation(None, "raised", f"an exception called {name!r}")

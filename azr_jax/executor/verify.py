@@ -1,4 +1,6 @@
-"""An answer -> a verdict, one function per kind. The gold stays in this process; children return values, we compare."""
+"""An answer -> a verdict, one function per way to judge. The gold stays in this process; children return values, we
+compare. A task without a readable gold raises Refused.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,9 @@ from azr_jax.executor.cases import (
     run_cases,
     told,
 )
-from azr_jax.executor.jobs import Outcome, Run, Verify
+from azr_jax.executor.jobs import Outcome, Run
 from azr_jax.executor.values import Refused, decode, encode, same
-from azr_jax.tasks.types import InductionTask, Kind, Triplet, Verdict
+from azr_jax.tasks.types import InductionTask, Triplet, Verdict
 
 Judging = Generator[Request, Result, Verdict]
 _CORRECT, _WRONG = Verdict(1.0, "correct"), Verdict(0.0, "wrong value")
@@ -30,19 +32,7 @@ _UNDONE = ("crashed", "not run")  # reasons that may be the fault of calls befor
 _TOO_LONG = Verdict(0.0, "too long")
 
 
-def verify(job: Verify, timeout_s: float) -> Judging:
-    """The verdict on one answer; Refused if the task itself holds no readable gold."""
-    task, text = job.task, job.answer.text
-    if isinstance(task, InductionTask):
-        return (yield from _induction(task, text, job.induction_reward, timeout_s))
-    if job.kind is Kind.ERROR:
-        return _error(task, text)
-    if job.kind is Kind.DEDUCTION:
-        return (yield from _deduction(task, text, job.deduction_answer, timeout_s))
-    return (yield from _abduction(task, text, timeout_s))
-
-
-def _deduction(task: Triplet, text: str, form: str, timeout_s: float) -> Judging:
+def deduction(task: Triplet, text: str, form: str, timeout_s: float) -> Judging:
     gold = decode(task.value)
     if len(text) > MAX_INPUT_CHARS:
         return _TOO_LONG
@@ -53,7 +43,7 @@ def _deduction(task: Triplet, text: str, form: str, timeout_s: float) -> Judging
     return _compared(case, gold)
 
 
-def _abduction(task: Triplet, text: str, timeout_s: float) -> Judging:
+def abduction(task: Triplet, text: str, timeout_s: float) -> Judging:
     """The program's result for the answer. The child that runs the program is told the answer and not the task's input.
 
     Only the proposer's own input may use the program's names, and an answer that is the same but for layout.
@@ -76,7 +66,7 @@ def _abduction(task: Triplet, text: str, timeout_s: float) -> Judging:
     return Verdict(0.0, found.reason, found.detail) if found.reason else _compared(found.cases[0], gold)
 
 
-def _induction(task: InductionTask, text: str, reward: str, timeout_s: float) -> Judging:
+def induction(task: InductionTask, text: str, reward: str, timeout_s: float) -> Judging:
     """Runs the answer on every hidden input: together in one child or, where it may remember its calls, each alone.
 
     Never the better of the two: a program that remembers answers differently in them, and a second guess would be paid.
@@ -117,7 +107,7 @@ def _of_case(found: Cases, number: int, gold: Any) -> Verdict:
     return _compared(ran, gold) if ran is not None else Verdict(0.0, "not run")
 
 
-def _error(task: Triplet, text: str) -> Verdict:
+def error(task: Triplet, text: str) -> Verdict:
     return _CORRECT if text.strip().strip("`'\"").strip() == task.output else _WRONG
 
 

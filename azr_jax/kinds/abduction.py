@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from azr_jax.executor import verify
+from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.kinds.base import Words
 from azr_jax.kinds.triplets import TripletKind
 from azr_jax.tasks.prompts import block
@@ -20,9 +24,13 @@ class Abduction(TripletKind):
     )
     answer_block, answer_place = "input", "the arguments"
     seeded_with = "deduction"
+    runs_again = True
 
     def shown(self, task: Triplet) -> str:
         return block("python", task.program) + "\n" + block("output", task.output)
 
     def answers(self, task: Triplet) -> tuple[str, ...]:
         return (task.input,)
+
+    def verify(self, job: Any, settings: ExecutorSettings) -> Any:
+        return verify.abduction(job.task, job.answer.text, settings.timeout_s)

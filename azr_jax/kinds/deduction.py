@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from azr_jax.executor import verify
+from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.kinds.base import Words
 from azr_jax.kinds.triplets import TripletKind
 
@@ -17,3 +21,6 @@ class Deduction(TripletKind):
         "### Function, input and output {number}\n{task}\n",
     )
     answer_block, answer_place = "output", "the returned value"
+
+    def verify(self, job: Any, settings: ExecutorSettings) -> Any:
+        return verify.deduction(job.task, job.answer.text, job.deduction_answer, settings.timeout_s)

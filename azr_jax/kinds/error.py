@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from azr_jax.executor import verify
+from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.kinds.base import Words
 from azr_jax.kinds.triplets import TripletKind
 from azr_jax.tasks.types import Task, Triplet
@@ -30,9 +32,13 @@ class Error(TripletKind):
         "### Function, input and exception {number}\n{task}\n",
     )
     answer_block, answer_place = "output", "the name"
+    may_raise = True
 
     def worked_task(self, example: Worked) -> Triplet:
         return Triplet(example.program, *example.error, "")
 
     def row(self, task: Task) -> dict[str, Any] | None:
         return None
+
+    def verify(self, job: Any, settings: ExecutorSettings) -> Any:
+        return verify.error(job.task, job.answer.text)

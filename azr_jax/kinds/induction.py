@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from azr_jax.executor import verify
+from azr_jax.executor.jobs import Validate
+from azr_jax.executor.settings import ExecutorSettings
+from azr_jax.executor.validate import validate
 from azr_jax.kinds.base import BaseKind, Words
 from azr_jax.tasks import wording, worked
 from azr_jax.tasks.prompts import THOUGHT, Material, Prompt, block, conversation, fill, layout, render_answer, thought
@@ -105,6 +109,12 @@ class Induction(BaseKind):
 
     def render_proposal(self, proposal: Proposal) -> str:
         return "\n".join([block("message", proposal.message), *(block("input", text) for text in proposal.inputs)])
+
+    def validate(self, job: Validate, settings: ExecutorSettings) -> Any:
+        return validate(job, settings.banned_modules, settings.max_output_chars, settings.timeout_s)
+
+    def verify(self, job: Any, settings: ExecutorSettings) -> Any:
+        return verify.induction(job.task, job.answer.text, job.induction_reward, settings.timeout_s)
 
     def written(self, task: Any) -> Counter[str]:
         """The inputs that were found for a program; what the message says makes no new task."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from azr_jax.executor.jobs import Validate
+from azr_jax.executor.settings import ExecutorSettings
+from azr_jax.executor.validate import validate
 from azr_jax.kinds.base import BaseKind
 from azr_jax.tasks import worked
 from azr_jax.tasks.parsing import Block, argument_list, defines
@@ -79,6 +82,9 @@ class TripletKind(BaseKind):
 
     def too_many(self, blocks: Sequence[Block]) -> bool:
         return len(blocks) > 2
+
+    def validate(self, job: Validate, settings: ExecutorSettings) -> Any:
+        return validate(job, settings.banned_modules, settings.max_output_chars, settings.timeout_s)
 
     def first(self) -> Proposal | None:
         program, value = IDENTITY

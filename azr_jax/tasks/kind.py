@@ -62,6 +62,8 @@ class Kind(str, metaclass=_ByName):
     task_type: ClassVar[type]  # Triplet, InductionTask, or a dataclass derived from one of them
     about_a_program: ClassVar[bool] = False  # proposers are given a program of a buffer, and write none of their own
     answer_block: ClassVar[str]  # what a solver's block is called: python, input, output or message
+    may_raise: ClassVar[bool] = False  # an exception is a result like another
+    runs_again: ClassVar[bool] = False  # each answer is an input that the task's own program is run on
     seeded_with: ClassVar[str] = ""  # the kind whose seeds it shares, where it plays the same tasks
     number: int  # its place in request ids, and the first id of its buffer
 
@@ -91,14 +93,15 @@ class Kind(str, metaclass=_ByName):
     def too_many(self, blocks: Sequence[Any]) -> bool:
         """Whether these are more blocks than a proposal has."""
 
-    # --- what the executor does: generators that yield requests and return the word (executor/cases.py)
+    # --- what the executor is asked: generators that yield its requests (executor/cases.py) and return the word on it.
+    # They run in its thread: what takes long, or runs what a model wrote, is a request.
     @abstractmethod
     def validate(self, job: Any, settings: Any) -> Any:
-        """A Validation of job.proposal."""
+        """A Validation of job.proposal; `job` is a jobs.Validate, `settings` are ExecutorSettings."""
 
     @abstractmethod
     def verify(self, job: Any, settings: Any) -> Any:
-        """A Verdict on job.answer to job.task."""
+        """A Verdict on job.answer to job.task; `job` is a jobs.Verify."""
 
     # --- its buffer
     @abstractmethod

@@ -14,11 +14,14 @@ say.
 from __future__ import annotations
 
 import ast
+import logging
 from dataclasses import dataclass
 from textwrap import dedent
 
 from azr_jax.tasks.programs import arguments, parse
 from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal
+
+log = logging.getLogger(__name__)
 
 NAMES = {
     "python": "python", "py": "python", "python3": "python", "program": "python", "code": "python",
@@ -50,7 +53,12 @@ def parse_answer(kind: Kind, text: str) -> Answer | FormatError:
 
 
 def proposal_in(kind: Kind, part: str, program: str) -> Proposal | FormatError:
-    return kind.read_proposal(blocks(part), program)
+    try:
+        found = kind.read_proposal(blocks(part), program)
+    except Exception:  # a mistake in a kind that some text found: that text's loss, and not everybody's end
+        log.exception("%s failed at reading a proposal", kind)
+        return FormatError("reading failed")
+    return found if isinstance(found, Proposal | FormatError) else FormatError("reading failed")
 
 
 def answer_in(kind: Kind, part: str, bare: bool) -> Answer | FormatError:

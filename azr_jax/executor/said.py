@@ -1,0 +1,59 @@
+"""Whether what a kind says can be acted on: it may be a user's, and a mistake in it costs one verdict and not a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import Any
+
+from azr_jax.executor.cases import MORE_SEEDS, SEEDS, Request
+from azr_jax.executor.child import LARGEST_REQUEST
+from azr_jax.executor.jobs import Validate, Verify
+from azr_jax.tasks.types import Validation, Verdict
+
+LONGEST_REASON = 60  # characters: reasons are counted, and become names of metrics
+
+
+def checked_answer(job: Validate | Verify, said: Any) -> Any:
+    """The answer to the job. Raises TypeError or ValueError where it is none."""
+    wanted = Validation if isinstance(job, Validate) else Verdict
+    if not isinstance(said, wanted):
+        raise TypeError(f"{said!r:.60}: a {wanted.__name__} would be right")
+    if not isinstance(said.detail, str) or not _is_reason(said.reason):
+        raise ValueError(f"reason {said.reason!r:.80}: a short phrase on one line would be right")
+    if isinstance(said, Verdict):
+        if type(said.score) not in (int, float) or not 0.0 <= said.score <= 1.0 or not said.reason:
+            raise ValueError(f"score {said.score!r:.60}, reason {said.reason!r}: a number from 0 to 1 would be right")
+    elif isinstance(job, Validate) and said.task is not None:
+        right = job.proposal.kind.task_type
+        if type(said.task) is not right:
+            raise TypeError(f"a task of type {type(said.task).__name__}: {right.__name__} would be right")
+        if bad := [one.name for one in fields(right) if not _is_plain(getattr(said.task, one.name))]:
+            raise TypeError(f"{right.__name__}.{bad[0]}: a text, a number or a tuple of texts would be right")
+    elif not said.reason:
+        raise ValueError("neither a task nor a reason")
+    return said
+
+
+def check_requests(asked: Any) -> None:
+    """Raises TypeError or ValueError for what no zygote could be asked."""
+    requests = asked if isinstance(asked, tuple) else (asked,)
+    if not requests:
+        raise ValueError("no request in a tuple of them")
+    for one in requests:
+        if not isinstance(one, Request):
+            raise TypeError(f"{one!r:.60}: a Request of executor.cases would be right")
+        if not (isinstance(one.body, bytes) and len(one.body) <= LARGEST_REQUEST and one.seed in SEEDS + MORE_SEEDS):
+            raise ValueError("a Request made by hand: run_cases or request of executor.cases would be right")
+        if not (0 < one.timeout_s < math.inf and type(one.lines) is int and one.lines > 0):
+            raise ValueError(f"timeout_s {one.timeout_s!r}, lines {one.lines!r}: numbers above 0 would be right")
+
+
+def _is_reason(reason: Any) -> bool:
+    return isinstance(reason, str) and len(reason) <= LONGEST_REASON and (reason.isprintable() or not reason)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(isinstance(one, str) for one in value)
+    return isinstance(value, str | bool | int)
