@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, ClassVar, NamedTuple
 
 from azr_jax.tasks import wording
+from azr_jax.tasks.kind import BUILT_IN
 from azr_jax.tasks.novelty import grams
 from azr_jax.tasks.parsing import MOST_INPUTS, Block, defines, inputs_in
 from azr_jax.tasks.prompts import (
@@ -182,7 +183,7 @@ class BaseKind(Kind):
         return task.outputs if isinstance(task, InductionTask) else (task.output,)
 
     def row(self, task: Task) -> dict[str, Any] | None:
-        return public_row(task) | {"kind": str(self)}
+        return public_row(task) | ({} if self in BUILT_IN else {"kind": str(self)})
 
 
 def _programs(functions: Sequence[str]) -> str:

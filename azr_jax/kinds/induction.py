@@ -13,8 +13,7 @@ from azr_jax.kinds.base import BaseKind, Words
 from azr_jax.tasks import wording, worked
 from azr_jax.tasks.prompts import THOUGHT, Material, Prompt, block, conversation, fill, layout, render_answer, thought
 from azr_jax.tasks.sameness import input_form, program_mark
-from azr_jax.tasks.seedfile import public_row
-from azr_jax.tasks.types import Answer, InductionTask, Proposal, Task
+from azr_jax.tasks.types import Answer, InductionTask, Proposal
 from azr_jax.tasks.worked import Worked
 
 PROPOSE = """\
@@ -120,6 +119,3 @@ class Induction(BaseKind):
         """The inputs that were found for a program; what the message says makes no new task."""
         program = program_mark(task.program).hex()
         return Counter(f"{program}\t{input_form(given)}" for given in task.inputs)
-
-    def row(self, task: Task) -> dict[str, Any] | None:
-        return public_row(task)

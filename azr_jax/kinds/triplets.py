@@ -12,8 +12,7 @@ from azr_jax.kinds.base import BaseKind
 from azr_jax.tasks import worked
 from azr_jax.tasks.parsing import Block, argument_list, defines
 from azr_jax.tasks.prompts import Material, block, fill, layout, render_answer
-from azr_jax.tasks.seedfile import public_row
-from azr_jax.tasks.types import Answer, FormatError, Proposal, Task, Triplet
+from azr_jax.tasks.types import Answer, FormatError, Proposal, Triplet
 from azr_jax.tasks.worked import Worked
 
 IDENTITY = "def f(x):\n    return x", "'Hello World'"
@@ -89,9 +88,6 @@ class TripletKind(BaseKind):
     def first(self) -> Proposal | None:
         program, value = IDENTITY
         return Proposal(self, program, (value,))
-
-    def row(self, task: Task) -> dict[str, Any] | None:
-        return public_row(task)
 
 
 def _last_pair(parts: Sequence[Block]) -> tuple[str, str] | FormatError:

@@ -141,11 +141,14 @@ def named(specs: Iterable[str]) -> tuple[Kind, ...]:
     """The kinds of a run, with their numbers: a user's own come after those with short names. Raises UnknownKind."""
     kinds, number = [], len(BUILT_IN)
     for spec in specs:
-        kind = find(spec)
+        try:
+            kind = find(spec)
+        except UnknownKind as error:
+            raise UnknownKind(f"{spec}: {error}") from error
         if spec not in BUILT_IN:
             kind.number, number = number, number + 1
         if kind in kinds:
-            raise UnknownKind(f"{spec} is called {kind} like another one of them; each should have a name of its own")
+            raise UnknownKind(f"{spec}: is called {kind} like another one of them; each should have a name of its own")
         kinds.append(kind)
     if number > MOST:
         raise UnknownKind(f"{number - len(BUILT_IN)} of your own; at most {MOST - len(BUILT_IN)} can be told apart")
@@ -178,7 +181,7 @@ def _class_in(module: Any, name: str, spec: str) -> type[Kind]:
     if cls is None:
         raise UnknownKind(f"{module.__name__} has no {name}")
     if not (isinstance(cls, type) and issubclass(cls, Kind)):
-        raise UnknownKind(f"{name} is no kind; should be a class derived from azr_jax.kinds.BaseKind")
+        raise UnknownKind(f"{name} is no kind; should be a class derived from azr_jax.kinds.base.BaseKind")
     if missing := sorted({*cls.__abstractmethods__, *(one for one in cls.needs if not hasattr(cls, one))}):
         raise UnknownKind(f"{name} lacks {', '.join(missing)}")
     own = cls.name

@@ -89,8 +89,9 @@ class Cast(ScriptedEngine):
         self.proposals, self.answers = proposals, answers
 
     def text(self, request: Request, prompt: str, sample: int) -> str:
-        stage, kind, index = request.id >> 28, list(Kind)[request.id >> 24 & 15], request.id & 0xFFFFFF
+        stage, number, index = request.id >> 28, request.id >> 24 & 15, request.id & 0xFFFFFF
         if stage == IterationStage.PROPOSE:
+            kind = next(kind for kind in self.proposals if kind.number == number)
             return self.proposals[kind][index % len(self.proposals[kind])]
         asked = prompt[prompt.rfind("###") :]  # what stands before is the worked example
         for piece, attempts in self.answers.items():
