@@ -27,11 +27,7 @@ def get_config() -> ConfigDict:
     c.model.attention = "auto"  # auto | xla | cudnn | splash: the learner's attention
 
     c.tasks = ConfigDict()
-    c.tasks.kinds = (
-        "deduction",
-        "abduction",
-        "induction",
-    )  # also error, and your own as module:Class
+    c.tasks.kinds = ("deduction", "abduction", "induction")  # also error, and your own as module:Class
     c.tasks.references = 6  # K: tasks of the buffer shown to the proposer; 0 is an ablation
     c.tasks.estimate_attempts = 8  # n: attempts that measure how hard a new task is
     c.tasks.train_proposer = True  # False: only the solver learns (ablation)
