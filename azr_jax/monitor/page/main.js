@@ -2,6 +2,7 @@
 // Puts the page together: overview, sections of the chosen run, comparison, task viewer, config.
 
 const data = JSON.parse(document.getElementById("data").textContent);
+addKinds(data.runs);
 const choice = { run: document.getElementById("run"), smooth: document.getElementById("smooth") };
 
 function halves(values) {

@@ -1,7 +1,13 @@
 "use strict";
 // What is shown of one run, section by section. A chart without data is left out; a section without charts too.
 
-const KINDS = ["deduction", "abduction", "induction", "error"];
+const KINDS = ["deduction", "abduction", "induction", "error"];  // and, where the page is opened, a user's own
+const addKinds = (runs) => {
+  for (const name of runs.flatMap((run) => Object.keys(run.series))) {
+    const kind = name.match(/^propose\/(\w+)\/valid_rate$/)?.[1];
+    if (kind && !KINDS.includes(kind)) KINDS.push(kind);
+  }
+};
 const STAGE_LABEL = /^time\//;
 
 const kindColor = (kind) => color(Math.max(0, KINDS.indexOf(kind)));
