@@ -9,6 +9,7 @@ against each other; the reading is written anew on Python's own parser. A progra
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from azr_jax.tasks.prompts import Prompt
@@ -20,6 +21,9 @@ _BEGUN = (
 )
 _PREFIX = f"{_BEGUN}\n```python\n"
 _STOPS = ("\nif __name__", "\ndef main(", "\nprint(", "\n```\n")
+_MOST_READ = 5_000_000  # characters, over all that is tried: as many as 768 tokens need, and less than a second
+_EACH = 100  # characters that a try costs beside its own
+_LINE_END = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -43,20 +47,37 @@ def program(text: str, name: str) -> str | None:
     reached = _reached(name, defined)
     kept = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     kept += [node for own, node in defined.items() if own in reached]
-    return "\n".join(ast.get_source_segment(longest, node) or "" for node in kept) or longest
+    lines = _LINE_END.split(longest)
+    return "\n".join(_source(lines, node) for node in kept) or longest
+
+
+def _source(lines: list[str], node: ast.stmt) -> str:
+    """`ast.get_source_segment`, which splits the whole text into lines for each node."""
+    last = node.end_lineno or node.lineno
+    found = [line.encode() for line in lines[node.lineno - 1 : last]]
+    found[-1] = found[-1][: node.end_col_offset]
+    found[0] = found[0][node.col_offset :]
+    return b"".join(found).decode()
 
 
 def _longest_that_parses(text: str) -> str | None:
-    """The run of lines that is Python and has most that are not blank; the first of several; of one line the first."""
+    """The run of lines that is Python and has most that are not blank; the first of several; of one line the first.
+
+    Found by trying, so within limits: of a text that is much longer than EvalPlus lets it be, the best that was seen.
+    """
     lines = text.split("\n")
-    full = [0]
+    full, size = [0], [0]
     for line in lines:
         full.append(full[-1] + bool(line.strip()))
-    best, found = 0, None
+        size.append(size[-1] + len(line))
+    best, found, budget = 0, None, _MOST_READ
     for start in range(len(lines)):
+        if budget < 0:
+            break
         for end in range(len(lines), start + 1, -1):
-            if full[end] - full[start] <= best:
+            if full[end] - full[start] <= best or budget < 0:
                 break
+            budget -= size[end] - size[start] + end - start + _EACH
             if _parses("\n".join(lines[start:end])):
                 best, found = full[end] - full[start], "\n".join(lines[start:end])
     return found if found is not None or not _parses(lines[0]) else lines[0]

@@ -18,11 +18,11 @@ from azr_jax.tasks.parsing import answer_part
 LETTERS = "ABCDEFGHIJ"
 
 _MARKS = re.compile(r"""\*\*|[`$"{}\u201c\u201d]|\\[()\[\]]|\\(?:text|mathrm|mathbf|textbf|textit|bf|mathit)\b""")
-_FORMULA = re.compile(r"\$\$?[^$\n]+\$\$?|\\\(.+?\\\)|\\\[.*?(?:\\\]|\Z)", re.DOTALL)
+_FORMULA = re.compile(r"\$\$?[^$\n]+\$\$?|\\\((?:(?!\\[()]).)+\\\)|\\\[.*?(?:\\\]|\Z)", re.DOTALL)
 _I = r"(?!(?<=[AI])(?:['\u2019]|\s+[a-z]))"  # not the pronoun, nor the article
 _NOT_I = r"(?!(?<=I)(?:['\u2019]|\s+[a-z]))"
 _OF_TWO = r"(?![)\]]?,?\s*(?:(?:or|and|nor|/|&)\s*|,\s*)(?i:option\s+)?[(\[]?[A-J](?:\b(?![')])|[)\]]))"
-_NAMED = rf"(?:[(\[]([A-Ja-j])(?=[)\]])|[(\[]?([A-J])\b{_NOT_I}|([b-j])(?=\s*\.?\s*(?:\n|$))){_OF_TWO}"
+_NAMED = rf"(?:[(\[]([A-Ja-j])(?=[)\]])|[(\[]?([A-J])\b{_NOT_I}|([b-j])(?=\s*(?:\.\s*)?(?:\n|$))){_OF_TWO}"
 _WRONG = r"(?i:not|wrong|incorrect|false|too|also|ruled|out\b|eliminated|invalid)"
 _VERB = r"(?i:is|are|was|seems|looks|can be|cannot|can't|isn't|does not|doesn't)"
 _NOT = rf"(?![)\]]?\s*(?:{_VERB}\s*(?:an?\s+)?)?{_WRONG})"
@@ -58,7 +58,7 @@ _LABEL = re.compile(
     r"\s*(?=\S)",
     re.MULTILINE,
 )
-_BEHIND = re.compile(r"[)\].:]*[^\n]*\n+[ \t]*[(\[]?([A-J])[)\].:]")  # the next line is an option too
+_NEXT_LINE = re.compile(r"\n+[ \t]*[(\[]?([A-J])[)\].:]")  # which is an option too
 _LIST = re.compile(r"[(\[]?\b[A-J]\b[)\]]?(?:,?\s*(?:or|and|nor|/|,)\s*[(\[]?[A-J]\b[)\]]?)+")
 _BRACKETED = re.compile(rf"(?<![A-Za-z\d])(?<![Nn]ot )\(([A-J])\){_NOT}")
 _AT_THE_END = re.compile(
@@ -102,9 +102,12 @@ def letter_in(text: str, style: str) -> str | None:
 
 def _named(words: re.Pattern[str], said: str) -> Iterator[str]:
     """The letters behind (or before) such words, but the first of a list of options."""
+    line_end, behind = -1, None
     for match in words.finditer(said):
         letter = next(group for group in match.groups() if group).upper()
-        behind = _BEHIND.match(said, match.end())
+        if line_end < match.end():  # looked for once a line
+            line_end = said.find("\n", match.end()) % (len(said) + 1)  # the end of the text where there is none
+            behind = _NEXT_LINE.match(said, line_end)
         if not (behind and LETTERS.find(behind[1]) == LETTERS.find(letter) + 1):
             yield letter
 

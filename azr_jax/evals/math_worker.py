@@ -30,7 +30,9 @@ def main() -> None:
 
     for warm in (("\\frac{1}{2}", "0.5"), ("(1,2]", "(1,2]"), ("x^2+1", "1+x^2"), ("\\sqrt{2}", "2"), ("3 \\%", "3")):
         equal(*warm)  # so that no comparison pays for what is loaded at first use
-    ChildJail(MEMORY_MB).enter(_LIFE_S)
+    wall = ChildJail(MEMORY_MB)
+    wall.wait(os.getppid())
+    wall.enter(_LIFE_S)
     answers.write("ready\n")
     answers.flush()
     for line in sys.stdin:

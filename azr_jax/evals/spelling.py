@@ -53,9 +53,10 @@ def _fraction(recurring: re.Match[str]) -> str:
     return rf"\frac{{{int((whole or '0') + once + again) - int((whole or '0') + once)}}}{{{below}}}"
 
 
-_WORD = r"(?:\\(?:text|mathrm|textrm)\{[^{}]*\}|[A-Za-z]{2,}\.?)"
+# One way to read each text: a word ends where its letters do, and what is blank belongs to what stands before it.
+_WORD = r"(?:\\(?:text|mathrm|textrm)\{[^{}]*\}|[A-Za-z]{2,}(?![A-Za-z])\.?)"
 _QUANTITY = rf"\$?-?\d[\d,]*(?:\.\d+)?(?:[\s~]|\\[,;: ])*{_WORD}(?:[\s~]|\\[,;: ]|{_WORD})*"
-_COMPOUND = re.compile(rf"\s*(?:{_QUANTITY},?\s*){{2,}}")
+_COMPOUND = re.compile(rf"\s*(?:{_QUANTITY}(?:,\s*)?){{2,}}")
 
 
 def compound(answer: str) -> bool:

@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).parents[1] / "executor"))
 from costs import is_linear
 
 from azr_jax.executor.values import encode
-from azr_jax.tasks import novelty, programs, sameness
+from azr_jax.tasks import leaks, novelty, programs, prompts, sameness
 from azr_jax.tasks.buffers import Buffers, BufferSettings
 from azr_jax.tasks.contamination import Reserved
 from azr_jax.tasks.history import History
@@ -37,6 +37,18 @@ def renamed(program: str) -> str:
         return ""
 
 
+def asked(program: str) -> None:
+    """Every prompt that shows it."""
+    task = Triplet(program, program, program, encode(1))
+    for style in ("think", "think_chat", "completion"):
+        prompts.propose(Kind.DEDUCTION, [task], style=style, functions=[program])
+        prompts.propose(Kind.INDUCTION, [task], style=style)
+        for kind in (Kind.DEDUCTION, Kind.ABDUCTION, Kind.ERROR):
+            prompts.solve(kind, task, style=style)
+        pairs = InductionTask(program, (program, "1"), (program, "2"), (encode(1), encode(2)), program, 1)
+        prompts.solve(Kind.INDUCTION, pairs, style=style)
+
+
 READERS: dict[str, Callable[[str], object]] = {
     "normal form": sameness.normal_form,
     "form of an input": sameness.input_form,
@@ -50,6 +62,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "reserved": lambda p: p in RESERVED,
     "types": type_of,
     "nearest": lambda p: History(Kind.DEDUCTION).nearest(Triplet(p, "1", "1", encode(1))),
+    "leak": lambda p: leaks.leak(p, p),
+    "prompts": asked,
     "blocks": blocks,
     "proposal": lambda p: parse_proposal(Kind.DEDUCTION, f"```python\n{p}\n```\n```input\n{p}\n```"),
     "induction": lambda p: parse_proposal(Kind.INDUCTION, f"```input\n{p}\n```\n```message\n{p}\n```", program=p),
