@@ -16,7 +16,8 @@ from azr_jax.executor.child import END, LARGEST_REQUEST, REQUEST_BYTES
 from azr_jax.executor.values import MAX_CHARS
 
 SEEDS = (1, 2)  # hash seeds of the zygotes; verdicts always come from the first
-MORE_SEEDS = (3, 4, 5, 6)  # asked as well about programs that could depend on the order of a set
+MORE_SEEDS = (3, 4, 5, 6)  # asked as well about programs that could depend on chance
+STILL_MORE_SEEDS = (7, 8, 9, 10, 11, 12)  # and about those that could depend on where an object lies
 _BUDGET = 3  # time limits that the calls of one program may take together
 MAX_PROGRAM_CHARS = 32_768
 MAX_INPUT_CHARS = 16_384
@@ -61,7 +62,8 @@ class Cases:
 
     program: str
     cases: dict[int, Case] = field(default_factory=dict)
-    by_chance: bool = False  # the program may see what differs from run to run; both by its text (reach.py)
+    by_chance: bool = False  # the program may see what differs from run to run; all three by its text (reach.py)
+    by_address: bool = False  # it may be an address
     remembers: bool = True  # a call of it may know of an earlier one
     constants: str = ""  # that it may hand out as they stand (constants.py), where it has several inputs
     spent_s: float = 0.0  # of all its children
@@ -102,18 +104,27 @@ def run_cases(
     alone: bool = False,
     all_of_them: bool = True,
     budget: Budget | None = None,
+    real_time: bool = False,
 ) -> Generator[Request, Result, Cases]:
     """Runs the numbered calls, in one child where that goes well.
 
     A call that ends the child while others ran before it gets a fresh one, so that every call has the whole time
     limit, though all together no more than three of them. `alone` gives each its own child from the start;
-    without `all_of_them` the first failure is the last. What the `budget` has no room for is late.
+    without `all_of_them` the first failure is the last. What the `budget` has no room for is late. Clocks stand still
+    unless `real_time`.
     """
     found = Cases(program)
     todo = list(range(len(calls)) if numbers is None else numbers)
     while todo:
         batch = todo[:1] if alone else _fitting(program, calls, todo)
-        fields = {"program": program, "banned": banned, "numbers": batch, "calls": [calls[n] for n in batch]}
+        fields: dict[str, Any] = {
+            "program": program,
+            "banned": banned,
+            "numbers": batch,
+            "calls": [calls[n] for n in batch],
+        }
+        if real_time:
+            fields["real_time"] = True
         asked = request("program", timeout_s, seed, lines=3 + len(batch), **fields)
         if len(asked.body) > LARGEST_REQUEST:
             found.reason = "too long"
@@ -177,7 +188,7 @@ def _read(result: Result, batch: frozenset[int], found: Cases, *, checked: bool)
     loaded = False
     for place, (kind, number, *rest) in enumerate(result.lines):
         if kind == "program" and place == 0 and checked:
-            found.program, found.by_chance, found.remembers, found.constants = rest
+            found.program, found.by_chance, found.by_address, found.remembers, found.constants = rest
         elif kind == "loaded":
             loaded = True
         elif kind == "unfit" and not loaded:
@@ -242,7 +253,7 @@ def _value(v: Any) -> bool:
 
 # What each kind of line holds after the word and the number; any other line ends the reading: the child crashed.
 _SHAPES: dict[str, tuple[Check, ...]] = {
-    "program": (_text(MAX_PROGRAM_CHARS + 2 * _NAME_CHARS + 16), _flag, _flag, _text(1 << 16)),
+    "program": (_text(MAX_PROGRAM_CHARS + 2 * _NAME_CHARS + 16), _flag, _flag, _flag, _text(1 << 16)),
     "loaded": (),
     "unfit": (lambda v: type(v) is str and v in UNFIT, _ANY_TEXT),
     "broken": (_name, _ANY_TEXT, _flag),

@@ -8,6 +8,7 @@ and the parent decodes and compares. Lines written before the program first runs
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
 import socket
@@ -17,17 +18,19 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from azr_jax.executor import arguments, binding, constants, hygiene, reach, written
+from azr_jax.executor import arguments, binding, clock, constants, hygiene, reach, written
 from azr_jax.executor.values import Refused, as_json, decode, encode
 
 if TYPE_CHECKING:
     from azr_jax.executor.jail import ChildJail
 
-HEADER = struct.Struct("=QI")  # before a request: its number, the time limit in milliseconds
+HEADER = struct.Struct("=QI")  # number, time limit in milliseconds: before a request, and to the zygote
 REQUEST_BYTES = 180_000  # one message of the socket
 LARGEST_REQUEST = 64 * 2**20  # what is over one message travels as a file in memory
 _ONE_DESCRIPTOR = socket.CMSG_SPACE(4)
 PIPE_BYTES = 1 << 19
+NOT_ITS_FAULT = 75  # a status: the machine had no room, so the request is run again
+OUTCOMES = 30  # the descriptor of a child's pipe
 END = b'["end"]'  # the last line of a child that came to its end
 _exit = os._exit  # a program may put something else in its place
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -63,22 +66,29 @@ class Pipe:
         os.write(self._descriptor, data)
 
 
-def main(
-    jail: ChildJail, sock: socket.socket, reader: int, writer: int, room: int, seconds: float, names: dict[str, Any]
-) -> NoReturn:
+Body = Callable[["ChildJail", socket.socket, int, dict[str, Any]], NoReturn]
+
+
+def main(jail: ChildJail, requests: socket.socket, room: int, names: dict[str, Any]) -> NoReturn:
     """Never returns, whatever happens: no exit handler, finaliser or buffer of the program gets a turn."""
     try:
-        os.close(reader)
-        message, more, _, _ = sock.recvmsg(REQUEST_BYTES + 1024, _ONE_DESCRIPTOR)  # bytes yet, read in the jail
-        sock.close()
-        jail.enter(seconds)
-        pipe = Pipe(writer, room)
+        message, more, _, _ = requests.recvmsg(REQUEST_BYTES + 1024, _ONE_DESCRIPTOR)  # bytes yet, read in the jail
+        requests.close()
+        _, milliseconds = HEADER.unpack_from(message)
+        jail.enter(milliseconds / 1000)
+        pipe = Pipe(OUTCOMES, room)
         request, _ = _READ((_whole(more) if more else message[HEADER.size :]).decode())
         del message, more
+    except BaseException:
+        _exit(NOT_ITS_FAULT)
+    try:
+        if not request.get("real_time"):
+            clock.stop()
         answer(pipe, request, names)
-        os.write(writer, END + b"\n")
-    except BaseException:  # fail closed: without an end line the parent calls it a crash
-        _exit(1)
+        os.write(OUTCOMES, END + b"\n")
+    except BaseException as error:  # fail closed: without an end line the parent calls it a crash
+        short = isinstance(error, OSError) and error.errno == errno.ENOMEM  # of the kernel's memory, for a pipe
+        _exit(NOT_ITS_FAULT if short else 1)
     _exit(0)
 
 
@@ -105,9 +115,9 @@ def _whole(ancillary: list[tuple[int, int, bytes]]) -> bytes:
     return b"".join(parts)
 
 
-def empty(jail: ChildJail, sock: socket.socket, *_: Any) -> NoReturn:
+def empty(jail: ChildJail, requests: socket.socket, *_: Any) -> NoReturn:
     """A child that takes its message and ends: the floor that benchmarks measure the rest against."""
-    sock.recvmsg(REQUEST_BYTES, _ONE_DESCRIPTOR)
+    requests.recvmsg(REQUEST_BYTES, _ONE_DESCRIPTOR)
     _exit(0)
 
 
@@ -123,6 +133,7 @@ def warm_up(names: dict[str, Any]) -> None:
         _expression(pipe, {"text": "Counter({'a': 2})", "form": "literal"}, names)
         _, tree = hygiene.normalise(program, hygiene.BANNED)
         reach.by_chance([tree])
+        reach.by_address([tree])
         reach.remembers(tree)
         _READ(as_json({"a": ["b\n", 1, None]}))
     del sys.modules[_MODULE]
@@ -136,8 +147,10 @@ def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None
     if request["banned"] is not None:
         text, tree = hygiene.normalise(text, request["banned"])
         inputs = [arguments.parse_call(call["text"]) for call in request["calls"]]
+        trees = [tree, *inputs]
+        seen = reach.by_chance(trees), reach.by_address(trees), reach.remembers(tree)
         several = constants.handed_out(tree) if len(inputs) > 1 else ""
-        pipe.send("program", -1, text, reach.by_chance([tree, *inputs]), reach.remembers(tree), several)
+        pipe.send("program", -1, text, *seen, several)
         _guard_imports(request["banned"])
     calls = [_prepare(call, request, names) for call in request["calls"]]
     code = hygiene.compiled(text)

@@ -1,9 +1,15 @@
-"""Another time for every zygote, so that a program that depends on a clock differs between two of them.
+"""Another time for every zygote, and one that stands still for whoever proposes or answers a task.
 
-Real time moves too little between two runs to show in `time.time() // 86400`. Shifted are the functions of `time`,
-and with them `datetime`, which is loaded here without its C half, and what the process has used of the processor. Files
-keep the time they were made at, which is part of what is installed, and have no other. The system call itself is not
-shifted: a program that digs the real function out of one of these finds the real time.
+What a program reads off a clock, if it is allowed to get at one, must not decide by chance whether an answer is right.
+So the clocks of a task's child stand still: a reading moves them by a microsecond, sleeping by what was slept, and
+nothing else does. They stand at a time of the zygote's own: a program that depends on it differs between two of them
+and is no task; one that does not gives the same whenever it runs again. Other programs, which evaluations run, have
+clocks that go, shifted by as much.
+
+Changed are the functions of `time`, and with them `datetime`, which is loaded here without its C half, and what the
+process has used of the processor. Files keep the time they were made at, which is part of what is installed, and have
+no other. The system call itself is not changed: a program that digs the real function out of one of these finds the
+real time.
 """
 
 from __future__ import annotations
@@ -21,24 +27,41 @@ _DAY_S = 86_400
 # By hash seed. Each is an odd number of some unit after the first, so that a clock read in that unit is odd in the one
 # and even in the other, whatever the time: days (and years, nearly), hours, minutes, seconds, months nearly.
 _BASE_S = 41_234_567
-_AHEAD_S = {2: 367 * _DAY_S, 3: 12_345 * 3_600, 4: 1_234_567 * 60, 5: 98_765_433, 6: 31 * _DAY_S}
+_AHEAD_S = {1: 0, 2: 367 * _DAY_S, 3: 12_345 * 3_600, 4: 1_234_567 * 60, 5: 98_765_433, 6: 31 * _DAY_S}
 _ASK_ABOUT_FILES = ("supports_dir_fd", "supports_effective_ids", "supports_fd", "supports_follow_symlinks")
+
+
+_STANDS_AT_S = 1_700_000_000
+_STEP_NS = 1_000  # by which a reading moves a clock that stands still
+_moved_ns: list[int] = []  # since it was stopped, where it was
+
+
+def stop() -> None:
+    """From here on the clocks of this process stand still."""
+    _moved_ns[:] = [0]
+
+
+def move(seconds: float) -> None:
+    """Somebody waited for so long, and may look whether the time is up."""
+    if _moved_ns:
+        _moved_ns[0] += max(0, round(seconds * 1e9))
 
 
 def shift(seed: int) -> None:
     """Moves this process's clocks forward by an amount of the seed's own."""
     sys.modules["_uuid"] = None  # type: ignore[assignment] - it asks the clock itself; without it `uuid` asks `time`
-    seconds = _BASE_S + _AHEAD_S.get(seed, 0)
+    seconds = _BASE_S + _AHEAD_S.get(seed, 7_654_321 * seed)
     for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime"):
-        setattr(time, name, _later(getattr(time, name), seconds))
         in_ns = f"{name}_ns"
-        setattr(time, in_ns, _later(getattr(time, in_ns), seconds * 10**9))
+        setattr(time, name, _later(getattr(time, name), seconds, 1e-9))
+        setattr(time, in_ns, _later(getattr(time, in_ns), seconds * 10**9, 1))
     for name in ("localtime", "gmtime", "ctime"):
         setattr(time, name, _of_now(getattr(time, name), time.time))
     time.asctime = _of_today(time.asctime, time.localtime, 0)
     time.strftime = _of_today(time.strftime, time.localtime, 1)
+    time.sleep = _sleep(time.sleep)
     resource.getrusage = _rusage(resource.getrusage, seconds)
-    _put("times", lambda real: lambda: posix.times_result([part + seconds for part in real()]))
+    _put("times", lambda real: _times(real, seconds))
     for name in ("stat", "lstat", "fstat"):
         _put(name, lambda real: lambda *given, **named: _timeless(real(*given, **named)))
     _put("scandir", lambda real: lambda path=".": _Listing(real(path)))
@@ -56,8 +79,25 @@ def _put(name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) ->
             known.add(other)
 
 
-def _later(real: Callable[..., Any], amount: int) -> Callable[..., Any]:
-    return lambda *given: real(*given) + amount
+def _later(real: Callable[..., Any], amount: int, unit: float) -> Callable[..., Any]:
+    """`amount` is in the function's own unit: seconds, or nanoseconds where `unit`, of one nanosecond, is 1."""
+    stands_at = _STANDS_AT_S * 10**9 if unit == 1 else _STANDS_AT_S
+
+    def now(*given: Any) -> Any:
+        if not _moved_ns:
+            return real(*given) + amount
+        _moved_ns[0] += _STEP_NS
+        return stands_at + amount + _moved_ns[0] * unit
+
+    return now
+
+
+def _sleep(real: Callable[[float], None]) -> Callable[[float], None]:
+    def sleep(seconds: float) -> None:
+        real(seconds)
+        move(seconds)
+
+    return sleep
 
 
 def _of_now(real: Callable[..., Any], now: Callable[[], float]) -> Callable[..., Any]:
@@ -68,9 +108,13 @@ def _of_today(real: Callable[..., Any], today: Callable[[], Any], place: int) ->
     return lambda *given: real(*given) if len(given) > place else real(*given, today())
 
 
+def _times(real: Callable[[], Any], seconds: int) -> Callable[[], Any]:
+    return lambda: posix.times_result([part + seconds for part in ([0] * 5 if _moved_ns else real())])
+
+
 def _rusage(real: Callable[[int], Any], seconds: int) -> Callable[[int], Any]:
     def getrusage(who: int) -> Any:
-        user, system, peak, *counts = real(who)
+        user, system, peak, *counts = [0] * 16 if _moved_ns else real(who)
         return resource.struct_rusage([user + seconds, system + seconds, peak + seconds, *counts])
 
     return getrusage

@@ -3,15 +3,17 @@
 Python finds no NaN in a set and no NaN key in a dict but the very same object. So values that hold one are compared by
 their keys: hashable pictures in which every NaN is one and the same object. A picture costs one walk, and two of them
 are compared, or put into a dict, at the price of their size: nothing here grows with the square of what a child wrote,
-but for keys made to collide, which the codec's limit keeps few.
+and keys made to collide are refused by the codec.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
+
+_MOST_ALIKE = 32
 
 
 class _NaN:
@@ -54,6 +56,11 @@ def key(value: Any) -> Hashable:
     if isinstance(value, dict):
         return dict, _counted((key(k), key(v)) for k, v in value.items())
     return value
+
+
+def crowded(keys: Sequence[Hashable]) -> bool:
+    """Whether many have one hash, as multiples of 2**61 - 1 have, so that each would be compared with all."""
+    return len(keys) > _MOST_ALIKE and max(Counter(map(hash, keys)).values()) > _MOST_ALIKE
 
 
 def _counted(members: Iterable[Hashable]) -> frozenset[tuple[Hashable, int]]:

@@ -29,7 +29,10 @@ _HIDDEN_ATTRIBUTES = frozenset({
     "f_globals", "f_locals", "f_builtins", "f_code", "gi_frame", "cr_frame", "ag_frame", "tb_frame", "_getframe",
     "modules", "_current_frames", "tb_next", "__traceback__",
 })  # fmt: skip
-_OWN_CLOCKS = frozenset({"sqlite3", "_sqlite3", "_uuid"})  # written in C, they ask the system what time it is
+# Written in C, they ask the system what time it is, or draw by it.
+_OWN_CLOCKS = frozenset({
+    "sqlite3", "_sqlite3", "_uuid", "_random", "_lsprof", "cProfile", "_tracemalloc", "tracemalloc",
+})  # fmt: skip
 # A name that no text shows reaches whatever the lists above and below keep out.
 _BY_TEXT = frozenset({"vars", "globals", "locals"})
 _BY_TEXT_ATTRIBUTES = frozenset({"__dict__", "attrgetter", "methodcaller"})
@@ -83,7 +86,9 @@ def check(tree: ast.AST, banned: Iterable[str]) -> None:
     own = {name.partition(".")[0] for name, real in called.items() if real.partition(".")[0] in sys.stdlib_module_names}
     for node in ast.walk(tree):
         for module in _imported(node):
-            top = module.partition(".")[0]
+            top, last = module.partition(".")[0], module.rpartition(".")[2]
+            if listed and last in listed and top in sys.stdlib_module_names:
+                raise Unfit("banned import", module)  # a module of a module, as in `from statistics import random`
             if top in listed or module in listed or top in _HIDDEN_IMPORTS or (listed and top in _OWN_CLOCKS):
                 raise Unfit("banned import", module)
         if isinstance(node, ast.Attribute):

@@ -12,6 +12,8 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from azr_jax.executor import clock
+
 
 def _without_sockets(module: types.ModuleType) -> None:
     loop: Any = module.BaseSelectorEventLoop
@@ -22,6 +24,15 @@ def _without_sockets(module: types.ModuleType) -> None:
 def _with_poll(module: types.ModuleType) -> None:
     names: Any = module
     names.DefaultSelector = names.PollSelector
+    real = names.PollSelector.select
+
+    def select(self: Any, timeout: float | None = None) -> Any:
+        events = real(self, timeout)
+        if not events and timeout is not None:
+            clock.move(timeout)  # it stands still else, and who waits looks at it
+        return events
+
+    names.PollSelector.select = select
 
 
 _MENDED: dict[str, Callable[[types.ModuleType], None]] = {

@@ -216,12 +216,17 @@ class ChildJail:
         ):
             resource.setrlimit(name, (limit, limit))
 
-    def enter(self, seconds: float) -> None:
-        """What is a child's own: its processor time, that it forks nothing, whose death ends it, the call filter."""
-        processor_s = int(seconds) + 2
-        resource.setrlimit(resource.RLIMIT_CPU, (processor_s, processor_s))
+    def wait(self, zygote: int) -> None:
+        """What does not depend on the request: that the child forks nothing, and whose death ends it."""
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         _check(self._die_with_zygote(), "parent-death signal")
+        if os.getppid() != zygote:
+            os._exit(1)  # it died before it could be said
+
+    def enter(self, seconds: float) -> None:
+        """The rest, when the request is known: how much processor time, and the call filter."""
+        processor_s = int(seconds) + 2
+        resource.setrlimit(resource.RLIMIT_CPU, (processor_s, processor_s))
         if self._filter_calls() != 0 and self.filtered:
             raise OSError(ctypes.get_errno(), "call filter")
 
@@ -243,6 +248,7 @@ def probe(jail: ChildJail, outside: str) -> list[str]:
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
+            jail.wait(os.getppid())
             jail.enter(5.0)
             for name, attempt in _attempts(outside, writer):
                 with contextlib.suppress(BaseException):

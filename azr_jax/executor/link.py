@@ -16,13 +16,15 @@ from pathlib import Path
 
 from azr_jax.executor import zygote
 from azr_jax.executor.cases import Request, Result, read_lines
-from azr_jax.executor.child import HEADER, PIPE_BYTES, REQUEST_BYTES
+from azr_jax.executor.child import HEADER, NOT_ITS_FAULT, PIPE_BYTES, REQUEST_BYTES
 from azr_jax.executor.installed import ONE_THREAD
 from azr_jax.executor.jail import interpreter
 
 # Without the C module, `datetime` is plain Python and goes by the zygote's shifted clock; and so must `zoneinfo` be.
+# `random` wants to be told of forks, to draw a new state in each child: there are enough of those as it is.
 _BOOT = (
-    "import sys; sys.path.insert(0, {root!r}); sys.modules['_datetime'] = sys.modules['_zoneinfo'] = None; "
+    "import os, sys; os.register_at_fork = lambda **_: None; sys.path.insert(0, {root!r}); "
+    "sys.modules['_datetime'] = sys.modules['_zoneinfo'] = None; "
     "from azr_jax.executor.zygote import main; main()"
 )
 _ROOT = str(Path(__file__).resolve().parents[2])
@@ -76,8 +78,8 @@ class Answer:
         end, detail = "done", ""
         if self.ended == zygote.TIMED_OUT or self.status == -signal.SIGXCPU:
             end = "timeout"
-        elif self.ended in (zygote.LOST, zygote.STOPPED) or self.status == -signal.SIGKILL:
-            end, detail = "killed", "from outside"  # nothing a program can do to itself
+        elif self.ended in (zygote.LOST, zygote.STOPPED) or self.status in (-signal.SIGKILL, NOT_ITS_FAULT):
+            end, detail = "killed", "from outside"  # nothing a program gains by: it may end so three times
         elif self.status != 0 or not closed:
             end, detail = "crashed", f"signal {-self.status}" if self.status < 0 else f"exit status {self.status}"
         result = Result(end, lines, detail, self.wall_us / 1e6, len(data))
@@ -98,19 +100,21 @@ class Link:
         self._number = 0
         self._most_lines = 0
         self._due = time.monotonic() + _START_S
-        self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * REQUEST_BYTES)
+        self.sock, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._requests.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * REQUEST_BYTES)
+        theirs = (control.fileno(), requests.fileno())
         outside = next((p for p in ("/etc/passwd", "/etc/hosts", "/etc/group") if Path(p).is_file()), __file__)
         told = json.dumps({"seed": seed, "outside": outside, **asdict(settings)})
-        command = [*interpreter(), "-c", _BOOT.format(root=_ROOT), str(theirs.fileno()), told]
+        command = [*interpreter(), "-c", _BOOT.format(root=_ROOT), *map(str, theirs), told]
         environment = {"PYTHONHASHSEED": str(seed), "PYTHONUTF8": "1", **(ONE_THREAD if settings.packages else {})}
         try:
-            with theirs:
+            with control, requests:
                 self.process = subprocess.Popen(
                     command,
                     env=environment,
                     cwd="/",
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=theirs,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -118,6 +122,7 @@ class Link:
                 )
         except BaseException:
             self.sock.close()
+            self._requests.close()
             raise
 
     def send(self, request: Request, seconds: float) -> None:
@@ -128,9 +133,10 @@ class Link:
         head = HEADER.pack(self._number, int(seconds * 1000))
         try:
             if len(request.body) <= REQUEST_BYTES:
-                self.sock.send(head + request.body, socket.MSG_DONTWAIT)
+                self._requests.send(head + request.body, socket.MSG_DONTWAIT)
             else:
                 self._send_as_file(head, request.body)
+            self.sock.send(head, socket.MSG_DONTWAIT)
         except OSError as error:
             raise Lost(str(error)) from None
 
@@ -142,7 +148,7 @@ class Link:
             file.flush()
             file.seek(0)
             handed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
-            self.sock.sendmsg([head], handed, socket.MSG_DONTWAIT)
+            self._requests.sendmsg([head], handed, socket.MSG_DONTWAIT)
 
     def receive(self) -> Answer | None:
         """The answer that has arrived; None when it was the zygote's word on its walls."""
@@ -179,7 +185,8 @@ class Link:
 
     def stopped(self) -> bool:
         """Whether somebody has stopped the process: then no deadline of its own ends what it runs."""
-        self._inner = self._inner or _child_of(self.process.pid)
+        if "pid" in self.layers:  # else its children are those that run programs
+            self._inner = self._inner or _child_of(self.process.pid)
         return any(_state(process) in "Tt" for process in (self.process.pid, self._inner) if process)
 
     @property
@@ -193,6 +200,7 @@ class Link:
     def kill(self) -> None:
         """The zygote and, by its pid namespace or the parent-death signal, everything below it."""
         self.sock.close()
+        self._requests.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

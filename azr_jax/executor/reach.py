@@ -54,6 +54,22 @@ def by_chance(trees: Iterable[ast.AST]) -> bool:
     return _makes_text(nodes) and _has_addresses(nodes)
 
 
+def by_address(trees: Iterable[ast.AST]) -> bool:
+    """Whether that may be where an object lies in memory, of which no number of hash seeds tells much.
+
+    Sets go by it where they hold objects, functions, classes or None.
+    """
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    if any(map(_is_strange, nodes)) or any(_named(node) in _SEEDED - {"set", "frozenset"} for node in nodes):
+        return True
+    seen = _makes_text(nodes) or any(map(_is_by_seed, nodes))
+    return seen and (_has_addresses(nodes) or any(isinstance(n, ast.Constant) and n.value is None for n in nodes))
+
+
+def _named(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
 def remembers(tree: ast.AST) -> bool:
     """Whether a later call of a program may know of an earlier one."""
     assert isinstance(tree, ast.Module)
@@ -107,8 +123,7 @@ def _is_by_seed(node: ast.AST) -> bool:
     """Depends on the order of a set, or on a hash."""
     return (
         isinstance(node, ast.Set | ast.SetComp)
-        or (isinstance(node, ast.Name) and node.id in _SEEDED)
-        or (isinstance(node, ast.Attribute) and node.attr in _SEEDED)
+        or _named(node) in _SEEDED
         or (isinstance(node, ast.BinOp) and (_is_view(node.left) or _is_view(node.right)))
     )
 

@@ -6,11 +6,12 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from azr_jax.executor.cases import MORE_SEEDS, SEEDS, Request
+from azr_jax.executor.cases import MORE_SEEDS, SEEDS, STILL_MORE_SEEDS, Request
 from azr_jax.executor.child import LARGEST_REQUEST
 from azr_jax.executor.jobs import Validate, Verify
 from azr_jax.tasks.types import Validation, Verdict
 
+_SEEDS = SEEDS + MORE_SEEDS + STILL_MORE_SEEDS
 LONGEST_REASON = 60  # characters: reasons are counted, and become names of metrics
 
 
@@ -43,7 +44,7 @@ def check_requests(asked: Any) -> None:
     for one in requests:
         if not isinstance(one, Request):
             raise TypeError(f"{one!r:.60}: a Request of executor.cases would be right")
-        if not (isinstance(one.body, bytes) and len(one.body) <= LARGEST_REQUEST and one.seed in SEEDS + MORE_SEEDS):
+        if not (isinstance(one.body, bytes) and len(one.body) <= LARGEST_REQUEST and one.seed in _SEEDS):
             raise ValueError("a Request made by hand: run_cases or request of executor.cases would be right")
         if not (0 < one.timeout_s < math.inf and type(one.lines) is int and one.lines > 0):
             raise ValueError(f"timeout_s {one.timeout_s!r}, lines {one.lines!r}: numbers above 0 would be right")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from azr_jax.executor.cases import (
     MAX_PROGRAM_CHARS,
     MORE_SEEDS,
     SEEDS,
+    STILL_MORE_SEEDS,
     Budget,
     Case,
     Cases,
@@ -52,10 +53,13 @@ def validate(
     usable = [n for n in sorted(first.cases) if not _unusable(first.cases[n], kind)]
     if not usable or (exact and len(usable) < len(calls)):
         return _why_unusable(first, kind)
+    if _takes_long((first, second), kind, timeout_s):
+        return Validation(None, "too slow", f"more than {_IN_TIME:.0%} of the time limit")
     others, seeds = [second], SEEDS[1:]
-    if first.by_chance and _agree_on(first, second, usable, kind):
-        seeds += MORE_SEEDS
-        others += yield from side_by_side(*(run(seed=seed, numbers=usable[::-1]) for seed in MORE_SEEDS))
+    for seen, more in ((first.by_chance, MORE_SEEDS), (first.by_address, STILL_MORE_SEEDS)):
+        if seen and all(_agree_on(first, other, usable, kind) for other in others):
+            seeds += more
+            others += yield from side_by_side(*(run(seed=seed, numbers=usable[::-1]) for seed in more))
     if several and not all(_agree_on(first, other, usable, kind) for other in others):
         alone = partial(run, numbers=usable, alone=True)
         first, *others = yield from side_by_side(alone(), *(alone(seed=seed) for seed in seeds))
@@ -64,12 +68,16 @@ def validate(
     if not all(_agree_on(first, other, usable, kind) for other in others):
         reasons = (ran.reason for ran in (first, *others) if ran.reason)
         return Validation(None, "not deterministic", next(reasons, ""))
-    # It runs again for every answer: with nearly the limit, right answers would be late, and right, by chance.
-    if kind.runs_again and max(ran.spent_s for ran in (first, *others)) > _IN_TIME * timeout_s:
+    if _takes_long((first, *others), kind, timeout_s):
         return Validation(None, "too slow", f"more than {_IN_TIME:.0%} of the time limit")
     if several:
         return _induction(job, first, usable, max_output_chars)
     return _triplet(proposal, first, max_output_chars)
+
+
+def _takes_long(runs: Iterable[Cases], kind: Kind, timeout_s: float) -> bool:
+    """It runs again for every answer: with nearly the limit, right answers would be late, and right, by chance."""
+    return kind.runs_again and max(ran.spent_s for ran in runs) > _IN_TIME * timeout_s
 
 
 def _misshapen(job: Validate) -> Validation | None:

@@ -18,6 +18,7 @@ from fractions import Fraction
 from itertools import accumulate
 from typing import Any
 
+from azr_jax.executor.equality import crowded
 from azr_jax.executor.equality import same as same
 
 MAX_CHARS = 16_384  # of the encoded text
@@ -224,6 +225,18 @@ def _pairs(body: Any, depth: int) -> list[tuple[Any, Any]]:
     return [(_unpack(k, depth), _unpack(v, depth)) for k, v in _listed(body, None, list)]
 
 
+def _spread(keys: list[Any]) -> list[Any]:
+    if crowded(keys):
+        raise Refused("too many keys of one hash")
+    return keys
+
+
+def _mapping(body: Any, depth: int) -> dict[Any, Any]:
+    pairs = _pairs(body, depth)
+    _spread([k for k, _ in pairs])
+    return dict(pairs)
+
+
 def _listed(body: Any, length: int | None, *kinds: type) -> list[Any]:
     """The body, if it is a list of so many members of these types."""
     if type(body) is not list or length not in (None, len(body)) or any(type(v) not in kinds for v in body):
@@ -280,18 +293,12 @@ def _whole_numbers(body: Any, length: int) -> list[int]:
 
 def _factory(body: Any, depth: int) -> defaultdict[Any, Any]:
     name, pairs = _listed(body, 2, str, type(None), list)
-    return defaultdict(None if name is None else _FACTORIES[_text(name)], _pairs(pairs, depth))
+    return defaultdict(None if name is None else _FACTORIES[_text(name)], _mapping(pairs, depth))
 
 
 def _deque(body: Any, depth: int) -> deque[Any]:
     maxlen, values = _listed(body, 2, int, type(None), list)
     return deque(_each(values, depth), maxlen=None if maxlen is None else _integer(maxlen))
-
-
-def _counter(body: Any, depth: int) -> Counter[Any]:
-    counts: Counter[Any] = Counter()
-    counts.update(dict(_pairs(body, depth)))
-    return counts
 
 
 def _clock(body: Any) -> datetime.time:
@@ -315,12 +322,12 @@ _UNPACK: dict[str, Callable[[Any, int], Any]] = {
     "c": lambda b, d: _complex(b),
     "b": lambda b, d: bytes.fromhex(_text(b)),
     "t": lambda b, d: tuple(_each(b, d)),
-    "d": lambda b, d: dict(_pairs(b, d)),
-    "s": lambda b, d: set(_each(b, d)),
-    "z": lambda b, d: frozenset(_each(b, d)),
+    "d": _mapping,
+    "s": lambda b, d: set(_spread(_each(b, d))),
+    "z": lambda b, d: frozenset(_spread(_each(b, d))),
     "r": lambda b, d: range(*_whole_numbers(b, 3)),
-    "C": _counter,
-    "O": lambda b, d: OrderedDict(_pairs(b, d)),
+    "C": lambda b, d: Counter(_mapping(b, d)),
+    "O": lambda b, d: OrderedDict(_mapping(b, d)),
     "D": _factory,
     "q": _deque,
     "F": lambda b, d: Fraction(*_whole_numbers(b, 2)),

@@ -137,7 +137,7 @@ def _failed(case: Case) -> Verdict:
 def run(job: Run, timeout_s: float) -> Generator[Request, Result, tuple[Outcome, ...]]:
     """Every call's outcome, for tools and evaluations; no list of banned modules applies."""
     calls = [{"text": text} for text in job.inputs]
-    found = yield from run_cases(job.program, calls, timeout_s=job.timeout_s or timeout_s)
+    found = yield from run_cases(job.program, calls, timeout_s=job.timeout_s or timeout_s, real_time=True)
     none = Outcome(found.reason or "crashed", detail=found.detail)
     return tuple(_outcome(found.cases[n]) if n in found.cases else none for n in range(len(calls)))
 

@@ -1,9 +1,12 @@
 """The clean process that forks one child per program, and nothing else: it never reads a request or a result.
 
-The parent sends one message per program over a socket pair that keeps message borders. The zygote looks at the
-first bytes only (a number and a time limit), forks, and the child takes the whole message. When the child has ended
-or its time is up and it was killed, the zygote hands the reading end of the child's pipe to the parent. So neither an
-input nor an output of one program is ever in the memory that later children are copies of.
+The parent sends two messages per program, over socket pairs that keep message borders: the request, which the child
+takes, and after it a word to the zygote (a number and a time limit). When the child has ended or its time is up and it
+was killed, the zygote hands the reading end of the child's pipe to the parent. So neither an input nor an output of
+one program is ever in the memory that later children are copies of.
+
+One child is forked ahead and waits for the next request: while a program runs on one core, another makes the copy that
+the next program will run in.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ import array
 import contextlib
 import fcntl
 import functools
+import gc
 import json
 import os
+import posix
 import random
 import select
 import signal
@@ -22,21 +27,21 @@ import struct
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from azr_jax.executor import child, clock, imports, jail, names, packages
+from azr_jax.executor import child, clock, draws, imports, jail, names, packages
 from azr_jax.executor.values import ALSO
 
 REPLY = struct.Struct("=QBiQQQ")  # request number, how it ended, exit status, wall us, cpu us, peak kilobytes
 ENDED, TIMED_OUT, LOST, STOPPED = 0, 1, 2, 3
-_YIELDS, _LOOK_S = 50, 0.005  # how often a child is asked for at once when its pipe has closed; then at what interval
+_YIELDS = 50  # how often something is asked for again at once that cannot be waited for
+_LOOK_S = 0.001  # and then at what interval
 _SET_PIPE_SIZE, _GET_PIPE_SIZE = 1031, 1032
 
 _KEPT: list[Any] = []
-
-Body = Callable[[jail.ChildJail, socket.socket, int, int, int, float, dict[str, Any]], NoReturn]
+_now_s = time.monotonic  # the real one, before clocks are shifted
 
 
 def _preload(settings: dict[str, Any]) -> dict[str, Any]:
@@ -45,22 +50,33 @@ def _preload(settings: dict[str, Any]) -> dict[str, Any]:
     ALSO.update(packages.plain_forms())
     imports.mend()
     child.warm_up(known)
+    os.register_at_fork = posix.register_at_fork  # see link.py
     return known
 
 
 def main() -> NoReturn:
-    """Set up by arguments: socket descriptor, settings as JSON."""
-    sock = socket.socket(fileno=int(sys.argv[1]))
-    settings = json.loads(sys.argv[2])
+    """Set up by arguments: the descriptors of two sockets, settings as JSON."""
+    control, requests = (_out_of_the_way(int(text)) for text in sys.argv[1:3])
+    settings = json.loads(sys.argv[3])
     try:
-        wall, known, alone = _set_up(sock, settings)
+        wall, known, alone = _set_up((control, requests), settings)
     except BaseException as error:
-        sock.send(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode())
+        control.send(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode())
         os._exit(1)
-    _serve(sock, wall, known, alone=alone, body=child.empty if settings["empty"] else child.main)
+    nursery = _Nursery(control, requests, wall, known, child.empty if settings["empty"] else child.main)
+    _serve(nursery, alone=alone, early=wall.filtered and not settings["empty"])
 
 
-def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJail, dict[str, Any], bool]:
+def _out_of_the_way(descriptor: int) -> socket.socket:
+    """The socket under a number that no child's pipe and no program gets."""
+    other = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 2 * child.OUTCOMES)
+    os.close(descriptor)
+    return socket.socket(fileno=other)
+
+
+def _set_up(
+    sockets: tuple[socket.socket, socket.socket], settings: dict[str, Any]
+) -> tuple[jail.ChildJail, dict[str, Any], bool]:
     """Jails this process, tests the jail, and says to the parent what holds."""
     jail.die_with_parent()
     with contextlib.suppress(OSError):  # short of memory, the machine ends programs, not the trainer
@@ -68,12 +84,13 @@ def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJa
     paths = jail.readable_paths()
     namespaces, refused = jail.enter_namespaces() if settings["namespaces"] else ([], {})
     if "pid" in namespaces:
-        _become_init(sock)
+        _become_init(sockets)
     warnings.simplefilter("ignore")
     clock.shift(settings["seed"])
     known = _preload(settings)
+    gc.collect()
     _shift_addresses(settings["seed"])
-    random.seed(settings["seed"])  # two zygotes differ, one and the same repeats itself after a restart
+    draws.fix(settings["seed"])
     wall = jail.ChildJail(settings["memory_mb"])  # reads /proc, which is gone after the next line
     layers, missing = jail.enter_zygote(paths, namespaces, settings["package_paths"])
     wall.limit_zygote()
@@ -81,7 +98,8 @@ def _set_up(sock: socket.socket, settings: dict[str, Any]) -> tuple[jail.ChildJa
     layers += ["rlimits", "seccomp"] if wall.filtered else ["rlimits"]
     missing |= {} if wall.filtered else {"seccomp": "the call filter does not hold"}
     _forget_ourselves(settings["package_paths"])
-    sock.send(json.dumps({"layers": layers, "held": held, "missing": refused | missing}).encode())
+    gc.freeze()  # what is here now is no child's to collect: to look at it would copy it
+    sockets[0].send(json.dumps({"layers": layers, "held": held, "missing": refused | missing}).encode())
     return wall, known, "pid" in namespaces
 
 
@@ -96,13 +114,14 @@ def _shift_addresses(seed: int) -> None:
         _KEPT.extend(make() for _ in range(draw(4 * 16_384 // size)))  # up to four of the allocator's pools
 
 
-def _become_init(sock: socket.socket) -> None:
+def _become_init(sockets: tuple[socket.socket, ...]) -> None:
     """A pid namespace begins with the next child: go on as that child; the one before only waits for it."""
     inner = os.fork()
     if inner == 0:
         jail.die_with_parent()
         return
-    sock.close()
+    for sock in sockets:
+        sock.close()
     _, status = os.waitpid(inner, 0)
     os._exit(0 if status == 0 else 1)
 
@@ -117,69 +136,169 @@ def _forget_ourselves(package_paths: list[str]) -> None:
     os.environ.clear()
 
 
-def _serve(sock: socket.socket, wall: jail.ChildJail, known: dict[str, Any], *, alone: bool, body: Body) -> NoReturn:
-    while True:
+@dataclass(frozen=True, slots=True)
+class _Child:
+    pid: int
+    reader: int  # the end of its pipe that the parent is handed
+    end: int  # a descriptor that says when it has ended; without `pidfd_open` the pipe, which says when it let go
+
+    def state(self) -> int:
+        """How it ended, or that it is stopped; 0 while it runs. (To ask about stops alone fails once it has ended.)"""
+        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        return 0 if found is None else found.si_code
+
+    def close(self) -> None:
+        for descriptor in {self.reader, self.end}:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Nursery:
+    """Where children come from, all of them copies of this process as it is now."""
+
+    control: socket.socket
+    requests: socket.socket
+    wall: jail.ChildJail
+    known: dict[str, Any]
+    body: child.Body
+
+    def fork(self, running: _Child | None = None) -> _Child:
+        """A child that waits for a request. It lets go of all that is another's: of the one that is `running`."""
+        reader, writer = os.pipe()
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(writer, _SET_PIPE_SIZE, child.PIPE_BYTES)
+        room = fcntl.fcntl(writer, _GET_PIPE_SIZE)
+        zygote = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reader)
+            if running is not None:
+                running.close()
+            self.control.close()
+            self.wall.wait(zygote)
+            os.dup2(writer, child.OUTCOMES, inheritable=False)  # a number that a program sees, hence always the same
+            os.close(writer)
+            self.body(self.wall, self.requests, room, self.known)
+        os.close(writer)
+        return _Child(pid, reader, _watched(pid, reader))
+
+    def ahead(self, running: _Child, number: int) -> _Child | None:
+        """The next child already, if there is room for one and once the request cannot be taken by it."""
+        looks = 0
+        while self.unread(number):
+            looks += 1
+            if looks > _YIELDS:
+                return None
+            os.sched_yield()
         try:
-            head = sock.recv(child.HEADER.size, socket.MSG_PEEK)
+            return self.fork(running)
+        except OSError:
+            return None
+
+    def fit(self, waiting: _Child | None, number: int) -> _Child:
+        """The child that waited, or another in its place if somebody has killed or stopped it before it had a request.
+
+        It may also have come to its end already, with what it was asked.
+        """
+        if waiting is None:
+            return self.fork()
+        if not (waiting.state() and self.unread(number)):
+            return waiting
+        self.drop(waiting)
+        return self.fork()
+
+    def unread(self, number: int) -> bool:
+        """Whether nobody has taken the request."""
+        try:
+            head = self.requests.recv(child.HEADER.size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return len(head) == child.HEADER.size and child.HEADER.unpack(head)[0] == number
+
+    @staticmethod
+    def drop(waiting: _Child) -> None:
+        os.kill(waiting.pid, signal.SIGKILL)
+        os.waitpid(waiting.pid, 0)
+        waiting.close()
+
+
+def _watched(pid: int, reader: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # some containers refuse it
+        return reader
+
+
+def _serve(nursery: _Nursery, *, alone: bool, early: bool) -> NoReturn:
+    control, waiting = nursery.control, None
+    while True:
+        if early and waiting is None:
+            waiting = nursery.fork()
+        try:
+            head = control.recv(child.HEADER.size)
         except OSError:
             os._exit(0)
         if len(head) < child.HEADER.size:
             os._exit(0)  # the trainer is gone
         number, milliseconds = child.HEADER.unpack(head)
-        reader, writer = os.pipe()
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(writer, _SET_PIPE_SIZE, child.PIPE_BYTES)
-        room = fcntl.fcntl(writer, _GET_PIPE_SIZE)
-        started = time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            body(wall, sock, reader, writer, room, milliseconds / 1000, known)
-        os.close(writer)
-        ended = _await(sock, reader, pid, started + milliseconds / 1000)
-        _, status, usage = os.wait4(pid, 0)
-        _sweep(alone)
-        wall_us = int((time.monotonic() - started) * 1e6)
-        if _unread(sock, number):
+        started = _now_s()
+        running = nursery.fit(waiting, number)
+        waiting = nursery.ahead(running, number) if early else None
+        if alone and waiting is not None and waiting.pid > running.pid + 1:
+            os.kill(-1, signal.SIGKILL)  # a number is missing: somebody else has forked in here, and nobody may
+        ended = _await(control, running, started + milliseconds / 1000)
+        _, status, usage = os.wait4(running.pid, 0)
+        if waiting is None or status != 0:
+            if waiting is not None:
+                nursery.drop(waiting)
+                waiting = None
+            _sweep(alone)
+        wall_us = int((_now_s() - started) * 1e6)
+        if nursery.unread(number):
             ended = LOST  # it died before it took its message: drop that
-            sock.recv(1)
+            nursery.requests.recv(1)
         cpu_us = int((usage.ru_utime + usage.ru_stime) * 1e6)
         reply = REPLY.pack(number, ended, os.waitstatus_to_exitcode(status), wall_us, cpu_us, usage.ru_maxrss)
         try:
-            sock.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [reader]))])
+            handed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [running.reader]))]
+            control.sendmsg([reply], handed)
         except OSError:
             os._exit(0)
-        os.close(reader)
+        running.close()
 
 
-def _await(sock: socket.socket, reader: int, pid: int, deadline: float) -> int:
+def _await(control: socket.socket, running: _Child, deadline: float) -> int:
     """Waits for the child's end; kills it at the deadline, and everything if the trainer has gone.
 
-    The end shows as the end of its pipe, which nobody else writes to. A program may close that itself: then it is
-    asked for now and then. (A descriptor of the process would do, but some containers refuse `pidfd_open`.)
+    Where only the end of its pipe can be watched, the program may have closed that itself: then it is asked for now
+    and then.
     """
     poll = select.poll()
-    poll.register(reader, 0)  # only that nobody writes any more
-    poll.register(sock, 0)  # only that the other side hung up
+    poll.register(running.end, select.POLLIN if running.end != running.reader else 0)  # 0: nobody writes any more
+    poll.register(control, 0)  # only that the other side hung up
     looks = 0
     while True:
-        left = deadline - time.monotonic()
+        left = deadline - _now_s()
         if left <= 0:
-            stopped = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None
-            os.kill(pid, signal.SIGKILL)
-            return STOPPED if stopped else TIMED_OUT
+            found = running.state()
+            if found == os.CLD_STOPPED or not found:
+                os.kill(running.pid, signal.SIGKILL)
+            return ENDED if found not in (0, os.CLD_STOPPED) else STOPPED if found else TIMED_OUT
         if 0 < looks < _YIELDS:
             os.sched_yield()
             events = []
         else:
             events = poll.poll(1000 * (min(left, _LOOK_S) if looks else left))
-        if any(descriptor != reader for descriptor, _ in events):
-            os.kill(pid, signal.SIGKILL)
+        if any(descriptor != running.end for descriptor, _ in events):
+            os.kill(running.pid, signal.SIGKILL)
             os._exit(0)
+        if events and running.end != running.reader:
+            return ENDED
         if events:
-            poll.unregister(reader)
+            poll.unregister(running.end)
         if events or looks:
             looks += 1
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            if running.state() not in (0, os.CLD_STOPPED):
                 return ENDED
 
 
@@ -191,14 +310,6 @@ def _sweep(alone: bool) -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, 0 if alone else os.WNOHANG)[0]:
             pass
-
-
-def _unread(sock: socket.socket, number: int) -> bool:
-    try:
-        head = sock.recv(child.HEADER.size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    return len(head) == child.HEADER.size and child.HEADER.unpack(head)[0] == number
 
 
 if __name__ == "__main__":

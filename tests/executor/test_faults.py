@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -65,9 +66,30 @@ def test_a_child_ended_or_stopped_from_outside_is_run_again(number):
         for link in list(one._loop._links):
             for inner in children(link.process.pid):
                 for child in children(inner):
-                    os.kill(child, number)
+                    with contextlib.suppress(ProcessLookupError):  # one that waited for a request, and was let go
+                        os.kill(child, number)
         assert future.result()[0].value == "5"
         assert one.stats()["second_tries"] == 1
+
+
+def test_a_child_for_which_there_is_no_memory_is_run_again(monkeypatch):
+    """In a memory group that is full a write to a pipe fails, in the child and not by the program: it was `crashed`."""
+    short = (
+        "from azr_jax.executor import child; import time; now, real = time.monotonic, child._MODES['program']\n"
+        "def program(pipe, request, names):\n"
+        "    until = request['program'].rpartition('# until ')[2]\n"
+        "    if until.replace('.', '').isdigit() and now() < float(until): raise OSError(12, 'no memory')\n"
+        "    real(pipe, request, names)\n"
+        "child._MODES['program'] = program\n"
+        "from azr_jax.executor.zygote import main"
+    )
+    boot = link_module._BOOT.replace("from azr_jax.executor.zygote import main", "exec(" + repr(short) + ")")
+    monkeypatch.setattr(link_module, "_BOOT", boot)
+    with Executor(ExecutorSettings(workers=1)) as one:
+        program = f"def f(x):\n    return x  # until {time.monotonic() + 0.5:.3f}"
+        assert one.submit(Run(program, ("5",))).result(60)[0].value == "5"
+        monkeypatch.setattr(zygotes, "_AROUND_S", 0.01)
+        assert one.submit(Run("import os\ndef f(x):\n    os._exit(75)", ("5",))).result(60)[0].reason == "crashed"
 
 
 def test_ten_endless_programs_delay_an_honest_one_by_less_than_a_second():

@@ -123,6 +123,21 @@ def test_golds_never_travel(judge, server):
         assert not any(gold in text for text in asked), gold
 
 
+def test_of_a_wrong_answer_nothing_travels_but_what_must_run(judge, server):
+    """In all the bytes that leave: neither the task's own input or output, in either form, nor a field for them."""
+    text = "".join(map(chr, range(97, 123)))
+    task = Triplet("def f(x):\n    return [x, len(x)]", repr(text), repr([text, 26]), encode([text, 26]))
+    for answer in ("'abc'", "'a' + 'b'", "f('b')", "(lambda: 'c')()"):
+        assert not judge.submit(Verify(Kind.ABDUCTION, task, Answer(Kind.ABDUCTION, answer))).result().correct
+        assert (
+            not judge.submit(Verify(Kind.DEDUCTION, task, Answer(Kind.DEDUCTION, f"[{answer}, 26]"))).result().correct
+        )
+    assert len(server.bodies) >= 4
+    for sent in server.bodies:
+        packed = json.loads(ast.literal_eval(re.search(r"json.loads\((.*)\)\n", sent["code"])[1]))
+        assert text not in json.dumps(sent) and "gold" not in json.dumps(packed[1])
+
+
 def test_a_time_out_is_a_verdict(judge):
     one = judge.submit(Run("def f():\n    while True: pass", ("",), timeout_s=0.8)).result()
     assert one[0].reason == "timeout" and judge.stats()["kills/timeout"] >= 1

@@ -171,7 +171,7 @@ def test_a_mistake_in_judging_is_a_verdict_and_is_seen(monkeypatch, caplog):
         yield from ()
         raise IndexError("a mistake of ours")
 
-    for name in ("verify", "validate", "run"):
+    for name in ("_asked_of_the_kind", "run"):
         monkeypatch.setattr(judge, name, broken)
     with Executor(ExecutorSettings(workers=1)) as one:
         verdict = one.submit(Verify(Kind.DEDUCTION, TASK, Answer(Kind.DEDUCTION, "2"))).result()
