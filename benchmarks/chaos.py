@@ -226,6 +226,9 @@ def main() -> None:
     parser.add_argument("--config", default="configs/nano.py")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     options = parser.parse_args()
+    for name, folder in (("this checkout", ROOT), ("--workdir", options.workdir.resolve())):
+        if folder.is_relative_to("/tmp"):
+            parser.error(f"{name} is {folder}: should not lie in /tmp, of which the run has one of its own")
     options.workdir.mkdir(parents=True, exist_ok=False)
     disturbed, quiet = options.workdir.resolve() / "disturbed", options.workdir.resolve() / "quiet"
     code, done = under_faults(options, disturbed)
