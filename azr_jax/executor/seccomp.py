@@ -86,7 +86,8 @@ def _own_descriptors() -> list[tuple[int, int, int, int]]:
     tests = [(_JUMP_EQUAL, len(others) - place, 0, command) for place, command in enumerate(others)]
     refuse = (_RETURN, 0, 0, _EPERM)
     head = [(_LOAD, 0, 0, _argument(1)), (_JUMP_EQUAL, len(tests) + 2, 0, _SETFL)]
-    return [*head, *tests, refuse, *allow, flags, (_JUMP_BITS, 0, 1, _O_ASYNC), refuse, *allow]
+    own = [(_LOAD, 0, 0, _argument(0)), (_JUMP_MORE, 1, 0, 3), refuse]  # 0 to 2 are one open file of all children
+    return [*head, *tests, refuse, *allow, *own, flags, (_JUMP_BITS, 0, 1, _O_ASYNC), refuse, *allow]
 
 
 def _own_limits() -> list[tuple[int, int, int, int]]:

@@ -182,30 +182,22 @@ class _Nursery:
         os.close(writer)
         return _Child(pid, reader, _watched(pid, reader))
 
-    def ahead(self, running: _Child, number: int) -> _Child | None:
-        """The next child already, if there is room for one and once the request cannot be taken by it."""
+    def taken(self, number: int) -> bool:
+        """Whether the running child has its request by now, so that the next one cannot take it."""
         looks = 0
         while self.unread(number):
             looks += 1
             if looks > _YIELDS:
-                return None
+                return False
             os.sched_yield()
-        try:
-            return self.fork(running)
-        except OSError:
-            return None
+        return True
 
-    def fit(self, waiting: _Child | None, number: int) -> _Child:
-        """The child that waited, or another in its place if somebody has killed or stopped it before it had a request.
-
-        It may also have come to its end already, with what it was asked.
-        """
-        if waiting is None:
-            return self.fork()
+    def fits(self, waiting: _Child, number: int) -> bool:
+        """Not if it was killed or stopped before it had a request; it may also have come to its end already."""
         if not (waiting.state() and self.unread(number)):
-            return waiting
+            return True
         self.drop(waiting)
-        return self.fork()
+        return False
 
     def unread(self, number: int) -> bool:
         """Whether nobody has taken the request."""
@@ -233,7 +225,7 @@ def _serve(nursery: _Nursery, *, alone: bool, early: bool) -> NoReturn:
     control, waiting = nursery.control, None
     while True:
         if early and waiting is None:
-            waiting = nursery.fork()
+            waiting = nursery.fork(None)
         try:
             head = control.recv(child.HEADER.size)
         except OSError:
@@ -242,8 +234,12 @@ def _serve(nursery: _Nursery, *, alone: bool, early: bool) -> NoReturn:
             os._exit(0)  # the trainer is gone
         number, milliseconds = child.HEADER.unpack(head)
         started = _now_s()
-        running = nursery.fit(waiting, number)
-        waiting = nursery.ahead(running, number) if early else None
+        # Every child is forked from here: one made a call deeper would have a frame less until RecursionError.
+        running = waiting if waiting is not None and nursery.fits(waiting, number) else nursery.fork(None)
+        try:
+            waiting = nursery.fork(running) if early and nursery.taken(number) else None
+        except OSError:  # no room for another process
+            waiting = None
         if alone and waiting is not None and waiting.pid > running.pid + 1:
             os.kill(-1, signal.SIGKILL)  # a number is missing: somebody else has forked in here, and nobody may
         ended = _await(control, running, started + milliseconds / 1000)

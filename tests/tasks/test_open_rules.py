@@ -1,0 +1,214 @@
+"""Rules that are still open: paid for nothing, or honest work refused. Each as the test that will show it closed.
+
+Slow, and expected to fail (one of `CALCULATES` does not: it keeps an honest complex number right):
+`pytest -m slow tests/tasks/test_open_rules.py -rxX` says which have been closed; docs/ABLATIONS.md lists them.
+"""
+
+# ruff: noqa: E501 - a program is one line of text, whatever its length
+
+import pytest
+
+from azr_jax.executor.jobs import Validate, Verify
+from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.kinds.deduction import Deduction
+from azr_jax.tasks.leaks import leak
+from azr_jax.tasks.sameness import program_mark, task_mark
+from azr_jax.tasks.types import Answer, Kind, Proposal, Triplet
+
+pytestmark = [pytest.mark.slow, pytest.mark.xfail(reason="open, see docs/ABLATIONS.md", strict=False)]
+BEST = "def f(x):\n    return x * 10 + 3"
+PADDED = {
+    "an unread local": BEST.replace("return", "y = x\n    return"),
+    "a bare name": BEST.replace("return", "x\n    return"),
+    "a true assert": BEST.replace("return", "assert True\n    return"),
+    "an empty if": BEST.replace("return", "if x:\n        pass\n    return"),
+    "an unread dict": "D = {}\n" + BEST,
+    "an unread lambda": "g = lambda: 0\n" + BEST,
+    "a lambda": "f = lambda x: x * 10 + 3",
+}
+
+
+@pytest.fixture(scope="module")
+def executor():
+    with Executor(ExecutorSettings(workers=1, timeout_s=2.0)) as running:
+        yield running
+
+
+# ------------------------------------------------------------------------------ paid for nothing
+@pytest.mark.parametrize("copy", PADDED.values(), ids=PADDED)
+def test_a_padded_copy_is_a_copy(copy):
+    """Each may stand any number of times: +0.88 a proposal, all new, under the paper's preset."""
+    assert task_mark(Triplet(copy, "5", "53", "53"), "constants") == task_mark(
+        Triplet(BEST, "5", "53", "53"), "constants"
+    )
+
+
+def test_what_stands_behind_two_branches_that_end_is_dead():
+    program = "def f(x):\n    if x > 3:\n        return 1\n    else:\n        return 2"
+    assert program_mark(program) == program_mark(program + "\n    x += 1")
+
+
+@pytest.mark.parametrize("given", ["+5", "5 + 0", "*[5]", "**{'x': 5}", "5, *[]", "5, **{}"])
+def test_an_input_of_the_same_value_is_the_same_input(given):
+    """An induction proposal that says an input twice is told so (pairs.py); a triplet is paid as new."""
+    marks = {task_mark(Triplet(BEST, one, "53", "53"), "constants") for one in (given, "5")}
+    assert len(marks) == 1
+
+
+def test_a_text_with_a_prefix_that_says_nothing_is_the_same_text():
+    assert task_mark(Triplet(BEST, "u'a'", "", ""), "constants") == task_mark(Triplet(BEST, "'a'", "", ""), "constants")
+
+
+def test_an_abduction_answer_does_not_search(executor):
+    """The same leave to the judge that `deduction_answer=literal` takes away: the program, copied, in a search."""
+    task = executor.submit(Validate(Proposal(Kind.ABDUCTION, BEST, ("4242",)))).result().task
+    answer = Answer(Kind.ABDUCTION, "next(x for x in range(99999) if x * 10 + 3 == 42423)")
+    assert not executor.submit(Verify(Kind.ABDUCTION, task, answer, deduction_answer="literal")).result().correct
+
+
+LONG = """def f(xs, k):
+    total = 0
+    for i, x in enumerate(xs):
+        if x % k == 0:
+            total += x * i
+        else:
+            total -= k
+    return total"""
+LINES = LONG.split("\n")
+LISTED = {
+    "numbered": "\n".join(f"{number}. {line}" for number, line in enumerate(LINES, 1)),
+    "quoted": "\n".join("> " + line for line in LINES),
+    "bullets": "\n".join(f"- `{line.strip()}`" for line in LINES),
+    "commented": "\n".join("# " + line for line in LINES),
+    "with remarks": "\n".join(line + "  // a line" for line in LINES),
+    "one text": repr(LONG),
+    "a list of texts": repr(LINES),
+}
+
+
+@pytest.mark.parametrize("message", LISTED.values(), ids=LISTED)
+def test_a_listing_of_the_program_is_the_program(message):
+    """No cipher: verbatim, with a sign before each line, or quotes around."""
+    assert leak(LONG, message) >= 0.8
+
+
+def test_the_program_in_a_comment_of_an_input_is_not_shown(executor):
+    """`message_leak` looks at the message alone; an input is shown as it was written, with what it says behind a #."""
+    inputs = ("0  # def f(x): return x * 10 + 3", *map(str, range(1, 10)))
+    task = executor.submit(Validate(Proposal(Kind.INDUCTION, BEST, inputs, "m"), fewest=10, most=10)).result().task
+    assert task is None or "return" not in Kind.INDUCTION.shown(task)
+
+
+# ------------------------------------------------------------------------------ honest work refused
+KEYWORDS = {
+    "of the library": (
+        "from collections import Counter\ndef f(a):\n    return Counter(a=a)",
+        "from collections import Counter\ndef f(b):\n    return Counter(b=b)",
+    ),
+    "of the library, two": (
+        "from math import isclose\ndef f(rel_tol):\n    return isclose(100, 101, rel_tol=rel_tol)",
+        "from math import isclose\ndef f(abs_tol):\n    return isclose(100, 101, abs_tol=abs_tol)",
+    ),
+    "of a named tuple": (
+        "from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(x, y):\n    return P(x=x, y=y)[0]",
+        "from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(y, x):\n    return P(y=y, x=x)[0]",
+    ),
+    "of a method": (
+        "class A:\n    def m(self, x, y):\n        return x - y\ndef f(a):\n    return A().m(x=a, y=1)",
+        "class A:\n    def m(self, y, x):\n        return y - x\ndef f(a):\n    return A().m(x=a, y=1)",
+    ),
+    "in a dict": (
+        "def g(x, y):\n    return x - y\ndef f(a):\n    return g(**{'x': a, 'y': 1})",
+        "def g(y, x):\n    return y - x\ndef f(a):\n    return g(**{'x': a, 'y': 1})",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "other"), KEYWORDS.values(), ids=KEYWORDS)
+def test_programs_that_differ_in_what_a_keyword_names(one, other):
+    assert program_mark(one) != program_mark(other)
+
+
+REGISTRY = """R = {}
+class Base:
+    key = ''
+    def __init_subclass__(cls):
+        R[cls.key] = cls
+class Double(Base):
+    key = 'd'
+    def go(self, x):
+        return x * 2
+def f(x):
+    return R['d']().go(x)"""
+META = """R = []
+class M(type):
+    def __init__(cls, *a):
+        R.append(cls)
+class A(metaclass=M):
+    def go(self, x):
+        return x + 1
+def f(x):
+    return R[0]().go(x)"""
+EFFECTS = {
+    "a subclass that registers": (REGISTRY, REGISTRY.replace("x * 2", "x + 7")),
+    "a class that its metaclass keeps": (META, META.replace("x + 1", "x * 9")),
+    "a class whose body does something": (
+        "L = []\nclass A:\n    L.append(1)\ndef f(x):\n    return len(L)", "L = []\ndef f(x):\n    return len(L)",
+    ),
+    "subclasses counted": (
+        "class B: pass\nclass C(B): pass\ndef f(x):\n    return len(B.__subclasses__())",
+        "class B: pass\ndef f(x):\n    return len(B.__subclasses__())",
+    ),
+    "a default that does something": (
+        "def f(x, acc=[]):\n    def g(y=acc.append(1)):\n        return y\n    return len(acc)",
+        "def f(x, acc=[]):\n    return len(acc)",
+    ),
+    "a docstring that is read": (
+        "def f(x):\n    'one two'\n    return len(f.__doc__) + x", "def f(x):\n    'one two three'\n    return len(f.__doc__) + x",
+    ),
+    "names read off a function": (
+        "def g(a, b): pass\ndef f(x):\n    return list(g.__code__.co_varnames)",
+        "def g(b, a): pass\ndef f(x):\n    return list(g.__code__.co_varnames)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "other"), EFFECTS.values(), ids=EFFECTS)
+def test_what_looks_unused_and_is_not(one, other):
+    assert program_mark(one) != program_mark(other)
+
+
+def test_argument_names_that_hidden_inputs_use_are_moved_to_the_front(executor):
+    """Constants are; names are a reason to refuse, wherever the proposer happened to write them."""
+    program = "def f(x, k=1, j=2):\n    return x * k + j"
+    inputs = ("1", "2", "3, k=2", "4", "5, k=3", "6", "7", "8, j=4", "9", "10")
+    found = executor.submit(Validate(Proposal(Kind.INDUCTION, program, inputs, "m"), fewest=10, most=10)).result()
+    assert found.task is not None, found.reason
+
+
+def test_the_solver_is_told_that_an_answer_is_written_out():
+    """It is asked for "a Python expression", and `'x' * 100`, which is one, is wrong by `deduction_answer=literal`."""
+    assert "expression" not in Deduction.to_solver.long
+
+
+# ------------------------------------------------------------------------------ answers that compute, once more
+CALCULATES = {
+    "a product": ("5 * 10", "Fraction(5, Fraction(1, 10))"),
+    "a difference": ("50 - 7", "complex(50, 7j)"),
+    "the whole of x * 10 + 3": ("5 * 10 + 3", "complex(Fraction(5, Fraction(1, 10)), -3j)"),
+    "a quotient": ("100 / 3", "float(Fraction(100, 3))"),
+    "in a list": ("[5 * 10]", "[Fraction(5, Fraction(1, 10))]"),
+    "a sorted list": ("sorted([7, 3, 5, 3])", "list({7, 3, 5, 3})"),
+    "a product, as a complex number": ("(2j + 1) * 5j", "complex(-10, 5)"),  # written out: right
+    "the last two": ("deque([1, 2, 3, 4], maxlen=2)", "deque([1, 2, 3, 4], maxlen=2)"),
+}
+
+
+@pytest.mark.parametrize(("value", "text"), CALCULATES.values(), ids=CALCULATES)
+def test_constructors_are_no_calculator(executor, value, text):
+    """The cheat `answers: the program's arithmetic` earned 1.0 with these under `deduction_answer=literal`."""
+    program = f"from collections import deque\ndef f(x):\n    return {value}"
+    task = executor.submit(Validate(Proposal(Kind.DEDUCTION, program, ("5",)))).result().task
+    answer = Answer(Kind.DEDUCTION, text)
+    found = executor.submit(Verify(Kind.DEDUCTION, task, answer, deduction_answer="literal")).result()
+    assert found.correct == (text == "complex(-10, 5)"), found
