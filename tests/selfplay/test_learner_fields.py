@@ -265,7 +265,12 @@ def quiet_hub(monkeypatch):
 def test_a_run_with_corrections_samples_from_resumes_and_exports_the_merged_weights(tmp_path, quiet_hub, monkeypatch):
     sampled = []
     begin = build.Engine.begin
-    monkeypatch.setattr(build.Engine, "begin", lambda s, p, i: (sampled.append(jax.device_get(p)), begin(s, p, i))[1])
+
+    def noted(engine, params, *rest):
+        sampled.append(jax.device_get(params))
+        begin(engine, params, *rest)
+
+    monkeypatch.setattr(build.Engine, "begin", noted)
     lora = {"learner__lora__rank": "2", "learner__lora__targets": "q,down"}
     run(tmp_path / "run", iterations="1", **lora)
     run(tmp_path / "run", iterations="2", **lora)  # resumes
