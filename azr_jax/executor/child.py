@@ -132,8 +132,7 @@ def warm_up(names: dict[str, Any]) -> None:
         _program(pipe, {"program": program, "banned": None, "numbers": [0, 1], "calls": calls}, names)
         _expression(pipe, {"text": "Counter({'a': 2})", "form": "literal"}, names)
         _, tree = hygiene.normalise(program, hygiene.BANNED)
-        reach.by_chance([tree])
-        reach.by_address([tree])
+        reach.sight([tree])
         reach.remembers(tree)
         _READ(as_json({"a": ["b\n", 1, None]}))
     del sys.modules[_MODULE]
@@ -147,10 +146,8 @@ def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None
     if request["banned"] is not None:
         text, tree = hygiene.normalise(text, request["banned"])
         inputs = [arguments.parse_call(call["text"]) for call in request["calls"]]
-        trees = [tree, *inputs]
-        seen = reach.by_chance(trees), reach.by_address(trees), reach.remembers(tree)
         several = constants.handed_out(tree) if len(inputs) > 1 else ""
-        pipe.send("program", -1, text, *seen, several)
+        pipe.send("program", -1, text, *reach.sight([tree, *inputs]), reach.remembers(tree), several)
         _guard_imports(request["banned"])
     calls = [_prepare(call, request, names) for call in request["calls"]]
     code = hygiene.compiled(text)

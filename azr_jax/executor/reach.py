@@ -11,6 +11,7 @@ import ast
 import builtins
 import sys
 from collections.abc import Iterable
+from typing import NamedTuple
 
 _KNOWN = frozenset({
     "abs", "all", "any", "ascii", "bin", "bool", "bytearray", "bytes", "callable", "chr", "complex", "dict", "divmod",
@@ -43,27 +44,26 @@ _HARMLESS = frozenset({"__name__", "__class__"})  # among attributes with an und
 _TO_TEXT = frozenset({"str", "repr", "ascii", "format"})
 _ITERATORS = frozenset({"map", "filter", "zip", "enumerate", "reversed", "iter"})
 _SEEDED = frozenset({"set", "frozenset", "hash", "id", "__hash__"})  # whoever may have bound these names
+_PLACES = _SEEDED - {"set", "frozenset"}
 _CATCHES_ALL = frozenset({"Exception", "BaseException"})
 
 
-def by_chance(trees: Iterable[ast.AST]) -> bool:
-    """Whether a program, with its inputs, may see something that differs from run to run."""
+class Sight(NamedTuple):
+    """What a program, with its inputs, may see that differs from run to run."""
+
+    chance: bool  # anything of that kind
+    address: bool  # where an object lies in memory, of which no number of hash seeds tells much
+
+
+def sight(trees: Iterable[ast.AST]) -> Sight:
+    """Sets go by addresses where they hold objects, functions, classes or None."""
     nodes = [node for tree in trees for node in ast.walk(tree)]
-    if any(map(_is_strange, nodes)) or any(map(_is_by_seed, nodes)):
-        return True
-    return _makes_text(nodes) and _has_addresses(nodes)
-
-
-def by_address(trees: Iterable[ast.AST]) -> bool:
-    """Whether that may be where an object lies in memory, of which no number of hash seeds tells much.
-
-    Sets go by it where they hold objects, functions, classes or None.
-    """
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    if any(map(_is_strange, nodes)) or any(_named(node) in _SEEDED - {"set", "frozenset"} for node in nodes):
-        return True
-    seen = _makes_text(nodes) or any(map(_is_by_seed, nodes))
-    return seen and (_has_addresses(nodes) or any(isinstance(n, ast.Constant) and n.value is None for n in nodes))
+    if any(map(_is_strange, nodes)):
+        return Sight(chance=True, address=True)
+    seeded, text, objects = any(map(_is_by_seed, nodes)), _makes_text(nodes), _has_addresses(nodes)
+    nothing = any(isinstance(node, ast.Constant) and node.value is None for node in nodes)
+    address = any(_named(node) in _PLACES for node in nodes) or ((text or seeded) and (objects or nothing))
+    return Sight(chance=seeded or (text and objects), address=address)
 
 
 def _named(node: ast.AST) -> str:

@@ -236,9 +236,9 @@ MEMORY = {
 
 def test_the_text_shows_what_may_depend_on_chance():
     for name, program in PLAIN.items():
-        assert not reach.by_chance([ast.parse(program)]) or name == "generators", name
+        assert not reach.sight([ast.parse(program)]).chance or name == "generators", name
     for name, program in CHANCE.items():
-        assert reach.by_chance([ast.parse(program)]), name
+        assert reach.sight([ast.parse(program)]).chance, name
 
 
 def test_the_text_shows_what_may_depend_on_an_address():
@@ -248,11 +248,11 @@ def test_the_text_shows_what_may_depend_on_an_address():
         "def f(x):\n    return list({None, x})",
         "def f(x):\n    return id(x)",
     ):
-        assert reach.by_address([ast.parse(program)]), program
+        assert reach.sight([ast.parse(program)]).address, program
     for name in ("an object's text", "a clock", "a hidden percent"):
-        assert reach.by_address([ast.parse(CHANCE[name])]), name
+        assert reach.sight([ast.parse(CHANCE[name])]).address, name
     for name, program in {**PLAIN, "a set": CHANCE["a set"]}.items():
-        assert not reach.by_address([ast.parse(program)]) or name == "generators", name
+        assert not reach.sight([ast.parse(program)]).address or name == "generators", name
 
 
 def test_the_text_shows_what_may_remember():
@@ -264,5 +264,5 @@ def test_the_text_shows_what_may_remember():
 
 def test_an_input_may_bring_chance_into_a_program():
     program = ast.parse("def f(x):\n    return str(x)")
-    assert not reach.by_chance([program, ast.parse("f(5)")])
-    assert reach.by_chance([program, ast.parse("f(lambda: 0)")])
+    assert not reach.sight([program, ast.parse("f(5)")]).chance
+    assert reach.sight([program, ast.parse("f(lambda: 0)")]).chance
