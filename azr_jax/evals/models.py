@@ -15,7 +15,7 @@ import jax
 from flax import nnx
 
 from azr_jax.learner import peft_adapter
-from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
+from azr_jax.learner.checkpoint import Checkpointer, CheckpointError, iterations_in
 from azr_jax.learner.lora import merged
 from azr_jax.models import hf
 from azr_jax.models.fields import UnsupportedModel
@@ -123,7 +123,7 @@ def find(name: str, cache_dir: str | None = None) -> Found:
 
 
 def _iteration(name: str, workdir: Path, step: str) -> int:
-    there = sorted(int(each.name) for each in (workdir / "checkpoints").iterdir() if each.name.isdigit())
+    there = iterations_in(workdir)
     if not there:
         raise NoModel(f"--model={name}: the run has no checkpoint yet")
     if not step:

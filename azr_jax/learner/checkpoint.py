@@ -48,6 +48,11 @@ class Restored:
     extra: dict[str, Any]
 
 
+def iterations_in(workdir: Path) -> list[int]:
+    """Of the checkpoints that lie there, oldest first, without opening them."""
+    return sorted(int(one.name) for one in (workdir / "checkpoints").glob("[0-9]*") if one.name.isdigit())
+
+
 class Checkpointer:
     """Checkpoints under workdir/checkpoints: the last `keep`, and every one whose iteration `keep_every` divides."""
 

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from azr_jax.config import Config
+from azr_jax.learner.checkpoint import iterations_in
 from azr_jax.parallel.hosts import Hosts
 
 APART = 1_000_003  # between the seeds of a run before and after a return
@@ -19,7 +20,7 @@ APART = 1_000_003  # between the seeds of a run before and after a return
 
 class Returns:
     def __init__(self, workdir: Path, most: int, hosts: Hosts | None = None):
-        self._file, self._checkpoints, self._most = workdir / "returns.json", workdir / "checkpoints", most
+        self._file, self._workdir, self._most = workdir / "returns.json", workdir, most
         self._hosts = hosts or Hosts()
         self._made: list[dict[str, int]] = self._hosts.from_first(self._written)
 
@@ -44,12 +45,12 @@ class Returns:
         return json.loads(self._file.read_text()) if self._file.exists() else []
 
     def _gone_back(self, first_bad: int) -> list[dict[str, int]]:
-        kept = {int(path.name): path for path in self._checkpoints.glob("[0-9]*") if path.name.isdigit()}
+        kept = iterations_in(self._workdir)
         good = [iteration for iteration in kept if iteration < first_bad]
         if not good or len(self._made) >= self._most:
             return self._made
-        for iteration in kept.keys() - good:
-            shutil.rmtree(kept[iteration])
+        for iteration in kept[len(good) :]:
+            shutil.rmtree(self._workdir / "checkpoints" / str(iteration))
         made = [*self._made, {"from": first_bad, "to": max(good)}]
         self._file.write_text(json.dumps(made))
         return made

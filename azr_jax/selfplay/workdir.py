@@ -20,6 +20,8 @@ from typing import Any
 
 from azr_jax import config as configs
 from azr_jax.config import Config, ConfigError
+from azr_jax.learner.checkpoint import iterations_in
+from azr_jax.monitor import jsonl
 from azr_jax.selfplay.lease import FILE as OWNER
 from azr_jax.selfplay.lease import Lease
 
@@ -81,18 +83,16 @@ def _check(path: str, workdir: Path, config: Config, base: Config) -> Changed:
 
 
 def _note(workdir: Path, changed: Changed) -> None:
-    saved = [int(folder.name) for folder in (workdir / "checkpoints").glob("*") if folder.name.isdigit()]
-    line = {"from": max(saved, default=0) + 1, "changes": {field: [before, now] for field, before, now in changed}}
-    with (workdir / CHANGES).open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    first = max(iterations_in(workdir), default=0) + 1
+    line = {"from": first, "changes": {field: [before, now] for field, before, now in changed}}
+    lines = [*jsonl.read(workdir / CHANGES), line]
+    _write(workdir / CHANGES, "".join(json.dumps(each) + "\n" for each in lines))
 
 
 def changes_from(workdir: Path, iteration: int) -> str:
     """What differs from this iteration on, for people; empty where nothing does."""
-    if not (workdir / CHANGES).exists():
-        return ""
-    last = json.loads((workdir / CHANGES).read_text().splitlines()[-1])
-    if last["from"] != iteration:
+    last = next(reversed(list(jsonl.read(workdir / CHANGES))), None)
+    if last is None or last["from"] != iteration:
         return ""
     return ", ".join(f"{field} {_show(before)} -> {_show(now)}" for field, (before, now) in last["changes"].items())
 
