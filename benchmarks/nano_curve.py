@@ -16,7 +16,8 @@ from absl import app, flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from azr_jax.nano.ablate import mean_and_error, p_value, plans, table
+from azr_jax.monitor.means import mean_and_error
+from azr_jax.nano.ablate import p_value, plans, table
 from azr_jax.nano.runs import read_curve, run_all
 
 FLAGS = flags.FLAGS
@@ -30,11 +31,12 @@ def main(argv: Sequence[str]) -> None:
     curves = [read_curve(plan.workdir) for plan in planned]
     print(table({FLAGS.variant: curves}))
     gains = {kind: mean_and_error([run.gain[kind] for run in curves]) for kind in curves[0].first}
+    error = gains["deduction"][1]
     print(
         json.dumps(
             {
                 **{f"gain_{kind}": round(mean, 4) for kind, (mean, _) in gains.items()},
-                "gain_se": round(gains["deduction"][1], 4),
+                "gain_se": None if error is None else round(error, 4),
                 "p": round(p_value([run.gain["deduction"] for run in curves]), 5),
                 "seconds_per_iteration": round(sum(run.seconds_per_iteration for run in curves) / len(curves), 3),
                 "valid_rate_first": round(sum(run.valid_first for run in curves) / len(curves), 4),

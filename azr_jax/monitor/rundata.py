@@ -14,6 +14,7 @@ from typing import Any
 
 from azr_jax.monitor import health, jsonl, samples
 from azr_jax.monitor.learned import learned, measured_once, overall
+from azr_jax.monitor.means import mean_and_error
 from azr_jax.monitor.progress import progress, written_at
 
 MAX_POINTS = 1_000  # longer runs are averaged over neighbouring iterations
@@ -36,6 +37,7 @@ def read_run(workdir: Path, *, tasks: int, max_bytes: int) -> dict[str, Any]:
     rows, config = read_rows(workdir), _config(workdir)
     alarms, still = health.replayed(rows, health.settings_from(config))
     iterations, series = _columns(_thinned(rows))
+    suites = learned(rows)
     return {
         "name": workdir.name or str(workdir),
         "path": str(workdir),
@@ -43,8 +45,8 @@ def read_run(workdir: Path, *, tasks: int, max_bytes: int) -> dict[str, Any]:
         "diff": _text(workdir / "config_diff.txt") + _changes(workdir),
         "iterations": iterations,
         "series": series,
-        "learned": learned(rows),
-        "overall": overall(learned(rows)),
+        "learned": suites,
+        "overall": overall(suites),
         "once": measured_once(rows),
         "progress": progress(rows, config, written_at(workdir)),
         "alarms": [vars(alarm) for alarm in alarms],
@@ -129,9 +131,7 @@ def blocked(values: Sequence[float]) -> tuple[float, float | None]:
     if count < 2:
         return _mean(values), None
     edges = [round(k * len(values) / count) for k in range(count + 1)]
-    means = [_mean(values[a:b]) for a, b in pairwise(edges)]
-    centre = _mean(means)
-    return _mean(values), math.sqrt(sum((m - centre) ** 2 for m in means) / (count - 1) / count)
+    return _mean(values), mean_and_error([_mean(values[a:b]) for a, b in pairwise(edges)])[1]
 
 
 def _like(name: str, pattern: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from azr_jax.monitor.learned import overall
+from azr_jax.monitor.means import mean_and_error
 
 SEED = "seed"
 Run = Mapping[str, Any]
@@ -59,15 +60,8 @@ def over_seeds(each: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | Non
     found = overall(known)
     if found is None or len(known) < 2:
         return found
-    scatter = spread([one["difference"] for one in known])[1] or 0.0
+    scatter = mean_and_error([one["difference"] for one in known])[1] or 0.0
     return overall([found | {"error": max(scatter, found["error"] or 0.0)}])
-
-
-def spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and standard error."""
-    n = len(values)
-    mean = math.fsum(values) / n
-    return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n) if n > 1 else None
 
 
 def differences(runs: Sequence[Run], groups: Sequence[Sequence[int]], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -77,7 +71,7 @@ def differences(runs: Sequence[Run], groups: Sequence[Sequence[int]], names: Seq
         halves = [[_later_half(runs[number], name) for number in group] for group in groups]
         if any(value is None for half in halves for value in half):
             continue
-        means = [spread([value for value in half if value is not None]) for half in halves]
+        means = [mean_and_error([value for value in half if value is not None]) for half in halves]
         first, first_error = means[0]
         minus = [(mean - first, _both(first_error, error)) for mean, error in means[1:]]
         rows.append({"name": name, "means": means, "minus": minus})

@@ -19,6 +19,7 @@ from typing import Any
 from absl import app, flags
 from scipy import stats
 
+from azr_jax.monitor.means import mean_and_error
 from azr_jax.monitor.report import build as build_report
 from azr_jax.nano.runs import KINDS, Curve, Plan, read_curve, run_all
 from azr_jax.nano.variants import GROUPS, VARIANTS, chosen
@@ -33,13 +34,6 @@ def plans(out: Path, variants: Sequence[str], seeds: int, extra: dict[str, str])
     ]
 
 
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return mean, math.nan
-    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
-
-
 def p_value(gains: Sequence[float]) -> float:
     """Of a gain this far from zero by chance, two-sided, by Student's t over seeds."""
     if len(gains) < 2:
@@ -51,7 +45,7 @@ def p_value(gains: Sequence[float]) -> float:
 def spread(values: Sequence[float]) -> str:
     """Points, with the standard error where there is one."""
     mean, error = mean_and_error([100 * value for value in values])
-    return f"{mean:+.1f}" if math.isnan(error) else f"{mean:+.1f} ± {error:.1f}"
+    return f"{mean:+.1f}" if error is None else f"{mean:+.1f} ± {error:.1f}"
 
 
 def _mean(runs: Sequence[Curve], what: str) -> float:

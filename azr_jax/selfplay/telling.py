@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_jax.config import Config
+from azr_jax.monitor.means import mean_and_error
 from azr_jax.selfplay.played import Completion, Played, Proposed, Solved
 from azr_jax.selfplay.workdir import diff_text
 from azr_jax.tasks.types import Answer, FormatError, InductionTask, Kind, Task
@@ -50,11 +51,6 @@ def progress(rows: Sequence[Mapping[str, float]]) -> str:
             )
             lines.append(f"{label}: {spans}")
     return "\n".join(lines)
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    mean = sum(values) / len(values)
-    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
 
 
 def records(played: Played) -> list[dict[str, Any]]:
