@@ -162,7 +162,7 @@ class _Nursery:
     known: dict[str, Any]
     body: child.Body
 
-    def fork(self, running: _Child | None = None) -> _Child:
+    def fork(self, running: _Child | None) -> _Child:
         """A child that waits for a request. It lets go of all that is another's: of the one that is `running`."""
         reader, writer = os.pipe()
         with contextlib.suppress(OSError):

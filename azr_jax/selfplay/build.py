@@ -68,7 +68,6 @@ class Run:
     config: Config
     hosts: Hosts
     workdir: Path
-    lease: Lease | None  # of the workdir: the process that writes has it
     folder: Path
     spec: ModelSpec
     mesh: Mesh  # the learner's programs run inside jax.set_mesh(mesh); the engine sees to itself
@@ -236,7 +235,6 @@ def build(config: Config, workdir: Path, hosts: Hosts, lease: Lease | None) -> R
         config=c,
         hosts=hosts,
         workdir=workdir,
-        lease=lease,
         folder=folder,
         spec=spec,
         mesh=mesh,

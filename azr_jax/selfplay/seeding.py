@@ -151,8 +151,8 @@ class Seeding:
 
     def _import(self, proposals: list[Proposal]) -> None:
         """Every row is validated anew; what is refused is listed."""
+        groups = together(self.settings.kinds)
         for proposal, validation in zip(proposals, self._validate(proposals), strict=True):
-            groups = together(self.settings.kinds)
             kinds = next((group for group in groups if _source(group[0]) == _source(proposal.kind)), ())
             refusal = validation.reason if kinds else "of a kind that is not played"
             if validation.task is not None and kinds:
