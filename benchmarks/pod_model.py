@@ -22,11 +22,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,45 +33,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pod_costs import GIB, Assumptions, Slice, calibrated, per_row_of
+
 from azr_jax.config import load
 from azr_jax.dryrun.shapes import spec_of
-from azr_jax.dryrun.topology import Chip, Topology, find
-from azr_jax.models.spec import ModelSpec, spec_from_config
-from azr_jax.parallel.layouts import Layout, choose
+from azr_jax.dryrun.topology import Topology, find
+from azr_jax.models.spec import ModelSpec
+from azr_jax.parallel.layouts import choose
 
-GIB = 2**30
 SLICES = "v5e:4x4,v6e:2x4,v5p:2x2x1,v5e:8x8,v5p:4x4x4"
 PROPOSE, ESTIMATE, SOLVE = range(3)
 ROUNDS = 4  # of as many iterations as may be under way at one time: to settle, and again to be measured
-
-# Qwen3-8B on v6e-4, four chips a replica: rows at once, and output tokens a second and chip at 1,024 tokens in and out,
-# from which the reading of prompts has to be taken off; and seconds of a step as they were reported.
-PUBLISHED_SHAPE = {
-    "model_type": "qwen3", "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32,
-    "num_key_value_heads": 8, "intermediate_size": 12288, "vocab_size": 151936, "head_dim": 128,
-    "tie_word_embeddings": False, "rope_theta": 1e6, "rms_norm_eps": 1e-6,
-}  # fmt: skip
-PUBLISHED_RATES = {64: 1324.0, 256: 1893.0}
-PUBLISHED_STEP = {128: 0.0181}
-
-
-@dataclass(frozen=True)
-class Assumptions:
-    """Shares of peak rates that programs reach, and what is waited for however little is done."""
-
-    product_share: float = 0.45  # of peak operations, in the update and in reading prompts
-    memory_share: float = 0.7  # of peak bandwidth, while decoding
-    link_share: float = 0.7  # of the links' rate, in gathers and sums of weights
-    exchange_s: float = 10e-6  # until all chips of a replica have met, twice a layer while decoding
-    step_s: float = 0.0  # of a decoding step, beyond bytes and exchanges
-    row_s: float = 0.0  # the same for each row of a replica
-    gap_s: float = 0.04  # of the host, between two calls of the decode program
-    decode_steps: int = 32  # tokens that such a call draws in each slot
-    piece: int = 128  # tokens of a prompt that are read at once
-    propose_prompt: int = 2000
-    solve_prompt: int = 600
-    state_bytes: float = 10.0  # of the learner per parameter: float32 weights and second moment, bfloat16 first
-    working_share: float = 0.1  # of memory, for what decoding needs beside weights and cache
 
 
 @dataclass(frozen=True)
@@ -94,58 +65,6 @@ class Work:
             return rng.choice(np.array(self.lengths), count)
         drawn = self.median * np.exp(self.sigma * rng.standard_normal(count))
         return np.where(rng.random(count) < self.at_limit, self.limit, np.clip(drawn, 16, self.limit)).astype(int)
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A model on chips: what each thing takes."""
-
-    spec: ModelSpec
-    chip: Chip
-    chips: int
-    layout: Layout
-    a: Assumptions
-    train: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def weights(self) -> int:
-        return self.spec.layer_matrices + self.spec.vocab * self.spec.width
-
-    @property
-    def token_bytes(self) -> int:
-        """Of the cache, all heads, bfloat16."""
-        return 4 * self.spec.depth * self.spec.kv_heads * self.spec.head_dim
-
-    def step(self, rows: int, context: float) -> float:
-        """Of a replica with so many rows, and so many tokens of context in all of them."""
-        read = (2 * self.weights + context * self.token_bytes) / self.layout.rollout_tensor
-        met = 2 * self.spec.depth * self.a.exchange_s * (self.layout.rollout_tensor > 1)
-        return read / (self.chip.memory_bytes_s * self.a.memory_share) + met + self.a.step_s + rows * self.a.row_s
-
-    def prompt(self, tokens: int) -> float:
-        """One after the other, piece by piece; each piece reads all weights, and multiplies with them."""
-        each = max(
-            2 * self.weights * self.a.piece / (self.chip.flops * self.a.product_share),
-            2 * self.weights / (self.chip.memory_bytes_s * self.a.memory_share),
-        )
-        return math.ceil(tokens / self.a.piece) * each / self.layout.rollout_tensor
-
-    def capacity(self) -> int:
-        """Tokens that a replica's cache holds beside the learner's state and the sampler's weights."""
-        free = self.chip.memory_gib * GIB * (1 - self.a.working_share)
-        free -= self.spec.parameters() * self.a.state_bytes / self.chips + 2 * self.weights / self.layout.rollout_tensor
-        return max(0, int(free * self.layout.rollout_tensor / self.token_bytes))
-
-    def update(self, sequences: int, tokens: float) -> float:
-        """One row a chip at a time; products or the exchange of weights and gradients, whichever takes longer."""
-        s = self.spec
-        attention = 4 * 3 * tokens * s.heads * s.head_dim * s.depth  # scores and sums, causal, again going back
-        per_token = self.train.get("flops_per_token", 8 * s.layer_matrices + 6 * s.vocab * s.width) + attention
-        exchanged = self.train.get("exchanged", 8 * self.weights)  # gathered twice, gradients moved twice, bfloat16
-        row = 14_240 if tokens < 14_240 else tokens  # samples are packed into rows of this length
-        rows = math.ceil(sequences * tokens / row / self.chips)
-        computing = row * per_token / (self.chip.flops * self.a.product_share)
-        return rows * max(computing, exchanged / (self.chip.links_bytes_s * self.a.link_share))
 
 
 @dataclass(frozen=True)
@@ -305,39 +224,6 @@ class Simulation:
     def _learned(self, when: float) -> None:
         self.version += 1
         self.updated_at.append(when)
-
-
-# --- calibration
-def calibrated(a: Assumptions) -> tuple[Assumptions, list[str]]:
-    """With the published steps' remainder over bytes and exchanges, as a part per step and one per row."""
-    spec = spec_from_config(PUBLISHED_SHAPE)
-    on = Slice(spec, find("v6e:2x2").chip, 4, Layout(4, 1, 1, 4), replace(a, piece=1024))
-    steps = dict(PUBLISHED_STEP)
-    for rows, rate in PUBLISHED_RATES.items():
-        steps[rows] = rows / (4 * rate) - rows * on.prompt(1024) / 1024
-    rows = np.array(sorted(steps))
-    rest = np.array([steps[n] - on.step(n, n * 1536.0) for n in rows])
-    (row_s, step_s), *_ = np.linalg.lstsq(np.stack([rows, np.ones(len(rows))], axis=1), rest, rcond=None)
-    fitted = replace(a, row_s=float(row_s), step_s=max(0.0, float(step_s)))
-    again = replace(on, a=fitted)
-    said = [f"{n} rows: {1e3 * steps[n]:.1f} ms a step, fitted {1e3 * again.step(n, n * 1536.0):.1f}" for n in rows]
-    return fitted, said
-
-
-def per_row_of(file: Path) -> dict[str, float]:
-    """Operations per token and exchanged bytes per microbatch, of the last dry run in the file with a train step."""
-    found: dict[str, float] = {}
-    for line in file.read_text().splitlines():
-        if not line.startswith("{"):
-            continue
-        account = json.loads(line)
-        for name, program in account["programs"].items():
-            if name.startswith("train step, ") and program["flops"]:
-                microbatches, rows = (int(word) for word in name.removeprefix("train step, ").split()[:3:2])
-                per_chip = microbatches * rows / find(account["topology"]).chips
-                found["flops_per_token"] = program["flops"] / per_chip / account["row_tokens"]
-                found["exchanged"] = sum(program["exchanged"].values()) / microbatches
-    return found
 
 
 def modes(chips: int) -> Sequence[Mode]:

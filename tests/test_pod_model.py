@@ -9,7 +9,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
-from pod_model import Assumptions, Mode, Simulation, Slice, Work, calibrated, modes, on_slice
+from pod_costs import Assumptions, Slice, calibrated
+from pod_model import Mode, Simulation, Work, modes, on_slice
 
 from azr_jax.dryrun.shapes import spec_of
 from azr_jax.dryrun.topology import find
