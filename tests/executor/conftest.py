@@ -16,6 +16,13 @@ def executor():
         yield running
 
 
+@pytest.fixture
+def fresh():
+    """For programs that may leave something behind: what it is, is nobody else's."""
+    with Executor(ExecutorSettings(timeout_s=2.0, workers=1)) as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     root = Path(__file__).resolve().parents[2]

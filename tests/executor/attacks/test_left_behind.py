@@ -4,24 +4,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from azr_jax.executor.jobs import Run, Validate, Verify
-from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.executor.values import decode
-from azr_jax.tasks.types import Answer, Kind, Proposal, Triplet
-
-
-@pytest.fixture
-def fresh():
-    """What one of these programs leaves behind is nobody else's."""
-    with Executor(ExecutorSettings(timeout_s=2.0, workers=1)) as running:
-        yield running
-
-
-def accepted(executor: Executor, program: str, given: str = "1") -> Triplet | None:
-    return executor.submit(Validate(Proposal(Kind.ABDUCTION, program, (given,)))).result(60).task
-
+from azr_jax.tasks.types import Answer, Kind, Proposal
 
 # ------------------------------------------------------------------------------ a mark on /dev/null outlives a child
 MARK = "(__import__('fcntl').fcntl(0, 4, __import__('fcntl').fcntl(0, 3) | 0o4000), 5)[1]"
@@ -29,7 +14,8 @@ MARK = "(__import__('fcntl').fcntl(0, 4, __import__('fcntl').fcntl(0, 3) | 0o400
 
 def test_no_reward_by_a_mark_on_a_shared_descriptor(fresh):
     """stdin, stdout and stderr are one open file of all children of a zygote; F_SETFL changes it for all of them."""
-    task = accepted(fresh, "import fcntl\ndef f(x):\n    return 7 if fcntl.fcntl(0, 3) & 0o4000 else x", "7")
+    program = "import fcntl\ndef f(x):\n    return 7 if fcntl.fcntl(0, 3) & 0o4000 else x"
+    task = fresh.submit(Validate(Proposal(Kind.ABDUCTION, program, ("7",)))).result().task
     if task is None:
         return
     scores = [

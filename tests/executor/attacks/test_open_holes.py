@@ -19,20 +19,13 @@ import pytest
 
 from azr_jax.executor.cases import request
 from azr_jax.executor.jobs import Run, Validate, Verify
-from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.executor.pool import Executor
 from azr_jax.executor.values import encode
 from azr_jax.kinds.deduction import Deduction
 from azr_jax.tasks.types import Answer, Kind, Proposal, Triplet, Verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.xfail(reason="open, see docs/TRUST.md", strict=False)]
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def fresh():
-    """What one of these programs leaves behind is nobody else's."""
-    with Executor(ExecutorSettings(timeout_s=2.0, workers=1)) as running:
-        yield running
 
 
 def accepted(executor: Executor, program: str, given: str = "1") -> Triplet | None:
