@@ -10,8 +10,8 @@ What is hidden has to follow from what is shown, or a task nobody can solve is p
 - Arguments that hidden inputs name are named by shown ones: a solver chooses names of its own else, and its program is
   called by others.
 
-The last three are `tasks.induction_pairs=inducible`. Where the order of the
-proposal gives them, it stays. Else cases change places, by a rule that looks at program, inputs and outputs alone.
+The last three are `tasks.induction_pairs=inducible`. Where the order of the proposal gives them, it stays. Else cases
+change places, by a rule that looks at program, inputs and outputs alone.
 """
 
 from __future__ import annotations
