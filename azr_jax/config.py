@@ -83,6 +83,7 @@ RULES: dict[str, Rule] = {
     "tasks.message_leak": number(0, 1),
     "tasks.induction_reward": one_of("binary", "fraction"),
     "tasks.deduction_answer": one_of(*FORMS),
+    "tasks.abduction_answer": one_of(*FORMS),
     "tasks.copies": one_of(*COPIES),
     "tasks.strip_comments": boolean(),
     "tasks.strip_globals": boolean(),

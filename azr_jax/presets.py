@@ -8,6 +8,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "tasks.message_leak": 0.8,
         "tasks.deduction_answer": "literal",
+        "tasks.abduction_answer": "literal",
         "tasks.copies": "constants",
         "tasks.induction_pairs": "inducible",
         "buffer.evict": "oldest_first",
@@ -23,6 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "reference": {
         "tasks.message_leak": 0.0,
         "tasks.deduction_answer": "any",
+        "tasks.abduction_answer": "any",
         "tasks.copies": "exact",
         "tasks.induction_pairs": "as_given",
         "buffer.evict": "keep_oldest",

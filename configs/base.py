@@ -42,6 +42,7 @@ def get_config() -> ConfigDict:
     c.tasks.induction_message = "question"  # question (or an instruction: paper) | hint: what think's proposers write
     c.tasks.message_leak = None  # a message with so much (0 to 1) of its program's code in it is refused; 0: none is
     c.tasks.deduction_answer = None  # literal (written out, made by constructors) | operators (5 * 10) | any (computed)
+    c.tasks.abduction_answer = None  # the same of an input that is found: any may search for it
     c.tasks.copies = None  # of a kept task: exact | constants (may differ, same input) | skeletons (and other inputs)
     c.tasks.induction_reward = "binary"  # binary (all hidden pairs) | fraction (share of hidden pairs)
     c.tasks.strip_comments = False  # True: new tasks lose comments and docstrings (ablation)

@@ -15,6 +15,7 @@ import types
 from typing import Any
 
 from azr_jax.executor.hygiene import Unfit, parse
+from azr_jax.executor.written import are_written_out
 
 CAPTURE = "_capture_arguments_"
 _SIMPLE = re.compile(r"""[\s,:0-9.-]+|(?:None|True|False)\b|'[^'\\\r\n]*'(?!')|"[^"\\\r\n]*"(?!")""")
@@ -91,6 +92,12 @@ def same_text(a: ast.Call, b: str) -> bool:
         return ast.dump(a) == ast.dump(parse_call(b))
     except Unfit:
         return False
+
+
+def is_written_out(text: str, call: ast.Call, form: str) -> bool:
+    """Whether the argument list `text` holds nothing but values (written.py)."""
+    named = all(keyword.arg is not None for keyword in call.keywords)
+    return named and are_written_out(text, [*call.args, *(keyword.value for keyword in call.keywords)], form)
 
 
 def inert_space(names: dict[str, Any]) -> dict[str, Any]:

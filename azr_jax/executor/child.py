@@ -168,7 +168,7 @@ def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None
 def _expression(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
     """A deduction answer that is no literal: its value, with no task in sight."""
     tree = arguments.parse_value(request["text"])
-    if not written.is_written_out(tree, request["form"]):
+    if not written.is_written_out(request["text"], tree, request["form"]):
         raise hygiene.Unfit("not written out")
     code = compile(tree, "answer", "eval", dont_inherit=True)
     space = _space(names) | names
@@ -205,7 +205,7 @@ def _prepare(call: dict[str, Any], request: dict[str, Any], names: dict[str, Any
     if "values" in call:
         positional, named = decode(call["values"])
         return lambda space: (positional, named)
-    if request["banned"] is None:
+    if request["banned"] is None and "form" not in call:
         code = arguments.plain_call(call["text"])
         if code is not None:
             return _built(code)
@@ -214,6 +214,8 @@ def _prepare(call: dict[str, Any], request: dict[str, Any], names: dict[str, Any
         hygiene.check(tree, request["banned"])
     if not call.get("inert"):
         return _builder(tree)  # the proposer's own input, for one, may use the program's names
+    if "form" in call and not arguments.is_written_out(call["text"], tree, call["form"]):
+        raise hygiene.Unfit("not written out")
     if not arguments.is_inert(tree):
         raise hygiene.Unfit("not inert")
     build, apart = _builder(tree), arguments.inert_space(names)

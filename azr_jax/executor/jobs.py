@@ -29,6 +29,7 @@ class Verify:
     answer: Answer
     induction_reward: Literal["binary", "fraction"] = "binary"
     deduction_answer: Literal["literal", "operators", "any"] = "any"  # what counts as one (written.py)
+    abduction_answer: Literal["literal", "operators", "any"] = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,9 @@ def check_job(job: Job) -> None:
             raise TypeError(f"Verify.task: {found} for kind {job.kind}, {right.__name__} would be right")
         if job.induction_reward not in ("binary", "fraction"):
             raise ValueError(f"induction_reward: {job.induction_reward!r}, binary or fraction would be right")
-        if job.deduction_answer not in FORMS:
-            raise ValueError(f"deduction_answer: {job.deduction_answer!r}, one of {', '.join(FORMS)} would be right")
+        for field in ("deduction_answer", "abduction_answer"):
+            if (form := getattr(job, field)) not in FORMS:
+                raise ValueError(f"{field}: {form!r}, one of {', '.join(FORMS)} would be right")
     elif isinstance(job, Validate):
         if job.pairs not in ("inducible", "as_given"):
             raise ValueError(f"pairs: {job.pairs!r}, inducible or as_given would be right")

@@ -3,15 +3,17 @@
 Python's own parser can be made to recurse, to run for minutes or to fall over; this one is a flat tokenizer and a
 short descent with a depth limit. It need not be complete: whatever it does not know (prefixes, triple quotes,
 joined strings, arithmetic, calls) it leaves to a jailed child by raising NotLiteral. What it does read, it reads as
-Python would.
+Python would; asked for what is `written` out (written.py), it leaves to the child also what says a member or key twice.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 from azr_jax.executor.values import MAX_CHARS, MAX_DEPTH
+
+Held = TypeVar("Held", set[Any], dict[Any, Any])
 
 
 class NotLiteral(ValueError):
@@ -34,14 +36,14 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _MAX_DIGITS = 4_300  # as Python's own limit, without asking what this process has set
 
 
-def read(text: str) -> Any:
+def read(text: str, *, written: bool = False) -> Any:
     """The value of a literal; a bare `1, 2` is a tuple, as it is for Python."""
     text = text.strip(" \t\n")
     if len(text) > MAX_CHARS or (not text.isprintable() and re.search(r"[\ud800-\udfff]", text)):
         raise NotLiteral(text[:40])
     if re.fullmatch(r"set[ \t]*\([ \t\n]*\)", text):
         return set()
-    reader = _Reader(_tokens(text))
+    reader = _Reader(_tokens(text), once=written)
     value = reader.value(0)
     if reader.mark == ",":
         value = tuple(reader.more(value, "", 0))
@@ -68,8 +70,8 @@ def _tokens(text: str) -> list[tuple[str, str]]:
 
 
 class _Reader:
-    def __init__(self, tokens: list[tuple[str, str]]) -> None:
-        self._tokens = iter(tokens)
+    def __init__(self, tokens: list[tuple[str, str]], once: bool) -> None:
+        self._tokens, self._once = iter(tokens), once
         self.kind, self._text = next(self._tokens)
 
     @property
@@ -137,16 +139,16 @@ class _Reader:
         first = self.value(depth)
         try:
             if self.mark != ":":
-                members = set(self.more(first, "}", depth))
+                members = self.more(first, "}", depth)
                 self.take("}")
-                return members
+                return self.unlike(set(members), len(members))
             return self.pairs(first, depth)
         except TypeError:
             raise NotLiteral("a key that cannot be hashed") from None
 
     def pairs(self, key: Any, depth: int) -> dict[Any, Any]:
         self.take(":")
-        pairs = {key: self.value(depth)}
+        pairs, count = {key: self.value(depth)}, 1
         while self.mark == ",":
             self.take()
             if self.mark == "}":
@@ -154,8 +156,15 @@ class _Reader:
             key = self.value(depth)
             self.take(":")
             pairs[key] = self.value(depth)
+            count += 1
         self.take("}")
-        return pairs
+        return self.unlike(pairs, count)
+
+    def unlike(self, held: Held, count: int) -> Held:
+        """What was made of so many, where one may have been dropped for being equal to another."""
+        if self._once and len(held) < count:
+            raise NotLiteral("said twice")
+        return held
 
 
 def _number(text: str) -> int | float:

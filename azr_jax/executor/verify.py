@@ -29,6 +29,7 @@ from azr_jax.tasks.types import InductionTask, Triplet, Verdict
 Judging = Generator[Request, Result, Verdict]
 _CORRECT, _WRONG = Verdict(1.0, "correct"), Verdict(0.0, "wrong value")
 _UNDONE = ("crashed", "not run")  # reasons that may be the fault of calls before
+_UNKNOWN_FORM = ("not inert", "not written out")
 _TOO_LONG = Verdict(0.0, "too long")
 
 
@@ -37,33 +38,49 @@ def deduction(task: Triplet, text: str, form: str, timeout_s: float) -> Judging:
     if len(text) > MAX_INPUT_CHARS:
         return _TOO_LONG
     try:
-        return _CORRECT if same(literals.read(text), gold) else _WRONG
+        return _CORRECT if same(literals.read(text, written=form == "literal"), gold) else _WRONG
     except literals.NotLiteral:
         case = _only_case((yield request("expression", timeout_s, text=text, form=form)))
     return _compared(case, gold)
 
 
-def abduction(task: Triplet, text: str, timeout_s: float) -> Judging:
+def abduction(task: Triplet, text: str, form: str, timeout_s: float) -> Judging:
     """The program's result for the answer. The child that runs the program is told the answer and not the task's input.
 
-    Only the proposer's own input may use the program's names, and an answer that is the same but for layout.
+    Only the proposer's own input may use the program's names and be of any form, and an answer that is the same but for
+    layout.
     """
     gold = decode(task.value)
     if len(text) > MAX_INPUT_CHARS:
         return _TOO_LONG
     own = text.strip() == task.input.strip()
-    call: dict[str, Any] = {"text": text} if own else {"text": text, "inert": True}
+    call: dict[str, Any] = {"text": text}
+    if not own:
+        call |= {"inert": True} if _is_literal(text, form) else {"inert": True, "form": form}
     found = yield from run_cases(task.program, [call], timeout_s=timeout_s)
-    if found.reason == "not inert" and not own:
+    if found.reason in _UNKNOWN_FORM and not own:
         alike = _only_case((yield request("same", timeout_s, text=text, other=task.input)))
         call = {"text": text}
         if alike.value != encode(True):
+            if found.reason == "not written out":
+                return Verdict(0.0, found.reason)
             case = _only_case((yield request("arguments", timeout_s, text=text)))
             if case.status != "value" or case.value is None:
                 return _failed(case)
             call = {"values": case.value}
         found = yield from run_cases(task.program, [call], timeout_s=timeout_s)
     return Verdict(0.0, found.reason, found.detail) if found.reason else _compared(found.cases[0], gold)
+
+
+def _is_literal(text: str, form: str) -> bool:
+    """Whether no child has to look at the form: most answers are plain literals, and a tree costs it time."""
+    if form == "any":
+        return True
+    try:
+        literals.read(text, written=form == "literal")
+    except literals.NotLiteral:
+        return False
+    return True
 
 
 def induction(task: InductionTask, text: str, reward: str, timeout_s: float) -> Judging:

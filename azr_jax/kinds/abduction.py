@@ -18,7 +18,8 @@ class Abduction(TripletKind):
     to_solver = Words(
         "Here is a Python program and what it returned:\n\n{task}\n\nFind an input for which `f` returns exactly this. "
         "There may be several; any one will do. Give the arguments, as they would stand between the parentheses of the "
-        "call (values separated by commas, strings in quotes), in this form:\n\n{layout}",
+        "call: values written out, with nothing left to compute, separated by commas, strings in quotes, in this form:"
+        "\n\n{layout}",
         "{task}\nFor which input does f return this output? Use an input block.",
         "### Function, output and input {number}\n{task}\n",
     )
@@ -33,4 +34,4 @@ class Abduction(TripletKind):
         return (task.input,)
 
     def verify(self, job: Any, settings: ExecutorSettings) -> Any:
-        return verify.abduction(job.task, job.answer.text, settings.timeout_s)
+        return verify.abduction(job.task, job.answer.text, job.abduction_answer, settings.timeout_s)

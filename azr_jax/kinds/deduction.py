@@ -15,8 +15,8 @@ class Deduction(TripletKind):
     puzzle = "They will read your program and your input and have to say what the program returns."
     to_solver = Words(
         "Here is a Python program and an input for it:\n\n{task}\n\nWhat does `f` return for this input? Work through "
-        "the program step by step. Give the returned value as a Python expression, strings in quotes, in this form:"
-        "\n\n{layout}",
+        "the program step by step. Give the returned value written out, as Python's `repr` shows it, with nothing left "
+        "to compute and strings in quotes, in this form:\n\n{layout}",
         "{task}\nWhat does f return for this input? Use an output block.",
         "### Function, input and output {number}\n{task}\n",
     )

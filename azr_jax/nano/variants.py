@@ -19,7 +19,7 @@ OLD = {
     "old_induction": {"tasks.induction_fewest": "2"},
     "old_duplicates": {"rewards.duplicate": "full"},
     "old_messages": {"tasks.message_leak": "0"},
-    "old_answers": {"tasks.deduction_answer": "any"},
+    "old_answers": {"tasks.deduction_answer": "any", "tasks.abduction_answer": "any"},
     "old_pairs": {"tasks.induction_pairs": "as_given"},
     "old_copies": {"tasks.copies": "exact"},
 }

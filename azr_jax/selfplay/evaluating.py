@@ -102,7 +102,7 @@ def attempt(
     asker: Asker, streams: Streams, tasks: Sequence[Held], attempts: int, first_id: int = FIRST_ID
 ) -> list[list[float]]:
     """The score of every attempt, a list for each task."""
-    solver = Solver(asker, streams, induction_reward="binary", deduction_answer="any")
+    solver = Solver(asker, streams, induction_reward="binary", deduction_answer="any", abduction_answer="any")
     solved: list[list[Solved]] = [[] for _ in tasks]
     for number, (kind, task) in enumerate(tasks):
         solver.ask(kind, task, number, first_id + number, attempts, solved[number].append)

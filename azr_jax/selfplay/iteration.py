@@ -57,6 +57,7 @@ class PlaySettings:
     induction_reward: Literal["binary", "fraction"]
     solve_sampling: str
     deduction_answer: Literal["literal", "operators", "any"] = "any"
+    abduction_answer: Literal["literal", "operators", "any"] = "any"
     valid_program_filter: str = "all"
     estimate_duplicates: bool = False  # False: of a task that is kept already nobody asks how hard it is
 
@@ -73,7 +74,9 @@ class Iteration:
     ):
         self.number, self.settings, self.proposer, self.on_progress = number, settings, proposer, on_progress
         self.streams, self.buffers = proposer.streams, proposer.buffers
-        self.solver = Solver(proposer.asker, proposer.streams, settings.induction_reward, settings.deduction_answer)
+        s = settings
+        forms = s.deduction_answer, s.abduction_answer
+        self.solver = Solver(proposer.asker, proposer.streams, s.induction_reward, *forms)
         self.played = Played(number)
         self._filters = settings.valid_program_filter != "all"
         self._unsettled = dict.fromkeys(settings.kinds, settings.batch)  # what a kind still waits for

@@ -63,6 +63,7 @@ def play_settings(c: Config) -> PlaySettings:
         estimate_attempts=c.tasks.estimate_attempts if c.tasks.train_proposer or c.tasks.train_on_estimates else 0,
         induction_reward=c.tasks.induction_reward,
         deduction_answer=c.tasks.deduction_answer,
+        abduction_answer=c.tasks.abduction_answer,
         estimate_duplicates=c.rewards.duplicate == "full" or c.tasks.train_on_estimates,
         solve_sampling=c.buffer.solve_sampling,
         valid_program_filter=c.buffer.valid_program_filter,

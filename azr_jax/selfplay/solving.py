@@ -20,6 +20,7 @@ class Solver:
     streams: Streams
     induction_reward: Literal["binary", "fraction"]
     deduction_answer: Literal["literal", "operators", "any"]
+    abduction_answer: Literal["literal", "operators", "any"]
 
     def ask(
         self,
@@ -50,7 +51,8 @@ class Solver:
                 solved.verdict = verdict
                 on_score()
 
-            job = Verify(kind, task, solved.answer, self.induction_reward, self.deduction_answer)
+            forms = self.deduction_answer, self.abduction_answer
+            job = Verify(kind, task, solved.answer, self.induction_reward, *forms)
             self.streams.judge(job, judged)
 
         self.streams.sample(self.asker.request(request_id, question, n), finished)

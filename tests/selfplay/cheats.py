@@ -36,6 +36,7 @@ OLD_RULES = {
     "tasks__message_leak": "0",
     "rewards__duplicate": "full",
     "tasks__deduction_answer": "any",
+    "tasks__abduction_answer": "any",
     "tasks__induction_pairs": "as_given",
     "tasks__copies": "exact",
 }  # as they were
@@ -278,6 +279,15 @@ SOLVERS = (
     Strategy(
         "answers: the program's arithmetic", D, lambda n: "", role="solve",
         answer=lambda program, given: tagged(block("output", program.split("return ")[1].replace("x", given))),
+    ),
+    Strategy(
+        "answers: searches for the input", A, lambda n: "", role="solve",
+        answer=lambda program, shown: tagged(block(
+            "input", f"next(x for x in range(99999) if {program.split('return ')[1]} == {shown})")),
+    ),
+    Strategy(
+        "answers: computes the input", A, lambda n: "", role="solve",
+        answer=lambda program, shown: tagged(block("input", f"({shown} - 3) // 10 + 0")),
     ),
     Strategy("answers: closes the bracket", A, lambda n: tagged(block("input", "1) or (True")), role="solve"),
     Strategy("answers: changes the program", A, role="solve", write=lambda n: tagged(block(

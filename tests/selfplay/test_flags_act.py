@@ -336,6 +336,25 @@ def test_a_deduction_answer_is_written_out(executor, flags, rewards):
     assert [attempt.reward for attempt in proposed.attempts] == rewards
 
 
+@acts("tasks.abduction_answer")
+@pytest.mark.parametrize(
+    ("flags", "rewards"),
+    [
+        ({}, [1.0, -0.5, -0.5]),
+        ({"tasks__abduction_answer": "operators"}, [1.0, 1.0, -0.5]),
+        ({"preset": "reference"}, [1.0, 1.0, 1.0]),
+    ],
+)
+def test_an_abduction_answer_is_written_out(executor, flags, rewards):
+    """A solver that has Python look for the input finds nothing itself, and was always right."""
+    answers = {"a + b": [f"{text}{END}" for text in ("1, 2", "1, 3 - 1", "*next((a, 3 - a) for a in range(9))")]}
+    flags = {"batch_size": "1", "tasks__estimate_attempts": "3", **flags}
+    made = Stage(executor, Cast({A: [ADD]}, answers), tasks__kinds=str(A), **flags)
+    made.put(A, "def f(x):\n    return x", "'one'")
+    (proposed,) = made.play().proposed[A]
+    assert [attempt.reward for attempt in proposed.attempts] == rewards
+
+
 @acts("tasks.induction_reward")
 @pytest.mark.parametrize(("how", "worth"), [("binary", -0.5), ("fraction", 0.5)])
 def test_a_program_that_is_right_on_half_of_what_is_hidden(executor, how, worth):

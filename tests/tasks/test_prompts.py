@@ -55,6 +55,13 @@ def everything(prompt: Prompt) -> str:
 # --- who sees what ---
 
 
+def test_a_solver_is_told_that_an_answer_is_written_out():
+    """It was asked for "a Python expression", and `'x' * 100`, which is one, is wrong by default."""
+    for kind in (Kind.DEDUCTION, Kind.ABDUCTION):
+        asked = everything(solve(kind, TASK, style="think"))
+        assert "nothing left to compute" in " ".join(asked.split()) and "expression" not in asked
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_a_solver_sees_the_task_and_never_the_answer(style):
     deduction = everything(solve(Kind.DEDUCTION, TASK, style=style))

@@ -100,7 +100,7 @@ INDUCTION_PROPOSALS = [
 PROPOSALS = {kind: program_proposals(kind) for kind in (D, A, E)} | {I: INDUCTION_PROPOSALS}
 ANSWER_BLOCK = {D: "output", A: "input", I: "python", E: "output"}
 # Asked about program(20) at 5, which gives 40; of induction about program(0) on what is hidden: all from 9 to 14.
-RIGHT = {D: ("40", "0b101000"), A: ("5", "4 + 1"), I: (program(0), "f = lambda n: int(100 / n)"), E: ("NoError",) * 2}
+RIGHT = {D: ("40", "4_0  # why"), A: ("5", "x=5"), I: (program(0), "f = lambda n: int(100 / n)"), E: ("NoError",) * 2}
 WRONG = {
     D: ("41", "1 // 0"),
     A: ("2", "0"),
