@@ -37,10 +37,11 @@ class Request:
 class Result:
     """How a child ended and the lines it wrote, trusted to have one of the shapes below and in nothing else."""
 
-    end: str  # done | timeout | crashed
+    end: str  # done | timeout | crashed; before it is given to anybody, also: killed | starved
     lines: tuple[list[Any], ...] = ()
     detail: str = ""
     run_s: float = 0.0
+    lost_s: float = 0.0  # of a worker, by tries that came to nothing
     size: int = 0  # bytes of the lines
 
 
@@ -134,7 +135,7 @@ def run_cases(
             return found
         result = yield asked
         if budget is not None:
-            budget.left_s += timeout_s - result.run_s
+            budget.left_s += timeout_s - result.run_s - result.lost_s
         loaded = _read(result, frozenset(batch), found, checked=banned is not None)
         found.spent_s += result.run_s
         if found.reason:
@@ -253,6 +254,7 @@ def _value(v: Any) -> bool:
 
 # What each kind of line holds after the word and the number; any other line ends the reading: the child crashed.
 _SHAPES: dict[str, tuple[Check, ...]] = {
+    "begun": (),
     "program": (_text(MAX_PROGRAM_CHARS + 2 * _NAME_CHARS + 16), _flag, _flag, _flag, _text(1 << 16)),
     "loaded": (),
     "unfit": (lambda v: type(v) is str and v in UNFIT, _ANY_TEXT),

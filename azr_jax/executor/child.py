@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import sys
+import time
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,10 +30,12 @@ REQUEST_BYTES = 180_000  # one message of the socket
 LARGEST_REQUEST = 64 * 2**20  # what is over one message travels as a file in memory
 _ONE_DESCRIPTOR = socket.CMSG_SPACE(4)
 PIPE_BYTES = 1 << 19
-NOT_ITS_FAULT = 75  # a status: the machine had no room, so the request is run again
+NOT_ITS_FAULT = 75  # a status: the machine had no room, so the request is run again; believed of no child that has BEGUN
 OUTCOMES = 30  # the descriptor of a child's pipe
+BEGUN = b'["begun",-1]'  # the first line, written before anything of a program is looked at
 END = b'["end"]'  # the last line of a child that came to its end
-_exit = os._exit  # a program may put something else in its place
+_exit, _write, _pause = os._exit, os.write, time.sleep  # a program may put something else in their place
+_WITHOUT_MEMORY_S = 0.01  # until a line is tried again that the kernel had no memory for
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MODULE = "program"
 _READ = json.JSONDecoder().raw_decode  # less of the heap is touched, hence copied, than by `json.loads`
@@ -54,6 +57,11 @@ class Pipe:
         self._pages = room // _PAGE - 1  # the last one is for the end line
         self._rest = 0  # of the page written last
 
+    def begin(self) -> None:
+        """Raises where the kernel has no memory, as nothing after it does."""
+        _write(self._descriptor, BEGUN + b"\n")
+        self._pages, self._rest = self._pages - 1, _PAGE - len(BEGUN) - 1
+
     def send(self, *line: Any) -> None:
         data = as_json(line).encode() + b"\n"
         whole, over = divmod(len(data), _PAGE)
@@ -63,7 +71,19 @@ class Pipe:
             raise Full
         self._pages -= pages
         self._rest = _PAGE - over if not behind else 0 if whole else self._rest - over
-        os.write(self._descriptor, data)
+        put(self._descriptor, data)
+
+
+def put(descriptor: int, data: bytes) -> None:
+    """Writes to a pipe that has room; where the kernel has none, again and again while there is time."""
+    while True:
+        try:
+            _write(descriptor, data)
+            return
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            _pause(_WITHOUT_MEMORY_S)
 
 
 Body = Callable[["ChildJail", socket.socket, int, dict[str, Any]], NoReturn]
@@ -79,16 +99,16 @@ def main(jail: ChildJail, requests: socket.socket, room: int, names: dict[str, A
         pipe = Pipe(OUTCOMES, room)
         request, _ = _READ((_whole(more) if more else message[HEADER.size :]).decode())
         del message, more
+        pipe.begin()
     except BaseException:
         _exit(NOT_ITS_FAULT)
     try:
         if not request.get("real_time"):
             clock.stop()
         answer(pipe, request, names)
-        os.write(OUTCOMES, END + b"\n")
-    except BaseException as error:  # fail closed: without an end line the parent calls it a crash
-        short = isinstance(error, OSError) and error.errno == errno.ENOMEM  # of the kernel's memory, for a pipe
-        _exit(NOT_ITS_FAULT if short else 1)
+        put(OUTCOMES, END + b"\n")
+    except BaseException:  # fail closed: without an end line the parent calls it a crash
+        _exit(1)
     _exit(0)
 
 

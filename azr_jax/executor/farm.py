@@ -147,8 +147,9 @@ def _result(told: dict[str, Any], request: Request, run_s: float) -> Result:
     data = text.encode(errors="replace") if isinstance(text, str) else b""
     lines, closed = read_lines(data, request.lines)
     if ran.get("status") == "TimeLimitExceeded":
-        return Result("timeout", lines, "", request.timeout_s, len(data))
+        return Result("timeout", lines, "", request.timeout_s, size=len(data))
     if closed and told["status"] == "Success":
-        return Result("done", lines, "", run_s, len(data))
+        return Result("done", lines, "", run_s, size=len(data))
     last = str(ran.get("stderr") or "").strip().rpartition("\n")[2]
-    return Result("crashed", lines, f"exit status {ran.get('return_code')} {last[:200]}".strip(), run_s, len(data))
+    detail = f"exit status {ran.get('return_code')} {last[:200]}".strip()
+    return Result("crashed", lines, detail, run_s, size=len(data))

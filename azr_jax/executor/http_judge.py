@@ -143,7 +143,7 @@ class HttpJudge:
                 value = self._through(task.job)
             except _Closed:
                 return
-            except Exception as error:  # a mistake of ours that some program found: its verdict, not everybody's end
+            except BaseException as error:  # a mistake of ours or of a user's kind: its verdict, not everybody's end
                 log.exception("the executor failed at judging a %s; it goes on", type(task.job).__name__)
                 self._stats.count("own_errors")
                 value = unjudged(task.job, error)

@@ -52,18 +52,31 @@ class Outcome:
 
 
 Job = Validate | Verify | Run
+SHORTEST_S, LONGEST_S = 0.001, 4e6  # a time limit: the zygote is told milliseconds, in 32 bits
 
 UNJUDGED = "judging failed"
 
 
-def unjudged(job: Job, error: Exception) -> Validation | Verdict | tuple[Outcome, ...]:
+def unjudged(job: Job, error: BaseException) -> Validation | Verdict | tuple[Outcome, ...]:
     """What a job comes to where judging it raised: nobody is paid, and whoever waits for it goes on."""
-    detail = f"{type(error).__name__}: {error}"[:200]
+    detail = _said_by(error)
     if isinstance(job, Validate):
         return Validation(None, UNJUDGED, detail)
     if isinstance(job, Verify):
         return Verdict(0.0, UNJUDGED, detail)
     return tuple(Outcome(UNJUDGED, detail=detail) for _ in job.inputs)
+
+
+def _said_by(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:200]
+    except BaseException:  # a class of a user's kind, whose own text raises
+        return type(error).__name__[:200]
+
+
+def is_limit(seconds: object) -> bool:
+    """Whether it can be the time limit of a run."""
+    return type(seconds) in (int, float) and SHORTEST_S <= seconds <= LONGEST_S  # type: ignore[operator]
 
 
 def check_job(job: Job) -> None:
@@ -81,5 +94,8 @@ def check_job(job: Job) -> None:
     elif isinstance(job, Validate):
         if job.pairs not in ("inducible", "as_given"):
             raise ValueError(f"pairs: {job.pairs!r}, inducible or as_given would be right")
-    elif not isinstance(job, Run):
+    elif isinstance(job, Run):
+        if job.timeout_s is not None and not is_limit(job.timeout_s):
+            raise ValueError(f"Run.timeout_s: {job.timeout_s!r}, {SHORTEST_S:g} to {LONGEST_S:.0f} s would be right")
+    else:
         raise TypeError(f"submit: {type(job).__name__}, one of Validate, Verify, Run would be right")

@@ -74,15 +74,18 @@ class Answer:
             data = _drain(self.descriptor)
         finally:
             os.close(self.descriptor)
-        lines, closed = read_lines(data, self.most_lines)
-        end, detail = "done", ""
+        lines, closed = read_lines(data, self.most_lines + 1)
+        begun = bool(lines) and lines[0][0] == "begun"
+        lines, end, detail = lines[begun:], "done", ""
         if self.ended == zygote.TIMED_OUT or self.status == -signal.SIGXCPU:
             end = "timeout"
-        elif self.ended in (zygote.LOST, zygote.STOPPED) or self.status in (-signal.SIGKILL, NOT_ITS_FAULT):
-            end, detail = "killed", "from outside"  # nothing a program gains by: it may end so three times
+        elif self.ended in (zygote.LOST, zygote.STOPPED) or self.status == -signal.SIGKILL:
+            end, detail = "killed", "from outside"  # a program can do neither to itself
+        elif self.status == NOT_ITS_FAULT and not begun:
+            end, detail = "starved", "no memory to begin with"
         elif self.status != 0 or not closed:
             end, detail = "crashed", f"signal {-self.status}" if self.status < 0 else f"exit status {self.status}"
-        result = Result(end, lines, detail, self.wall_us / 1e6, len(data))
+        result = Result(end, lines, detail, self.wall_us / 1e6, size=len(data))
         return Reply(result, self.cpu_us / 1e6, self.peak_kb / 1024)
 
 

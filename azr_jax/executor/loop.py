@@ -196,7 +196,7 @@ class Loop:
             except StopIteration as stop:
                 self._finish(task, stop.value)
                 return
-            except Exception as error:  # a mistake of ours that some program found: its verdict, not everybody's end
+            except BaseException as error:  # a mistake of ours or of a user's kind: its verdict, not everybody's end
                 self._tell(f"judging {task.what}")
                 self._finish(task, unjudged(task.job, error))
                 return
@@ -224,7 +224,10 @@ class Loop:
         self._forget(task)
         reason = getattr(value, "reason", "") or ("accepted" if task.what.startswith("validate") else "ran")
         self._stats.count(f"{task.what.split()[0]}/{reason}")
-        task.future.set_result(value)
+        try:
+            task.future.set_result(value)
+        except BaseException:  # of a callback that exits: what it waited for is there all the same
+            self._tell(f"telling of {task.what}")
 
     def _tell(self, doing: str) -> None:
         """Counts an exception of our own and logs where it was raised; one like the other says no more."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields
 from typing import Any
 
 from azr_jax.executor.cases import MORE_SEEDS, SEEDS, STILL_MORE_SEEDS, Request
 from azr_jax.executor.child import LARGEST_REQUEST
-from azr_jax.executor.jobs import Validate, Verify
+from azr_jax.executor.jobs import LONGEST_S, SHORTEST_S, Validate, Verify, is_limit
 from azr_jax.tasks.types import Validation, Verdict
 
 _SEEDS = SEEDS + MORE_SEEDS + STILL_MORE_SEEDS
+_MOST_LINES = 1 << 16  # that a child may write
 LONGEST_REASON = 60  # characters: reasons are counted, and become names of metrics
 
 
@@ -44,10 +44,13 @@ def check_requests(asked: Any) -> None:
     for one in requests:
         if not isinstance(one, Request):
             raise TypeError(f"{one!r:.60}: a Request of executor.cases would be right")
-        if not (isinstance(one.body, bytes) and len(one.body) <= LARGEST_REQUEST and one.seed in _SEEDS):
+        known = type(one.seed) is int and one.seed in _SEEDS
+        if not (isinstance(one.body, bytes) and len(one.body) <= LARGEST_REQUEST and known):
             raise ValueError("a Request made by hand: run_cases or request of executor.cases would be right")
-        if not (0 < one.timeout_s < math.inf and type(one.lines) is int and one.lines > 0):
-            raise ValueError(f"timeout_s {one.timeout_s!r}, lines {one.lines!r}: numbers above 0 would be right")
+        if not is_limit(one.timeout_s):
+            raise ValueError(f"timeout_s {one.timeout_s!r}: {SHORTEST_S:g} to {LONGEST_S:.0f} s would be right")
+        if not (type(one.lines) is int and 0 < one.lines <= _MOST_LINES):
+            raise ValueError(f"lines {one.lines!r}: 1 to {_MOST_LINES} would be right")
 
 
 def _is_reason(reason: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from azr_jax.executor.hygiene import BANNED
+from azr_jax.executor.jobs import LONGEST_S, SHORTEST_S
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,10 @@ class ExecutorSettings:
     namespaces: bool = True  # False: leave the namespaces out, as inside a container that forbids them
 
     def __post_init__(self) -> None:
-        for name in ("timeout_s", "memory_mb", "queue", "max_output_chars"):
+        for name in ("memory_mb", "queue", "max_output_chars"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: {getattr(self, name)}, a number above 0 would be right")
+        if not SHORTEST_S <= self.timeout_s <= LONGEST_S:
+            raise ValueError(f"timeout_s: {self.timeout_s}, {SHORTEST_S:g} to {LONGEST_S:.0f} s would be right")
         if self.workers < 0:
             raise ValueError(f"workers: {self.workers}, 0 (one per core) or more would be right")

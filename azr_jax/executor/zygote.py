@@ -38,6 +38,7 @@ REPLY = struct.Struct("=QBiQQQ")  # request number, how it ended, exit status, w
 ENDED, TIMED_OUT, LOST, STOPPED = 0, 1, 2, 3
 _YIELDS = 50  # how often something is asked for again at once that cannot be waited for
 _LOOK_S = 0.001  # and then at what interval
+_LONGEST_LOOK_S = 3_600.0  # `poll` counts milliseconds in 31 bits
 _SET_PIPE_SIZE, _GET_PIPE_SIZE = 1031, 1032
 
 _KEPT: list[Any] = []
@@ -284,7 +285,7 @@ def _await(control: socket.socket, running: _Child, deadline: float) -> int:
             os.sched_yield()
             events = []
         else:
-            events = poll.poll(1000 * (min(left, _LOOK_S) if looks else left))
+            events = poll.poll(1000 * (min(left, _LOOK_S) if looks else min(left, _LONGEST_LOOK_S)))
         if any(descriptor != running.end for descriptor, _ in events):
             os.kill(running.pid, signal.SIGKILL)
             os._exit(0)

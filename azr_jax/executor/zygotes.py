@@ -25,6 +25,7 @@ _TICK_S = 0.5  # how often deadlines are looked at when nothing happens
 _LOOK_S = 0.2  # how often, while something runs, it is seen whether a zygote stands still
 _OWN_DEATHS = 3  # of one request, with no other death around, after which it is judged crashed
 _ALL_DEATHS = 30  # of one request, whatever else died
+_STARVED = 3  # tries of one request that did not begin for want of memory, whatever else died
 _AROUND_S = 1.0  # how near another death is one around
 _FIRST_STARTS = 5  # that fail in a row before all zygotes were up once, after which there is no executor
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 2.0  # of starts and of second tries
@@ -205,9 +206,13 @@ class Zygotes:
     def _heard(self, work: Work, reply: Reply) -> None:
         end = reply.result.end
         self._stats.count("run_total_s", reply.result.run_s)
-        if end == "killed":
-            self._deaths.append(time.monotonic())
-            self._again(work)
+        if end in ("killed", "starved"):
+            work.lost_s += reply.result.run_s
+            if end == "killed":
+                self._deaths.append(time.monotonic())
+                self._again(work)
+            else:
+                self._begin_again(work)
             return
         self._in_vain = 0
         if end == "timeout" and work.sliced:
@@ -220,7 +225,7 @@ class Zygotes:
         self._stats.time("cpu", reply.cpu_s)
         if end != "done":
             self._stats.count(f"kills/{end}")
-        self._done(work, replace(reply.result, run_s=reply.result.run_s + work.used_s))
+        self._done(work, replace(reply.result, run_s=reply.result.run_s + work.used_s, lost_s=work.lost_s))
 
     # ------------------------------------------------------------------------------------ deaths
     def _lost(self, link: Link, why: str) -> None:
@@ -248,11 +253,23 @@ class Zygotes:
         self._stats.count("second_tries")
         heapq.heappush(self._later, (now + _delay(len(work.deaths) - 1), next(self._order), work))
 
+    def _begin_again(self, work: Work) -> None:
+        """No death: it shields no other request, and nothing of a program has been looked at yet."""
+        work.starved += 1
+        if work.starved >= _STARVED:
+            detail = f"no memory to begin with, {work.starved} times"
+            self._done(work, Result("crashed", detail=detail, lost_s=work.lost_s))
+            return
+        self._stats.count("second_tries")
+        due = time.monotonic() + _delay(3 * work.starved - 2)  # 0.1 s, then 0.8 s: a storm passes
+        heapq.heappush(self._later, (due, next(self._order), work))
+
     def _try_again(self, work: Work) -> None:
         """Judged only now, when deaths at the same moment have been heard of too."""
         around = [(given - _AROUND_S, ended + _AROUND_S) for given, ended in work.deaths]
         own = sum(sum(first <= at <= last for at in self._deaths) <= 1 for first, last in around)
         if own >= _OWN_DEATHS or len(work.deaths) >= _ALL_DEATHS:
-            self._done(work, Result("crashed", detail=f"who ran it died {len(work.deaths)} times"))
+            detail = f"who ran it died {len(work.deaths)} times"
+            self._done(work, Result("crashed", detail=detail, lost_s=work.lost_s))
         else:
             self._lanes.put(work, first=len(work.deaths) == 1)

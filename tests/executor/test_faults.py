@@ -14,10 +14,11 @@ from test_pool import children, signal_all, wait_until
 
 from azr_jax.executor import link as link_module
 from azr_jax.executor import zygotes
-from azr_jax.executor.cases import Request
+from azr_jax.executor.cases import Budget, Request, Result, run_cases
 from azr_jax.executor.jobs import Run, Validate
 from azr_jax.executor.lanes import SLICE_S, Lanes, Work
 from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.executor.stats import Stats
 from azr_jax.tasks.types import Kind, Proposal
 
 BUSY = "def f(x):\n    for i in range(300_000):\n        x += 1\n    return x"
@@ -72,24 +73,58 @@ def test_a_child_ended_or_stopped_from_outside_is_run_again(number):
         assert one.stats()["second_tries"] == 1
 
 
-def test_a_child_for_which_there_is_no_memory_is_run_again(monkeypatch):
+# Makes every write of a line of that kind fail for a while.
+SHORT_OF_MEMORY = """
+from azr_jax.executor import child; import time; now, real = time.monotonic, child._write
+def write(descriptor, data):
+    if data.startswith({kind}) and {since} < now() < {since} + 0.3: raise OSError(12, "no memory")
+    return real(descriptor, data)
+child._write = write
+from azr_jax.executor.zygote import main
+"""
+
+
+@pytest.mark.parametrize("kind", [b'["begun"', b'["loaded"'])
+def test_a_child_for_which_there_is_no_memory_is_run_again_or_waits(monkeypatch, kind):
     """In a memory group that is full a write to a pipe fails, in the child and not by the program: it was `crashed`."""
-    short = (
-        "from azr_jax.executor import child; import time; now, real = time.monotonic, child._MODES['program']\n"
-        "def program(pipe, request, names):\n"
-        "    until = request['program'].rpartition('# until ')[2]\n"
-        "    if until.replace('.', '').isdigit() and now() < float(until): raise OSError(12, 'no memory')\n"
-        "    real(pipe, request, names)\n"
-        "child._MODES['program'] = program\n"
-        "from azr_jax.executor.zygote import main"
-    )
+    since = time.monotonic() + 0.9  # when all has started
+    short = SHORT_OF_MEMORY.format(since=since, kind=kind)
     boot = link_module._BOOT.replace("from azr_jax.executor.zygote import main", "exec(" + repr(short) + ")")
     monkeypatch.setattr(link_module, "_BOOT", boot)
     with Executor(ExecutorSettings(workers=1)) as one:
-        program = f"def f(x):\n    return x  # until {time.monotonic() + 0.5:.3f}"
-        assert one.submit(Run(program, ("5",))).result(60)[0].value == "5"
-        monkeypatch.setattr(zygotes, "_AROUND_S", 0.01)
-        assert one.submit(Run("import os\ndef f(x):\n    os._exit(75)", ("5",))).result(60)[0].reason == "crashed"
+        time.sleep(max(0.0, since + 0.01 - time.monotonic()))
+        assert one.submit(Run("def f(x):\n    return x", ("5",))).result(20)[0].value == "5"
+        assert ("second_tries" in one.stats()) == (b"begun" in kind)
+
+
+@pytest.mark.parametrize("how", ["os._exit(75)", "os.write = lambda *a: exec('raise OSError(12, \"\")')"])
+def test_an_exit_status_of_the_programs_choice_buys_nothing(how):
+    """Its own deaths stood near one another and so counted as others': nine tries; two such programs: thirty each."""
+    with Executor(ExecutorSettings(workers=2)) as two:
+        programs = [f"import os\ndef f(x):\n    {how}\n    return 1  # {n}" for n in range(2)]
+        ends = [future.result(5)[0] for future in [two.submit(Run(each, ("1",))) for each in programs]]
+        assert {end.reason for end in ends} == ({"crashed"} if "exit" in how else {"ok"})
+        assert "second_tries" not in two.stats()
+
+
+def test_what_starves_is_tried_three_times_and_shields_nobody():
+    done, reads = [], []
+    owner = zygotes.Zygotes(1, link_module.ZygoteSettings(), None, Stats(), lambda *a: done.append(a), reads.append)
+    work = Work(Request(b"", 1, 10.0), 0.0)
+    for tries in (1, 2, 3):
+        owner._heard(work, link_module.Reply(Result("starved", run_s=0.25), 0.0, 0.0))
+        assert (len(owner._later), len(done)) == ((tries, 0) if tries < 3 else (2, 1))
+    assert not owner._deaths and done[0][1].end == "crashed" and done[0][1].lost_s == 0.75
+
+
+def test_what_was_run_in_vain_is_paid_by_the_proposal():
+    """Eight limits for all runs of a proposal, those that were killed included."""
+    budget = Budget(4.0)
+    steps = run_cases("def f(x): return x", [{"text": "1"}], timeout_s=1.0, budget=budget)
+    next(steps)
+    with pytest.raises(StopIteration):
+        steps.send(Result("crashed", run_s=0.25, lost_s=2.5))
+    assert budget.left_s == 1.25
 
 
 def test_ten_endless_programs_delay_an_honest_one_by_less_than_a_second():
