@@ -68,7 +68,7 @@ def test_a_users_kind_ends_nothing(executor, mistake):
 
 @pytest.mark.parametrize("seconds", [1e7, -1.0, 0, float("nan"), float("inf"), True, "3"])
 def test_a_limit_that_cannot_be_is_said_to_its_caller(executor, seconds):
-    with pytest.raises(ValueError, match="Run.timeout_s: .* 0.001 to 4000000 s would be right"):
+    with pytest.raises(ValueError, match=r"Run.timeout_s: .* 0\.001 to 4000000 s would be right"):
         executor.submit(Run("def f(x):\n    while True: pass", ("1",), timeout_s=seconds))
     assert executor.submit(Run("def f(x):\n    return x", ("1",))).result(5)[0].reason == "ok"
 
