@@ -30,12 +30,13 @@ from azr_jax.learner.peft_adapter import save_adapter
 from azr_jax.models.endings import stop_ids
 from azr_jax.models.folder import BadFolder, open_folder, run_config, started_from
 from azr_jax.models.hf import check_free, save
+from azr_jax.models.sharding import LearnerRules, abstract_params, shardings
 from azr_jax.models.source import ModelNotFound
 from azr_jax.models.spelling import CannotSpell, spell_out
 from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
 from azr_jax.monitor.console import quiet_libraries
-from azr_jax.parallel.mesh import LearnerRules, abstract_params, make_mesh, shardings
+from azr_jax.parallel.mesh import make_mesh
 from azr_jax.tasks.prompts import answer_stop
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, with config.json and checkpoints.", required=True)

@@ -19,7 +19,8 @@ from typing import Any
 
 from absl import app, flags
 
-from azr_jax.config import Config, from_json
+from azr_jax.config.flags import from_json
+from azr_jax.config.schema import Config
 from azr_jax.tasks.buffers import Buffers, BufferSettings, Damaged
 from azr_jax.tasks.kind import UnknownKind, named
 from azr_jax.tasks.seedfile import write_seed_file

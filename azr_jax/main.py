@@ -21,7 +21,8 @@ from typing import NoReturn
 
 from absl import app, flags
 
-from azr_jax.config import ConfigError, load
+from azr_jax.config.flags import load
+from azr_jax.config.schema import ConfigError
 
 
 def fail(problems: list[str]) -> NoReturn:
@@ -84,7 +85,7 @@ def main(argv: list[str]) -> None:
         # Only now: importing the loop starts JAX, and wrong flags should not have to wait for that.
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would advise to install torch
         from azr_jax.parallel.hosts import CannotJoin, joined
-        from azr_jax.selfplay.train import train
+        from azr_jax.run.train import train
 
         workdir = WORKDIR.value or f"runs/{Path(CONFIG.value).stem}"
         again = shlex.join(["python", "-m", "azr_jax.main", *sys.argv[1:]])

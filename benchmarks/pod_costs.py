@@ -17,8 +17,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from azr_jax.dryrun.topology import Chip, find
+from azr_jax.models.slice_layout import Layout
 from azr_jax.models.spec import ModelSpec, spec_from_config
-from azr_jax.parallel.layouts import Layout
 
 GIB = 2**30
 

@@ -35,11 +35,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pod_costs import GIB, Assumptions, Slice, calibrated, per_row_of
 
-from azr_jax.config import load
+from azr_jax.config.flags import load
 from azr_jax.dryrun.shapes import spec_of
 from azr_jax.dryrun.topology import Topology, find
+from azr_jax.models.slice_layout import choose
 from azr_jax.models.spec import ModelSpec
-from azr_jax.parallel.layouts import choose
 
 SLICES = "v5e:4x4,v6e:2x4,v5p:2x2x1,v5e:8x8,v5p:4x4x4"
 PROPOSE, ESTIMATE, SOLVE = range(3)

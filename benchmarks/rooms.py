@@ -2,9 +2,9 @@
 
     python benchmarks/rooms.py [--root=<another checkout>]
 
-A room is a folder of azr_jax, or what its files at the top do: `config` (fields, rules, presets) and `commands`. Rooms
-have floors; an arrow to a higher one, or to another room of the same floor that points back, is one to be taken away.
-One drawing (mermaid), one table, then one line of JSON.
+A room is a folder of azr_jax; its files at the top are `commands`. Rooms have floors; an arrow to a higher one, or to
+another room of the same floor that points back, is one to be taken away. One drawing (mermaid), one table, then one
+line of JSON.
 """
 
 from __future__ import annotations
@@ -13,26 +13,32 @@ import argparse
 import ast
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 FLOORS = (
-    ("monitor",),
-    ("config",),
-    ("parallel", "tasks"),
-    ("models", "executor"),
-    ("rollout", "learner", "kinds"),
+    ("monitor", "tasks"),
+    ("parallel", "executor"),
+    ("models", "kinds"),
+    ("rollout", "learner", "config"),
     ("evals",),
     ("selfplay",),
-    ("run", "nano"),
+    ("nano",),
+    ("run",),
     ("dryrun", "commands"),
 )
-CONFIG = {"config", "fields", "presets"}
+CONFIG = {"config", "fields", "presets"}  # the latter two were files of their own
 
 
 def room_of(module: str) -> str:
     part = module.split(".")[1] if "." in module else ""
     known = {room for floor in FLOORS for room in floor} - {"config", "commands"}
     return "config" if part in CONFIG else part if part in known else "commands"
+
+
+def arrows_up(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    return sorted((one, to) for one, to in pairs if floor[one] < floor[to])
 
 
 def arrows(root: Path) -> dict[tuple[str, str], list[str]]:
@@ -71,7 +77,7 @@ def main() -> None:
     root = parser.parse_args().root.resolve()
     found = arrows(root)
     floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-    up = {pair: why for pair, why in sorted(found.items()) if floor[pair[0]] < floor[pair[1]]}
+    up = {pair: found[pair] for pair in arrows_up(found)}
     print("```mermaid\nflowchart TD")
     for one, to in sorted(found):
         print(f"    {one} {'==>|up|' if (one, to) in up else '-->'} {to}")

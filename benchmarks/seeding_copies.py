@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
 
-from azr_jax import config as configs
+from azr_jax.config import flags as configs
 from azr_jax.parallel.hosts import Hosts
-from azr_jax.selfplay.build import Run, build
+from azr_jax.run.build import Run, build
 from azr_jax.selfplay.iteration import Stage, request_id
-from azr_jax.selfplay.played import Proposed
 from azr_jax.selfplay.proposing import draw
+from azr_jax.selfplay.results import Proposed
 from azr_jax.selfplay.seeding import SEEDING, Seeding
 from azr_jax.tasks.types import Kind, Proposal
 

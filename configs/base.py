@@ -5,7 +5,7 @@ Recipes beside this file state only what differs. Any field can be changed on th
     python -m azr_jax.main --config=configs/qwen7b.py --config.learner.lr=5e-7 --config.tasks.kinds=deduction,abduction
 
 A field that is None takes its value from the preset: `paper` is what the paper says, `reference` is what its public
-code does (azr_jax/presets.py lists both). What values are allowed stands in azr_jax/config.py too.
+code does (azr_jax/config/presets.py lists both). What values are allowed stands in azr_jax/config/schema.py too.
 """
 
 from ml_collections import ConfigDict
@@ -165,7 +165,7 @@ def get_config() -> ConfigDict:
 
     c.eval = ConfigDict()
     c.eval.every = 10  # iterations between two measurements on tasks the run never trains on; 0: never
-    c.eval.suites = ("cruxeval",)  # which tasks; azr_jax/selfplay/evaluating.py lists them
+    c.eval.suites = ("cruxeval",)  # which tasks; azr_jax/run/heldout_eval.py lists them
     c.eval.data_dir = ""  # folder with the suites' files, laid down by hand; empty: they are fetched
     c.eval.rows = 100  # tasks of each kind; 0: all of the suite
     c.eval.attempts = 4  # at each task, sampled as in training

@@ -15,7 +15,8 @@ from typing import Any
 
 from absl import app, flags
 
-from azr_jax.config import ConfigError, load
+from azr_jax.config.flags import load
+from azr_jax.config.schema import ConfigError
 from azr_jax.dryrun import topology as slices
 from azr_jax.main import CONFIG, fail, parse_flags, read_overrides
 
@@ -41,9 +42,9 @@ def main(argv: list[str]) -> None:
     # Only now: these import JAX, and wrong flags should not have to wait for that.
     from azr_jax.dryrun.account import take
     from azr_jax.dryrun.report import as_json, table
+    from azr_jax.models.slice_layout import ImpossibleLayout
     from azr_jax.models.source import ModelNotFound
     from azr_jax.models.spec import UnsupportedModel
-    from azr_jax.parallel.layouts import ImpossibleLayout
 
     say = (lambda text: print(text, file=sys.stderr, flush=True)) if sys.stderr.isatty() else lambda text: None
     try:

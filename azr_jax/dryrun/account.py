@@ -11,12 +11,12 @@ from azr_jax.dryrun.measure import DoesNotFit, Measured, measure
 from azr_jax.dryrun.programs import Job, Shape, engine_jobs_of, other_jobs, sampler_settings, shape_of, train_job
 from azr_jax.dryrun.report import Account
 from azr_jax.dryrun.shapes import spec_of
+from azr_jax.models.slice_layout import Layout, tensor_sizes
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel import flags
-from azr_jax.parallel.layouts import Layout, tensor_sizes
 from azr_jax.parallel.mesh import make_mesh, regrouped
 from azr_jax.rollout.requests import EngineSettings
-from azr_jax.selfplay.fitting import lay_out, page_bytes
+from azr_jax.run.memory_plan import lay_out, page_bytes
 
 GIB = 2**30
 

@@ -21,14 +21,15 @@ from jax.sharding import PartitionSpec as P
 
 from azr_jax.learner.packing import Batch
 from azr_jax.learner.step import init_state, step_program
+from azr_jax.models.sharding import LearnerRules, RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
-from azr_jax.parallel.mesh import LearnerRules, RolloutRules, abstract_params, bytes_per_device, mover, shardings
+from azr_jax.parallel.mesh import bytes_per_device, mover
 from azr_jax.rollout import paged_tpu
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import EngineSettings
-from azr_jax.selfplay.build import engine_settings, learner_settings, row_tokens
-from azr_jax.selfplay.fitting import page_bytes, with_pages
+from azr_jax.run.build import engine_settings, learner_settings, row_tokens
+from azr_jax.run.memory_plan import page_bytes, with_pages
 
 GIB = 2**30
 

@@ -12,7 +12,7 @@ from typing import Any
 from azr_jax.dryrun.measure import Measured
 from azr_jax.dryrun.programs import GIB, Shape
 from azr_jax.dryrun.topology import Topology
-from azr_jax.parallel.layouts import Layout
+from azr_jax.models.slice_layout import Layout
 from azr_jax.rollout.requests import EngineSettings
 
 SILENT_REMAT = 1.04

@@ -19,14 +19,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from azr_jax.evals import plus_rules
-from azr_jax.executor import inside
+from azr_jax.evals import jail_runtime, plus_rules
 from azr_jax.executor.jobs import Outcome, Run
 from azr_jax.executor.pool import Executor
 from azr_jax.executor.values import Refused, decode, same, show
 from azr_jax.tasks.types import Verdict
 
-_INSIDE = Path(inside.__file__).read_text()
+_INSIDE = Path(jail_runtime.__file__).read_text()
 _CORRECT = Verdict(1.0, "correct")
 _BATCH_CHARS, _ANSWER_CHARS = 200_000, 1_000
 _TYPES = {
@@ -65,7 +64,7 @@ class Runner:
     timeout_s: float = 10.0  # of one call of a sample
 
     def call(self, program: str, f: str, inputs: Sequence[str], factor: float = 1.0) -> tuple[Outcome, ...]:
-        """`f` is an expression over the names of executor/inside.py and `names`, those of the program that has run."""
+        """`f` is an expression over the names of jail_runtime.py and `names`, those of the program that has run."""
         jobs = [self._submit(program, f, part, factor) for part in _batches(inputs)]
         return tuple(outcome for job in jobs for outcome in job.result())
 
@@ -178,9 +177,9 @@ class Calls:
             return False
         right = expected[number]
         if _is_digest(right) and not _is_digest(output):  # equal values may differ in how long they are, as 2 and 2.0
-            output = (right[0], inside._digest(output))
+            output = (right[0], jail_runtime._digest(output))
         elif _is_digest(output) and not _is_digest(right):
-            right = (output[0], inside._digest(right))
+            right = (output[0], jail_runtime._digest(right))
         return plus_rules.accepts(self.entry_point, self.inputs[number], output, right, self.atol)
 
 
@@ -258,7 +257,7 @@ class Scripts:
 
     @cached_property
     def _expected(self) -> list[Any]:
-        return [_settled(inside._words(text)) for text in self.outputs]
+        return [_settled(jail_runtime._words(text)) for text in self.outputs]
 
     def judge(self, program: str) -> Verdict:
         outcomes = self.runner.first_then_rest("", f"_run_script({program!r})", self.texts)
@@ -273,11 +272,11 @@ class Scripts:
 
 def _settled(value: Any) -> Any:
     """A value that the benchmark states, in the form in which programs' values come back: a long one as its digest."""
-    return inside._settle(lambda: value)()
+    return jail_runtime._settle(lambda: value)()
 
 
 def _is_digest(value: Any) -> bool:
-    return type(value) is tuple and len(value) == 2 and value[0] == inside.DIGEST and type(value[1]) is str
+    return type(value) is tuple and len(value) == 2 and value[0] == jail_runtime.DIGEST and type(value[1]) is str
 
 
 _NOTHING = object()

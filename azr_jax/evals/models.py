@@ -20,12 +20,12 @@ from azr_jax.learner.lora import merged
 from azr_jax.models import hf
 from azr_jax.models.fields import UnsupportedModel
 from azr_jax.models.folder import BadFolder, open_folder, run_config, started_from
+from azr_jax.models.sharding import abstract_params
 from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.spelling import CannotSpell, spell_out, spelled_out_in
 from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
-from azr_jax.parallel.mesh import abstract_params
 
 
 class NoModel(ValueError):

@@ -28,10 +28,10 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
 from azr_jax.models.fields import read_json, shown
+from azr_jax.models.sharding import LearnerRules, Rules, shardings
 from azr_jax.models.spec import ModelSpec, Weight, config_from_spec, load_spec
 from azr_jax.models.tensors import TYPES, BadWeights, Planned, Tensor, find_tensors, write_tensors
 from azr_jax.models.transformer import Transformer
-from azr_jax.parallel.mesh import LearnerRules, Rules, shardings
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from azr_jax.models.hf import save
+from azr_jax.models.sharding import random_model
 from azr_jax.models.spec import ModelSpec
-from azr_jax.parallel.mesh import random_model
 
 ENDS = ("<|end|>", "<|pad|>")
 

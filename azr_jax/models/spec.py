@@ -8,7 +8,7 @@ numbers and is not supported is refused by name here, before a weight is read: w
 other than `default` and `llama3`, experts, quantised weights, other activations, families that need other layers.
 
 `ModelSpec.weights()` is the one table of parameters: where each stands in the Transformer, what Hugging Face calls it,
-its shape, and the logical axes that parallel/mesh.py maps to devices.
+its shape, and the logical axes that models/sharding.py maps to devices.
 """
 
 from __future__ import annotations

@@ -21,12 +21,13 @@ from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.models import hf
 from azr_jax.models.spec import load_spec
+from azr_jax.monitor.means import Mean
 from azr_jax.nano.heldout import HeldOut, load
 from azr_jax.nano.texts import INDUCTION_INPUTS, INDUCTION_SHOWN, KINDS, REFERENCES, STYLE
 from azr_jax.rollout.engine import Engine, EngineSettings, Rollout
-from azr_jax.selfplay.asking import Asker, Question, SamplingSettings
-from azr_jax.selfplay.evaluating import Mean, attempt
-from azr_jax.selfplay.streams import Streams
+from azr_jax.selfplay.attempting import attempt_all
+from azr_jax.selfplay.event_loop import Streams
+from azr_jax.selfplay.prompting import Asker, Question, SamplingSettings
 from azr_jax.tasks.types import FormatError, Kind, Validation
 
 FLAGS = flags.FLAGS
@@ -77,11 +78,11 @@ def measure(
     engine.begin(params, 0)
     for kind in KINDS:
         of_kind = [held for held in tasks if held.kind == kind]
-        scores = attempt(sampled, streams, [(held.kind, held.task) for held in of_kind], attempts)
+        scores = attempt_all(sampled, streams, [(held.kind, held.task) for held in of_kind], attempts)
         each = [sum(one) / len(one) for one in scores]
         found[f"{kind}/sampled"] = Mean.of(each)
         found[f"{kind}/best_of_{attempts}"] = Mean.of([max(one) for one in scores])
-        once = attempt(greedy, streams, [(held.kind, held.task) for held in of_kind], 1)
+        once = attempt_all(greedy, streams, [(held.kind, held.task) for held in of_kind], 1)
         found[f"{kind}/greedy"] = Mean.of([one[0] for one in once])
         for level in sorted({held.level for held in of_kind}):
             here = [mean for held, mean in zip(of_kind, each, strict=True) if held.level == level]

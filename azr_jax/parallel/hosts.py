@@ -10,7 +10,7 @@ what is on the disk, not a signal. Such things go through here:
 
 It is told as JSON over the key-value store of JAX's coordination service, not by a collective of devices: that would
 queue up behind the tokens being decoded, and the host would wait for them. The first process collects and hands out,
-so all act on one list. One process tells nobody and waits for nobody. Who notices that a process is gone: pulse.py.
+so all act on one list. One process tells nobody and waits for nobody. Who notices that a process is gone: heartbeat.py.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from typing import Any, TypeVar
 import jax
 from jax._src import distributed  # the key-value store has no public name; Orbax takes it from here too
 
-from azr_jax.parallel.pulse import LastWords, Pulse
+from azr_jax.parallel.heartbeat import Heartbeat, LastWords
 
 T = TypeVar("T")
 ANSWER_WITHIN_MS = 5_000  # then it asks again, so that signals are heard in between
-JAX_LATER_S = 100  # than pulse.py, JAX notices by itself that a process is gone
+JAX_LATER_S = 100  # than heartbeat.py, JAX notices by itself that a process is gone
 TPU_CHIPS = ("accel*", "vfio/[0-9]*")  # in /dev
 
 
@@ -46,7 +46,7 @@ class Hosts:
     def __init__(self, index: int = 0, count: int = 1, store: Any = None):
         self.index, self.count, self._store = index, count, store
         self.names = ["this process"]
-        self.wish = 0  # what this process asks of all (stopping.py); may be set in a signal handler
+        self.wish = 0  # what this process asks of all (run/signals.py); may be set in a signal handler
         self._agreed = 0
         self._numbers = itertools.count()
         if count > 1:
@@ -118,7 +118,7 @@ def joined(
         yield Hosts()
         return
     words = LastWords(coordinator or "", f"within --join_timeout_s={join_timeout_s}")
-    # The service would take SIGTERM for itself, and it is stopping.py that answers it.
+    # The service would take SIGTERM for itself, and it is run/signals.py that answers it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -137,15 +137,15 @@ def joined(
     state = distributed.global_state
     hosts = Hosts(state.process_id, state.num_processes, state.client)
     words.joined(state.coordinator_address or "", hosts.names[0])
-    pulse = Pulse(state.client, hosts.index, hosts.names, dead_after_s)
+    heartbeat = Heartbeat(state.client, hosts.index, hosts.names, dead_after_s)
     try:
         yield hosts
     except alike:
         raise
     except BaseException as error:
-        pulse.end_with(error)
+        heartbeat.end_with(error)
     finally:
-        pulse.leave()
+        heartbeat.leave()
         jax.distributed.shutdown()
         words.withdraw()
 

@@ -21,9 +21,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from azr_jax.models.sharding import RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
-from azr_jax.parallel.mesh import RolloutRules, abstract_params, make_mesh, place, shardings
+from azr_jax.parallel.mesh import make_mesh, place
 from azr_jax.rollout import attention, steps
 from azr_jax.rollout.cache import piece_shapes
 from azr_jax.rollout.requests import STOP_IDS, EngineSettings

@@ -6,10 +6,10 @@
     _settled    when a kind has all its proposals back, its new tasks enter the buffer in the order in which they were
                 asked for, so that of equal ones the first is new and the others are copies, even where their
                 estimates are under way; its solve batch is drawn and queued behind
-    _answered   a finished attempt was parsed and goes to the executor at once (solving.py)
+    _answered   a finished attempt was parsed and goes to the executor at once (attempting.py)
 
 Nothing waits for a phase to end that does not need it. What each completion is worth is decided in scoring.py; the
-update happens in train.py. What is drawn and sampled depends on the seed and the iteration alone, never on the order
+update happens in run/. What is drawn and sampled depends on the seed and the iteration alone, never on the order
 in which completions and verdicts happen to arrive.
 """
 
@@ -22,9 +22,9 @@ from enum import IntEnum
 from functools import partial
 from typing import Literal
 
-from azr_jax.selfplay.played import Played, Proposed, Solved
+from azr_jax.selfplay.attempting import Solver
 from azr_jax.selfplay.proposing import Proposer, draw
-from azr_jax.selfplay.solving import Solver
+from azr_jax.selfplay.results import Played, Proposed, Solved
 from azr_jax.tasks.buffers import Entry, Unkept
 from azr_jax.tasks.types import Kind, Task
 

@@ -13,9 +13,9 @@ from typing import Literal
 
 from azr_jax.executor.jobs import Validate, unjudged
 from azr_jax.rollout.engine import Rollout
-from azr_jax.selfplay.asking import Asker, Question
-from azr_jax.selfplay.played import Completion, Proposed
-from azr_jax.selfplay.streams import Streams
+from azr_jax.selfplay.event_loop import Streams
+from azr_jax.selfplay.prompting import Asker, Question
+from azr_jax.selfplay.results import Completion, Proposed
 from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.contamination import Reserved
 from azr_jax.tasks.leaks import leak

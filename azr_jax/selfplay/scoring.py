@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from azr_jax.learner.advantages import Baselines, advantages
 from azr_jax.learner.packing import Sample
-from azr_jax.selfplay.played import Played, Proposed, Solved
+from azr_jax.selfplay.results import Played, Proposed, Solved
 from azr_jax.tasks.buffers import Unkept
 from azr_jax.tasks.rewards import RewardSettings, proposer_reward, remembered, solver_reward
 from azr_jax.tasks.types import FormatError, Kind, Role

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from azr_jax.selfplay.iteration import Stage, request_id
-from azr_jax.selfplay.played import Proposed
 from azr_jax.selfplay.proposing import CONTAMINATION, Proposer, draw
+from azr_jax.selfplay.results import Proposed
 from azr_jax.tasks.buffers import Unkept, read_seed_file
 from azr_jax.tasks.prompts import PromptTooLong
 from azr_jax.tasks.types import Kind, Proposal, Task, Validation

@@ -10,7 +10,7 @@
 
 Intrinsic terms (traits.py measures them) are off by default and only ever touch proposals with something to learn
 from: else a task that everybody or nobody solves would be paid for its looks. A reward is told by its parts, which sum
-to it. What the presets put into these settings stands in azr_jax/config.py.
+to it. What the presets put into these settings stands in azr_jax/config/schema.py.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from azr_jax.config import load
+from azr_jax.config.flags import load
 from azr_jax.dryrun import counts, hlo, topology
 from azr_jax.models.spec import ModelSpec
 

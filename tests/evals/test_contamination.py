@@ -8,9 +8,9 @@ import pytest
 from azr_jax.evals import held
 from azr_jax.evals.datasets import Loaded, Row
 from azr_jax.executor.pool import Executor, ExecutorSettings
-from azr_jax.selfplay.evaluating import SUITES, EvalSettings, Evaluation
+from azr_jax.run.heldout_eval import SUITES, EvalSettings, Evaluation
+from azr_jax.selfplay.event_loop import Streams
 from azr_jax.selfplay.proposing import CONTAMINATION
-from azr_jax.selfplay.streams import Streams
 from azr_jax.tasks.contamination import Reserved
 from azr_jax.tasks.types import Kind
 from tests.selfplay.scripted import Cast, ScriptedEngine, Stage, asker

@@ -15,8 +15,7 @@ sys.path.append(str(Path(__file__).parents[1] / "executor"))
 
 from costs import NOISE_S, cpu_s
 
-from azr_jax.evals import evalplus, letters, mathematics, questions, spelling
-from azr_jax.executor import inside
+from azr_jax.evals import evalplus, jail_runtime, letters, mathematics, questions, spelling
 
 READERS: dict[str, Callable[[str], object]] = {
     "boxed": mathematics.last_boxed,
@@ -32,7 +31,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "program": lambda t: questions.program_in(t, "chat", before="def f(x):\n", name="f"),
     "script": lambda t: questions.program_in(t, "chat"),
     "completed program": lambda t: questions.program_in(t, "completion", stops=("\nclass", "\n#")),
-    "printed words": inside._words,
+    "printed words": jail_runtime._words,
 }
 UNITS = [
     "a", "A", "A.", "A) ", "(A", "(A) ", "\nA) ", "A\n", "I ", "A is ", "answer is ", "answer: the option ", "so it is the ",

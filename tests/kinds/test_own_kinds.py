@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from azr_jax import config
+from azr_jax.config import flags
 from azr_jax.executor.cases import Request
 from azr_jax.executor.jobs import Validate, Verify
 from azr_jax.executor.pool import Executor, ExecutorSettings
@@ -54,7 +54,7 @@ def test_a_kind_that_cannot_be_had_is_one_line(kinds, said, tmp_path, monkeypatc
     (tmp_path / "broken_kind.py").write_text("1 / 0\n")
     (tmp_path / "leaning_kind.py").write_text("import not_there\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    _, problems = config.load(BASE, {"tasks.kinds": kinds})
+    _, problems = flags.load(BASE, {"tasks.kinds": kinds})
     assert len(problems) == 1 and "\n" not in problems[0]
     assert problems[0].startswith(("tasks.kinds=", "--config.tasks.kinds=")) and said in problems[0]
 

@@ -13,8 +13,8 @@ from azr_jax.tasks.kind import find
 from azr_jax.tasks.prompts import STYLES, solve
 from azr_jax.tasks.types import Answer, Kind, Proposal
 from examples.repair import Broken, changed
+from tests.run.test_whole_loop import SEEDS, environment
 from tests.selfplay.scripted import Cast, Stage
-from tests.selfplay.test_whole_loop import SEEDS, environment
 
 ROOT = Path(__file__).parents[2]
 REPAIR = "examples.repair:Repair"

@@ -21,8 +21,9 @@ from azr_jax.learner.lora import Trained, merged
 from azr_jax.learner.optimizer import OptimizerSettings
 from azr_jax.learner.packing import pack
 from azr_jax.learner.step import LearnerSettings, init_state, make_step
+from azr_jax.models.sharding import LearnerRules, abstract_params, shardings
 from azr_jax.models.transformer import Transformer
-from azr_jax.parallel.mesh import LearnerRules, abstract_params, make_mesh, shardings
+from azr_jax.parallel.mesh import make_mesh
 from tests.parallel.one_store import in_each
 
 SETTINGS = LearnerSettings(optimizer=OptimizerSettings("adamw_bf16", lr=1e-2))

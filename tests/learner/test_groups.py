@@ -11,7 +11,8 @@ from azr_jax.learner.packing import pack
 from azr_jax.learner.step import LearnerSettings, init_state, make_score, make_step
 from azr_jax.learner.terms import Group, Objective
 from azr_jax.learner.update import over_steps
-from azr_jax.parallel.mesh import LearnerRules, make_mesh, shardings
+from azr_jax.models.sharding import LearnerRules, shardings
+from azr_jax.parallel.mesh import make_mesh
 
 GROUPS = (Group("propose/a"), Group("solve/a"), Group("solve/b"))
 ROW = 48

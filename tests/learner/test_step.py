@@ -14,7 +14,8 @@ from azr_jax.learner.packing import Sample, pack
 from azr_jax.learner.step import LearnerSettings, init_state, make_score, make_step
 from azr_jax.learner.terms import Objective
 from azr_jax.learner.update import GradientsNotFinite, make_update, stop_if_stuck
-from azr_jax.parallel.mesh import LearnerRules, make_mesh, shardings
+from azr_jax.models.sharding import LearnerRules, shardings
+from azr_jax.parallel.mesh import make_mesh
 
 # Plain descent, so that the new weights show the gradient itself and not its sign.
 SETTINGS = LearnerSettings(grad_clip=1e9)

@@ -10,15 +10,15 @@ from types import SimpleNamespace
 import pytest
 from damaged_folders import DAMAGE, INDEX, SINGLE, change, whole_folder, write
 
-from azr_jax.config import ConfigError
+from azr_jax.config.schema import ConfigError
 from azr_jax.evals.models import NoModel, find
 from azr_jax.export import export
 from azr_jax.models.endings import stop_ids
 from azr_jax.models.folder import BadFolder, open_folder, started_from
 from azr_jax.models.source import ModelNotFound
 from azr_jax.models.tensors import find_tensors
-from azr_jax.selfplay.build import find_model
-from azr_jax.selfplay.devices import compilations
+from azr_jax.run.build import find_model
+from azr_jax.run.device_stats import compilations
 
 
 def trained(folder: Path) -> None:
@@ -121,9 +121,9 @@ import os, sys
 module, outcomes, *folders = sys.argv[1:]
 os.environ["HF_HUB_OFFLINE"] = "1"
 import json, runpy, importlib
-for name in ("azr_jax.selfplay.build", "azr_jax.selfplay.train", "azr_jax.evals.command"):
+for name in ("azr_jax.run.build", "azr_jax.run.train", "azr_jax.evals.command"):
     importlib.import_module(name)
-from azr_jax.selfplay.devices import compilations
+from azr_jax.run.device_stats import compilations
 for folder in folders:
     if not os.fork():
         sys.argv = [module, *json.loads(os.environ["FLAGS"].replace("FOLDER", folder))]

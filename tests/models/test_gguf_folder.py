@@ -10,7 +10,7 @@ from small_gguf import QWEN_TOKENS, small_llama, small_qwen
 from tokenizers import Tokenizer
 
 from azr_jax.models.gguf_folder import UnsupportedGGUF, their_name, write_folder
-from azr_jax.selfplay.asking import stop_ids
+from azr_jax.selfplay.prompting import stop_ids
 
 
 def silent(what: str, share: float) -> None:

@@ -19,8 +19,9 @@ from safetensors.numpy import load_file, save_file
 from tiny_models import CASES, golden_folder, golden_tensors
 
 from azr_jax.models import hf, tensors
+from azr_jax.models.sharding import LearnerRules, RolloutRules
 from azr_jax.models.tensors import BadWeights
-from azr_jax.parallel.mesh import LearnerRules, RolloutRules, make_mesh
+from azr_jax.parallel.mesh import make_mesh
 
 
 def all_tensors(folder) -> dict[str, np.ndarray]:

@@ -15,17 +15,17 @@ from flax import nnx
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from azr_jax.config import ConfigError
+from azr_jax.config.schema import ConfigError
 from azr_jax.export import generation_config
 from azr_jax.learner.objective import token_logprobs_and_entropy
 from azr_jax.learner.terms import Tokens
 from azr_jax.models.attention import segment_attention
+from azr_jax.models.sharding import random_model
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.spelling import CannotSpell, spell_out, spelled_out_in
-from azr_jax.parallel.mesh import random_model
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
-from azr_jax.selfplay.asking import Asker, SamplingSettings
-from azr_jax.selfplay.build import spelled_out
+from azr_jax.run.build import spelled_out
+from azr_jax.selfplay.prompting import Asker, SamplingSettings
 from azr_jax.tasks.types import Kind, Triplet
 
 WORDS = ("<think>", "</think>")

@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 from tiny_models import logits
 
+from azr_jax.models.sharding import abstract_params, random_model
 from azr_jax.models.spec import PRESETS
-from azr_jax.parallel.mesh import abstract_params, random_model
 
 
 def program_size(depth: int, remat: str) -> int:

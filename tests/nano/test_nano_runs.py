@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from azr_jax import config
+from azr_jax.config import flags
 from azr_jax.nano import ablate, runs, variants
 from azr_jax.nano.runs import Plan, read_curve, run_all
 
@@ -64,9 +64,9 @@ def test_one_seed_has_no_standard_error(tmp_path):
 
 @pytest.mark.parametrize("name", variants.VARIANTS)
 def test_every_variant_is_a_valid_config_and_another_one(name):
-    plain, _ = config.load("configs/nano.py", {})
-    changed, problems = config.load("configs/nano.py", variants.VARIANTS[name])
-    differs = {field for field, *_ in config.diff(changed, plain)}
+    plain, _ = flags.load("configs/nano.py", {})
+    changed, problems = flags.load("configs/nano.py", variants.VARIANTS[name])
+    differs = {field for field, *_ in flags.diff(changed, plain)}
     assert problems == [] and differs >= set(variants.VARIANTS[name])
 
 

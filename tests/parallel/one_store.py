@@ -31,7 +31,7 @@ class Store:
         with self.changed:
             self.values = {name: value for name, value in self.values.items() if not name.startswith(key)}
 
-    # As text, the way pulse.py uses it.
+    # As text, the way heartbeat.py uses it.
 
     def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None:
         self.key_value_set_bytes(key, value.encode(), allow_overwrite)

@@ -1,4 +1,4 @@
-"""What processes tell each other, and who says that one is gone. Real ones: tests/selfplay/test_on_processes.py."""
+"""What processes tell each other, and who says that one is gone. Real ones: tests/run/test_on_processes.py."""
 
 import os
 import re
@@ -7,10 +7,10 @@ import time
 import jax
 import pytest
 
+from azr_jax.parallel import heartbeat
 from azr_jax.parallel import hosts as module
-from azr_jax.parallel import pulse
+from azr_jax.parallel.heartbeat import Heartbeat
 from azr_jax.parallel.hosts import CannotJoin, Hosts, joined
-from azr_jax.parallel.pulse import Pulse
 from tests.parallel.one_store import Store, in_each
 
 
@@ -101,9 +101,9 @@ def ends(monkeypatch):
         codes.append(code)
         raise Ended
 
-    monkeypatch.setattr(pulse, "_say", said.append)
-    monkeypatch.setattr(pulse.os, "_exit", end)
-    monkeypatch.setattr(pulse.threading, "excepthook", lambda args: None)
+    monkeypatch.setattr(heartbeat, "_say", said.append)
+    monkeypatch.setattr(heartbeat.os, "_exit", end)
+    monkeypatch.setattr(heartbeat.threading, "excepthook", lambda args: None)
     return said, codes
 
 
@@ -119,7 +119,7 @@ def wait_for(what):
 def test_a_process_that_falls_silent_is_named_and_ends_the_others(ends):
     said, codes = ends
     store = Store()
-    Pulse(store, 1, NAMES, 0.5)
+    Heartbeat(store, 1, NAMES, 0.5)
     wait_for(lambda: codes)
     assert codes == [86]
     assert said[0].startswith("error: process 0 (one, pid 10) is dead: 0.") and "watchdog.process_s=0.5" in said[0]
@@ -129,7 +129,7 @@ def test_a_process_that_falls_silent_is_named_and_ends_the_others(ends):
 def test_a_process_that_fails_is_named_with_its_error_by_the_others(ends):
     said, codes = ends
     store = Store()
-    failing, other = Pulse(store, 1, NAMES, 60.0), Pulse(store, 0, NAMES, 60.0)
+    failing, other = Heartbeat(store, 1, NAMES, 60.0), Heartbeat(store, 0, NAMES, 60.0)
     with pytest.raises(Ended):
         failing.end_with(RuntimeError("the disk is full\nand more"))
     wait_for(lambda: len(codes) == 2)
@@ -142,7 +142,7 @@ def test_a_process_that_fails_is_named_with_its_error_by_the_others(ends):
 def test_a_process_that_is_done_is_not_taken_for_dead(ends):
     _, codes = ends
     store = Store()
-    one, other = Pulse(store, 0, NAMES, 0.6), Pulse(store, 1, NAMES, 0.6)
+    one, other = Heartbeat(store, 0, NAMES, 0.6), Heartbeat(store, 1, NAMES, 0.6)
     time.sleep(0.3)
     one.leave()
     time.sleep(1.5)

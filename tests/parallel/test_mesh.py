@@ -11,17 +11,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.models.attention import segment_attention
+from azr_jax.models.sharding import LearnerRules, RolloutRules, check_divides, random_model, shardings
 from azr_jax.models.spec import PRESETS
-from azr_jax.parallel.mesh import (
-    LearnerRules,
-    RolloutRules,
-    check_divides,
-    make_mesh,
-    random_model,
-    regrouped,
-    reshard,
-    shardings,
-)
+from azr_jax.parallel.mesh import make_mesh, regrouped, reshard
 
 SPEC = replace(PRESETS["tiny"], heads=8, kv_heads=4, depth=2, tied=False)
 LAYOUTS = {

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
+from azr_jax.models.sharding import random_model
 from azr_jax.models.spec import ModelSpec
-from azr_jax.parallel.mesh import random_model
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
 from azr_jax.rollout.stops import LONGEST_PHRASE, cut_at_repetition, cut_at_stop_string
 

@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 from azr_jax.models.attention import segment_attention
+from azr_jax.models.sharding import random_model
 from azr_jax.models.spec import ModelSpec
-from azr_jax.parallel.mesh import random_model
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
 
 SPEC = ModelSpec("qwen2", 300, 32, 2, 4, 2, 8, 64, True)

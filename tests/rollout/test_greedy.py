@@ -8,9 +8,9 @@ from flax import nnx
 
 from azr_jax.models import hf
 from azr_jax.models.attention import segment_attention
+from azr_jax.models.sharding import random_model
 from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec, load_spec
-from azr_jax.parallel.mesh import random_model
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
 
 FAMILIES = {

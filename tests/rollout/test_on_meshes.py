@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from azr_jax.models.sharding import LearnerRules, random_model, shardings
 from azr_jax.models.spec import ModelSpec
-from azr_jax.parallel.mesh import LearnerRules, make_mesh, random_model, reshard, shardings
+from azr_jax.parallel.mesh import make_mesh, reshard
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
 from azr_jax.rollout.programs import Programs
 

@@ -15,8 +15,9 @@ import pytest
 from flax import nnx
 from jax.experimental.pallas import tpu as pltpu
 
+from azr_jax.models.sharding import random_model
 from azr_jax.models.spec import ModelSpec
-from azr_jax.parallel.mesh import make_mesh, random_model
+from azr_jax.parallel.mesh import make_mesh
 from azr_jax.rollout import paged_tpu, paged_xla
 from azr_jax.rollout.attention import choose
 from azr_jax.rollout.engine import Engine, EngineSettings, Request

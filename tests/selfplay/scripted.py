@@ -10,22 +10,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from azr_jax import config as configs
+from azr_jax.config import flags as configs
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor
 from azr_jax.executor.values import encode
 from azr_jax.learner.advantages import Baselines
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.rollout.engine import Request, Rollout
-from azr_jax.selfplay import scoring
-from azr_jax.selfplay.asking import Asker, SamplingSettings
-from azr_jax.selfplay.iteration import Iteration
-from azr_jax.selfplay.iteration import Stage as IterationStage
-from azr_jax.selfplay.measures import measure
-from azr_jax.selfplay.played import Played, Proposed, Solved
-from azr_jax.selfplay.proposing import Proposer
-from azr_jax.selfplay.seeding import Seeding
-from azr_jax.selfplay.settings import (
+from azr_jax.run.settings import (
     buffer_settings,
     play_settings,
     played_kinds,
@@ -34,7 +26,15 @@ from azr_jax.selfplay.settings import (
     sampling_settings,
     seed_settings,
 )
-from azr_jax.selfplay.streams import Streams
+from azr_jax.selfplay import scoring
+from azr_jax.selfplay.event_loop import Streams
+from azr_jax.selfplay.iteration import Iteration
+from azr_jax.selfplay.iteration import Stage as IterationStage
+from azr_jax.selfplay.metrics import measure
+from azr_jax.selfplay.prompting import Asker, SamplingSettings
+from azr_jax.selfplay.proposing import Proposer
+from azr_jax.selfplay.results import Played, Proposed, Solved
+from azr_jax.selfplay.seeding import Seeding
 from azr_jax.tasks.buffers import Buffers, Entry
 from azr_jax.tasks.types import Kind, Proposal, Role, Triplet
 

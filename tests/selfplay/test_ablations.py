@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from azr_jax import config as configs
+from azr_jax.config import flags as configs
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "ABLATIONS.md").read_text()

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from azr_jax.executor.pool import Executor, ExecutorSettings
-from azr_jax.selfplay import telling
+from azr_jax.run import presenting
 from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.types import Kind
 from tests.selfplay.scripted import ScriptedEngine, Stage
@@ -65,7 +65,7 @@ def test_any_text_plays(executor, completions, every_ablation):
             played = made.play(number)
             assert all(math.isfinite(value) for value in made.numbers.values())
             assert all(math.isfinite(item.advantage) for _, item in made.chosen)
-            json.dumps(telling.records(played))
+            json.dumps(presenting.records(played))
         again = Buffers(KINDS, made.buffers.settings, Path(folder))
         again.load(made.buffers.cursor())
         assert {kind: list(again[kind]) for kind in KINDS} == {kind: list(made.buffers[kind]) for kind in KINDS}

@@ -117,7 +117,7 @@ def import_for(kind) -> dict[str, str]:
     """Induction alone has no source of programs but a file; these tests put its tasks in themselves."""
     if kind != Kind.INDUCTION:
         return {}
-    from tests.selfplay.test_whole_loop import SEEDS
+    from tests.run.test_whole_loop import SEEDS
 
     return {"seeding__import_from": str(SEEDS)}
 

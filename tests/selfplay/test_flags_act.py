@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from azr_jax.config import PRESETS, RULES
+from azr_jax.config.presets import PRESETS
+from azr_jax.config.schema import RULES
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.seeding import SeedingFailed

@@ -8,10 +8,10 @@ from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.rollout.engine import Request
 from azr_jax.selfplay import scoring
+from azr_jax.selfplay.event_loop import Streams
 from azr_jax.selfplay.iteration import Iteration, PlaySettings
-from azr_jax.selfplay.measures import measure
+from azr_jax.selfplay.metrics import measure
 from azr_jax.selfplay.proposing import Proposer, ProposeSettings
-from azr_jax.selfplay.streams import Streams
 from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.rewards import RewardSettings
 from azr_jax.tasks.types import FormatError, Kind, Proposal, Role

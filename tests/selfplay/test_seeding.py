@@ -8,8 +8,8 @@ import pytest
 
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.parallel.hosts import Hosts
-from azr_jax.selfplay.settings import play_settings, seed_settings
-from azr_jax.selfplay.train import Training
+from azr_jax.run.settings import play_settings, seed_settings
+from azr_jax.run.train import Training
 from azr_jax.tasks.buffers import Unkept
 from azr_jax.tasks.types import Kind
 from tests.selfplay.scripted import ScriptedEngine, Stage

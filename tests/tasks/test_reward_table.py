@@ -13,8 +13,8 @@ import pytest
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.selfplay.iteration import Stage as IterationStage
 from azr_jax.tasks.types import Kind
+from tests.run.test_whole_loop import SEEDS
 from tests.selfplay.scripted import CUT, ScriptedEngine, Stage
-from tests.selfplay.test_whole_loop import SEEDS
 
 D, A, I, E = Kind.DEDUCTION, Kind.ABDUCTION, Kind.INDUCTION, Kind.ERROR  # noqa: E741
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from azr_jax import config as configs
-from azr_jax.selfplay.settings import reward_settings
+from azr_jax.config import flags as configs
+from azr_jax.run.settings import reward_settings
 from azr_jax.tasks import rewards
 from azr_jax.tasks.rewards import COMBINE, RewardSettings, learnability
 

@@ -1,0 +1,358 @@
+"""From a checked config to the parts of a run, each made from its own small settings."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from azr_jax.config import loss_weights
+from azr_jax.config.schema import Config, ConfigError
+from azr_jax.evals.datasets import DataProblem
+from azr_jax.executor.http_judge import HttpJudge
+from azr_jax.executor.judge import Judge
+from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
+from azr_jax.learner.lora import Trained, merged
+from azr_jax.learner.optimizer import OptimizerSettings
+from azr_jax.learner.step import LearnerSettings, TrainState, init_state
+from azr_jax.learner.terms import Group, Objective
+from azr_jax.learner.update import Update, make_update
+from azr_jax.models import hf
+from azr_jax.models.attention import SPLASH_BLOCKS
+from azr_jax.models.folder import BadFolder, ModelFolder, open_folder
+from azr_jax.models.sharding import LearnerRules, RolloutRules, check_divides
+from azr_jax.models.source import ModelNotFound, resolve
+from azr_jax.models.spec import ModelSpec
+from azr_jax.models.spelling import CannotSpell, spell_out
+from azr_jax.models.tensors import BadWeights
+from azr_jax.parallel.hosts import Hosts
+from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
+from azr_jax.rollout.engine import Engine, EngineSettings
+from azr_jax.run.device_stats import memory_of_one
+from azr_jax.run.heldout_eval import EvalSettings, Evaluation
+from azr_jax.run.lease import Lease
+from azr_jax.run.memory_plan import lay_out, with_pages
+from azr_jax.run.settings import (
+    buffer_settings,
+    play_settings,
+    played_kinds,
+    propose_settings,
+    reward_settings,
+    sampling_settings,
+    seed_settings,
+)
+from azr_jax.run.vocabulary_dropout import Dropout, droppable
+from azr_jax.run.workdir import check_space
+from azr_jax.selfplay.event_loop import Streams
+from azr_jax.selfplay.iteration import PlaySettings
+from azr_jax.selfplay.prompting import Asker
+from azr_jax.selfplay.proposing import Proposer
+from azr_jax.selfplay.scoring import trained_groups
+from azr_jax.selfplay.seeding import SeedSettings
+from azr_jax.tasks.buffers import Buffers
+from azr_jax.tasks.rewards import RewardSettings
+from azr_jax.tasks.types import Role
+
+
+@dataclass
+class Run:
+    """Everything a run is made of."""
+
+    config: Config
+    hosts: Hosts
+    workdir: Path
+    folder: Path
+    spec: ModelSpec
+    mesh: Mesh  # the learner's programs run inside jax.set_mesh(mesh); the engine sees to itself
+    executor: Judge
+    engine: Engine
+    start_state: Any  # TrainState, until training takes it over
+    learner: LearnerSettings
+    update: Update
+    for_sampling: Callable[[TrainState], Any]  # the learner's weights, merged, as the engine takes them
+    row_tokens: int
+    rows: int
+    checkpointer: Checkpointer
+    buffers: Buffers
+    proposer: Proposer
+    play: PlaySettings
+    seeding: SeedSettings
+    rewards: RewardSettings
+    evaluation: Evaluation
+    dropout: Dropout | None  # of the proposer's vocabulary
+
+    def fork(self, source: Path, like: TrainState) -> TrainState:
+        """The latest state of another run, and a copy of the tasks it had then."""
+        if not (source / "checkpoints").is_dir():
+            raise ConfigError([f"--fork_from={source}: holds no checkpoints; give the workdir of a run"])
+        other = Checkpointer(source, hosts=self.hosts)
+        try:
+            restored = other.restore(like)
+        except CheckpointError as error:
+            raise ConfigError([f"--fork_from={source}: {error}"]) from error
+        finally:
+            other.close()
+        self.hosts.from_first(lambda: _copy_buffers(source, self.workdir))
+        self.buffers.load(restored.extra["buffers"])
+        reserved = self.evaluation.reserved
+        spoiled = sum(entry.task.program in reserved for buffer in self.buffers.values() for entry in buffer)
+        if spoiled:
+            raise ConfigError(
+                [
+                    f"--fork_from={source}: {spoiled} of its tasks are programs of eval.suites="
+                    f"{','.join(self.config.eval.suites)}, which must not be trained on; give another run or suite"
+                ]
+            )
+        return restored.state
+
+    def close(self) -> None:
+        self.checkpointer.close()
+        self.engine.close()
+        self.executor.close()
+
+
+def _copy_buffers(source: Path, workdir: Path) -> None:
+    (workdir / "buffers").mkdir(exist_ok=True)
+    for file in (source / "buffers").glob("*.jsonl"):
+        shutil.copy(file, workdir / "buffers" / file.name)
+
+
+def find_model(config: Config) -> ModelFolder:
+    """The model's folder, looked through before any weight is read."""
+    try:
+        model = open_folder(resolve(config.model.name, cache_dir=config.model.cache_dir or None))
+    except (ModelNotFound, BadFolder) as error:
+        raise ConfigError([f"model.name={config.model.name}: {error}"]) from error
+    style = config.tasks.prompt_style
+    if style in ("chat", "think_chat") and not model.tokenizer.chat_template:
+        raise ConfigError(
+            [
+                f"tasks.prompt_style={style}: the tokenizer of {config.model.name} has no chat template; should be "
+                "completion, or think for a large model"
+            ]
+        )
+    return model
+
+
+def spelled_out(config: Config, tokenizer: Any) -> tuple[int, ...]:
+    """The tokenizer writes these out from now on; their ids."""
+    try:
+        return spell_out(tokenizer, config.model.spell_out)
+    except CannotSpell as error:
+        raise ConfigError([f"model.spell_out={','.join(config.model.spell_out)}: {error}"]) from error
+
+
+def check_fits(config: Config, spec: ModelSpec) -> None:
+    """What the model's shape and the devices say about the config."""
+    c, problems = config, []
+    try:
+        mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
+        for rules in (LearnerRules(), RolloutRules()):
+            check_divides(spec, mesh, rules)
+        lay_out(c, spec, jax.device_count(), memory_of_one())
+    except ValueError as error:  # ImpossibleLayout is one
+        problems.append(str(error))
+    weights = {".".join(weight.path) for weight in spec.weights()}
+    absent = [prefix for prefix in c.learner.freeze if not any(name.startswith(prefix) for name in weights)]
+    if absent or all(name.startswith(tuple(c.learner.freeze)) for name in weights):
+        what = f"this model has no {' or '.join(absent)}" if absent else "nothing is left to train"
+        problems.append(
+            f"learner.freeze={','.join(c.learner.freeze)}: {what}; its weights are {', '.join(sorted(weights))}"
+        )
+    if spec.windowed and c.model.attention not in ("auto", "xla"):
+        problems.append(f"model.attention={c.model.attention}: a model with windows needs xla, or auto")
+    longest = c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
+    if longest > spec.max_positions:
+        problems.append(
+            f"rollout.max_prompt_tokens + rollout.max_new_tokens = {longest}: should be at most {spec.max_positions}, "
+            "the model's context"
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def open_judge(c: Config) -> Judge:
+    """Who runs and judges programs. Before anything dear: what it lacks is the user's to mend."""
+    names = ("timeout_s", "memory_mb", "workers", "allow_weak", "packages")
+    settings = ExecutorSettings(**{name: c.executor[name] for name in names})
+    try:
+        return HttpJudge(settings, c.executor.url) if c.executor.judge == "http" else Executor(settings)
+    except (RuntimeError, ValueError) as error:  # too little isolation, no such package, or no farm there
+        raise ConfigError([f"executor: {error}"]) from error
+
+
+def build(config: Config, workdir: Path, hosts: Hosts, lease: Lease | None) -> Run:
+    """Computes nothing in which processes wait for each other: what is wrong may be found by one of them alone."""
+    c = config
+    if jax.process_count() != hosts.count:
+        raise ConfigError(
+            [f"{jax.process_count()} processes have devices, but {hosts.count} joined: see tpu/README.md"]
+        )
+    model = find_model(c)
+    folder, spec, tokenizer = model.path, model.spec, model.tokenizer
+    check_fits(c, spec)
+    check_space(workdir, spec.parameters(), c.checkpoint.keep)
+    never = spelled_out(c, tokenizer)
+    executor = open_judge(c)
+    mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
+    try:
+        graphdef, params = nnx.split(hf.load(folder, mesh=mesh, rules=LearnerRules()))
+    except (BadWeights, OSError) as error:  # what only reading all of it can find
+        raise ConfigError([f"model.name={c.model.name}: {error}"]) from error
+    asker = Asker(tokenizer, folder, sampling_settings(c))
+    buffers = Buffers(
+        played_kinds(c),
+        buffer_settings(c),
+        workdir / "buffers",
+        writes=hosts.first,
+        may_write=lease.check if lease else lambda: None,
+    )
+    learner = learner_settings(c, never)
+    with jax.set_mesh(mesh):
+        reference, start = start_policy(params, learner), init_state(params, learner)
+    memory = memory_of_one()
+    layout = lay_out(c, spec, jax.device_count(), memory)
+    engine = Engine(
+        graphdef,
+        spec,
+        with_pages(
+            engine_settings(c, never), spec, layout.rollout_tensor, memory, bytes_per_device((reference, start))
+        ),
+        seed=c.seed,
+        decode_text=tokenizer.decode,
+        mesh=regrouped(mesh, layout.rollout_tensor),
+    )
+    streams = Streams(engine, executor, hosts)
+    evaluation = _evaluation(c, asker, streams)
+    return Run(
+        config=c,
+        hosts=hosts,
+        workdir=workdir,
+        folder=folder,
+        spec=spec,
+        mesh=mesh,
+        executor=executor,
+        engine=engine,
+        start_state=start,
+        learner=learner,
+        update=make_update(graphdef, learner, reference=reference),
+        for_sampling=_for_sampling(learner, c.model.dtype),
+        row_tokens=row_tokens(c, jax.default_backend()),
+        rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
+        checkpointer=Checkpointer(workdir, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every, hosts=hosts),
+        buffers=buffers,
+        proposer=Proposer(asker, streams, buffers, propose_settings(c), evaluation.reserved),
+        play=play_settings(c),
+        seeding=seed_settings(c, engine.slots),
+        rewards=reward_settings(c),
+        evaluation=evaluation,
+        dropout=_dropout(c, tokenizer, spec),
+    )
+
+
+def _dropout(c: Config, tokenizer: Any, spec: ModelSpec) -> Dropout | None:
+    share = c.rollout.propose_vocab_dropout
+    return Dropout(droppable(tokenizer, spec.vocab), share, c.seed) if share else None
+
+
+def start_policy(params: Any, settings: LearnerSettings) -> Any:
+    """A copy of the weights that the divergence is measured from; None where none is, or the base serves."""
+    return _cast(params, settings.dtype, copy=True) if settings.objective.kl and not settings.trained.rank else None
+
+
+def _for_sampling(settings: LearnerSettings, dtype: str) -> Callable[[TrainState], Any]:
+    """Only corrections have to be added first: the engine casts and lays out what it gets, in one program."""
+    if settings.trained.rank:
+        return jax.jit(lambda state: _cast(merged(state.params, state.base), dtype))
+    return lambda state: merged(state.params, state.base)
+
+
+def _cast(params: Any, dtype: str, *, copy: bool = False) -> Any:
+    return jax.tree.map(lambda p: jnp.array(p, dtype, copy=copy), params)
+
+
+def _evaluation(c: Config, asker: Asker, streams: Streams) -> Evaluation:
+    settings = EvalSettings(c.eval.every, tuple(c.eval.suites), c.eval.rows, c.eval.attempts, c.eval.data_dir)
+    try:
+        return Evaluation(settings, asker, streams)
+    except DataProblem as error:
+        hint = "(here: eval.data_dir; eval.every=0 measures nothing)"
+        raise ConfigError([f"eval.suites={','.join(c.eval.suites)}: {error} {hint}"]) from error
+
+
+def row_tokens(c: Config, platform: str) -> int:
+    """Of a packed row: room for the longest sample; on TPU whole tiles, without which splash attention cannot run."""
+    longest = c.learner.row_tokens or c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
+    tile = SPLASH_BLOCKS[-1] if platform == "tpu" else 1
+    return -(-longest // tile) * tile
+
+
+def engine_settings(c: Config, never: tuple[int, ...] = ()) -> EngineSettings:
+    return EngineSettings(
+        slots=c.rollout.slots,
+        page_size=c.rollout.page_size,
+        pages=c.rollout.pages,
+        max_prompt_tokens=c.rollout.max_prompt_tokens,
+        max_new_tokens=c.rollout.max_new_tokens,
+        decode_steps=c.rollout.decode_steps,
+        dtype=c.model.dtype,
+        never=never,
+        limits=c.rollout.propose_vocab_dropout > 0,
+    )
+
+
+def learner_settings(c: Config, never: tuple[int, ...] = ()) -> LearnerSettings:
+    steps = c.learner.epochs * c.learner.minibatches  # of the optimizer, in an iteration
+    groups, weights = trained_groups(played_kinds(c)), loss_weights.read(c.learner.weights)
+    return LearnerSettings(
+        objective=Objective(
+            policy_loss=c.learner.policy_loss,
+            entropy=c.learner.entropy,
+            clip_low=c.learner.clip_low,
+            clip_high=c.learner.clip_high,
+            clip_dual=c.learner.clip_dual,
+            importance=c.learner.importance,
+            importance_mode=c.learner.importance_mode,
+            importance_low=c.learner.importance_low,
+            importance_cap=c.learner.importance_cap,
+            importance_length_norm=c.learner.importance_length_norm,
+            kl=c.learner.kl,
+            kl_in=c.learner.kl_in,
+            kl_estimator=c.learner.kl_estimator,
+            kl_groups=None
+            if set(c.learner.kl_roles) == set(Role)
+            else tuple(number for number, (role, _) in enumerate(groups) if role in c.learner.kl_roles),
+            never=never,
+        ),
+        optimizer=OptimizerSettings(
+            c.learner.optimizer,
+            lr=c.learner.lr,
+            schedule=c.learner.schedule,
+            warmup=c.learner.warmup * steps,
+            steps=c.iterations * steps,
+            b1=c.learner.b1,
+            b2=c.learner.b2,
+            eps=c.learner.eps,
+            weight_decay=c.learner.weight_decay,
+        ),
+        trained=Trained(c.learner.lora.rank, tuple(c.learner.lora.targets), c.seed, tuple(c.learner.freeze)),
+        groups=tuple(Group(f"{role}/{kind}", loss_weights.of_group(weights, role, kind)) for role, kind in groups),
+        epochs=c.learner.epochs,
+        loss=c.learner.loss,
+        longest=c.rollout.max_new_tokens,
+        grad_clip=c.learner.grad_clip,
+        temperature=c.rollout.temperature,
+        dtype=c.model.dtype,
+        remat=c.model.remat,
+        attention=c.model.attention,
+        chunk=c.learner.chunk,
+        max_bad_steps=c.learner.max_bad_steps,
+    )

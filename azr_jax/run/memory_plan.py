@@ -1,0 +1,50 @@
+"""Where a run lies on its devices, and how large the sampler's cache may be. The dry run asks the same for a slice.
+
+The cache gets what the learner's state and the sampler's weights leave of a device's memory, but for a share that is
+spared for what programs need while they run; it never gets more than all slots can fill.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+
+from azr_jax.config.schema import Config
+from azr_jax.models.slice_layout import Layout, choose
+from azr_jax.models.spec import ModelSpec
+from azr_jax.rollout.requests import EngineSettings
+
+MOMENT_BYTES = {"adamw": 8.0, "adamw_bf16": 6.0, "adamw_factored": 2.0}  # of the optimizer, per parameter
+SPARED = 1 / 16  # of a device's memory
+
+
+def lay_out(c: Config, spec: ModelSpec, devices: int, memory: float | None) -> Layout:
+    """`memory`: bytes of one device, or None where it does not say. Raises ImpossibleLayout."""
+    return choose(
+        spec,
+        devices,
+        memory,
+        fsdp=c.mesh.fsdp,
+        tensor=c.mesh.tensor,
+        rollout_tensor=c.mesh.rollout_tensor,
+        state_bytes=4 + MOMENT_BYTES[c.learner.optimizer],
+    )
+
+
+def page_bytes(settings: EngineSettings, spec: ModelSpec, tensor: int) -> float:
+    """Of one page of the cache, on one of the `tensor` devices of a replica."""
+    numbers = 2 * spec.depth * spec.kv_heads * spec.head_dim * settings.page_size / tensor
+    return numbers * jnp.dtype(settings.dtype).itemsize
+
+
+def with_pages(
+    settings: EngineSettings, spec: ModelSpec, tensor: int, memory: float | None, held: float
+) -> EngineSettings:
+    """The settings with a cache that fits beside `held` bytes of a device, unless they say how large it is."""
+    if settings.pages or memory is None:
+        return settings
+    weights = spec.parameters() * jnp.dtype(settings.dtype).itemsize / tensor
+    left = int((memory * (1 - SPARED) - held - weights) // page_bytes(settings, spec, tensor))
+    least = settings.pages_per_slot + 1  # one completion at its longest, and what it copies from
+    return replace(settings, pages=max(least, min(settings.pool, left)))

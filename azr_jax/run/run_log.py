@@ -1,0 +1,70 @@
+"""What a run writes down beside its checkpoints, and tells people: numbers, records, alarms, reports.
+
+Of several processes the first one does it; what it writes of the clock and the machine is its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from azr_jax.monitor.console import Console
+from azr_jax.monitor.health import Health, settings_from
+from azr_jax.monitor.metrics import MetricsWriter
+from azr_jax.monitor.records import RecordWriter
+from azr_jax.monitor.report import build as build_report
+from azr_jax.monitor.report import build_in_background
+from azr_jax.monitor.rundata import read_rows
+from azr_jax.run import presenting
+from azr_jax.run.build import Run
+from azr_jax.selfplay.metrics import measure
+from azr_jax.selfplay.results import Played
+
+
+class Ledger:
+    def __init__(self, run: Run, console: Console, cursors: Mapping[str, Any]):
+        """Opening it cuts the files back to `cursors`."""
+        self.run, self.console = run, console
+        self.metrics = MetricsWriter(run.workdir, run.config.monitor.sinks, cursors.get("metrics"))
+        self.records = RecordWriter(run.workdir, cursors.get("records", 0))
+        self._report: threading.Thread | None = None
+        self.health = Health(settings_from(run.config), past=read_rows(run.workdir))
+
+    def before_training(self, numbers: Mapping[str, float], timings: Mapping[str, float]) -> None:
+        self.metrics.write(0, numbers, timings)
+
+    def iteration(self, played: Played, learned: Mapping[str, float], timings: dict[str, float]) -> str:
+        """Gives the name of the alarm that asks to end the run, if one does."""
+        numbers = measure(played, self.run.buffers) | dict(learned)
+        alarms = self.health.check(played.iteration, numbers | timings)
+        timings |= self.health.metrics()
+        self.metrics.write(played.iteration, numbers, timings)
+        self.records.write(played.iteration, presenting.records(played))
+        self.console.iteration(played.iteration, presenting.iteration_row(played.proposed, numbers, timings))
+        self.console.table(*presenting.iteration_table(played, self.run.config.iterations, numbers, timings))
+        example = presenting.example(played)
+        if example:
+            self.console.task(*example)
+        for alarm in alarms:
+            self.console.alarm(alarm.rule, str(alarm))
+        return self.health.stop
+
+    def cursors(self) -> dict[str, Any]:
+        """Where the files stand."""
+        return {"metrics": self.metrics.cursor(), "records": self.records.cursor()}
+
+    def report_when_due(self, iteration: int) -> None:
+        every = self.run.config.monitor.report_every
+        under_way = self._report is not None and self._report.is_alive()
+        if every and iteration % every == 0 and not under_way:
+            self._report = build_in_background(self.run.workdir)
+
+    def last_report(self) -> None:
+        build_report([self.run.workdir], self.run.workdir / "report.html")
+
+    def progress(self) -> str:
+        return presenting.progress(read_rows(self.run.workdir))
+
+    def close(self) -> None:
+        self.metrics.close()

@@ -1,0 +1,319 @@
+"""The loop: open the workdir, restore or seed, then iteration after iteration: play, learn, write down.
+
+A run is stopped by Ctrl-C at the end of an iteration, by SIGTERM at once (signals.py), and goes on by the same command
+from its last checkpoint: weights, optimizer and the cursors of every file, which are cut back to that moment. What is
+drawn and sampled depends on seed and iteration alone, so the run that goes on is the run that was never stopped.
+
+Of several processes each does all of this, on its own devices and its share of the programs to be judged; the first one
+alone writes and speaks (run_log.py), and checkpoints are written by all.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from azr_jax.config import flags as configs
+from azr_jax.config.schema import Config, ConfigError
+from azr_jax.learner.advantages import Baselines
+from azr_jax.learner.packing import minibatches, pack, padding_share
+from azr_jax.learner.update import GradientsNotFinite, over_steps, stop_if_stuck
+from azr_jax.monitor.console import Console, log_to_file, quiet_libraries
+from azr_jax.monitor.system import system_metrics
+from azr_jax.parallel.hosts import Hosts
+from azr_jax.run import presenting
+from azr_jax.run.build import Run, build
+from azr_jax.run.device_stats import compilations, device_memory
+from azr_jax.run.process_checks import check_same, check_seen_by_all, together
+from azr_jax.run.profiling import keep_compiled, traced
+from azr_jax.run.rollback import Returns
+from azr_jax.run.run_log import Ledger
+from azr_jax.run.signals import Preempted, Stop
+from azr_jax.run.stage_deadlines import Watch
+from azr_jax.run.workdir import changes_from, open_workdir
+from azr_jax.selfplay import scoring
+from azr_jax.selfplay.iteration import Iteration
+from azr_jax.selfplay.proposing import draw
+from azr_jax.selfplay.results import Played
+from azr_jax.selfplay.seeding import SEEDING, Seeding, SeedingFailed
+
+BASE = Path(__file__).parents[2] / "configs" / "base.py"
+
+
+def train(
+    config: Config,
+    workdir: str,
+    *,
+    recipe: str,
+    again: str,
+    fork_from: str | None = None,
+    hosts: Hosts | None = None,
+) -> None:
+    """Runs to the last iteration, or to where it was asked to stop.
+
+    `recipe` and `again`, the command that resumes this run, are told to the user.
+    """
+    base, _ = configs.load(str(BASE), {})
+    hosts, folder = hosts or Hosts(), Path(workdir).resolve()
+    check_same(hosts, config, workdir=workdir, fork_from=fork_from)
+    with ExitStack() as held:
+        with together(hosts):
+            lease = held.enter_context(open_workdir(workdir, config, base)) if hosts.first else None
+        check_seen_by_all(hosts, folder)
+        quiet_libraries()
+        log_to_file(folder, hosts.index)
+        keep_compiled(folder)
+        console = Console(quiet=not hosts.first)
+        console.message(presenting.opening(config, base, recipe, folder))
+        if hosts.count > 1:
+            console.message(f"{hosts.count} processes: {', '.join(hosts.names)}")
+        returns = Returns(folder, config.monitor.health.returns, hosts)
+        done = False
+        while not done:
+            with together(hosts):
+                run = build(returns.reseeded(config), folder, hosts, lease)
+            done = _train(run, console, returns, again, fork_from)
+        hosts.gather()  # who is done waits here for who writes the report
+
+
+def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: str | None) -> bool:
+    """False where updates went bad and the run is to go on from a checkpoint before them."""
+    try:
+        watched = Watch(run.config.watchdog, run.workdir, run.proposer.streams, run.play.kinds).on()
+        with Stop(run.hosts) as stop, watched as watch, jax.set_mesh(run.mesh):
+            training = Training(run, console, stop, watch, fork_from)
+            try:
+                with console.live(run.config.iterations):
+                    said = training.go(again)
+                console.message(said)
+            except GradientsNotFinite as error:
+                training.close()
+                run.checkpointer.wait()
+                first_bad = training.iteration + 2 - run.config.learner.max_bad_steps
+                if not returns.go_back(first_bad):
+                    raise
+                console.alarm("bad_updates", f"{error}. Goes back to iteration {returns.target}, with other draws")
+                return False
+        return True
+    finally:
+        run.close()
+
+
+class Training:
+    def __init__(self, run: Run, console: Console, stop: Stop, watch: Watch, fork_from: str | None):
+        self.run, self.console, self.stop, self.watch = run, console, stop, watch
+        self.iteration = self.saved = 0  # the last one finished, and the last one saved
+        self.state: Any = run.start_state  # a TrainState
+        run.start_state = None  # the first step consumes it
+        learner = run.config.learner
+        self.baselines = Baselines(learner.rae_decay) if learner.advantage == "rae" else None
+        extra = self._restore(Path(fork_from).resolve() if fork_from else None)
+        self.ledger = Ledger(run, console, extra) if run.hosts.first else None
+
+    def go(self, again: str) -> str:
+        """Returns what to tell the user in the end."""
+        if not self.iteration:
+            self._hand_weights_over(SEEDING)
+            if not self._seed():
+                return f"stopped while seeding; go on with\n  {again}"
+        self._hand_weights_over(self.iteration + 1)
+        if not self.iteration and self.run.evaluation.settings.every:
+            timings: dict[str, float] = {}
+            numbers = self._evaluate(timings)
+            if self.ledger:
+                self.ledger.before_training(numbers, timings)
+        last = self.run.config.iterations
+        while self.iteration < last and not self.stop.asked:
+            try:
+                with traced(self.iteration + 1, self.run.config.profile.steps if self.ledger else (), self.run.workdir):
+                    self._one(self.iteration + 1)
+            except Preempted:
+                if self.iteration > self.saved:
+                    self._save()
+        with self.watch.stage("save"):
+            self.run.checkpointer.wait()
+        self.close()
+        if self.ledger and self.iteration:
+            with self.watch.stage("report"):
+                self.ledger.last_report()
+        if self.ledger and (learned := self.ledger.progress()):
+            self.console.message(learned)
+        return presenting.closing(self.run.workdir, self.iteration, last, again)
+
+    def close(self) -> None:
+        if self.ledger:
+            self.ledger.close()
+
+    # --- one iteration
+
+    def _one(self, number: int) -> None:
+        clock = [time.perf_counter()]
+        with self.watch.stage("play"):
+            played = self._play(number)
+        scoring.reward(played, self.run.rewards)
+        clock.append(time.perf_counter())
+        with self.watch.stage("update"):
+            learned = self._learn(played)
+        clock.append(time.perf_counter())
+        self.iteration = number
+        timings = self._timings(played, {"play": clock[1] - clock[0], "update": clock[2] - clock[1]})
+        self._hand_weights_over(number + 1)
+        if self.run.evaluation.due(number, self.run.config.iterations):
+            learned |= self._evaluate(timings)
+        self._write_down(played, learned, timings)
+        c = self.run.config
+        if number % c.checkpoint.every == 0 or number == c.iterations or self.stop.asked:
+            self._save()
+        if self.ledger:
+            self.ledger.report_when_due(number)
+
+    def _play(self, number: int) -> Played:
+        streams = self.run.proposer.streams
+        with (
+            self.console.stages(f"iteration {number}") as show,
+            streams.shown(show),
+            streams.checked(self.stop.leave_if_preempted),
+        ):
+            return Iteration(
+                number,
+                self.run.play,
+                self.run.proposer,
+                lambda stage, done, total: show(stage.name.lower(), done, total),
+            ).play()
+
+    def _learn(self, played: Played) -> dict[str, float]:
+        """One optimizer step on everything the iteration produced, or several (learner.epochs, learner.minibatches)."""
+        c = self.run.config
+        self.run.engine.rest()  # on a full chip there is no room for its cache beside the backward pass
+        chosen = scoring.trained_on(
+            played,
+            proposer=c.tasks.train_proposer,
+            estimates=c.tasks.train_on_estimates,
+            overlong=c.learner.overlong,
+        )
+        rewards = scoring.spoiled(chosen, c.rewards.control, draw(c.seed, played.iteration, "control"))
+        advised = scoring.advise(
+            chosen,
+            c.learner.advantage,
+            c.learner.weighting,
+            rewards,
+            deviation=c.learner.policy_loss != "dr_grpo",
+            baselines=self.baselines,
+        )
+        parts = minibatches(scoring.samples(chosen, self.run.play.kinds), c.learner.minibatches)
+        dropped_V = self.run.dropout.of(played.iteration) if self.run.dropout else None
+        how = {"rows": self.run.rows, "row_lengths": c.learner.row_lengths, "dropped_V": dropped_V}
+        batches = [pack(part, self.run.row_tokens, **how) for part in parts]
+        self.state, steps = self.run.update(self.state, batches)
+        for measured, batch in zip(steps, batches * c.learner.epochs, strict=True):
+            stop_if_stuck(measured, batch, self.run.learner, self.run.workdir)
+        numbers = {f"learner/{name}": value for name, value in over_steps(steps).items()}
+        return numbers | advised | {"learner/padding_share": statistics.fmean(map(padding_share, batches))}
+
+    def _hand_weights_over(self, iteration: int) -> None:
+        """The sampler's weights are the learner's, laid out and typed for sampling: devices to devices.
+
+        What is sampled with them has the randomness of `iteration`: requests of two iterations may have the same ids.
+        """
+        with self.watch.stage("weights"):
+            dropped_V = self.run.dropout.of(iteration) if self.run.dropout else None
+            self.run.engine.begin(self.run.for_sampling(self.state), iteration, dropped_V)
+
+    def _evaluate(self, timings: dict[str, float]) -> dict[str, float]:
+        """The weights just learned, on tasks that are never trained on."""
+        started = time.perf_counter()
+        shown = self.run.proposer.streams.shown
+        with self.watch.stage("evaluate"), self.console.stages("held-out tasks") as show, shown(show):
+            numbers = self.run.evaluation.measure()
+        timings["time/evaluate"] = time.perf_counter() - started
+        self.console.message(presenting.evaluation(self.iteration, numbers))
+        self._hand_weights_over(self.iteration + 1)  # what the engine counts from here on belongs to the next iteration
+        return numbers
+
+    def _timings(self, played: Played, seconds: Mapping[str, float]) -> dict[str, float]:
+        timings = {f"time/{name}": value for name, value in seconds.items()}
+        timings["time/waiting_for_executor"] = played.waited_s
+        timings |= {f"engine/{name}": value for name, value in self.run.engine.metrics().items()}
+        timings |= {f"executor/{name}": value for name, value in self.run.executor.stats().items()}
+        # A checkpoint is written after its iteration's line: its time stands in the next one.
+        timings |= self.watch.taken("weights", "save")
+        return timings | system_metrics() | compilations().taken() | device_memory()
+
+    def _write_down(self, played: Played, learned: Mapping[str, float], timings: dict[str, float]) -> None:
+        written: dict[str, Any] = {}
+        self.run.buffers.flush()
+        if self.ledger:
+            alarm = self.ledger.iteration(played, learned, timings)
+            written = self.ledger.cursors()
+            if alarm:
+                self.console.message(f"monitor.health.stop_on: {alarm} asks to end the run")
+                self.stop.ask()
+        self._stay_together(written)
+
+    def _stay_together(self, written: dict[str, Any]) -> None:
+        """All learn who asked to stop, and that they hold the same tasks: else they would train different models."""
+        hosts, kept = self.run.hosts, self.run.buffers.position()
+        told = hosts.gather({"buffers": kept, **written})
+        for name, other in zip(hosts.names, told, strict=True):
+            if other["buffers"] != kept:
+                raise RuntimeError(
+                    f"{hosts.names[hosts.index]} and {name} hold different tasks after iteration {self.iteration}, "
+                    f"{kept} and {other['buffers']}; do they run the same code and read the same files?"
+                )
+        # Where every file stands at the end of the iteration; the next one writes on while it is played.
+        self.cursors: dict[str, Any] = told[0]
+
+    # --- before and after
+
+    def _seed(self) -> bool:
+        self.console.message(self.run.executor.layers)
+        with self.console.stages("seeding") as show, self.run.proposer.streams.shown(show):
+            seeding = Seeding(
+                self.run.seeding,
+                self.run.proposer,
+                self.run.workdir / "seeding.json",
+                on_progress=show,
+                stop_asked=lambda: self.stop.asked,
+            )
+            try:
+                with self.watch.stage("seed"):
+                    full = seeding.fill()
+            except SeedingFailed as error:
+                raise ConfigError([str(error)]) from error
+        for reason, count in seeding.refused_reasons().items():
+            self.console.message(f"seed file: {count} rows refused: {reason}")
+        return full
+
+    def _restore(self, fork_from: Path | None) -> dict[str, Any]:
+        """Brings weights, optimizer and buffers back, and returns where the other files stood."""
+        if self.run.hosts.from_first(self.run.checkpointer.iterations):
+            restored = self.run.checkpointer.restore(self._set_aside())
+            self.state, self.iteration, self.saved = restored.state, restored.iteration, restored.iteration
+            self.run.buffers.load(restored.extra["buffers"])
+            if self.baselines:
+                self.baselines.values = dict(restored.extra.get("baselines", {}))
+            otherwise = changes_from(self.run.workdir, self.iteration + 1)
+            self.console.message(f"resumed after iteration {self.iteration}{otherwise and f', with {otherwise}'}")
+            return restored.extra
+        if fork_from is not None:
+            self.state = self.run.fork(fork_from, self._set_aside())
+            self.console.message(f"forked from {fork_from}: its latest weights and tasks")
+        return {}
+
+    def _set_aside(self) -> Any:
+        """The shapes of the state, which itself makes room for what is read: a chip may not hold two."""
+        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), self.state)
+        self.state = None
+        return shapes
+
+    def _save(self) -> None:
+        with self.watch.stage("save"):
+            kept = self.cursors | ({"baselines": self.baselines.values} if self.baselines else {})
+            self.run.checkpointer.save(self.iteration, self.state, kept)
+        self.saved = self.iteration

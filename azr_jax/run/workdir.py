@@ -1,0 +1,149 @@
+"""The folder a run lives in: opened once, checked before anything is computed.
+
+config.json        the resolved config; a run only goes on with the same one
+config_diff.txt    what differs from configs/base.py
+config_changes.jsonl   what a later start did otherwise, and from which iteration on
+owner.json         who writes here now (lease.py)
+buffers/           the tasks, one append-only file per kind
+seeding.json       how far seeding got
+checkpoints/       weights, optimizer, cursors (learner/checkpoint.py)
+metrics.jsonl, timings.jsonl, tensorboard/, records.jsonl, report.html   (monitor/)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from azr_jax.config import flags as configs
+from azr_jax.config.schema import Config, ConfigError
+from azr_jax.learner.checkpoint import iterations_in
+from azr_jax.monitor import jsonl
+from azr_jax.run.lease import FILE as OWNER
+from azr_jax.run.lease import Lease
+
+BEGUN = ("seeding.json", "metrics.jsonl")  # one of them is there as soon as anything has been played
+CHANGES = "config_changes.jsonl"
+# What may change between two starts of one run, because it changes nothing that is learned but by rounding: how long,
+# how often, on which devices and how many at a time. With a point: all inside.
+MAY_CHANGE = (
+    "iterations", "checkpoint.", "monitor.", "watchdog.", "profile.", "mesh.", "executor.workers",
+    "eval.every", "eval.rows", "eval.attempts", "model.cache_dir", "model.remat", "model.attention",
+    "rollout.slots", "rollout.pages", "rollout.page_size", "rollout.decode_steps",
+    "learner.microbatch", "learner.chunk", "learner.row_lengths", "seeding.max_rounds",
+)  # fmt: skip
+
+
+def open_workdir(path: str, config: Config, base: Config) -> Lease:
+    """Makes the folder, or checks that what is there is the same run; whoever gets the lease may write there.
+
+    Raises ConfigError, having written nothing. A run that was refused before it began (for its model, or what the model
+    allows) may be corrected in its place.
+    """
+    if "://" in path:
+        raise ConfigError([f"--workdir={path}: should be a folder; a bucket has to be mounted, and its folder given"])
+    workdir = Path(path).resolve()  # checkpoints want absolute paths
+    _check(path, workdir, config, base)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir) as probe:
+            probe.write(b"writable")
+        lease = Lease(workdir)
+    except OSError as error:
+        raise ConfigError(
+            [f"--workdir={path}: cannot write there: {error.strerror}; give a folder that can be written"]
+        ) from error
+    try:
+        changed = _check(path, workdir, config, base)  # again: another run may have begun and ended meanwhile
+        if changed:
+            _note(workdir, changed)
+        _write(workdir / "config.json", configs.to_json(config))
+        _write(workdir / "config_diff.txt", diff_text(config, base))
+    except BaseException:
+        lease.release()
+        raise
+    return lease
+
+
+Changed = list[tuple[str, Any, Any]]  # field, before, now
+
+
+def _check(path: str, workdir: Path, config: Config, base: Config) -> Changed:
+    """What this start of a run does otherwise than the last one, and may."""
+    written = workdir / "config.json"
+    if written.exists():
+        if any((workdir / name).exists() for name in BEGUN):
+            return _same_run(workdir, configs.from_json(written.read_text()), config, base)
+    elif workdir.exists() and any(found.name != OWNER for found in workdir.iterdir()):
+        raise ConfigError([f"--workdir={path}: not empty and not a run of this program; give another folder"])
+    return []
+
+
+def _note(workdir: Path, changed: Changed) -> None:
+    first = max(iterations_in(workdir), default=0) + 1
+    line = {"from": first, "changes": {field: [before, now] for field, before, now in changed}}
+    lines = [*jsonl.read(workdir / CHANGES), line]
+    _write(workdir / CHANGES, "".join(json.dumps(each) + "\n" for each in lines))
+
+
+def changes_from(workdir: Path, iteration: int) -> str:
+    """What differs from this iteration on, for people; empty where nothing does."""
+    last = next(reversed(list(jsonl.read(workdir / CHANGES))), None)
+    if last is None or last["from"] != iteration:
+        return ""
+    return ", ".join(f"{field} {_show(before)} -> {_show(now)}" for field, (before, now) in last["changes"].items())
+
+
+def check_space(workdir: Path, parameters: int, keep: int) -> None:
+    """Float32 weights and two moments, `keep` times plus the one being written."""
+    needed = 12 * parameters * (keep + 1)
+    free = shutil.disk_usage(workdir).free
+    if free < needed:
+        raise ConfigError(
+            [
+                f"--workdir={workdir}: {free / 1e9:.1f} GB free, but checkpoint.keep={keep} + 1 checkpoints of this "
+                f"model take {needed / 1e9:.1f} GB; free some space or give another folder"
+            ]
+        )
+
+
+def diff_text(config: Config, base: Config) -> str:
+    """What this run changes, one field a line."""
+    rows = configs.diff(config, base)
+    width = max((len(field) for field, _, _ in rows), default=0)
+    return "".join(f"{field:{width}}  {_show(old)} -> {_show(new)}\n" for field, old, new in rows)
+
+
+def _same_run(workdir: Path, old: Config, new: Config, base: Config) -> Changed:
+    """A field that came into being after the run began must have the value that means what was done before."""
+    known, usual = configs.flatten(old), configs.flatten(base)
+    # A falling learning rate ends at the last iteration, which then is part of what is learned.
+    falls = new.learner.schedule != "constant"
+    changed = [
+        (field, before, now) for field, before, now in configs.diff(new, old) if field in known or now != usual[field]
+    ]
+    other = [one for one in changed if not one[0].startswith(MAY_CHANGE) or (falls and one[0] == "iterations")]
+    if other:
+        because = {"iterations": f" (learner.schedule={new.learner.schedule} falls to its end in the last of them)"}
+        raise ConfigError(
+            [
+                f"--workdir={workdir}: holds a run with another config; these fields differ (there -> asked for):",
+                *(f"    {field}: {_show(was)} -> {_show(now)}{because.get(field, '')}" for field, was, now in other),
+                f"start anew with another --workdir, or carry its weights and buffers over with --fork_from={workdir} "
+                "--workdir=<a new folder>",
+            ]
+        )
+    return changed
+
+
+def _show(value: Any) -> str:
+    return json.dumps(value)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)

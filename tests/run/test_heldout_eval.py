@@ -1,0 +1,94 @@
+"""Held-out curves: who is asked what, how attempts become a mean and its error; and rewards spoiled on purpose."""
+
+import math
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from azr_jax.evals.datasets import DataProblem
+from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.executor.values import encode
+from azr_jax.run import heldout_eval, presenting
+from azr_jax.run.heldout_eval import EvalSettings, Evaluation
+from azr_jax.selfplay import scoring
+from azr_jax.selfplay.event_loop import Streams
+from azr_jax.tasks.types import Kind, Role, Triplet
+from tests.selfplay.scripted import ScriptedEngine, asker
+
+DOUBLE = Triplet("def f(x):\n    return x + x", "2", "4", encode(4))
+LONG = Triplet(f"def f(x):\n    return x + {'1' * 9000}", "2", "4", encode(4))
+
+
+@pytest.fixture(scope="module")
+def executor():
+    with Executor(ExecutorSettings(workers=1, timeout_s=5.0)) as running:
+        yield running
+
+
+def test_attempts_are_averaged_inside_a_task_and_errors_are_over_tasks(executor, monkeypatch):
+    held = [(Kind.DEDUCTION, DOUBLE), (Kind.ABDUCTION, DOUBLE), (Kind.DEDUCTION, DOUBLE), (Kind.DEDUCTION, LONG)]
+    monkeypatch.setitem(heldout_eval.SUITES, "nano", lambda _: (held, []))
+    asked = []
+
+    def script(prompt: str, sample: int) -> str:
+        asked.append(prompt)
+        if "```input\n2\n```" in prompt.split("def f(x):\n    return x + x")[-1]:
+            return "4\n```" if sample else "no block"  # deduction: every second attempt is right
+        return "2\n```"  # abduction: always right
+
+    engine = ScriptedEngine(script)
+    evaluation = Evaluation(EvalSettings(5, ("nano",), 0, 2), asker(), Streams(engine, executor))
+    numbers = evaluation.measure()
+    assert len(asked) == 6  # two attempts at each task but the one that is too long for a prompt
+    assert numbers["eval/nano/abduction/accuracy"] == 1.0
+    assert numbers["eval/nano/deduction/accuracy"] == 0.5
+    assert numbers["eval/nano/deduction/accuracy_se"] == 0.0  # both tasks have the same mean
+    text = presenting.evaluation(0, numbers)
+    assert text.startswith("held out before training: ") and "nano/deduction 50.0 % +- 0.0" in text
+    assert [n for n in range(13) if evaluation.due(n, 12)] == [0, 5, 10, 12]
+
+
+def test_the_first_rows_of_each_kind_are_taken():
+    held = [(Kind.DEDUCTION, n) for n in range(4)] + [(Kind.ABDUCTION, n) for n in range(3)]
+    assert heldout_eval.first_of_each_kind(held, 2) == [*held[:2], *held[4:6]]
+    assert heldout_eval.first_of_each_kind(held, 0) == held
+
+
+def test_a_suite_of_which_nothing_fits_a_prompt_is_refused(executor, monkeypatch):
+    monkeypatch.setitem(heldout_eval.SUITES, "nano", lambda _: ([(Kind.DEDUCTION, LONG)], []))
+    with pytest.raises(DataProblem, match="nano: none of its 1 tasks fits"):
+        Evaluation(EvalSettings(5, ("nano",), 0, 2), asker(), Streams(ScriptedEngine(str), executor))
+
+
+def test_nothing_is_read_when_nothing_is_due(executor):
+    evaluation = Evaluation(EvalSettings(0, (), 0, 2), asker(), Streams(ScriptedEngine(str), executor))
+    assert not evaluation.due(10, 10) and evaluation.measure() == {}
+
+
+def test_a_mean_and_its_error():
+    mean = heldout_eval.Mean.of([1.0, 0.0, 0.0, 0.0])
+    assert mean.value == 0.25 and mean.error == pytest.approx(math.sqrt(0.25 / 4))
+
+
+def chosen(rewards):
+    kinds = [Kind.DEDUCTION, Kind.DEDUCTION, Kind.DEDUCTION, Kind.ABDUCTION, Kind.ABDUCTION]
+    roles = [Role.PROPOSE, Role.PROPOSE, Role.SOLVE, Role.SOLVE, Role.SOLVE]
+    return [(role, SimpleNamespace(kind=k, reward=r)) for role, k, r in zip(roles, kinds, rewards, strict=True)]
+
+
+def test_spoiled_rewards_stay_in_their_group_and_leave_the_true_ones_alone():
+    true = [1.0, 2.0, 3.0, 4.0, 5.0]
+    items = chosen(true)
+    assert scoring.spoiled(items, "none", random.Random(0)) == true
+    assert scoring.spoiled(items, "flipped", random.Random(0)) == [-1.0, -2.0, -3.0, -4.0, -5.0]
+    dealt = {tuple(scoring.spoiled(items, "shuffled", random.Random(seed))) for seed in range(40)}
+    assert dealt == {(a, b, 3.0, c, d) for a, b in ((1.0, 2.0), (2.0, 1.0)) for c, d in ((4.0, 5.0), (5.0, 4.0))}
+    assert [item.reward for _, item in items] == true
+
+
+def test_the_end_of_a_run_compares_its_last_ten_iterations_with_its_first_ten():
+    rows = [{"iteration": 0}] + [{"propose/valid_rate": v} for v in [0.0, 1.0] * 5 + [0.3] * 4 + [1.0] * 10]
+    # ten values of 0 and 1: deviation sqrt(10 * 0.25 / 9), over sqrt(10)
+    assert presenting.progress(rows) == ("valid proposals: first 10 iterations 0.500 +- 0.167, last 10 1.000 +- 0.000")
+    assert presenting.progress(rows[:15]) == ""

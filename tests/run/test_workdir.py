@@ -1,0 +1,86 @@
+"""Opening a workdir: the same run goes on, another is refused and named, an older one without a new field goes on."""
+
+import json
+
+import pytest
+
+from azr_jax.config import flags as configs
+from azr_jax.config.schema import ConfigError
+from azr_jax.run.workdir import CHANGES, changes_from, check_space
+from azr_jax.run.workdir import open_workdir as opened
+
+
+def load(**overrides):
+    config, problems = configs.load("configs/tiny.py", {k.replace("__", "."): v for k, v in overrides.items()})
+    assert not problems
+    return config
+
+
+def open_workdir(path, config, base):
+    with opened(path, config, base) as lease:
+        return lease.folder
+
+
+BASE = configs.load("configs/base.py", {})[0]
+
+
+def begun(path, config):
+    folder = open_workdir(str(path), config, BASE)
+    (folder / "seeding.json").write_text("{}")
+    return folder
+
+
+def test_the_same_config_opens_it_again_and_another_is_refused_by_field(tmp_path):
+    begun(tmp_path / "run", load())
+    open_workdir(str(tmp_path / "run"), load(iterations="9"), BASE)
+    with pytest.raises(ConfigError, match=r"learner.lr: .* -> 0.5") as refused:
+        open_workdir(str(tmp_path / "run"), load(learner__lr="0.5"), BASE)
+    assert "--fork_from" in str(refused.value) and len(refused.value.problems) == 3
+
+
+def test_a_run_that_was_refused_before_it_began_may_be_corrected(tmp_path):
+    open_workdir(str(tmp_path / "run"), load(learner__lr="0.5"), BASE)
+    (tmp_path / "run" / "logs").mkdir()
+    folder = open_workdir(str(tmp_path / "run"), load(), BASE)
+    assert json.loads((folder / "config.json").read_text())["learner"]["lr"] == load().learner.lr
+
+
+def test_a_run_begun_before_a_field_existed_goes_on_with_its_usual_value(tmp_path):
+    folder = begun(tmp_path / "run", load())
+    written = json.loads((folder / "config.json").read_text())
+    del written["profile"], written["rewards"]["control"]
+    (folder / "config.json").write_text(json.dumps(written))
+    with pytest.raises(ConfigError, match=r"rewards.control: null -> .flipped"):
+        open_workdir(str(folder), load(rewards__control="flipped"), BASE)
+    assert "control" not in (folder / "config.json").read_text()  # a refusal writes nothing
+    open_workdir(str(folder), load(), BASE)
+
+
+def test_a_folder_of_something_else_and_a_full_disk_are_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not a run of this program"):
+        open_workdir(str(tmp_path), load(), BASE)
+    with pytest.raises(ConfigError, match=r"GB free, but checkpoint.keep=2 \+ 1 checkpoints"):
+        check_space(tmp_path, 10**13, 2)
+
+
+def test_circumstances_may_change_and_are_noted_with_the_iteration_they_hold_from(tmp_path):
+    folder = begun(tmp_path / "run", load())
+    for iteration in (2, 10):
+        (folder / "checkpoints" / str(iteration)).mkdir(parents=True)
+    other = {"iterations": "40", "mesh__fsdp": "8", "rollout__slots": "6", "executor__workers": "3", "eval__every": "7"}
+    open_workdir(str(folder), load(**other), BASE)
+    [line] = [json.loads(line) for line in (folder / CHANGES).read_text().splitlines()]
+    assert line["from"] == 11 and line["changes"]["mesh.fsdp"] == [load().mesh.fsdp, 8]
+    assert set(line["changes"]) == {name.replace("__", ".") for name in other}
+    assert "iterations 3 -> 40" in changes_from(folder, 11) and changes_from(folder, 3) == ""
+    open_workdir(str(folder), load(**other), BASE)
+    assert len((folder / CHANGES).read_text().splitlines()) == 1, "the same again is no change"
+
+
+def test_a_learning_rate_that_falls_makes_the_end_a_part_of_the_run(tmp_path):
+    falling = {"learner__schedule": "linear"}
+    folder = begun(tmp_path / "run", load(**falling))
+    with pytest.raises(ConfigError, match=r"iterations: 3 -> 40 \(learner.schedule=linear falls to its end"):
+        open_workdir(str(folder), load(iterations="40", **falling), BASE)
+    assert not (folder / CHANGES).exists()
