@@ -31,7 +31,7 @@ from azr_jax.models.endings import stop_ids
 from azr_jax.models.folder import BadFolder, open_folder, run_config, started_from
 from azr_jax.models.hf import check_free, save
 from azr_jax.models.sharding import LearnerRules, abstract_params, shardings
-from azr_jax.models.source import ModelNotFound
+from azr_jax.models.source import ModelNotFound, is_ours
 from azr_jax.models.spelling import CannotSpell, spell_out
 from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
@@ -81,7 +81,9 @@ def export(
     try:
         if adapter:
             corrections = checkpointer.restore_corrections(iteration)
-            return save_adapter(corrections, spec, out, base=config["model"]["name"], overwrite=overwrite)
+            named = config["model"]["name"]
+            base = str(source) if is_ours(named) else named  # PEFT should find it
+            return save_adapter(corrections, spec, out, base=base, overwrite=overwrite)
         params = checkpointer.restore_params(like=_targets(spec), iteration=iteration)
     finally:
         checkpointer.close()

@@ -2,7 +2,8 @@
 
     python -m azr_jax.main [--config=configs/nano.py] [--workdir=runs/nano] [--config.<field>=<value> ...]
 
-The same command resumes. `--fork_from=<workdir>` starts a new run from another run's latest weights and buffers.
+A recipe that does not stand here is looked for among those that come with the package. The same command resumes.
+`--fork_from=<workdir>` starts a new run from another run's latest weights and buffers.
 On a TPU slice the same command on every worker is one run; elsewhere each process is told where the first one is:
 
     --coordinator=<host of the first>:<port> --processes=<how many> --process=<which of them, from 0>
@@ -21,6 +22,8 @@ from typing import NoReturn
 
 from absl import app, flags
 
+from azr_jax.commands import started_as
+from azr_jax.config import recipes
 from azr_jax.config.flags import load
 from azr_jax.config.schema import ConfigError
 
@@ -88,7 +91,7 @@ def main(argv: list[str]) -> None:
         from azr_jax.run.train import train
 
         workdir = WORKDIR.value or f"runs/{Path(CONFIG.value).stem}"
-        again = shlex.join(["python", "-m", "azr_jax.main", *sys.argv[1:]])
+        again = shlex.join([*started_as("azr-train", "azr_jax.main"), *sys.argv[1:]])
         try:
             with joined(
                 COORDINATOR.value,
@@ -98,7 +101,8 @@ def main(argv: list[str]) -> None:
                 dead_after_s=config.watchdog.process_s,
                 alike=ConfigError,
             ) as hosts:
-                train(config, workdir, recipe=CONFIG.value, again=again, fork_from=FORK_FROM.value, hosts=hosts)
+                recipe = recipes.told(CONFIG.value)
+                train(config, workdir, recipe=recipe, again=again, fork_from=FORK_FROM.value, hosts=hosts)
         except CannotJoin as error:
             fail(str(error).splitlines())
     except ConfigError as error:

@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     c.preset = "paper"  # paper | reference: fills every field that is None
 
     c.model = ConfigDict()
-    c.model.name = "Qwen/Qwen2.5-7B"  # a local folder, or a Hugging Face name; `random:tiny` for tests
+    c.model.name = "Qwen/Qwen2.5-7B"  # a folder, a Hugging Face name, `nano:base` (comes along), `random:tiny` (tests)
     c.model.cache_dir = ""  # where converted models are kept; empty: the user's cache directory
     c.model.spell_out = ()  # added tokens the model never learned, as <think>,</think>: spelled out, never sampled
     c.model.dtype = "bfloat16"  # compute type; master weights and optimizer state are float32 whatever it is

@@ -7,8 +7,6 @@ learned the form of prompts and answers and a part of what the programs do, and 
 wrong. Prompts ask for as many references and inputs as that base has seen.
 """
 
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
 from configs import base
@@ -18,7 +16,7 @@ def get_config() -> ConfigDict:
     c = base.get_config()
     c.iterations = 60
     c.batch_size = 64
-    c.model.name = str(Path(__file__).resolve().parents[1] / "azr_jax" / "nano" / "base")
+    c.model.name = "nano:base"
     c.model.dtype = "float32"
     c.model.remat = "none"
     c.tasks.prompt_style = "completion"

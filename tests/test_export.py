@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -75,6 +76,13 @@ def test_an_export_differs_from_its_source_in_what_ends_a_text_alone(workdir, tm
                 assert (out / file.name).read_bytes() == file.read_bytes(), file.name
     for one, other in zip(*(jax.tree.leaves(nnx.split(hf.load(folder))[1]) for folder in (source, out)), strict=True):
         assert (one == other).all()
+
+
+def test_a_workdir_may_be_named_from_where_one_stands(workdir, tmp_path, monkeypatch):
+    """`--workdir=runs/first`, as the docs say, was refused: every checkpoint of a relative path counted as damaged."""
+    config_of(*workdir, "think", True)
+    monkeypatch.chdir(tmp_path)
+    assert (export(Path("run"), Path("hf")) / "model.safetensors").is_file()
 
 
 def test_corrections_leave_as_an_adapter_and_whole_weights_do_not(workdir, tmp_path):

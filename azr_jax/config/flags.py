@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from azr_jax.config import cross_checks
+from azr_jax.config import cross_checks, recipes
 from azr_jax.config.presets import PRESETS
 from azr_jax.config.schema import RULES, Config, ConfigError
 
@@ -33,16 +31,12 @@ def load(path: str, overrides: dict[str, str]) -> tuple[Config, list[str]]:
 
 def read_recipe(path: str) -> Config:
     """Runs the recipe file and returns its get_config()."""
-    file = Path(path)
-    if not file.is_file():
-        known = sorted(str(near) for near in Path("configs").glob("*.py"))
+    file = recipes.find(path)
+    if file is None:
         raise ConfigError(
-            [f"--config={path}: there is no such file" + (f"; recipes here: {', '.join(known)}" if known else "")]
+            [f"--config={path}: no such file here, nor among the recipes of azr_jax: {', '.join(recipes.known())}"]
         )
-    # Recipes import configs.base; make that work from any working directory.
-    root = str(file.resolve().parent.parent)
-    if root not in sys.path:
-        sys.path.insert(0, root)
+    recipes.make_importable(file)
     spec = importlib.util.spec_from_file_location(f"recipe_{file.stem}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -57,7 +57,9 @@ class Checkpointer:
     """Checkpoints under workdir/checkpoints: the last `keep`, and every one whose iteration `keep_every` divides."""
 
     def __init__(self, workdir: str | Path, *, keep: int = 2, keep_every: int = 0, hosts: Hosts | None = None):
-        self.folder, self._hosts = epath.Path(workdir) / "checkpoints", hosts or Hosts()
+        # Orbax refuses a relative path as damaged; a bucket's is absolute as it is.
+        whole = workdir if "://" in str(workdir) else Path(workdir).absolute()
+        self.folder, self._hosts = epath.Path(whole) / "checkpoints", hosts or Hosts()
         self._kept = {"max_to_keep": keep, "keep_period": keep_every or None}
         self._saves = False
         self._manager = self._open()

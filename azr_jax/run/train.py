@@ -20,6 +20,7 @@ from typing import Any
 import jax
 
 from azr_jax.config import flags as configs
+from azr_jax.config import recipes
 from azr_jax.config.schema import Config, ConfigError
 from azr_jax.learner.advantages import Baselines
 from azr_jax.learner.packing import minibatches, pack, padding_share
@@ -43,8 +44,6 @@ from azr_jax.selfplay.proposing import draw
 from azr_jax.selfplay.results import Played
 from azr_jax.selfplay.seeding import SEEDING, Seeding, SeedingFailed
 
-BASE = Path(__file__).parents[2] / "configs" / "base.py"
-
 
 def train(
     config: Config,
@@ -59,7 +58,7 @@ def train(
 
     `recipe` and `again`, the command that resumes this run, are told to the user.
     """
-    base, _ = configs.load(str(BASE), {})
+    base, _ = configs.load(str(recipes.home() / "configs" / "base.py"), {})
     hosts, folder = hosts or Hosts(), Path(workdir).resolve()
     check_same(hosts, config, workdir=workdir, fork_from=fork_from)
     with ExitStack() as held:

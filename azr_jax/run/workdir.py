@@ -21,6 +21,7 @@ from typing import Any
 from azr_jax.config import flags as configs
 from azr_jax.config.schema import Config, ConfigError
 from azr_jax.learner.checkpoint import iterations_in
+from azr_jax.models.source import canonical
 from azr_jax.monitor import jsonl
 from azr_jax.run.lease import FILE as OWNER
 from azr_jax.run.lease import Lease
@@ -123,7 +124,10 @@ def _same_run(workdir: Path, old: Config, new: Config, base: Config) -> Changed:
     # A falling learning rate ends at the last iteration, which then is part of what is learned.
     falls = new.learner.schedule != "constant"
     changed = [
-        (field, before, now) for field, before, now in configs.diff(new, old) if field in known or now != usual[field]
+        (field, before, now)
+        for field, before, now in configs.diff(new, old)
+        if (field in known or now != usual[field])
+        and not (field == "model.name" and canonical(before) == canonical(now))
     ]
     other = [one for one in changed if not one[0].startswith(MAY_CHANGE) or (falls and one[0] == "iterations")]
     if other:

@@ -51,6 +51,15 @@ def test_a_home_folder_may_be_written_with_a_tilde(nowhere: Path, monkeypatch: p
     assert resolve("~/mine") == folder
 
 
+def test_nanos_base_has_a_name_and_is_found_again_after_the_checkout_moved(nowhere: Path) -> None:
+    """Runs used to keep the path it had, and neither resumed nor exported once that was gone."""
+    folder = resolve("nano:base")
+    assert not missing(folder)
+    assert resolve("/gone/azr_jax/nano/base") == folder
+    here = a_model(nowhere / "azr_jax/nano/base")
+    assert resolve(str(here)) == here
+
+
 def test_the_hugging_face_cache_needs_no_network(nowhere: Path) -> None:
     folder = a_model(cached(nowhere / "hub", "someone/model"))
     assert resolve("someone/model") == folder

@@ -56,6 +56,14 @@ def test_a_run_begun_before_a_field_existed_goes_on_with_its_usual_value(tmp_pat
     open_workdir(str(folder), load(), BASE)
 
 
+def test_a_run_that_knows_nanos_base_by_its_path_goes_on_after_the_checkout_moved(tmp_path):
+    folder = begun(tmp_path / "run", load(model__name="/once/there/azr_jax/nano/base"))
+    open_workdir(str(folder), load(model__name="nano:base"), BASE)
+    assert json.loads((folder / "config.json").read_text())["model"]["name"] == "nano:base"
+    with pytest.raises(ConfigError, match=r"model.name: .nano:base. -> .random:tiny"):
+        open_workdir(str(folder), load(), BASE)
+
+
 def test_a_folder_of_something_else_and_a_full_disk_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="not a run of this program"):
