@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from azr_jax.config import loss_weights
-from azr_jax.tasks.kind import Kind, UnknownKind, named
+from azr_jax.tasks.kind import BUILT_IN, Kind, KindFailed, UnknownKind, asked, named
+from azr_jax.tasks.prompts import Material, Prompt
 from azr_jax.tasks.seedfile import SeedFileError, read_seed_file
 from azr_jax.tasks.types import Proposal, Role
 
@@ -50,12 +51,27 @@ def _of_kinds(c: Any, kinds: Sequence[Kind]) -> list[str]:
             f"{said}: {' and '.join(kinds)} takes its programs from the other kinds; add deduction, abduction or "
             "error, or give seeding.import_from"
         )
+    for kind in kinds:
+        if kind not in BUILT_IN:
+            found += _asked_once(c, kind)
     if no_programs and c.tasks.composite_probability:
         found.append(
             f"tasks.composite_probability={c.tasks.composite_probability}: has nothing to act on where {said}, "
             "whose proposals hold no program of their own; should be 0, or another kind added"
         )
     return found
+
+
+def _asked_once(c: Any, kind: Kind) -> list[str]:
+    """What a kind of the user's is asked first, before anything dear: its mistakes are found here if they can be."""
+    try:
+        asked(kind, "first", gives=Proposal, or_none=True)
+        if not kind.about_a_program:
+            material = Material(c.tasks.prompt_style, (), inputs=c.tasks.induction_inputs)
+            asked(kind, "propose_prompt", material, gives=Prompt)
+    except KindFailed as error:
+        return [f"tasks.kinds={error}"]
+    return []
 
 
 def _of_buffers(c: Any) -> list[str]:

@@ -53,7 +53,7 @@ class Evaluation:
         whole = {name: SUITES[name](settings.data_dir) for name in (settings.suites if settings.every else ())}
         for name, (tasks, _) in whole.items():
             some = first_of_each_kind(tasks, settings.rows)
-            self.tasks[name] = [held for held in some if asker.can_ask(*held)]
+            self.tasks[name] = [held for held in some if not asker.why_not(*held)]
             if not self.tasks[name]:
                 raise DataProblem(f"{name}: none of its {len(some)} tasks fits rollout.max_prompt_tokens")
         self.reserved = Reserved(program for _, programs in whole.values() for program in programs)

@@ -43,6 +43,7 @@ from azr_jax.selfplay.iteration import Iteration
 from azr_jax.selfplay.proposing import draw
 from azr_jax.selfplay.results import Played
 from azr_jax.selfplay.seeding import SEEDING, Seeding, SeedingFailed
+from azr_jax.tasks.kind import KindFailed
 
 
 def train(
@@ -283,7 +284,7 @@ class Training:
             try:
                 with self.watch.stage("seed"):
                     full = seeding.fill()
-            except SeedingFailed as error:
+            except (SeedingFailed, KindFailed) as error:
                 raise ConfigError([str(error)]) from error
         for reason, count in seeding.refused_reasons().items():
             self.console.message(f"seed file: {count} rows refused: {reason}")

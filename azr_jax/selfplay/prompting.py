@@ -7,6 +7,7 @@ whether it ended by itself.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import Any
 from azr_jax.models.endings import stop_ids
 from azr_jax.rollout.engine import Request, Rollout
 from azr_jax.tasks import prompts
+from azr_jax.tasks.kind import KindFailed
 from azr_jax.tasks.parsing import parse_answer, parse_proposal
 from azr_jax.tasks.prompts import Prompt, PromptTooLong, Rules
 from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Task
 from azr_jax.tasks.wellformed import whole_answer, whole_proposal
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,13 +88,16 @@ class Asker:
             )
         )
 
-    def can_ask(self, kind: Kind, task: Task) -> bool:
-        """A task too long for a prompt is no task: nobody could be asked to solve it."""
+    def why_not(self, kind: Kind, task: Task) -> str:
+        """Why nobody can be asked to solve it, which makes it no task; empty where somebody can."""
         try:
             self.solve(kind, task)
         except PromptTooLong:
-            return False
-        return True
+            return "too long for a prompt"
+        except KindFailed:
+            log.exception("a task is refused for it")
+            return "asking failed"
+        return ""
 
     def request(self, request_id: int, question: Question, n: int, *, limited: bool = False) -> Request:
         s = self.settings

@@ -18,6 +18,7 @@ from azr_jax.selfplay.prompting import Asker, Question
 from azr_jax.selfplay.results import Completion, Proposed
 from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.contamination import Reserved
+from azr_jax.tasks.kind import KindFailed
 from azr_jax.tasks.leaks import leak
 from azr_jax.tasks.programs import calls_parts, join_parts, rename_part, without_comments, without_globals
 from azr_jax.tasks.prompts import PromptTooLong
@@ -107,14 +108,18 @@ class Proposer:
 
     def _about_a_program(self, kind: Kind, index: int, rng: random.Random) -> tuple[Question, Proposed]:
         """Shown is one program of any kind's buffer; one too long to ask about gives way to another draw."""
+        last: Exception | None = None
         for _ in range(DRAWS):
             entry = self.buffers.sample_program(rng)
             try:
                 question = self.asker.propose(kind, [entry.task])
-            except PromptTooLong:
+            except (PromptTooLong, KindFailed) as error:
+                last = error
                 continue
             return question, Proposed(kind, index, (entry.id,), 0, program=entry.task.program)
-        raise PromptTooLong(f"{DRAWS} programs drawn for induction proposals were all too long")
+        if isinstance(last, KindFailed):
+            raise last
+        raise PromptTooLong(f"{DRAWS} programs drawn for {kind} proposals were all too long")
 
     def _finished(
         self, proposed: Proposed, question: Question, on_done: Callable[[Proposed], None], rollout: Rollout
@@ -166,13 +171,14 @@ class Proposer:
             return validation
         if task.program in self.reserved:
             return Validation(None, CONTAMINATION)
-        if not self.asker.can_ask(kind, task):
-            return Validation(None, "too long for a prompt")
+        if reason := self.asker.why_not(kind, task):
+            return Validation(None, reason)
         assert isinstance(proposed.proposal, Proposal)
         written = proposed.proposal.program if proposed.functions else task.program
         proposed.traits = traits(task, written, proposed.shown, self.buffers[kind].history)
         if proposed.traits.nearest < self.settings.novelty_gate:
             return Validation(None, NOT_NOVEL)
+        self.buffers[kind].holds(task)  # a kind that fails at marking it does so here, where it costs this proposal
         return validation
 
     def keep(self, proposed: Proposed, iteration: int) -> None:

@@ -9,18 +9,23 @@ mistakes.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from azr_jax.executor.jobs import UNJUDGED
 from azr_jax.selfplay.iteration import Stage, request_id
 from azr_jax.selfplay.proposing import CONTAMINATION, Proposer, draw
 from azr_jax.selfplay.results import Proposed
 from azr_jax.tasks.buffers import Unkept, read_seed_file
+from azr_jax.tasks.kind import KindFailed, asked
 from azr_jax.tasks.prompts import PromptTooLong
 from azr_jax.tasks.types import Kind, Proposal, Task, Validation
+
+log = logging.getLogger(__name__)
 
 SEEDING = 0  # the iteration whose randomness it has: training begins with 1, and with the same request ids
 SAMPLES = 3  # proposals shown where seeding gives up
@@ -125,21 +130,27 @@ class Seeding:
         """Into each buffer that has not `most` already. Says why where none of them took it."""
         if task.program in self.proposer.reserved:
             return CONTAMINATION
-        buffers = [self.proposer.buffers[kind] for kind in kinds if self.proposer.asker.can_ask(kind, task)]
+        why_not = {kind: self.proposer.asker.why_not(kind, task) for kind in kinds}
+        buffers = [self.proposer.buffers[kind] for kind, reason in why_not.items() if not reason]
         if not buffers:
-            return "too long for a prompt"
-        found = [
-            buffer.append(task, iteration=SEEDING, references=references, seed=True)
-            for buffer in buffers
-            if most is None or len(buffer) < most
-        ]
+            return next(iter(why_not.values()))
+        try:
+            found = [
+                buffer.append(task, iteration=SEEDING, references=references, seed=True)
+                for buffer in buffers
+                if most is None or len(buffer) < most
+            ]
+        except KindFailed:
+            log.exception("a task is no seed for it")
+            return UNJUDGED
         unkept = [one for one in found if isinstance(one, Unkept)]
         return unkept[0] if unkept and len(unkept) == len(found) else ""
 
     def _first(self) -> None:
         """The tasks nobody proposed: the first of each kind that has one, and the imported file."""
         self._state = {"rounds": {}, "asked": {}, "buffers": None}
-        firsts = [proposal for kind in self.settings.kinds if (proposal := kind.first()) is not None]
+        asked_first = [asked(kind, "first", gives=Proposal, or_none=True) for kind in self.settings.kinds]
+        firsts = [proposal for proposal in asked_first if proposal is not None]
         for proposal, validation in zip(firsts, self._validate(firsts), strict=True):
             if validation.task is None:
                 why = f"{validation.reason} {validation.detail}"

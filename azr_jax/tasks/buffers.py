@@ -15,11 +15,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from azr_jax.tasks.history import History
 from azr_jax.tasks.journal import Damaged, Journal, Position
+from azr_jax.tasks.kind import asked
 from azr_jax.tasks.sameness import COPIES
 from azr_jax.tasks.seedfile import read_seed_file, write_seed_file
 from azr_jax.tasks.types import Kind, Task
@@ -197,7 +199,7 @@ class Buffer:
                     _renew(self._failed, entry, not record["solved"])
 
     def _mark(self, task: Task) -> bytes:
-        return self.kind.mark(task, self.settings.copies)
+        return _marked(self.kind, task, self.settings.copies)
 
     def _measured(self, entry: Entry, solve_rate: float) -> None:
         entry.solve_rate = solve_rate
@@ -209,6 +211,7 @@ class Buffer:
         return full and (self.settings.evict == "keep_oldest" or not self._evictable)
 
     def _keep(self, entry: Entry, mark: bytes) -> None:
+        self.history.add(entry.task)  # first: a kind that fails at it leaves all as it was
         if len(self._slots) < self.settings.capacity:
             slot = len(self._slots)
             self._slots.append(entry)
@@ -230,7 +233,6 @@ class Buffer:
         self._marks.add(mark)
         self._iteration_sum += entry.iteration
         self._next_id = entry.id + self._turns
-        self.history.add(entry.task)
 
     @staticmethod
     def _distinct(entries: Sequence[Entry], how_many: int, rng: random.Random) -> list[Entry]:
@@ -312,6 +314,11 @@ class Buffers(Mapping[Kind, Buffer]):
         self.flush()
         for journal in self._journals.values():
             journal.close()
+
+
+@lru_cache(maxsize=512)  # a task is looked for once or twice and then kept
+def _marked(kind: Kind, task: Task, copies: str) -> bytes:
+    return asked(kind, "mark", task, copies, gives=bytes)
 
 
 def _renew(newest: dict[int, Entry], entry: Entry, belongs: bool) -> None:

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
+from azr_jax.tasks.kind import asked
 from azr_jax.tasks.types import Kind, Task
 
 BINS = 32
@@ -43,14 +44,13 @@ class History:
         return len(self._sketches)
 
     def add(self, task: Task) -> None:
-        bins, number = _bins(self.kind, task), len(self._sketches)
+        bins, number, given = _bins(self.kind, task), len(self._sketches), self._answers_to(task)
         for band in _bands(bins):
             self._before.append(self._newest.get(band, -1))
             self._newest[band] = number
         self._sketches.append(_bytes(bins))
         for place, value in enumerate(_each_byte(self._sketches[-1])):
             self._having[place << 8 | value] += 1
-        given = self.kind.answers(task)
         self._answers.update(map(hash, given))
         self._answers_total += len(given)
 
@@ -77,17 +77,20 @@ class History:
 
     def surprise(self, task: Task) -> float:
         """1 - p, where p is how often the task's answer was the answer so far; 1 when nothing was."""
-        given = self.kind.answers(task)
+        given = self._answers_to(task)
         if not self._answers_total:
             return 1.0
         return 1.0 - sum(self._answers[hash(answer)] for answer in given) / len(given) / self._answers_total
+
+    def _answers_to(self, task: Task) -> tuple[str, ...]:
+        return asked(self.kind, "answers", task, gives=tuple)
 
 
 @lru_cache(maxsize=512)  # a task is looked up twice and then added
 def _bins(kind: Kind, task: Task) -> tuple[int, ...]:
     """The least mark of every bin, an empty one filled from elsewhere."""
     least = [EMPTY] * BINS
-    for gram, count in kind.written(task).items():
+    for gram, count in asked(kind, "written", task, gives=Counter).items():
         text = gram.encode("utf-8", "surrogatepass")
         mark = zlib.crc32(text)
         for _ in range(count):

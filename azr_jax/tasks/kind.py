@@ -29,6 +29,21 @@ class UnknownKind(ValueError):
     """A kind that cannot be had by this name; the message is one line that says why."""
 
 
+class KindFailed(ValueError):
+    """What a kind was asked it failed at, or answered with something else; the message is one line that says so."""
+
+
+def asked(kind: Kind, what: str, *given: Any, gives: type, or_none: bool = False) -> Any:
+    """What the kind's method answers. Raises KindFailed: a mistake in it is the loss of the one task it is about."""
+    try:
+        answer = getattr(kind, what)(*given)
+    except Exception as error:
+        raise KindFailed(f"{kind}: {what} failed: {_told(error)}") from error
+    if not (isinstance(answer, gives) or (or_none and answer is None)):
+        raise KindFailed(f"{kind}: {what} gave {type(answer).__name__}, should be {gives.__name__}")
+    return answer
+
+
 class _ByName(ABCMeta):
     """`Kind.DEDUCTION`, `list(Kind)`: those with short names."""
 

@@ -11,13 +11,17 @@ prefix + completion. Nothing here counts or knows tokens, the caller's `count_to
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any
 
 from azr_jax.tasks import wording
+from azr_jax.tasks.kind import KindFailed, asked
 from azr_jax.tasks.types import Answer, Kind, Proposal, Task
+
+log = logging.getLogger(__name__)
 
 THOUGHT = ("think", "think_chat")
 STYLES = (*THOUGHT, "chat", "completion")
@@ -97,12 +101,18 @@ def propose(
     tasks = [task for task in references if kind.about_a_program or isinstance(task, kind.task_type)]
 
     def build(shown: int) -> Prompt:
-        return kind.propose_prompt(Material(style, tasks[:shown], functions, inputs, rules))
+        return asked(kind, "propose_prompt", Material(style, tasks[:shown], functions, inputs, rules), gives=Prompt)
 
     if kind.about_a_program:
         return _checked(build(1), max_tokens, count_tokens)
     shown = len(tasks)
-    prompt = build(shown)
+    try:
+        prompt = build(shown)
+    except KindFailed:
+        if not shown:
+            raise
+        log.exception("it is asked without references")
+        shown, prompt = 0, build(0)
     while shown and max_tokens is not None and count_tokens is not None and count_tokens(prompt) > max_tokens:
         shown -= 1
         prompt = build(shown)
@@ -121,7 +131,7 @@ def solve(
 ) -> Prompt:
     """Asks for an answer, after the worked `examples` in the short styles. What is to be found is not in the prompt."""
     _check_style(style)
-    return _checked(kind.solve_prompt(task, style, examples), max_tokens, count_tokens)
+    return _checked(asked(kind, "solve_prompt", task, style, examples, gives=Prompt), max_tokens, count_tokens)
 
 
 def thought(request: str, style: str) -> Prompt:
@@ -136,8 +146,8 @@ def thought(request: str, style: str) -> Prompt:
 def conversation(turns: Sequence[tuple[str, str]], last: str, prefix: str, stop: tuple[str, ...]) -> Prompt:
     """Of the style chat: requests that were answered, and the last one."""
     messages = []
-    for asked, answered in turns:
-        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+    for request, answered in turns:
+        messages += [{"role": "user", "content": request}, {"role": "assistant", "content": answered}]
     return Prompt(messages=(*messages, {"role": "user", "content": last}), prefix=prefix, stop=stop)
 
 

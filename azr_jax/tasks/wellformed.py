@@ -10,10 +10,14 @@ worth no more than a short text of the same meaning, however long, repeated or c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
+from azr_jax.tasks.kind import KindFailed, asked
 from azr_jax.tasks.parsing import Block, answer_in, blocks, proposal_in
 from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Role
+
+log = logging.getLogger(__name__)
 
 TAGGED = ("think", "think_chat")  # styles whose answer stands in tags
 OPEN, CLOSE = "<answer>", "</answer>"
@@ -33,7 +37,11 @@ def answer_of(role: Role, kind: Kind, text: str, *, style: str, ended: bool) -> 
     parts = blocks(found) if style in TAGGED else _without_stop(blocks(found))
     if not all(block.fenced for block in parts):
         return FormatError("block not closed")
-    return FormatError("more than was asked for") if _too_many(role, kind, parts) else found
+    try:
+        return FormatError("more than was asked for") if _too_many(role, kind, parts) else found
+    except KindFailed:
+        log.exception("a proposal is refused for it")
+        return FormatError("reading failed")
 
 
 def whole_proposal(kind: Kind, text: str, *, style: str, ended: bool, program: str = "") -> Proposal | FormatError:
@@ -70,4 +78,4 @@ def _without_stop(parts: list[Block]) -> list[Block]:
 
 
 def _too_many(role: Role, kind: Kind, parts: Sequence[Block]) -> bool:
-    return len(parts) > 1 if role == Role.SOLVE else kind.too_many(parts)
+    return len(parts) > 1 if role == Role.SOLVE else asked(kind, "too_many", parts, gives=bool)

@@ -57,6 +57,24 @@ class Fails(Length):
         raise RuntimeError("no file\nof mine")
 
 
+class Silent(Length):
+    """It fails where it asks for a proposal."""
+
+    name = "silent"
+
+    def propose_prompt(self, material: Any) -> Any:
+        return material.references[0].program
+
+
+class Hesitant(Length):
+    """It cannot say what comes first."""
+
+    name = "hesitant"
+
+    def first(self) -> Any:
+        raise KeyError("mine")
+
+
 class Rubbish(Length):
     """`wrong` says what its judge does."""
 

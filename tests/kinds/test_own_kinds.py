@@ -10,7 +10,8 @@ from azr_jax.config import flags
 from azr_jax.executor.cases import Request
 from azr_jax.executor.jobs import Validate, Verify
 from azr_jax.executor.pool import Executor, ExecutorSettings
-from azr_jax.tasks.kind import find, named
+from azr_jax.tasks.buffers import Buffers, BufferSettings, Entry
+from azr_jax.tasks.kind import KindFailed, find, named
 from azr_jax.tasks.prompts import STYLES, propose, solve
 from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Triplet, Validation, Verdict
 from azr_jax.tasks.wellformed import whole_answer, whole_proposal
@@ -45,6 +46,8 @@ def executor():
         (f"{OWN}:Nameless", "Nameless.name='de/duction': should be one word in small letters, for metrics and files"),
         (f"{OWN}:Fails", "Fails() failed: RuntimeError: no file of mine"),
         (f"{OWN}:Length,{OWN}:Again", f"{OWN}:Again: is called length like another one of them"),
+        (f"{OWN}:Silent", "tasks.kinds=silent: propose_prompt failed: IndexError: tuple index out of range"),
+        (f"{OWN}:Hesitant", "tasks.kinds=hesitant: first failed: KeyError: 'mine'"),
         ("a b:Kind", "should be deduction, abduction, induction, error, or one of your own as module:Class"),
         ("broken_kind:Kind", "importing broken_kind failed: ZeroDivisionError: division by zero"),
         ("leaning_kind:Kind", "importing leaning_kind failed: No module named 'not_there'"),
@@ -148,3 +151,53 @@ def test_a_reader_that_fails_costs_the_one_text(monkeypatch):
     for answer in (raises, lambda: None):
         monkeypatch.setattr(type(kind), "read_proposal", lambda *_, answer=answer: answer())
         assert whole_proposal(kind, "```input\n1\n```", style="chat", ended=True) == FormatError("reading failed")
+
+
+def fails_at(broken: str):
+    """Of a kind's method: it raises where the task holds this text."""
+    right = getattr(Rubbish, broken)
+
+    def method(self, *given):
+        if "x + 22" in repr(given):
+            raise KeyError("mine")
+        return right(self, *given)
+
+    return method
+
+
+@pytest.mark.parametrize(
+    ("method", "refusal"),
+    [
+        ("mark", "judging failed"), ("written", "judging failed"), ("answers", "judging failed"),
+        ("solve_prompt", "asking failed"), ("too_many", "reading failed"), ("read_proposal", "reading failed"),
+    ],
+)  # fmt: skip
+def test_a_method_that_fails_costs_the_one_proposal(executor, method, refusal, monkeypatch):
+    """`mark`, `solve_prompt` and `too_many` ended the run."""
+    kind = find(f"{OWN}:Rubbish")
+    monkeypatch.setattr(Rubbish, method, fails_at(method))
+    monkeypatch.setattr(Rubbish, "wrong", staticmethod(lambda: Verdict(0.0, "wrong value")))
+    proposals = [f"x):\n    return x + {n}  # {method}\n```\n```input\n1\n```" for n in (1, 22, 3)]
+    flags = {"tasks__kinds": f"{OWN}:Rubbish", "batch_size": "3"}
+    made = Stage(executor, Cast({kind: proposals}, {"x +": ["1\n```"]}), **flags)
+    made.put(kind, PROGRAM, "1")
+    played = made.play()
+    assert [p.refusal for p in played.proposed[kind]] == ["", refusal, ""]
+    assert [p.entry_id is not None for p in played.proposed[kind]] == [True, False, True]
+
+
+def test_a_reference_that_cannot_be_shown_is_left_out(executor, monkeypatch):
+    kind = find(f"{OWN}:Rubbish")
+    monkeypatch.setattr(Rubbish, "render_proposal", fails_at("render_proposal"))
+    prompt = propose(kind, [Triplet("def f(x):\n    return x + 22", "1", "23", "")], style="completion")
+    assert (prompt.references, prompt.dropped) == (0, 1)
+
+
+def test_a_buffer_is_as_it_was_where_its_kind_fails(monkeypatch):
+    kind = named([f"{OWN}:Rubbish"])[0]
+    buffer = Buffers([kind], BufferSettings())[kind]
+    monkeypatch.setattr(Rubbish, "answers", fails_at("answers"))
+    with pytest.raises(KindFailed, match="rubbish: answers failed: KeyError: 'mine'"):
+        buffer.append(Triplet("def f(x):\n    return x + 22", "1", "23", ""), iteration=1)
+    assert len(buffer) == len(buffer.history) == 0
+    assert isinstance(buffer.append(Triplet(PROGRAM, "1", "23", ""), iteration=1), Entry)
