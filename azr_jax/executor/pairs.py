@@ -72,6 +72,8 @@ def arranged(pairs: Sequence[Pair], shown: int, constants: frozenset[str]) -> tu
         front = needed + others[: shown - len(needed)]
     back = [one for one in pairs if one not in front]
     _vary(front, back, frozenset(own))
+    if not _callable(front, back):
+        _name_first(front, back, frozenset(own))
     order = sorted(front, key=_place) + sorted(back, key=_place)
     return (order, "") if _callable(order[:shown], order[shown:]) else ([], "argument names not shown")
 
@@ -91,6 +93,22 @@ def _vary(front: list[Pair], back: list[Pair], own: frozenset[Hashable]) -> None
         free = [p for p in others if outputs[p] not in own or outputs.count(outputs[p]) > 1]
         if len(others) > 1 and free:
             front[free[-1]], back[0] = back[0], front[free[-1]]
+
+
+def _name_first(front: list[Pair], back: list[Pair], own: frozenset[Hashable]) -> None:
+    """Exchanges cases until the shown ones name what the hidden ones do, where there is room for it."""
+    for _ in range(len(front)):
+        named, most = frozenset[str]().union(*(one.names for one in front)), max(one.positional for one in front)
+        needed = [p for p, one in enumerate(back) if not one.names <= named or (named and one.positional > most)]
+        outputs = [one.output for one in front]
+        free = [
+            place for place, one in enumerate(front)
+            if (one.output not in own or outputs.count(one.output) > 1)
+            and one.names <= frozenset[str]().union(*(o.names for o in front if o is not one))
+        ]  # fmt: skip
+        if not needed or not free:
+            return
+        front[free[-1]], back[needed[0]] = back[needed[0]], front[free[-1]]
 
 
 def _callable(shown: Sequence[Pair], hidden: Sequence[Pair]) -> bool:

@@ -62,7 +62,8 @@ def sight(trees: Iterable[ast.AST]) -> Sight:
         return Sight(chance=True, address=True)
     seeded, text, objects = any(map(_is_by_seed, nodes)), _makes_text(nodes), _has_addresses(nodes)
     nothing = any(isinstance(node, ast.Constant) and node.value is None for node in nodes)
-    address = any(_named(node) in _PLACES for node in nodes) or ((text or seeded) and (objects or nothing))
+    hashed = seeded and (objects or nothing)  # None has an address for a hash, and a text of its own
+    address = any(_named(node) in _PLACES for node in nodes) or (text and objects) or hashed
     return Sight(chance=seeded or (text and objects), address=address)
 
 

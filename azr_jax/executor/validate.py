@@ -25,6 +25,7 @@ from azr_jax.executor.constants import marks_in
 from azr_jax.executor.equality import same
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.values import Refused, decode, encode, show
+from azr_jax.executor.written import without_comments
 from azr_jax.tasks.types import InductionTask, Kind, Proposal, Triplet, Validation
 
 NO_ERROR = "NoError"
@@ -130,7 +131,7 @@ def _value(case: Case) -> Any:
 
 def _triplet(proposal: Proposal, found: Cases, max_output_chars: int) -> Validation:
     case = found.cases[0]
-    given = proposal.inputs[0].strip()
+    given = without_comments(proposal.inputs[0])
     if proposal.kind.may_raise:
         name = _error_name(case)
         if not name.isidentifier() or (name == NO_ERROR and case.status == "raised"):
@@ -157,7 +158,7 @@ def _induction(job: Validate, found: Cases, usable: list[int], max_output_chars:
     for number in usable:
         text, reason, _ = _shown(found.cases[number], max_output_chars)
         if not reason:
-            good.append(pairs.pair(number, found.cases[number], proposal.inputs[number].strip(), text))
+            good.append(pairs.pair(number, found.cases[number], without_comments(proposal.inputs[number]), text))
     kept = pairs.different(good)
     if len(kept) < job.fewest:
         return Validation(None, "too few inputs", f"{len(kept)} of {len(proposal.inputs)} left")
@@ -170,7 +171,7 @@ def _induction(job: Validate, found: Cases, usable: list[int], max_output_chars:
             return Validation(None, reason)
     task = InductionTask(
         program=found.program,
-        inputs=tuple(proposal.inputs[one.number].strip() for one in kept),
+        inputs=tuple(without_comments(proposal.inputs[one.number]) for one in kept),
         outputs=tuple(one.text for one in kept),
         values=tuple(one.value for one in kept),
         message=proposal.message,

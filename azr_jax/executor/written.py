@@ -24,12 +24,23 @@ _MODULES = frozenset({"collections", "fractions", "decimal", "datetime", "math"}
 _FACTORIES = frozenset({"int", "float", "str", "bool", "list", "tuple", "dict", "set", "frozenset", "bytes"})
 _NAMES = frozenset({"inf", "nan"})
 _NO_NUMBERS = frozenset({"inf", "-inf", "+inf", "infinity", "-infinity", "nan", "-nan"})  # floats without a literal
+_FORMATTED = re.compile(r"\b[rR]?[fF][rR]?[\"']")
 # What a text of Python looks like to the reader of its tokens: texts, comments, and integers in another base.
 _TEXT = re.compile(
     r"#[^\n]*|(?P<text>'''(?:[^\\]|\\.)*?'''|\"\"\"(?:[^\\]|\\.)*?\"\"\"|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\")"
     r"|(?P<base>\b0[xXbBoO])",
     re.DOTALL,
 )
+
+
+def without_comments(text: str) -> str:
+    """An input as it is shown: what stands behind a # says nothing to Python, and may tell a solver what to find.
+
+    Texts that hold expressions are left alone: where they end is more than this can tell.
+    """
+    if "#" not in text or _FORMATTED.search(text):
+        return text.strip()
+    return _TEXT.sub(lambda found: "" if found[0].startswith("#") else found[0], text).strip()
 
 
 def is_written_out(text: str, tree: ast.Expression, form: str) -> bool:

@@ -8,6 +8,7 @@ from azr_jax.executor import verify
 from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.kinds.base import Words
 from azr_jax.kinds.triplets import TripletKind
+from azr_jax.tasks.sameness import task_mark
 from azr_jax.tasks.types import Task, Triplet
 from azr_jax.tasks.worked import Worked
 
@@ -36,6 +37,9 @@ class Error(TripletKind):
 
     def worked_task(self, example: Worked) -> Triplet:
         return Triplet(example.program, *example.error, "")
+
+    def mark(self, task: Task, copies: str) -> bytes:
+        return task_mark(task, copies, failing=True)
 
     def row(self, task: Task) -> dict[str, Any] | None:
         return None

@@ -11,8 +11,9 @@ from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.executor.validate import validate
 from azr_jax.kinds.base import BaseKind, Words
 from azr_jax.tasks import wording, worked
+from azr_jax.tasks.input_forms import input_form
 from azr_jax.tasks.prompts import THOUGHT, Material, Prompt, block, conversation, fill, layout, render_answer, thought
-from azr_jax.tasks.sameness import input_form, program_mark
+from azr_jax.tasks.sameness import program_mark
 from azr_jax.tasks.types import Answer, InductionTask, Proposal
 from azr_jax.tasks.worked import Worked
 

@@ -151,8 +151,9 @@ class Proposer:
             self.streams.judge(job, judged)
 
     def _tells_the_program(self, proposal: Proposal) -> bool:
-        most = self.settings.message_leak
-        return most > 0.0 and bool(proposal.message) and leak(proposal.program, proposal.message) >= most
+        """A message may, or inputs that are shown beside it."""
+        most, said = self.settings.message_leak, "\n".join([proposal.message, *proposal.inputs])
+        return most > 0.0 and bool(proposal.message) and leak(proposal.program, said) >= most
 
     def job(self, proposal: Proposal, functions: Sequence[str] = ()) -> Validate:
         """What the executor is asked: the program without what is to be stripped, with the functions it calls."""

@@ -53,7 +53,7 @@ class _Scope:
             if not isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):  # a class has rules of its own
                 self.prune(statement)
             kept += self._taken(statement)
-            if kept and isinstance(kept[-1], _ENDS) and self._can_go(body[place + 1 :]):
+            if kept and _ends(kept[-1]) and self._can_go(body[place + 1 :]):
                 break
         return kept
 
@@ -87,6 +87,13 @@ class _Scope:
             return False  # without it the others would mean a name of the module
         self._bound -= own
         return True
+
+
+def _ends(statement: ast.stmt) -> bool:
+    """Whether nothing behind it is reached."""
+    if isinstance(statement, ast.If):
+        return bool(statement.body and statement.orelse) and _ends(statement.body[-1]) and _ends(statement.orelse[-1])
+    return isinstance(statement, _ENDS)
 
 
 class _Choices(ast.NodeTransformer):

@@ -15,7 +15,11 @@ import re
 from azr_jax.tasks.programs import parse, without_comments
 
 RUN = 6
-COMMENT = re.compile(r"#.*")
+COMMENT = re.compile(r"(?:#|//).*")
+# Signs that stand around lines of code where they are listed, quoted or put into texts.
+AROUND = re.compile(r"^[ \t]*(?:(?:\d+[.):]|[>|*#+\-]+)[ \t]+)+|\\[nt]|[\\|\"'`]|,(?=[ \t]*$)", re.MULTILINE)
+QUOTES = re.compile(r"[\"'\\|`]")
+BETWEEN = re.compile(r"[\"']\s*,\s*[\"']")  # of a list of texts
 TOKEN = re.compile(r"[^\W\d]\w*|\d[\w.]*|\"[^\"\n]*\"|'[^'\n]*'|[^\w\s;`]")
 KNOWN = {*keyword.kwlist, *dir(builtins)}
 
@@ -23,10 +27,17 @@ KNOWN = {*keyword.kwlist, *dir(builtins)}
 def leak(program: str, message: str) -> float:
     """The share of the program's code that stands in the message, from 0 to 1; a short one counts with its `def`."""
     bare = without_comments(program) if parse(program) is not None else program
-    body = _tokens(_without_head(bare))
-    code = body if len(body) >= RUN else _tokens(bare)
-    # What follows a # may be about the code, or be the code.
-    runs = {run for said in (message, COMMENT.sub("", message)) for run in _runs(_tokens(said))}
+    body = _without_head(bare)
+    code = body if len(_tokens(body)) >= RUN else bare
+    # What follows a # may be about the code, or be the code; and so with what stands in quotes, or in a list.
+    listed = AROUND.sub(" ", BETWEEN.sub(" ", message))
+    plain = _share(code, (message, COMMENT.sub("", message)))
+    return max(plain, _share(QUOTES.sub(" ", code), (listed, COMMENT.sub("", listed))))
+
+
+def _share(program: str, readings: tuple[str, ...]) -> float:
+    """How much of the code stands in runs that are said."""
+    code, runs = _tokens(program), {run for said in readings for run in _runs(_tokens(said))}
     covered = set[int]()
     for i, run in enumerate(_runs(code)):
         if run in runs:

@@ -253,6 +253,8 @@ def test_the_text_shows_what_may_depend_on_an_address():
         assert reach.sight([ast.parse(CHANCE[name])]).address, name
     for name, program in {**PLAIN, "a set": CHANCE["a set"]}.items():
         assert not reach.sight([ast.parse(program)]).address or name == "generators", name
+    told = "def f(x=None):\n    return str(x or None) + f'{len(x)}'"
+    assert not reach.sight([ast.parse(told)]).address, "None and any text were twelve runs"
 
 
 def test_the_text_shows_what_may_remember():

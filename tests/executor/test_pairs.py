@@ -140,15 +140,41 @@ def test_a_table_of_constants_is_nothing_to_induce(executor, program):
 @pytest.mark.parametrize(
     ("inputs", "reason"),
     [
-        (("1, 2", "3, 4", "5, 6", "7, limit=8"), "argument names not shown"),
+        (("1, 2", "3, 4", "5, 6", "7, limit=8"), ""),
         (("1, 2", "3, limit=4", "5, 6", "7, limit=8"), ""),
-        (("limit=1, x=2", "x=3, limit=4", "5, 6", "7, 8"), "argument names not shown"),
+        (("limit=1, x=2", "x=3, limit=4", "5, 6", "7, 8"), ""),
         (("1", "2", "3", "4, 5"), ""),  # an argument more, without a name: as it comes
     ],
 )
 def test_names_of_arguments_are_shown_before_they_are_used(executor, inputs, reason):
     """A solver's program has names of its own: called by others it is wrong, and the task looked hard."""
     assert validated(executor, "def f(x, limit=9):\n    return x * 2 + limit", inputs, shown=2).reason == reason
+
+
+TEXT = "qwertyuiopasdfghjkl"
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        (f"def f(x):\n    return {TEXT!r}[x]", "a table of constants"),
+        (f"T = {TEXT!r}\ndef f(x):\n    return T[x % 19]", "a table of constants"),
+        (f"def f(x):\n    return {' '.join(TEXT)!r}.split()[x]", "a table of constants"),
+        ("def f(x):\n    return 8361947250 // 10 ** x % 10", "a table of constants"),
+        ("def f(x):\n    return str(8361947250)[x]", "a table of constants"),
+        ("def f(x):\n    return 'abcdefghijklmnop'[x * 3 % 16]", ""),  # an alphabet
+        (f"def f(x):\n    return len({TEXT!r}[x:]) * x", ""),
+    ],
+)
+def test_a_table_in_a_text_or_a_number_is_one(executor, program, reason):
+    """`a table kept in a text` earned 0.50 where half of the attempts knew it by heart."""
+    assert validated(executor, program, TEN).reason == reason
+
+
+def test_what_an_input_says_behind_its_value_is_not_shown(executor):
+    """It could hold the program, or the answer."""
+    told = task(executor, "def f(x, y=0):\n    return x * 2", ("1 # twice", "2", "3, '#'", "4  #", "5"), shown=2)
+    assert told.inputs == ("1", "2", "3, '#'", "4", "5")
 
 
 def test_constants_that_something_is_done_with_are_not_handed_out():

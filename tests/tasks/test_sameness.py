@@ -247,5 +247,8 @@ def test_equal_forms_give_equal_outputs(statements, data):
     more = [*statements[:place], data.draw(_STATEMENTS), *statements[place:]]
     changed = [data.draw(st.sampled_from([more, statements[:place] + statements[place + 1 :], statements[::-1]]))]
     other = f"k = 7\ndef f(a, b):\n{_block(changed[0] or ['pass'])}\n    return a - b"
-    if program_mark(first) == program_mark(other):
-        assert _outcomes(first) == _outcomes(other), (first, other)
+    pairs = list(zip(_outcomes(first), _outcomes(other)))
+    if program_mark(first) == program_mark(other):  # a task is a call that does not fail
+        assert all(a == b for a, b in pairs if not isinstance(a, type) and not isinstance(b, type)), (first, other)
+    marks = {task_mark(Triplet(program, "0, 0", "", ""), failing=True) for program in (first, other)}
+    assert len(marks) == 2 or [a for a, _ in pairs[:1]] == [b for _, b in pairs[:1]], "to fail is what is asked for"

@@ -1,8 +1,4 @@
-"""Rules that are still open: paid for nothing, or honest work refused. Each as the test that will show it closed.
-
-Slow, and expected to fail:
-`pytest -m slow tests/tasks/test_open_rules.py -rxX` says which have been closed; docs/ABLATIONS.md lists them.
-"""
+"""Ways to be paid for nothing, and honest work that was refused, each found by an attack on the rules and closed."""
 
 # ruff: noqa: E501 - a program is one line of text, whatever its length
 
@@ -14,7 +10,6 @@ from azr_jax.tasks.leaks import leak
 from azr_jax.tasks.sameness import program_mark, task_mark
 from azr_jax.tasks.types import Kind, Proposal, Triplet
 
-pytestmark = [pytest.mark.slow, pytest.mark.xfail(reason="open, see docs/ABLATIONS.md", strict=False)]
 BEST = "def f(x):\n    return x * 10 + 3"
 PADDED = {
     "an unread local": BEST.replace("return", "y = x\n    return"),
@@ -40,6 +35,68 @@ def test_a_padded_copy_is_a_copy(copy):
     assert task_mark(Triplet(copy, "5", "53", "53"), "constants") == task_mark(
         Triplet(BEST, "5", "53", "53"), "constants"
     )
+
+
+FRESH = {
+    "a temporary": BEST.replace("return x * 10 + 3", "y = x * 10 + 3\n    return y"),
+    "a temporary, in part": BEST.replace("return x * 10 + 3", "y = x * 10\n    return y + 3"),
+    "another name": BEST.replace("return x", "y = x\n    return y"),
+    "worked out for nothing": BEST.replace("return", "y = x ** 2 + len(str(x))\n    return"),
+    "worked out, then overwritten": BEST.replace("return x", "y = x * 7\n    y = x\n    return y"),
+    "counted for nothing": BEST.replace("return", "n = 0\n    for i in range(3):\n        n += i\n    return"),
+    "a helper": "def g(x):\n    return x * 10 + 3\n\ndef f(x):\n    return g(x)",
+    "a helper, behind it": "def f(x):\n    return g(x)\ndef g(n):\n    return n * 10 + 3",
+    "another name of it": "def g(x):\n    return x * 10 + 3\nf = g",
+    "a name for a constant": "K = 10\n" + BEST.replace("10", "K"),
+    "a default": "def f(x, k=10):\n    return x * k + 3",
+    "a parameter never read": "def f(x, y=4):\n    return x * 10 + 3",
+    "a class that nobody makes": "class A:\n    pass\n" + BEST.replace("return", "y = x * 2\n    return"),
+    "a branch that does nothing": BEST.replace("return", "if x > 3:\n        y = 1\n    return"),
+}
+
+
+@pytest.mark.parametrize("copy", FRESH.values(), ids=FRESH)
+def test_a_copy_by_other_means_is_a_copy(copy):
+    compile(copy, "copy", "exec")
+    marks = {task_mark(Triplet(program, "5", "53", "53"), "constants") for program in (copy, BEST)}
+    assert len(marks) == 1
+
+
+def test_an_input_for_a_parameter_never_read_is_none():
+    program = "def f(x, y):\n    return x * 10 + 3"
+    marks = {task_mark(Triplet(program, given, "53", "53")) for given in ("5, 1", "5, 2", "y=[7], x=5")}
+    assert marks == {task_mark(Triplet(BEST, "5", "53", "53"))}
+    assert task_mark(Triplet(program, "6, 1", "63", "63")) not in marks
+
+
+NOT_COPIES = {
+    "it fails elsewhere": ("def f(x):\n    try:\n        y = 1 / x\n    except ZeroDivisionError:\n        return 0\n    return x",
+                           "def f(x):\n    return x"),
+    "read in the next round": ("def f(x):\n    y = 0\n    for i in x:\n        z = y\n        y = i\n    return z",
+                               "def f(x):\n    y = 0\n    for i in x:\n        z = y\n    return z"),
+    "read behind a break": ("def f(x):\n    y = 0\n    for i in x:\n        if i:\n            y = i\n            break\n        y = 2\n    return y",
+                            "def f(x):\n    y = 0\n    for i in x:\n        if i:\n            break\n        y = 2\n    return y"),
+    "a list that two names have": ("def f(x):\n    y = x\n    y += [1]\n    return x", "def f(x):\n    return x"),
+    "seen by a function inside": ("def f(x):\n    y = 1\n    def g():\n        return y\n    y = 2\n    return g()",
+                                  "def f(x):\n    y = 1\n    def g():\n        return y\n    return g()"),
+    "an iterator that is read": ("def f(x):\n    i = iter(x)\n    y = next(i)\n    return next(i)", "def f(x):\n    i = iter(x)\n    return next(i)"),
+    "an object that adds": ("class A:\n    n = 0\n    def __add__(self, o):\n        A.n += 1\n        return 0\ndef f(x):\n    a = A()\n    y = a + 1\n    return A.n",
+                            "class A:\n    n = 0\n    def __add__(self, o):\n        A.n += 1\n        return 0\ndef f(x):\n    a = A()\n    return A.n"),
+    "a name that is another's too": ("def f(x):\n    y = x\n    x = 5\n    return y", "def f(x):\n    x = 5\n    return x"),
+    "a default that is given": ("def f(x, k=10):\n    return x * k", "def f(x, k=11):\n    return x * k"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "other"), NOT_COPIES.values(), ids=NOT_COPIES)
+def test_what_is_no_copy(one, other):
+    marks = {task_mark(Triplet(program, "[1, 2]", "", "")) for program in (one, other)}
+    assert len(marks) == 2
+
+
+def test_where_a_failure_is_asked_for_what_may_fail_stays():
+    failing = BEST.replace("return", "y = 1 / x\n    return")
+    for kind, same in ((Kind.ERROR, 2), (Kind.DEDUCTION, 1)):
+        assert len({kind.mark(Triplet(program, "0", "", ""), "constants") for program in (BEST, failing)}) == same
 
 
 def test_what_stands_behind_two_branches_that_end_is_dead():
@@ -84,6 +141,7 @@ def test_a_listing_of_the_program_is_the_program(message):
     assert leak(LONG, message) >= 0.8
 
 
+@pytest.mark.slow
 def test_the_program_in_a_comment_of_an_input_is_not_shown(executor):
     """`message_leak` looks at the message alone; an input is shown as it was written, with what it says behind a #."""
     inputs = ("0  # def f(x): return x * 10 + 3", *map(str, range(1, 10)))
@@ -170,6 +228,7 @@ def test_what_looks_unused_and_is_not(one, other):
     assert program_mark(one) != program_mark(other)
 
 
+@pytest.mark.slow
 def test_argument_names_that_hidden_inputs_use_are_moved_to_the_front(executor):
     """Constants are; names are a reason to refuse, wherever the proposer happened to write them."""
     program = "def f(x, k=1, j=2):\n    return x * k + j"
