@@ -58,15 +58,26 @@ class Case:
 
 
 @dataclass(slots=True)
+class Checked:
+    """What is said of a proposal that has not been run; `reason` says why it cannot be a task."""
+
+    program: str  # its entry point named `f`
+    by_chance: bool = False  # the program may see what differs from run to run; all three by its text (reach.py)
+    by_address: bool = False  # it may be an address
+    remembers: bool = True  # a call of it may know of an earlier one
+    constants: str = ""  # that it may hand out as they stand (constants.py), where it has several inputs
+    inputs: dict[int, str] = field(default_factory=dict)  # of several, by number: the same for those that are one
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(slots=True)
 class Cases:
     """A program's outcomes by input number; `reason` says why there are none, or why they stop."""
 
     program: str
     cases: dict[int, Case] = field(default_factory=dict)
-    by_chance: bool = False  # the program may see what differs from run to run; all three by its text (reach.py)
-    by_address: bool = False  # it may be an address
-    remembers: bool = True  # a call of it may know of an earlier one
-    constants: str = ""  # that it may hand out as they stand (constants.py), where it has several inputs
+    remembers: bool = True  # a call of an answer's program may know of an earlier one
     spent_s: float = 0.0  # of all its children
     reason: str = ""
     detail: str = ""
@@ -94,13 +105,38 @@ class Budget:
         return not self.spent
 
 
+def check(
+    program: str, inputs: Sequence[str], *, banned: Sequence[str], timeout_s: float, budget: Budget
+) -> Generator[Request, Result, Checked]:
+    """Has the program and its inputs looked at, by a child that runs none of it."""
+    found = Checked(program)
+    budget.take(timeout_s)
+    lines = 3 + len(inputs)
+    result = yield request("check", timeout_s, lines=lines, program=program, banned=list(banned), inputs=list(inputs))
+    budget.left_s += timeout_s - result.run_s - result.lost_s
+    for kind, number, *rest in result.lines:
+        if kind == "program":
+            _, found.by_chance, found.by_address, found.remembers, found.constants = rest
+            found.program = rest[0] or program
+        elif kind == "input":
+            found.inputs[number] = rest[0]
+        elif kind == "unfit":
+            found.reason, found.detail = rest[0], told(rest[1])
+            return found
+    if result.end != "done":
+        found.reason, found.detail = result.end, result.detail
+    return found
+
+
 def run_cases(
     program: str,
     calls: Sequence[dict[str, Any]],
     *,
     timeout_s: float,
     seed: int = SEEDS[0],
-    banned: Sequence[str] | None = None,
+    guard: Sequence[str] = (),
+    answer: bool = False,
+    given: bool = False,
     numbers: Sequence[int] | None = None,
     alone: bool = False,
     all_of_them: bool = True,
@@ -112,7 +148,8 @@ def run_cases(
     A call that ends the child while others ran before it gets a fresh one, so that every call has the whole time
     limit, though all together no more than three of them. `alone` gives each its own child from the start;
     without `all_of_them` the first failure is the last. What the `budget` has no room for is late. Clocks stand still
-    unless `real_time`.
+    unless `real_time`. The program cannot import what `guard` names; an `answer` is looked at first, as a proposal is;
+    with `given`, cases say what the parameters were given.
     """
     found = Cases(program)
     todo = list(range(len(calls)) if numbers is None else numbers)
@@ -120,12 +157,11 @@ def run_cases(
         batch = todo[:1] if alone else _fitting(program, calls, todo)
         fields: dict[str, Any] = {
             "program": program,
-            "banned": banned,
+            "guard": list(guard),
             "numbers": batch,
             "calls": [calls[n] for n in batch],
         }
-        if real_time:
-            fields["real_time"] = True
+        fields |= {name: True for name, on in (("real_time", real_time), ("answer", answer), ("given", given)) if on}
         asked = request("program", timeout_s, seed, lines=3 + len(batch), **fields)
         if len(asked.body) > LARGEST_REQUEST:
             found.reason = "too long"
@@ -136,7 +172,7 @@ def run_cases(
         result = yield asked
         if budget is not None:
             budget.left_s += timeout_s - result.run_s - result.lost_s
-        loaded = _read(result, frozenset(batch), found, checked=banned is not None)
+        loaded = _read(result, frozenset(batch), found, checked=answer)
         found.spent_s += result.run_s
         if found.reason:
             return found
@@ -189,7 +225,7 @@ def _read(result: Result, batch: frozenset[int], found: Cases, *, checked: bool)
     loaded = False
     for place, (kind, number, *rest) in enumerate(result.lines):
         if kind == "program" and place == 0 and checked:
-            found.program, found.by_chance, found.by_address, found.remembers, found.constants = rest
+            found.program, found.remembers = rest[0] or found.program, rest[3]
         elif kind == "loaded":
             loaded = True
         elif kind == "unfit" and not loaded:
@@ -255,7 +291,8 @@ def _value(v: Any) -> bool:
 # What each kind of line holds after the word and the number; any other line ends the reading: the child crashed.
 _SHAPES: dict[str, tuple[Check, ...]] = {
     "begun": (),
-    "program": (_text(MAX_PROGRAM_CHARS + 2 * _NAME_CHARS + 16), _flag, _flag, _flag, _text(1 << 16)),
+    "program": (_or_none(_text(MAX_PROGRAM_CHARS + 2 * _NAME_CHARS + 16)), _flag, _flag, _flag, _text(1 << 16)),
+    "input": (_text(8),),
     "loaded": (),
     "unfit": (lambda v: type(v) is str and v in UNFIT, _ANY_TEXT),
     "broken": (_name, _ANY_TEXT, _flag),

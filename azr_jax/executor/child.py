@@ -19,7 +19,7 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from azr_jax.executor import arguments, binding, clock, constants, hygiene, reach, written
+from azr_jax.executor import arguments, binding, clock, hygiene, imports, proposal_check, written
 from azr_jax.executor.values import Refused, as_json, decode, encode
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ BEGUN = b'["begun",-1]'  # the first line, written before anything of a program 
 END = b'["end"]'  # the last line of a child that came to its end
 _exit, _write, _pause = os._exit, os.write, time.sleep  # a program may put something else in their place
 _WITHOUT_MEMORY_S = 0.01  # until a line is tried again that the kernel had no memory for
+_KEPT_BYTES = 2_048  # of a socket's room, by a message beside twice its bytes
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_MODULE = "program"
+_MODULE = imports.PROGRAM
 _READ = json.JSONDecoder().raw_decode  # less of the heap is touched, hence copied, than by `json.loads`
 
 
@@ -59,19 +60,39 @@ class Pipe:
 
     def begin(self) -> None:
         """Raises where the kernel has no memory, as nothing after it does."""
+        self._claim(len(BEGUN) + 1)
         _write(self._descriptor, BEGUN + b"\n")
-        self._pages, self._rest = self._pages - 1, _PAGE - len(BEGUN) - 1
 
     def send(self, *line: Any) -> None:
         data = as_json(line).encode() + b"\n"
-        whole, over = divmod(len(data), _PAGE)
+        self._claim(len(data))
+        put(self._descriptor, data)
+
+    def _claim(self, size: int) -> None:
+        whole, over = divmod(size, _PAGE)
         behind = over <= self._rest
         pages = whole if behind else whole + 1
         if pages > self._pages:
             raise Full
         self._pages -= pages
         self._rest = _PAGE - over if not behind else 0 if whole else self._rest - over
-        put(self._descriptor, data)
+
+
+class Stream(Pipe):
+    """A pair of sockets in its place, where the user's share of pipes is used up (zygote.py, _channel).
+
+    The kernel counts what it keeps of a message: at the most this much, so that no write has to wait.
+    """
+
+    def __init__(self, descriptor: int, room: int) -> None:
+        super().__init__(descriptor, room)
+        self._left = room - _KEPT_BYTES  # the last message is for the end line
+
+    def _claim(self, size: int) -> None:
+        kept = 2 * size + _KEPT_BYTES
+        if kept > self._left:
+            raise Full
+        self._left -= kept
 
 
 def put(descriptor: int, data: bytes) -> None:
@@ -86,17 +107,16 @@ def put(descriptor: int, data: bytes) -> None:
             _pause(_WITHOUT_MEMORY_S)
 
 
-Body = Callable[["ChildJail", socket.socket, int, dict[str, Any]], NoReturn]
+Body = Callable[["ChildJail", socket.socket, Pipe, dict[str, Any]], NoReturn]
 
 
-def main(jail: ChildJail, requests: socket.socket, room: int, names: dict[str, Any]) -> NoReturn:
+def main(jail: ChildJail, requests: socket.socket, pipe: Pipe, names: dict[str, Any]) -> NoReturn:
     """Never returns, whatever happens: no exit handler, finaliser or buffer of the program gets a turn."""
     try:
         message, more, _, _ = requests.recvmsg(REQUEST_BYTES + 1024, _ONE_DESCRIPTOR)  # bytes yet, read in the jail
         requests.close()
         _, milliseconds = HEADER.unpack_from(message)
         jail.enter(milliseconds / 1000)
-        pipe = Pipe(OUTCOMES, room)
         request, _ = _READ((_whole(more) if more else message[HEADER.size :]).decode())
         del message, more
         pipe.begin()
@@ -149,11 +169,9 @@ def warm_up(names: dict[str, Any]) -> None:
     )
     calls = [{"text": "3, [1, -2.5], k={'a': str(True)}", "inert": True}, {"text": "f, lambda x: x"}]
     for _ in range(3):
-        _program(pipe, {"program": program, "banned": None, "numbers": [0, 1], "calls": calls}, names)
+        _program(pipe, {"program": program, "guard": [], "numbers": [0, 1], "calls": calls}, names)
+        _check(pipe, {"program": program, "banned": list(hygiene.BANNED), "inputs": ["3", "x=3"]}, names)
         _expression(pipe, {"text": "Counter({'a': 2})", "form": "literal"}, names)
-        _, tree = hygiene.normalise(program, hygiene.BANNED)
-        reach.sight([tree])
-        reach.remembers(tree)
         _READ(as_json({"a": ["b\n", 1, None]}))
     del sys.modules[_MODULE]
     os.close(pipe._descriptor)
@@ -161,15 +179,14 @@ def warm_up(names: dict[str, Any]) -> None:
 
 # ---------------------------------------------------------------------------------------------- the modes
 def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
-    """A program and its calls. With `banned` it is a proposal: checked, renamed and sent back first."""
+    """A program and its calls. An `answer` is somebody's program: checked and renamed first."""
     text = request["program"]
-    if request["banned"] is not None:
-        text, tree = hygiene.normalise(text, request["banned"])
-        inputs = [arguments.parse_call(call["text"]) for call in request["calls"]]
-        several = constants.handed_out(tree) if len(inputs) > 1 else ""
-        pipe.send("program", -1, text, *reach.sight([tree, *inputs]), reach.remembers(tree), several)
-        _guard_imports(request["banned"])
-    calls = [_prepare(call, request, names) for call in request["calls"]]
+    if request.get("answer"):
+        for line in proposal_check.lines_of(text, (), (), names):
+            pipe.send(*line)
+            text = line[2] or text
+    imports.ban(request["guard"])
+    calls = [_prepare(call, names) for call in request["calls"]]
     code = hygiene.compiled(text)
     space = _space(names)
     try:
@@ -182,7 +199,13 @@ def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None
         raise hygiene.Unfit("no function f")
     pipe.send("loaded", -1)
     for number, build in zip(request["numbers"], calls):
-        _call(pipe, number, function, build, space, keep=request["banned"] is not None)
+        _call(pipe, number, function, build, space, keep=request.get("given", False))
+
+
+def _check(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
+    """A proposal, of which nothing is run."""
+    for line in proposal_check.lines_of(request["program"], request["inputs"], request["banned"], names):
+        pipe.send(*line)
 
 
 def _expression(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
@@ -210,6 +233,7 @@ def _same(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None:
 
 _MODES: dict[str, Callable[[Pipe, dict[str, Any], dict[str, Any]], None]] = {
     "program": _program,
+    "check": _check,
     "expression": _expression,
     "arguments": _arguments,
     "same": _same,
@@ -220,18 +244,16 @@ _MODES: dict[str, Callable[[Pipe, dict[str, Any], dict[str, Any]], None]] = {
 Build = Callable[[dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
-def _prepare(call: dict[str, Any], request: dict[str, Any], names: dict[str, Any]) -> Build:
+def _prepare(call: dict[str, Any], names: dict[str, Any]) -> Build:
     """How to make the arguments of one call, decided before the program has run."""
     if "values" in call:
         positional, named = decode(call["values"])
         return lambda space: (positional, named)
-    if request["banned"] is None and "form" not in call:
+    if "form" not in call:
         code = arguments.plain_call(call["text"])
         if code is not None:
             return _built(code)
     tree = arguments.parse_call(call["text"])
-    if request["banned"] is not None:
-        hygiene.check(tree, request["banned"])
     if not call.get("inert"):
         return _builder(tree)  # the proposer's own input, for one, may use the program's names
     if "form" in call and not arguments.is_written_out(call["text"], tree, call["form"]):
@@ -299,23 +321,8 @@ def _name_of(error: BaseException) -> tuple[str, str, bool]:
     return name[:100], message, isinstance(error, Exception)
 
 
-def _guard_imports(banned: list[str]) -> None:
-    """Imports of a banned module by the program itself fail also where no import statement shows it."""
-    real = __builtins_module.__import__
-
-    def guarded(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
-        if globals is not None and globals.get("__name__") == _MODULE and name.partition(".")[0] in banned:
-            raise ImportError(f"banned import: {name}")
-        return real(name, globals, locals, fromlist, level)
-
-    vars(__builtins_module)["__import__"] = guarded
-
-
 def _space(names: dict[str, Any]) -> dict[str, Any]:
     """The globals of a fresh module; a real module, because dataclasses and typing look it up by name."""
     module = types.ModuleType(_MODULE)
     sys.modules[_MODULE] = module
     return vars(module)
-
-
-__builtins_module = sys.modules["builtins"]

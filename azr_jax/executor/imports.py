@@ -1,4 +1,8 @@
-"""What modules of the library need so that they work in the jail, put right when a program first imports them.
+"""What a program may import, and what modules of the library need so that they work in the jail, put right when a
+program first imports them.
+
+One function stands in the place of `__import__` in every child, whatever it was asked to do: a program must not find
+out by it whether it is validated or judged.
 
 `asyncio`: its loop waits with `epoll` and wakes itself through a pair of sockets; no program may have either. `poll` is
 as good, and in a process of one thread nobody else could wake it.
@@ -6,6 +10,7 @@ as good, and in a process of one thread nobody else could wake it.
 
 from __future__ import annotations
 
+import builtins
 import importlib.machinery
 import sys
 import types
@@ -13,6 +18,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from azr_jax.executor import clock
+
+PROGRAM = "program"  # the name of the module that a program is
+_banned: set[str] = set()
+_real = builtins.__import__
+
+
+def ban(names: Sequence[str]) -> None:
+    """A program cannot import these itself, also where no import statement shows it."""
+    _banned.clear()
+    _banned.update(names)
+    builtins.__import__ = __import__
+
+
+def __import__(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+    if globals is not None and globals.get("__name__") == PROGRAM and name.partition(".")[0] in _banned:
+        raise ImportError(f"banned import: {name}")
+    return _real(name, globals, locals, fromlist, level)
 
 
 def _without_sockets(module: types.ModuleType) -> None:
@@ -35,9 +57,24 @@ def _with_poll(module: types.ModuleType) -> None:
     names.PollSelector.select = select
 
 
+def _with_waits_that_move(module: types.ModuleType) -> None:
+    """In a process of one thread a wait with a limit lasts as long as that; then the clock has moved by as much."""
+    names: Any = module
+    real = names.Condition.wait
+
+    def wait(self: Any, timeout: float | None = None) -> bool:
+        woken = real(self, timeout)
+        if not woken and timeout is not None:
+            clock.move(timeout)
+        return woken
+
+    names.Condition.wait = wait
+
+
 _MENDED: dict[str, Callable[[types.ModuleType], None]] = {
     "asyncio.selector_events": _without_sockets,
     "selectors": _with_poll,
+    "threading": _with_waits_that_move,
 }
 
 

@@ -16,8 +16,10 @@ from azr_jax.executor.cases import (
     Budget,
     Case,
     Cases,
-    Result,
+    Checked,
+    Request,
     Together,
+    check,
     run_cases,
     side_by_side,
 )
@@ -35,7 +37,7 @@ PROPOSAL_LIMITS = 8  # time limits that all runs of one proposal may take togeth
 
 def validate(
     job: Validate, banned: tuple[str, ...], max_output_chars: int, timeout_s: float
-) -> Generator[Together, tuple[Result, ...], Validation]:
+) -> Generator[Request | Together, Any, Validation]:
     """Runs the proposal under two hash seeds side by side and builds the task from what both agree on."""
     proposal, kind = job.proposal, job.proposal.kind
     refusal = _misshapen(job)
@@ -45,7 +47,11 @@ def validate(
     several = issubclass(kind.task_type, InductionTask)
     exact = several and job.fewest >= len(calls)  # so that the first bad input ends it
     budget = Budget(PROPOSAL_LIMITS * timeout_s)
-    run = partial(run_cases, proposal.program, calls, banned=banned, timeout_s=timeout_s, budget=budget)
+    checked = yield from check(proposal.program, proposal.inputs, banned=banned, timeout_s=timeout_s, budget=budget)
+    if checked.reason:
+        return Validation(None, checked.reason, checked.detail)
+    # What is asked of those that run it is what is asked when an answer to the task is judged (verify.py), to the byte.
+    run = partial(run_cases, checked.program, calls, guard=banned, given=several, timeout_s=timeout_s, budget=budget)
     both = partial(run, all_of_them=several and not exact)
     # The other way round, so that what a program remembers between calls shows as a difference too.
     first, second = yield from side_by_side(both(), both(seed=SEEDS[1], numbers=range(len(calls))[::-1]))
@@ -57,13 +63,13 @@ def validate(
     if _takes_long((first, second), kind, timeout_s):
         return Validation(None, "too slow", f"more than {_IN_TIME:.0%} of the time limit")
     others, seeds = [second], SEEDS[1:]
-    for seen, more in ((first.by_chance, MORE_SEEDS), (first.by_address, STILL_MORE_SEEDS)):
+    for seen, more in ((checked.by_chance, MORE_SEEDS), (checked.by_address, STILL_MORE_SEEDS)):
         if seen and all(_agree_on(first, other, usable, kind) for other in others):
             seeds += more
             others += yield from side_by_side(*(run(seed=seed, numbers=usable[::-1]) for seed in more))
     if several and not all(_agree_on(first, other, usable, kind) for other in others):
-        alone = partial(run, numbers=usable, alone=True)
-        first, *others = yield from side_by_side(alone(), *(alone(seed=seed) for seed in seeds))
+        each = partial(run, numbers=usable, alone=True)
+        first, *others = yield from side_by_side(each(), *(each(seed=seed) for seed in seeds))
     if budget.spent:
         return Validation(None, "timeout", "all runs together")
     if not all(_agree_on(first, other, usable, kind) for other in others):
@@ -72,7 +78,7 @@ def validate(
     if _takes_long((first, *others), kind, timeout_s):
         return Validation(None, "too slow", f"more than {_IN_TIME:.0%} of the time limit")
     if several:
-        return _induction(job, first, usable, max_output_chars)
+        return _induction(job, checked, first, usable, max_output_chars)
     return _triplet(proposal, first, max_output_chars)
 
 
@@ -152,11 +158,16 @@ def _shown(case: Case, max_output_chars: int) -> tuple[str, str, str]:
     return (shown, "", "") if len(shown) <= max_output_chars else ("", "output too long", "")
 
 
-def _induction(job: Validate, found: Cases, usable: list[int], max_output_chars: int) -> Validation:
-    """Leaves out inputs that failed or repeat another by value, then asks that what is hidden can be induced."""
+def _induction(job: Validate, checked: Checked, found: Cases, usable: list[int], most_chars: int) -> Validation:
+    """Leaves out inputs that failed or repeat another by value, then asks that what is hidden can be induced.
+
+    Whether two are one is said twice: by the child that ran them, where a program may write what it likes, and by the
+    one that ran nothing, which knows less.
+    """
     proposal, good = job.proposal, list[pairs.Pair]()
-    for number in usable:
-        text, reason, _ = _shown(found.cases[number], max_output_chars)
+    apart = {checked.inputs.get(number): number for number in reversed(usable)}
+    for number in sorted(apart.values()):
+        text, reason, _ = _shown(found.cases[number], most_chars)
         if not reason:
             good.append(pairs.pair(number, found.cases[number], without_comments(proposal.inputs[number]), text))
     kept = pairs.different(good)
@@ -166,7 +177,7 @@ def _induction(job: Validate, found: Cases, usable: list[int], max_output_chars:
     if len({one.output for one in kept}) == 1:
         return Validation(None, "all outputs equal")
     if job.pairs == "inducible":
-        kept, reason = pairs.arranged(kept, shown, marks_in(found.constants))
+        kept, reason = pairs.arranged(kept, shown, marks_in(checked.constants))
         if reason:
             return Validation(None, reason)
     task = InductionTask(

@@ -28,6 +28,7 @@ _SMALL = 1 << 53
 # The closing quote is optional: were it not, each quote of a text that never closes one would be read to the end again.
 _NO_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[^\[\]{}"]+', re.DOTALL)
 _STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
+_name_of = type.__dict__["__name__"].__get__  # not asked of a class, whose metaclass may be the program's
 _FACTORIES = {c.__name__: c for c in (int, float, str, bool, list, tuple, dict, set, frozenset, bytes)}
 
 
@@ -117,7 +118,7 @@ class _Packer:
             plain = ALSO.get(kind)
             if plain is not None:
                 return self.pack(plain(value), depth)
-            raise Refused(f"not a plain value: {kind.__name__[:60]}")
+            raise Refused(f"not a plain value: {_name_of(kind)[:60]}")
         tag, parts = pack
         return {tag: parts(self, value, depth + 1)}
 

@@ -4,7 +4,7 @@ compare. A task without a readable gold raises Refused.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -44,20 +44,21 @@ def deduction(task: Triplet, text: str, form: str, timeout_s: float) -> Judging:
     return _compared(case, gold)
 
 
-def abduction(task: Triplet, text: str, form: str, timeout_s: float) -> Judging:
+def abduction(task: Triplet, text: str, form: str, banned: Sequence[str], timeout_s: float) -> Judging:
     """The program's result for the answer. The child that runs the program is told the answer and not the task's input.
 
     Only the proposer's own input may use the program's names and be of any form, and an answer that is the same but for
-    layout.
+    layout. What a proposal may not import (`banned`), its program may not import here either: it is asked for the same.
     """
     gold = decode(task.value)
     if len(text) > MAX_INPUT_CHARS:
         return _TOO_LONG
+    run = partial(run_cases, task.program, timeout_s=timeout_s, guard=banned)
     own = text.strip() == task.input.strip()
     call: dict[str, Any] = {"text": text}
     if not own:
         call |= {"inert": True} if _is_literal(text, form) else {"inert": True, "form": form}
-    found = yield from run_cases(task.program, [call], timeout_s=timeout_s)
+    found = yield from run([call])
     if found.reason in _UNKNOWN_FORM and not own:
         alike = _only_case((yield request("same", timeout_s, text=text, other=task.input)))
         call = {"text": text}
@@ -68,7 +69,7 @@ def abduction(task: Triplet, text: str, form: str, timeout_s: float) -> Judging:
             if case.status != "value" or case.value is None:
                 return _failed(case)
             call = {"values": case.value}
-        found = yield from run_cases(task.program, [call], timeout_s=timeout_s)
+        found = yield from run([call])
     return Verdict(0.0, found.reason, found.detail) if found.reason else _compared(found.cases[0], gold)
 
 
@@ -95,7 +96,7 @@ def induction(task: InductionTask, text: str, reward: str, timeout_s: float) -> 
         return _TOO_LONG
     binary = reward == "binary"
     calls = [{"text": task.inputs[n]} for n in hidden]
-    run = partial(run_cases, text, calls, timeout_s=timeout_s, banned=(), all_of_them=not binary)
+    run = partial(run_cases, text, calls, timeout_s=timeout_s, answer=True, all_of_them=not binary)
     found = yield from run()
     if found.reason:
         return Verdict(0.0, found.reason, found.detail)

@@ -39,7 +39,7 @@ ENDED, TIMED_OUT, LOST, STOPPED = 0, 1, 2, 3
 _YIELDS = 50  # how often something is asked for again at once that cannot be waited for
 _LOOK_S = 0.001  # and then at what interval
 _LONGEST_LOOK_S = 3_600.0  # `poll` counts milliseconds in 31 bits
-_SET_PIPE_SIZE, _GET_PIPE_SIZE = 1031, 1032
+_SET_PIPE_SIZE = 1031
 
 _KEPT: list[Any] = []
 _now_s = time.monotonic  # the real one, before clocks are shifted
@@ -165,10 +165,7 @@ class _Nursery:
 
     def fork(self, running: _Child | None) -> _Child:
         """A child that waits for a request. It lets go of all that is another's: of the one that is `running`."""
-        reader, writer = os.pipe()
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(writer, _SET_PIPE_SIZE, child.PIPE_BYTES)
-        room = fcntl.fcntl(writer, _GET_PIPE_SIZE)
+        reader, writer, pipe = _channel()
         zygote = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -179,7 +176,7 @@ class _Nursery:
             self.wall.wait(zygote)
             os.dup2(writer, child.OUTCOMES, inheritable=False)  # a number that a program sees, hence always the same
             os.close(writer)
-            self.body(self.wall, self.requests, room, self.known)
+            self.body(self.wall, self.requests, pipe, self.known)
         os.close(writer)
         return _Child(pid, reader, _watched(pid, reader))
 
@@ -213,6 +210,25 @@ class _Nursery:
         os.kill(waiting.pid, signal.SIGKILL)
         os.waitpid(waiting.pid, 0)
         waiting.close()
+
+
+def _channel() -> tuple[int, int, child.Pipe]:
+    """What a child's lines go through: the end to read, the end to write, and who writes there.
+
+    A user without CAP_SYS_RESOURCE has 16,384 pages of pipes, the share of some sixty zygotes, and a page or two in
+    each one beyond: then it is a pair of sockets, which are counted elsewhere. They are dearer by 8 us.
+    """
+    reader, writer = os.pipe()
+    try:
+        room = fcntl.fcntl(writer, _SET_PIPE_SIZE, child.PIPE_BYTES)
+        return reader, writer, child.Pipe(child.OUTCOMES, room)
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+    end, other = socket.socketpair()
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, child.PIPE_BYTES // 2)  # the kernel doubles it
+    room = other.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    return end.detach(), other.detach(), child.Stream(child.OUTCOMES, room)
 
 
 def _watched(pid: int, reader: int) -> int:

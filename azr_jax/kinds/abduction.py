@@ -34,4 +34,6 @@ class Abduction(TripletKind):
         return (task.input,)
 
     def verify(self, job: Any, settings: ExecutorSettings) -> Any:
-        return verify.abduction(job.task, job.answer.text, job.abduction_answer, settings.timeout_s)
+        return verify.abduction(
+            job.task, job.answer.text, job.abduction_answer, settings.banned_modules, settings.timeout_s
+        )
