@@ -111,3 +111,13 @@ def test_nothing_tracked_is_large_or_called_utils():
         if path.is_file():
             assert path.stat().st_size <= 2_000_000, path
             assert path.stem not in {"utils", "util", "helpers", "misc"}, path
+
+
+def test_the_readme_is_short_and_the_architecture_page_names_only_what_is_there():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+    page, missing = (ROOT / "docs/ARCHITECTURE.md").read_text(), []
+    for path, name in re.findall(r"`([a-z]\w*/[\w/]+\.py)(?::(\w+))?`", page):
+        file = next((file for file in (ROOT / "azr_jax" / path, ROOT / path) if file.exists()), None)
+        if file is None or (name and not re.search(rf"^ *(async def|def|class) {name}\b", file.read_text(), re.M)):
+            missing.append(f"{path}:{name}")
+    assert not missing

@@ -1,6 +1,6 @@
 """No strategy of pay without work earns more than an honest proposal of median learnability (cheats.py has them).
 
-benchmarks/cheaters.py plays each for twenty iterations; its table stands in docs/LOG.md.
+benchmarks/cheaters.py plays each for twenty iterations; its table stands in docs/RESULTS.md.
 """
 
 import statistics
