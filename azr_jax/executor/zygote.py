@@ -132,7 +132,9 @@ def _forget_ourselves(package_paths: list[str]) -> None:
     for name in [n for n in sys.modules if n.partition(".")[0] == "azr_jax"]:
         del sys.modules[name]
     beside = {str(Path(path).parent) for path in package_paths}
-    sys.path[:] = [p for p in sys.path if p.startswith((sys.base_prefix, sys.base_exec_prefix)) or p in beside]
+    ours = str(Path(__file__).resolve().parents[2])  # of an installed package: the folder of all that is installed
+    library = (sys.base_prefix, sys.base_exec_prefix)
+    sys.path[:] = [p for p in sys.path if (p.startswith(library) and p != ours) or p in beside]
     sys.argv[:] = ["program"]
     os.environ.clear()
 

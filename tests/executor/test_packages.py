@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,3 +103,14 @@ def test_the_root_is_built_where_nothing_lies_that_programs_may_read():
     assert jail._out_of_the_way(["/usr/lib/python3", "/tmp/env/numpy"]) == "/mnt"
     with pytest.raises(OSError, match="lies in every folder"):
         jail._out_of_the_way(["/tmp/a", "/mnt/b", "/srv/c", "/media/d"])
+
+
+def test_a_package_installed_below_the_interpreter_is_no_way_to_what_lies_beside_it():
+    """Without a virtual environment that is where it lies, and all that is installed was on the programs' path."""
+    code = (
+        "import sys; sys.base_prefix = root = sys.argv[1]; sys.path.insert(0, root); "
+        "from azr_jax.executor import zygote; zygote._forget_ourselves([]); print(root in sys.path)"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    done = subprocess.run([sys.executable, "-S", "-P", "-c", code, root], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
