@@ -8,8 +8,8 @@ clocks that go, shifted by as much.
 
 Changed are the functions of `time`, and with them `datetime`, which is loaded here without its C half, and what the
 process has used of the processor. Files keep the time they were made at, which is part of what is installed, and have
-no other. The system call itself is not changed: a program that digs the real function out of one of these finds the
-real time.
+no other. Once the clocks stand still, the functions that tell the real time are held by nothing: they cannot be dug out
+of those here. An interpreter within this one, which would have its own, cannot be started.
 """
 
 from __future__ import annotations
@@ -34,11 +34,14 @@ _ASK_ABOUT_FILES = ("supports_dir_fd", "supports_effective_ids", "supports_fd", 
 _STANDS_AT_S = 1_700_000_000
 _STEP_NS = 1_000  # by which a reading moves a clock that stands still
 _moved_ns: list[int] = []  # since it was stopped, where it was
+_REAL: dict[str, Callable[..., Any]] = {}  # what tells the real time, while clocks go
+_WITHIN = ("_interpreters", "_interpchannels", "_interpqueues", "_xxsubinterpreters", "_xxinterpchannels")
 
 
 def stop() -> None:
     """From here on the clocks of this process stand still."""
     _moved_ns[:] = [0]
+    _REAL.clear()
 
 
 def move(seconds: float) -> None:
@@ -49,19 +52,22 @@ def move(seconds: float) -> None:
 
 def shift(seed: int) -> None:
     """Moves this process's clocks forward by an amount of the seed's own."""
-    sys.modules["_uuid"] = None  # type: ignore[assignment] - it asks the clock itself; without it `uuid` asks `time`
+    for name in ("_uuid", *_WITHIN):  # without `_uuid`, which asks the clock itself, `uuid` asks `time`
+        sys.modules[name] = None  # type: ignore[assignment] - it cannot be imported
     seconds = _BASE_S + _AHEAD_S.get(seed, 7_654_321 * seed)
     for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime"):
         in_ns = f"{name}_ns"
-        setattr(time, name, _later(getattr(time, name), seconds, 1e-9))
-        setattr(time, in_ns, _later(getattr(time, in_ns), seconds * 10**9, 1))
+        _REAL[name], _REAL[in_ns] = getattr(time, name), getattr(time, in_ns)
+        setattr(time, name, _later(name, seconds, 1e-9))
+        setattr(time, in_ns, _later(in_ns, seconds * 10**9, 1))
     for name in ("localtime", "gmtime", "ctime"):
         setattr(time, name, _of_now(getattr(time, name), time.time))
     time.asctime = _of_today(time.asctime, time.localtime, 0)
     time.strftime = _of_today(time.strftime, time.localtime, 1)
     time.sleep = _sleep(time.sleep)
-    resource.getrusage = _rusage(resource.getrusage, seconds)
-    _put("times", lambda real: _times(real, seconds))
+    _REAL["getrusage"], _REAL["times"] = resource.getrusage, posix.times
+    resource.getrusage = _rusage(seconds)
+    _put("times", lambda _: _times(seconds))
     for name in ("stat", "lstat", "fstat"):
         _put(name, lambda real: lambda *given, **named: _timeless(real(*given, **named)))
     _put("scandir", lambda real: lambda path=".": _Listing(real(path)))
@@ -79,13 +85,13 @@ def _put(name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) ->
             known.add(other)
 
 
-def _later(real: Callable[..., Any], amount: int, unit: float) -> Callable[..., Any]:
-    """`amount` is in the function's own unit: seconds, or nanoseconds where `unit`, of one nanosecond, is 1."""
+def _later(name: str, amount: int, unit: float) -> Callable[..., Any]:
+    """In the place of one of `time`; `amount` in its unit: seconds, or nanoseconds where `unit`, of one ns, is 1."""
     stands_at = _STANDS_AT_S * 10**9 if unit == 1 else _STANDS_AT_S
 
     def now(*given: Any) -> Any:
         if not _moved_ns:
-            return real(*given) + amount
+            return _REAL[name](*given) + amount
         _moved_ns[0] += _STEP_NS
         return stands_at + amount + _moved_ns[0] * unit
 
@@ -108,13 +114,13 @@ def _of_today(real: Callable[..., Any], today: Callable[[], Any], place: int) ->
     return lambda *given: real(*given) if len(given) > place else real(*given, today())
 
 
-def _times(real: Callable[[], Any], seconds: int) -> Callable[[], Any]:
-    return lambda: posix.times_result([part + seconds for part in ([0] * 5 if _moved_ns else real())])
+def _times(seconds: int) -> Callable[[], Any]:
+    return lambda: posix.times_result([part + seconds for part in ([0] * 5 if _moved_ns else _REAL["times"]())])
 
 
-def _rusage(real: Callable[[int], Any], seconds: int) -> Callable[[int], Any]:
+def _rusage(seconds: int) -> Callable[[int], Any]:
     def getrusage(who: int) -> Any:
-        user, system, peak, *counts = [0] * 16 if _moved_ns else real(who)
+        user, system, peak, *counts = [0] * 16 if _moved_ns else _REAL["getrusage"](who)
         return resource.struct_rusage([user + seconds, system + seconds, peak + seconds, *counts])
 
     return getrusage

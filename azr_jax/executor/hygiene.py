@@ -21,13 +21,18 @@ BANNED = (
     "hmac", "bcrypt", "os.sys", "os.path", "sys.exit", "os.environ", "calendar",
 )  # fmt: skip
 # Ours, whatever the list says: ways to a module or into the interpreter that are not an import statement.
-_HIDDEN_IMPORTS = frozenset({"importlib", "imp", "pkgutil", "runpy", "zipimport", "ctypes", "_ctypes", "gc"})
+_HIDDEN_IMPORTS = frozenset({
+    "importlib", "imp", "_imp", "_frozen_importlib", "_frozen_importlib_external", "pkgutil", "runpy", "zipimport",
+    "ctypes", "_ctypes", "gc", "interpreters", "_interpreters", "_interpchannels", "_interpqueues",
+    "_xxsubinterpreters", "_xxinterpchannels", "_testcapi", "_testinternalcapi",
+})  # fmt: skip
 _HIDDEN_NAMES = frozenset({"__import__", "__builtins__", "__loader__", "__spec__"})
 _HIDDEN_ATTRIBUTES = frozenset({
     "__subclasses__", "__globals__", "__builtins__", "__code__", "__bases__", "__base__", "__mro__", "__loader__",
     "__spec__", "__closure__", "__getattribute__", "__reduce__", "__reduce_ex__", "__import__", "__self__", "f_back",
     "f_globals", "f_locals", "f_builtins", "f_code", "gi_frame", "cr_frame", "ag_frame", "tb_frame", "_getframe",
-    "modules", "_current_frames", "tb_next", "__traceback__",
+    "modules", "_current_frames", "tb_next", "__traceback__", "cell_contents", "getclosurevars", "getattr_static",
+    "currentframe", "meta_path", "path_hooks",
 })  # fmt: skip
 # Written in C, they ask the system what time it is, or draw by it.
 _OWN_CLOCKS = frozenset({
@@ -36,6 +41,9 @@ _OWN_CLOCKS = frozenset({
 # A name that no text shows reaches whatever the lists above and below keep out.
 _BY_TEXT = frozenset({"vars", "globals", "locals"})
 _BY_TEXT_ATTRIBUTES = frozenset({"__dict__", "attrgetter", "methodcaller"})
+# Of a proposal: what makes functions, modules or code of what no text shows.
+_BY_TEXT_IMPORTS = frozenset({"builtins", "pickle", "_pickle", "marshal", "shelve", "code", "codeop"})
+_ATTRIBUTE_NAMERS = frozenset({"getattr", "setattr", "delattr"})
 
 
 class Unfit(ValueError):
@@ -84,12 +92,19 @@ def check(tree: ast.AST, banned: Iterable[str]) -> None:
     dotted = frozenset(b for b in listed if "." in b)
     called = {a.asname or a.name: a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     own = {name.partition(".")[0] for name, real in called.items() if real.partition(".")[0] in sys.stdlib_module_names}
+    called_by_name = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            taken = {alias.name for alias in node.names}
+            if hidden := taken & (_HIDDEN_ATTRIBUTES | (_BY_TEXT_ATTRIBUTES if listed else frozenset())):
+                raise Unfit("banned name", min(hidden))
         for module in _imported(node):
             top, last = module.partition(".")[0], module.rpartition(".")[2]
             if listed and last in listed and top in sys.stdlib_module_names:
                 raise Unfit("banned import", module)  # a module of a module, as in `from statistics import random`
-            if top in listed or module in listed or top in _HIDDEN_IMPORTS or (listed and top in _OWN_CLOCKS):
+            if top in listed or module in listed or {top, last} & _HIDDEN_IMPORTS:
+                raise Unfit("banned import", module)
+            if listed and top in _OWN_CLOCKS | _BY_TEXT_IMPORTS:
                 raise Unfit("banned import", module)
         if isinstance(node, ast.Attribute):
             owner = called.get(node.value.id, node.value.id) if isinstance(node.value, ast.Name) else ""
@@ -99,6 +114,8 @@ def check(tree: ast.AST, banned: Iterable[str]) -> None:
                 raise Unfit("banned name", node.attr)  # a module of a module, such as `email.utils.time`
         if isinstance(node, ast.Name) and (node.id in _HIDDEN_NAMES or (listed and node.id in _BY_TEXT)):
             raise Unfit("banned name", node.id)
+        if listed and isinstance(node, ast.Name) and node.id in _ATTRIBUTE_NAMERS and id(node) not in called_by_name:
+            raise Unfit("banned name", f"{node.id} under another name")
         if listed and isinstance(node, ast.Call) and _names_by_text(node):
             raise Unfit("banned name", "an attribute whose name is no plain text")
         if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value.bit_length() > MAX_INT_BITS:
@@ -115,7 +132,7 @@ def _root(node: ast.Attribute) -> str:
 
 def _names_by_text(call: ast.Call) -> bool:
     """`getattr(x, "ti" + "me")`: the lists can be held against a name that stands there, not against a reckoned one."""
-    if not (isinstance(call.func, ast.Name) and call.func.id in ("getattr", "setattr", "delattr")):
+    if not (isinstance(call.func, ast.Name) and call.func.id in _ATTRIBUTE_NAMERS):
         return False
     given = call.args[1] if len(call.args) > 1 else None
     name = given.value if isinstance(given, ast.Constant) else None

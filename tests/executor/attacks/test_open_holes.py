@@ -3,11 +3,7 @@
 Slow, and expected to fail: `pytest -m slow tests/executor/attacks/test_open_holes.py -rxX` says which have been closed.
 """
 
-# ruff: noqa: E501 - an attack is one line of text, whatever its length
-
 from __future__ import annotations
-
-import time
 
 import pytest
 
@@ -25,25 +21,6 @@ def accepted(executor: Executor, program: str, given: str = "1") -> Triplet | No
 def own_input_is_right(executor: Executor, task: Triplet, number: int = 0) -> bool:
     again = Triplet(f"{task.program}\n# {number}", task.input, task.output, task.value)
     return executor.submit(Verify(Kind.ABDUCTION, again, Answer(Kind.ABDUCTION, task.input))).result(60).correct
-
-
-# ------------------------------------------------------------------------------ the real clock
-CLOCKS = {
-    "getattr by another name": "import email.utils\ndef f(x):\n    g = getattr\n    now = g(g(email.utils, 'ti' + 'me'), 'time')\n    real = [k for k in [g(c, 'cell_contents') for c in g(now, '__clo' + 'sure__')] if callable(k)]\n    return x + int(real[0]()) // 2",
-    "inspect": "from sys import modules\nimport inspect\ndef f(x):\n    return x + int(inspect.getclosurevars(modules['time'].time).nonlocals['real']()) // 2",
-    "an interpreter within": "import _xxsubinterpreters as s\ndef f(x):\n    c = s.channel_create()\n    s.run_string(s.create(), 'import time, _xxsubinterpreters as s\\ns.channel_send(c, int(time.time()) // 2 % 2)', {'c': c})\n    return x + s.channel_recv(c)",
-}
-
-
-@pytest.mark.parametrize("what", CLOCKS)
-def test_a_real_clock_is_out_of_reach(fresh, what):
-    """All twelve runs of a validation are within a second; whoever looks at minutes is accepted always."""
-    for number in range(3):
-        task = accepted(fresh, f"{CLOCKS[what]}\n# {number}")
-        if task is not None:
-            time.sleep(2.1)
-            assert own_input_is_right(fresh, task)
-            return
 
 
 # ------------------------------------------------------------------------------ addresses that reach.py does not see
