@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     c.tasks.prompt_style = "completion"
     c.tasks.references = 2
     c.tasks.estimate_attempts = 4  # what eight would cost goes into a larger batch
+    c.tasks.copies = "constants"  # half of its programs are known ones with other constants
     c.tasks.induction_inputs = 6
     c.tasks.induction_shown = 3
     c.seeding.factor = 2

@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     c.tasks.prompt_style = "chat"
     c.tasks.references = 2
     c.tasks.estimate_attempts = 4
+    c.tasks.copies = "constants"  # it has few programs, and writes them again with other constants
     c.tasks.induction_inputs = 6
     c.tasks.induction_shown = 3
     c.seeding.factor = 2

@@ -9,7 +9,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "tasks.message_leak": 0.8,
         "tasks.deduction_answer": "literal",
         "tasks.abduction_answer": "literal",
-        "tasks.copies": "constants",
+        "tasks.copies": "skeletons",
         "tasks.induction_pairs": "inducible",
         "buffer.evict": "oldest_first",
         "rewards.duplicate": -0.5,

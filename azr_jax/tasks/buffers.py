@@ -88,6 +88,7 @@ class Buffer:
         self._by_id: dict[int, Entry] = {}
         self._marks: set[bytes] = set()
         self._slot_marks: list[bytes] = []
+        self._seed_marks: set[bytes] = set()
         self._iteration_sum = 0
         self._next_id = self.kind.number
         self.history = History(self.kind)
@@ -107,7 +108,7 @@ class Buffer:
     ) -> Entry | Unkept:
         """The new entry, or why there is none."""
         mark = self._mark(task)
-        if mark in self._marks:
+        if self._mark_of_seed(task) in self._seed_marks if seed else mark in self._marks:
             return Unkept.DUPLICATE
         if self._is_closed():
             return Unkept.FULL
@@ -201,6 +202,11 @@ class Buffer:
     def _mark(self, task: Task) -> bytes:
         return _marked(self.kind, task, self.settings.copies)
 
+    def _mark_of_seed(self, task: Task) -> bytes:
+        """Seeds are not paid: of one skeleton there may be several, or a small model would never have enough."""
+        copies = self.settings.copies
+        return _marked(self.kind, task, "constants" if copies == "skeletons" else copies)
+
     def _measured(self, entry: Entry, solve_rate: float) -> None:
         entry.solve_rate = solve_rate
         low, high = self.settings.frontier
@@ -226,7 +232,9 @@ class Buffer:
             self._marks.discard(self._slot_marks[slot])
             self._slot_marks[slot] = mark
             self._iteration_sum -= evicted.iteration
-        if not entry.seed:
+        if entry.seed:
+            self._seed_marks.add(self._mark_of_seed(entry.task))
+        else:
             self._evictable.append(slot)
         self._newest.append(entry)
         self._by_id[entry.id] = entry

@@ -29,7 +29,7 @@ TEXT = "".join(chr(97 + k * k * 7 % 26) for k in range(100))
 TABLE = dict(enumerate(f"{letter}{k}" for k, letter in enumerate(TEXT)))
 ENTRIES = list(map(str, range(100)))
 PAIR = re.compile(r"```input\n(.*?)\n```\n```output\n(.*?)\n```", re.DOTALL)
-NEW_RULES: Mapping[str, str] = {"tasks__copies": "constants"}  # the default, which scripted.py turns off
+NEW_RULES: Mapping[str, str] = {"tasks__copies": "skeletons"}  # the default, which scripted.py turns off
 OLD_RULES = {
     "tasks__format": "lenient",
     "tasks__induction_fewest": "2",
@@ -54,8 +54,13 @@ def cases(inputs: list[str], message: str = "Find what it does to a number.") ->
     return "\n".join([block("message", message), *(block("input", given) for given in inputs)])
 
 
+def _shape(n: int) -> str:
+    return "".join(f" {sign} 0" for sign in f"{n + 1:b}".replace("1", "+").replace("0", "-"))
+
+
 def honest_program(n: int) -> str:
-    return f"def f(x):\n    return x * {9 * (1 + n // 9) + n % 9} + {n}"
+    """Each of a shape of its own: the same with other constants is a copy."""
+    return f"def f(x):\n    return x * {9 * (1 + n // 9) + n % 9} + {n}{_shape(n)}"
 
 
 def ten(n: int) -> list[str]:
@@ -239,10 +244,6 @@ INDUCTION = (
         write=lambda n: tagged(cases([*ten(n)[:5], *(f"x={given}" for given in ten(n)[:5])])),
     ),
     Strategy(
-        "hidden inputs by name, found by half", I, stale=True, solved=4,
-        write=lambda n: tagged(cases([*ten(n)[:5], *(f"x={given}" for given in ten(n)[5:])])),
-    ),
-    Strategy(
         "a program that counts its calls", I, stale=True, solved=4, write=lambda n: tagged(cases(ten(n))),
         seed="calls = [0]\ndef f(x):\n    calls[0] += 1\n    return calls[0]",
     ),
@@ -296,29 +297,43 @@ SOLVERS = (
         "python", "def f(x):\n    return {1: 1}.get(x)"))),
     Strategy("answers: cut", D, lambda n: "hm</think><answer>" + block("output", "53") + CUT, role="solve"),
 )  # fmt: skip
-OPEN = (
+SHAPES = (
     Strategy(
         "the best task with another constant and another input", D,
         lambda n: tagged(puzzle(BEST.replace("3", str(100 + n)), str(100 + n))),
-        open="a new task of known difficulty; tasks.copies=skeletons, rewards.memory and tasks.novelty_gate are for it",
     ),
+    Strategy("the best program with another input", D, lambda n: tagged(puzzle(BEST, str(100 + n)))),
     Strategy(
-        "the best program with another input", D, lambda n: tagged(puzzle(BEST, str(100 + n))),
-        open="by the paper a triplet like any other; the same three are for it",
+        "copy with padding that changes", D,
+        lambda n: tagged(puzzle(BEST.replace("return", "y = x\n    " * (n + 1) + "z = y * 2\n    return"), str(n))),
     ),
+    Strategy("copy by a helper", D, lambda n: tagged(puzzle(
+        f"def g{n}(v):\n    return v * 10 + 3\n{n}\ndef f(x):\n    return g{n}(x)", f"+{n}"))),
     Strategy(
         "scrambled into two values", D, solved=4,
         write=lambda n: tagged(puzzle(f"def f(x):\n    return pow(x, 65537, 10 ** 18 + {n}) % 2", str(12345 + n))),
-        open="a coin that falls the same way every time: Eq. 4 cannot tell guessing from knowing",
     ),
     Strategy(
         "a table kept in a text", I, stale=True, solved=4, write=lambda n: tagged(cases(ENTRIES[n % 80 :][:10])),
         seed=f"def f(x):\n    return {TEXT!r}[x]",
-        open="what is hidden does not follow from what is shown, and no constant of the program shows it",
     ),
-    _coin(
-        "a constant of the machine", "id([x]) // 16 % 2",
-        open="the lower bits of an address, a process's number: the same in every run, so it can be learned by heart",
-    ),
+    _coin("a constant of the machine", "id([x]) // 16 % 2"),
 )  # fmt: skip
-CHEATS = (*COPIES, *FORMAT, *INDUCTION, *PROGRAMS)
+
+
+OPEN = (
+    Strategy(
+        "the best task in a new shape each time",
+        D,
+        lambda n: tagged(puzzle(BEST + _shape(n), "5")),
+        open="that two programs do the same is not to be told from their text; rewards.memory and the gate are for it",
+    ),
+    Strategy(
+        "scrambled into two values in a new shape each time",
+        D,
+        solved=4,
+        write=lambda n: tagged(puzzle(f"def f(x):\n    return pow(x, 65537, 10 ** 18) % 2{_shape(n)}", str(n))),
+        open="a hard task by Eq. 4: solve rates alone do not tell guessing from knowing",
+    ),
+)
+CHEATS = (*COPIES, *FORMAT, *INDUCTION, *PROGRAMS, *SHAPES)

@@ -296,7 +296,7 @@ def test_a_message_that_holds_the_program_is_refused(executor, flags, refusals):
 )
 def test_what_a_copy_may_differ_in(executor, copies, new):
     """Another constant made a task of known difficulty new for ever."""
-    assert (PRESETS["paper"]["tasks.copies"], PRESETS["reference"]["tasks.copies"]) == ("constants", "exact")
+    assert (PRESETS["paper"]["tasks.copies"], PRESETS["reference"]["tasks.copies"]) == ("skeletons", "exact")
     written = [*programs("x * 3 + 1", "x * -40 + 1.5", "x * 4 + 1", "x + 3 * 1")]
     written[2] = written[2].replace("```input\n2", "```input\n7")
     made = deduction(executor, written, {}, batch_size="4", tasks__copies=copies)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from azr_jax.executor.values import encode
 from azr_jax.tasks.buffers import RECENT, Buffers, BufferSettings, Damaged, Entry, Unkept
 from azr_jax.tasks.types import InductionTask, Kind, Triplet
 
@@ -57,6 +58,15 @@ def nth(number: int) -> int:
 
 
 # --- keeping and evicting ---
+
+
+def test_seeds_of_one_skeleton_are_kept_and_what_is_played_is_a_copy_of_them():
+    """Seeding pays nobody; with the rule for what is played a small model would not fill its buffer."""
+    buffer = Buffers([Kind.DEDUCTION], BufferSettings(copies="skeletons"))[Kind.DEDUCTION]
+    tasks = [Triplet(f"def f(x):\n    return x + {n}", str(n), str(2 * n), encode(2 * n)) for n in range(4)]
+    kept = [buffer.append(task, iteration=0, seed=True) for task in (*tasks[:3], tasks[1])]
+    assert [isinstance(one, Entry) for one in kept] == [True, True, True, False]
+    assert buffer.append(tasks[3], iteration=1) == Unkept.DUPLICATE and buffer.holds(tasks[3])
 
 
 def test_a_task_that_differs_only_in_form_is_kept_once():
