@@ -8,6 +8,7 @@ they are compared, goes by their values (executor/pairs.py).
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from functools import lru_cache
 
 from azr_jax.tasks.programs import DEFINITIONS, arguments, dump, parse
@@ -30,6 +31,12 @@ def input_form(text: str, program: str = "", without: frozenset[str] = frozenset
     if values is None:
         return dump(call) or text.strip()
     return dump(ast.Call(call.func, [value for name, value in values.items() if name not in without], [])) or ""
+
+
+def names_in(texts: Sequence[str]) -> frozenset[str]:
+    """What inputs name of the program, and of Python."""
+    calls = [call for text in texts if (call := arguments(text)) is not None]
+    return frozenset(node.id for call in calls for node in ast.walk(call) if isinstance(node, ast.Name))
 
 
 def at_default(text: str, program: str) -> dict[str, ast.Constant]:

@@ -29,9 +29,9 @@ def bound_by(alias: ast.alias) -> str:
     return alias.asname or alias.name.partition(".")[0]
 
 
-def rename(tree: ast.Module, entry: str) -> None:
+def rename(tree: ast.Module, kept: set[str]) -> None:
     methods = members_of(tree)
-    bound = _bound(tree, methods) - _seen_by_name(tree, methods) - {entry}
+    bound = _bound(tree, methods) - _seen_by_name(tree, methods) - kept
     own = _callees(tree, methods)
     numbers: dict[str, str] = {}
 

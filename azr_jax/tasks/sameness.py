@@ -28,11 +28,11 @@ import hashlib
 from collections.abc import Sequence
 
 from azr_jax.tasks.deadcode import drop_dead
-from azr_jax.tasks.input_forms import ENTRY, at_default, input_form
+from azr_jax.tasks.input_forms import ENTRY, at_default, input_form, names_in
 from azr_jax.tasks.programs import DEFINITIONS, dump, parse
 from azr_jax.tasks.purity import Purity, is_idle
 from azr_jax.tasks.renaming import bound_by, members_of, rename
-from azr_jax.tasks.simplify import put_in_order, simplify
+from azr_jax.tasks.simplify import defines, put_in_order, simplify
 from azr_jax.tasks.types import Task, Triplet
 
 BY_TEXT = {"eval", "exec", "globals", "locals", "vars", "dir"}  # a program that reads these may use any name
@@ -56,12 +56,13 @@ def task_mark(task: Task, copies: str = "exact", *, failing: bool = False) -> by
     `failing`: it matters whether the program fails.
     """
     if isinstance(task, Triplet):
-        form, idle = _looked_at(task.program, ENTRY, skeleton=copies != "exact", failing=failing, given=task.input)
+        form, idle = _looked_at(task.program, ENTRY, skeleton=copies != "exact", failing=failing, inputs=[task.input])
         if copies == "skeletons":
             return _hash([form])
         return _hash([form, input_form(task.input, task.program, idle), *([task.value] if copies == "exact" else [])])
     pairs = sorted(zip((input_form(given, task.program) for given in task.inputs), task.values, strict=True))
-    return _hash([normal_form(task.program), *(part for pair in pairs for part in pair)])
+    form, _ = _looked_at(task.program, ENTRY, skeleton=False, inputs=task.inputs)
+    return _hash([form, *(part for pair in pairs for part in pair)])
 
 
 def program_mark(program: str) -> bytes:
@@ -78,9 +79,12 @@ def normal_form(program: str, entry: str = ENTRY, *, skeleton: bool = False) -> 
 
 
 def _looked_at(
-    program: str, entry: str, *, skeleton: bool, failing: bool = False, given: str | None = None
+    program: str, entry: str, *, skeleton: bool, failing: bool = False, inputs: Sequence[str] = ()
 ) -> tuple[str, frozenset[str]]:
-    """The form and, for a task with this input, the parameters of its `f` that do not matter and are not in it."""
+    """The form and, for a task of one input, the parameters of its `f` that do not matter and are not in it.
+
+    Classes and functions that its inputs name are used.
+    """
     tree = parse(program)
     if tree is None:
         return program.strip(), frozenset()
@@ -91,13 +95,14 @@ def _looked_at(
             _drop_decoration(tree)
         if not named & (LOOKS_INSIDE | BY_TEXT):
             drop_dead(tree)
-            if entry:
-                _drop_unused(tree, entry, Purity(tree, failing=failing))  # what is unused hides what is quiet
+            live = {entry, *names_in(inputs)}
+            if entry and defines(tree, entry):
+                _drop_unused(tree, live, Purity(tree, failing=failing))  # what is unused hides what is quiet
                 purity = Purity(tree, failing=failing)
-                idle = simplify(tree, entry, purity, at_default(given, program) if given is not None else None)
-                _drop_unused(tree, entry, purity)
+                idle = simplify(tree, entry, purity, at_default(inputs[0], program) if len(inputs) == 1 else None)
+                _drop_unused(tree, live, purity)
                 put_in_order(tree, entry, purity)
-            rename(tree, entry)
+            rename(tree, live)
         if skeleton:
             tree = _Skeleton().visit(tree)
     except RecursionError:
@@ -137,9 +142,9 @@ def _without_annotation(parent: ast.AST, statement: ast.stmt) -> ast.stmt | None
     return ast.Assign([statement.target], statement.value, lineno=statement.lineno)
 
 
-def _drop_unused(tree: ast.Module, entry: str, purity: Purity) -> None:
+def _drop_unused(tree: ast.Module, named: set[str], purity: Purity) -> None:
     members = members_of(tree)
-    live = _live(tree, entry, members, purity)
+    live = _live(tree, named, members, purity)
     for node in list(ast.walk(tree)):
         for field, body in _bodies(node):
             kept = [
@@ -150,9 +155,9 @@ def _drop_unused(tree: ast.Module, entry: str, purity: Purity) -> None:
             setattr(node, field, [statement for statement in kept if statement is not None])
 
 
-def _live(tree: ast.Module, entry: str, members: set[int], purity: Purity) -> set[str]:
-    """The entry and all names read on the way from it: one that only unused functions read, or itself, is not."""
-    live = {entry}
+def _live(tree: ast.Module, named: set[str], members: set[int], purity: Purity) -> set[str]:
+    """These and all names read on the way from them: one that only unused functions read, or itself, is not."""
+    live = set(named)
     unmet = dict[str, list[ast.AST]]()  # what a name stands for, until it is read
     waiting: list[tuple[ast.AST, bool]] = [(tree, False)]
     while waiting:

@@ -32,6 +32,10 @@ def simplify(tree: ast.Module, entry: str, purity: Purity, fixed: Mapping[str, a
     return frozenset(names) - frozenset(left)
 
 
+def defines(tree: ast.Module, entry: str) -> bool:
+    return bool(_stores(tree)[entry])
+
+
 def _reads(tree: ast.AST) -> Counter[str]:
     return Counter(n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
 

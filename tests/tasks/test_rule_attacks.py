@@ -8,7 +8,7 @@ from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.tasks.leaks import leak
 from azr_jax.tasks.sameness import program_mark, task_mark
-from azr_jax.tasks.types import Kind, Proposal, Triplet
+from azr_jax.tasks.types import InductionTask, Kind, Proposal, Triplet
 
 BEST = "def f(x):\n    return x * 10 + 3"
 PADDED = {
@@ -91,6 +91,23 @@ NOT_COPIES = {
 def test_what_is_no_copy(one, other):
     marks = {task_mark(Triplet(program, "[1, 2]", "", "")) for program in (one, other)}
     assert len(marks) == 2
+
+
+def test_a_class_that_the_input_names_is_used():
+    """Nothing on the way from `f` reads it: any two such classes were one."""
+    program = "class P:\n    def __init__(self, x):\n        self.x = x\ndef f(p):\n    return p.x"
+    other = program.replace("self.x = x", "self.x = x + 1")
+    assert len({task_mark(Triplet(one, "P(5)", "", "")) for one in (program, other)}) == 2
+    two = program.replace("def f", "class Q(P):\n    x = 2\n    def __init__(self, x):\n        pass\ndef f")
+    turned = two.replace("Q(P)", "T(R)").replace("P:", "Q:").replace("R", "Q").replace("T", "P")
+    assert len({task_mark(Triplet(one, "P(5)", "", "")) for one in (two, turned)}) == 2
+    several = [InductionTask(one, ("P(5)", "P(6)"), ("", ""), ("a", "b"), "", 1) for one in (program, other)]
+    assert len(set(map(task_mark, several))) == 2
+
+
+def test_of_a_program_without_f_nothing_is_unused():
+    program = "def g(n):\n    return n + 1"
+    assert program_mark(program) != program_mark(program.replace("+", "-"))
 
 
 def test_where_a_failure_is_asked_for_what_may_fail_stays():
