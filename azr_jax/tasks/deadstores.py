@@ -82,7 +82,8 @@ class _Function:
             case ast.AugAssign(target=ast.Name(id=name), value=value):
                 # Where nothing but itself reads it, no round of a loop does.
                 later = live if self._reads[name] else live - {name}
-                if name in self._unshared and self._can_go({name}, later) and self._quiet(value):
+                free = name in self._unshared and self._purity.fails_in_silence  # it may have no value yet
+                if free and self._can_go({name}, later) and self._quiet(value):
                     self._forget(node)
                     return None, live
                 return node, live | {name} | _read(value)
