@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 FLOORS = (
-    ("monitor", "tasks"),
+    ("monitor", "tasks", "storage"),
     ("parallel", "executor"),
     ("models", "kinds"),
     ("rollout", "learner", "config"),

@@ -13,7 +13,7 @@ SOURCES = sorted((ROOT / "azr_jax").rglob("*.py"))
 ARRAYS = {"jax", "jaxlib", "flax", "optax", "orbax", "numpy"}
 # Room -> libraries it must not import. What it may know of other rooms is said by the floors of benchmarks/rooms.py,
 # and by STRANGERS where these lie below.
-FORBIDDEN = {"tasks": ARRAYS, "executor": ARRAYS, "kinds": ARRAYS, "config": ARRAYS, "monitor": {"jax"}}
+FORBIDDEN = dict.fromkeys(("tasks", "executor", "kinds", "config", "storage"), ARRAYS) | {"monitor": {"jax"}}
 STRANGERS = {
     "tasks": {"monitor"},
     "executor": {"monitor", "parallel"},

@@ -1,0 +1,153 @@
+"""One owner of a workdir in a bucket: an object that says who it is, rewritten every few seconds.
+
+Each write names the generation it replaces, so of two processes that want the workdir one gets it. An owner is dead
+when the object has not changed for DEAD_AFTER_S by the clock of whoever waits: clocks need not agree. On the owner's
+own machine it is dead as soon as its process is. An owner that was only stopped for so long finds another name in the
+object before it writes the next time, and ends. Each owner has a term, one more than the last one's (spans.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from azr_jax.storage.bucket import Bucket
+from azr_jax.storage.errors import Changed, StorageError
+
+NAME = "owner.json"
+ALIVE_EVERY_S = 10.0
+DEAD_AFTER_S = 60.0
+
+
+class Taken(StorageError):
+    """Another process is the owner, or has become it."""
+
+
+class BucketLease:
+    """`with BucketLease(bucket) as lease:` ... `lease.check()` before something is written."""
+
+    def __init__(self, bucket: Bucket, *, alive_every_s: float = ALIVE_EVERY_S, dead_after_s: float = DEAD_AFTER_S):
+        self._bucket, self._alive_every_s, self._dead_after_s = bucket, alive_every_s, dead_after_s
+        self._done = threading.Event()
+        self._lock = threading.Lock()  # of the generation: two threads write the object
+        self._me = {
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "began": _began(os.getpid()),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+            "machine": _machine(),
+            "token": secrets.token_hex(8),
+        }
+        self.term, self._generation = self._take()
+        self._thread = threading.Thread(target=self._stay, name="lease", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> BucketLease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """The workdir is free. The object stays, for the term; that of an owner that came after is left as it is."""
+        self._done.set()
+        self._thread.join()
+        with contextlib.suppress(StorageError):
+            self._write({"term": self.term})
+
+    def check(self) -> None:
+        """Asks the bucket: Taken where another process owns the workdir by now."""
+        owner = _read(self._bucket)[0]
+        if owner.get("token") != self._me["token"]:
+            raise Taken(
+                f"--workdir={self._bucket.url}: {_name(owner)} has taken this run over, for this process did not "
+                "answer for too long; nothing more is written here"
+            )
+
+    def _take(self) -> tuple[int, int]:
+        """(term, generation)"""
+        owner, generation = _read(self._bucket)
+        if owner.get("token") and not self._is_dead_here(owner):
+            until = time.monotonic() + self._dead_after_s
+            while time.monotonic() < until:
+                time.sleep(min(1.0, self._dead_after_s / 10))
+                now, now_generation = _read(self._bucket)
+                if not now.get("token"):
+                    break
+                if now_generation != generation:
+                    raise self._refusal(now)
+            owner, generation = _read(self._bucket)
+        term = int(owner.get("term", 0)) + 1
+        try:
+            return term, self._bucket.write(NAME, self._text({"term": term} | self._me), generation=generation)
+        except Changed:  # another one was faster
+            raise self._refusal(_read(self._bucket)[0]) from None
+
+    def _is_dead_here(self, owner: dict[str, Any]) -> bool:
+        return owner.get("machine") == self._me["machine"] and owner.get("began") != _began(int(owner["process"]))
+
+    def _refusal(self, owner: dict[str, Any]) -> Taken:
+        return Taken(
+            f"--workdir={self._bucket.url}: {_name(owner)} is running in it; stop that run, or give another folder. Of "
+            f"a machine that is gone it can be taken over {DEAD_AFTER_S:.0f} s after its last sign of life"
+        )
+
+    def _text(self, state: dict[str, Any]) -> bytes:
+        return json.dumps(state).encode()
+
+    def _write(self, state: dict[str, Any]) -> None:
+        with self._lock:
+            self._generation = self._bucket.write(NAME, self._text(state), generation=self._generation)
+
+    def _stay(self) -> None:
+        signs_of_life = 0
+        while not self._done.wait(self._alive_every_s):
+            signs_of_life += 1
+            try:
+                self._write({"term": self.term} | self._me | {"signs_of_life": signs_of_life})
+            except Changed:  # another is the owner: check() says so
+                return
+            except StorageError:  # a bucket that is away for a moment
+                continue
+
+
+def _read(bucket: Bucket) -> tuple[dict[str, Any], int]:
+    """What the object says, and its generation; nothing and 0 where there is none."""
+    there = bucket.stat(NAME)
+    text = None if there is None else bucket.read(NAME)
+    if there is None or text is None:
+        return {}, 0
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = {}
+    return (found if isinstance(found, dict) else {}), there.generation
+
+
+def _name(owner: dict[str, Any]) -> str:
+    if "process" not in owner:
+        return "another process"
+    return f"process {owner['process']} on {owner.get('host')} (since {owner.get('since')})"
+
+
+def _machine() -> str:
+    """The same for all processes that see each other by number: one kernel, and one container of it."""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    return secrets.token_hex(8)
+
+
+def _began(process: int) -> str:
+    """When a process of this machine began; a number alone may be another's by now. Empty where there is none."""
+    with contextlib.suppress(OSError):
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return "" if state == "Z" else fields[18]
+    return ""

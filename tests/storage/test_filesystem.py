@@ -1,0 +1,64 @@
+"""gs:// paths of etils.epath, as Orbax and JAX's compilation cache use them, over the bucket's own client."""
+
+import pytest
+from etils import epath
+
+from azr_jax.storage import filesystem
+from azr_jax.storage.bucket import Bucket
+from tests.storage.conftest import bucket_at, client
+from tests.storage.proxy import Fault, Proxy
+
+
+@pytest.fixture
+def folder(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> epath.Path:
+    bucket = bucket_at(proxy.url)
+    root = Bucket(bucket.url.partition("/runs")[0], client(proxy.url))
+    monkeypatch.setattr(filesystem, "_bucket", lambda name: root)
+    filesystem.install()
+    return epath.Path(bucket.url)
+
+
+def test_paths_are_written_read_listed_and_removed(folder: epath.Path):
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    assert not folder.exists(), "a bucket has no empty folders"
+    (folder / "checkpoints" / "1" / "metadata").write_text('{"a": 1}')
+    (folder / "checkpoints" / "12" / "array").write_bytes(b"x" * 100)
+    assert folder.exists() and (folder / "checkpoints").is_dir()
+    assert sorted(each.name for each in (folder / "checkpoints").iterdir()) == ["1", "12"]
+    assert (folder / "checkpoints" / "1" / "metadata").read_text() == '{"a": 1}'
+    assert (folder / "checkpoints" / "12" / "array").stat().length == 100
+    (folder / "checkpoints" / "1").rmtree()
+    assert [each.name for each in (folder / "checkpoints").iterdir()] == ["12"], "1 is not the beginning of 12"
+    assert not (folder / "checkpoints" / "1").exists()
+    with pytest.raises(FileNotFoundError):
+        (folder / "checkpoints" / "1" / "metadata").read_text()
+
+
+def test_what_another_process_wrote_is_seen_at_once(folder: epath.Path):
+    other = filesystem._bucket("any")
+    assert not (folder / "checkpoints").exists()
+    other.write("runs/first/checkpoints/1/metadata", b"{}")
+    assert [each.name for each in (folder / "checkpoints").iterdir()] == ["1"]
+
+
+def test_what_says_that_a_checkpoint_is_whole_goes_first(folder: epath.Path, proxy: Proxy):
+    for name in ("array", "commit_success.txt", "metadata"):
+        (folder / "1" / name).write_text("x")
+    (folder / "1").rmtree()
+    gone = [one.path.rpartition("/")[2] for one in proxy.seen if one.method == "DELETE" and one.status < 300]
+    assert gone[0].startswith("commit_success.txt")
+    assert len(gone) == 3
+
+
+def test_a_file_whose_writing_failed_is_not_there(folder: epath.Path):
+    with pytest.raises(RuntimeError), (folder / "half").open("wb") as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert not (folder / "half").exists()
+
+
+def test_a_busy_server_is_waited_for(folder: epath.Path, proxy: Proxy):
+    proxy.spoil(Fault("status", 503), times=1, method="POST")
+    (folder / "metadata").write_text("{}")
+    proxy.spoil(Fault("cut"), times=1, method="GET")
+    assert (folder / "metadata").read_text() == "{}"
