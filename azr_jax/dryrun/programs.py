@@ -167,8 +167,8 @@ def engine_jobs_of(c: Any, settings: EngineSettings, shape: Shape, learner: Mesh
         elif program.name.startswith("prefill"):
             tokens = int(program.name.split()[2])
             wanted = 2.0 * tokens * (weights - shape.unembedding / tensor)
-            passes = math.ceil(tokens / paged_tpu.piece_tokens(tokens, s.heads // tensor))
-            block = programs.backend.piece_block(settings.page_size)
+            passes = math.ceil(tokens / paged_tpu.chunk_tokens(tokens, s.heads // tensor))
+            block = programs.backend.chunk_block(settings.page_size)
         block = min(block, settings.pages_per_slot * settings.page_size)
         blocks = math.ceil(settings.longest / block)
         # A kernel reads whole blocks of the cache of one layer, once per pass.

@@ -9,6 +9,7 @@ On a mesh every replica has so many slots and pages; programs.py says how.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -20,13 +21,13 @@ from jax.sharding import Mesh
 
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.mesh import reshard
-from azr_jax.rollout import steps
-from azr_jax.rollout.cache import piece_shapes
+from azr_jax.rollout.cache import chunk_shapes
 from azr_jax.rollout.programs import EVERYWHERE, programs_of
 from azr_jax.rollout.requests import EngineSettings, Request, Rollout, check
 from azr_jax.rollout.sampling import Sampled
 from azr_jax.rollout.scheduler import Placement, Scheduler, Sequence
-from azr_jax.rollout.stops import DecodeText, cut_at_repetition, cut_at_stop_string
+from azr_jax.rollout.slots import State
+from azr_jax.rollout.stops import Completing, DecodeText, cut_at_repetition, cut_at_stop_string
 
 __all__ = ["Engine", "EngineSettings", "Request", "Rollout"]
 log = logging.getLogger(__name__)
@@ -36,18 +37,19 @@ PATIENCE = 16  # while something waits, the device looks up when this part of th
 COUNTS: tuple[str, ...] = (
     "tokens", "prompt_tokens", "prefill_seconds", "decode_seconds", "slot_steps", "useful_slot_steps",
     "queued_slot_steps", "queued_useful_slot_steps", "page_tokens", "tokens_in_flight", "pages_most",
-    "device_waited_s", "nan", "failed_callbacks", "compilations",
+    "device_waited_s", "nan", "compilations",
 )  # fmt: skip
 
 
 class _Flight(NamedTuple):
     """What the device is decoding, and for whom."""
 
-    slots: list[int]  # the slot of each of its rows
+    rows: np.ndarray  # the slot of each of its rows
     drawn: Sampled
-    was_on_NxS: jax.Array
+    was_active_NxS: jax.Array
     queued: bool  # something was waiting when it left
     departed: float
+    prefilled: jax.Array | None  # there when the prompts read before it are
 
 
 class Engine:
@@ -70,8 +72,11 @@ class Engine:
         self._params: Any = None
         self._key: Any = None
         self._dropped: Any = None
+        self._completing = Completing(decode_text) if decode_text else None
         self._flight: _Flight | None = None
+        self._prefilled: jax.Array | None = None
         self._ended: list[Rollout] = []  # to be handed out by the next step
+        self._busy_since = 0.0
         self._free_since: float | None = None  # the device has had nothing to do since, while there was work
         self._warm = False
         self._counts = dict.fromkeys(COUNTS, 0.0)
@@ -83,7 +88,7 @@ class Engine:
         tokens that limited requests do without.
         """
         if self.busy:
-            raise RuntimeError("begin() while requests are under way: drain() or cancel() them first")
+            raise RuntimeError("begin() while requests are under way: drain() them first")
         self._params = None  # the old ones go first: two generations may not fit
         self._params = reshard(params, self.programs.params_layout, self.programs.dtype)
         if self._cache is None:  # last: the weights' way here needs room
@@ -99,7 +104,7 @@ class Engine:
             self._warm_up()
 
     def submit(self, request: Request) -> None:
-        """Queues a request; allowed at any time, also from a callback."""
+        """Queues a request; allowed at any time."""
         check(request, self.settings, self.spec.vocab)
         if request.stop_strings and self.decode_text is None:
             raise ValueError(f"request {request.id}: stop_strings need an Engine with decode_text")
@@ -122,19 +127,6 @@ class Engine:
         while self.busy:
             yield from self.step()
 
-    def cancel(self, request_id: int) -> list[Rollout]:
-        """Ends a request: its samples that wait or are under way come back, with what they hold so far.
-
-        They are handed out here and nowhere else, and `on_done` is not called for them. Samples that had already ended
-        are not among them: the next `step` hands those out as usual.
-        """
-        self._collect()
-        gone = [self._rollout(sequence, "cancelled") for sequence in self._scheduler.withdraw(request_id)]
-        for slot, sequence in self._scheduler.running():
-            if sequence.request.id == request_id:
-                gone.append(self._rollout(self._scheduler.end(slot), "cancelled"))
-        return gone
-
     def step(self) -> list[Rollout]:
         """One round: takes in what the device decoded, fills free slots, sends it on, hands out what ended."""
         if self._params is None:
@@ -143,8 +135,6 @@ class Engine:
         self._admit()
         self._depart()
         ended, self._ended = self._ended, []
-        for rollout in ended:
-            self._call_back(rollout)
         return ended
 
     def metrics(self) -> dict[str, float]:
@@ -170,13 +160,12 @@ class Engine:
             "device_waited_s": n["device_waited_s"],
             "compilations": n["compilations"],
             "nan": n["nan"],
-            "failed_callbacks": n["failed_callbacks"],
         }
 
     def rest(self) -> None:
         """Gives the memory of weights and cache back until the next begin(), for an optimizer step to use."""
         if self.busy:
-            raise RuntimeError("rest() while requests are under way: drain() or cancel() them first")
+            raise RuntimeError("rest() while requests are under way: drain() them first")
         self._params = self._cache = None
 
     def close(self) -> None:
@@ -192,36 +181,42 @@ class Engine:
         if self._flight is None:
             return
         flight, self._flight = self._flight, None
-        was_on_NxS = np.asarray(flight.was_on_NxS)  # waits for the device
+        began = flight.departed
+        if flight.prefilled is not None:
+            jax.block_until_ready(flight.prefilled)
+            began = time.perf_counter()
+            self._counts["prefill_seconds"] += began - flight.departed
+        was_active_NxS = np.asarray(flight.was_active_NxS)  # waits for the device
         self._free_since = time.perf_counter()
+        self._counts["decode_seconds"] += self._free_since - began
         drawn = jax.tree.map(np.asarray, flight.drawn)
-        count_S = was_on_NxS.sum(axis=0)
-        row_of = {slot: row for row, slot in enumerate(flight.slots)}
+        count_S = was_active_NxS.sum(axis=0)
+        self._scheduler.arrays.advance(flight.rows, drawn.token, count_S)
+        row_of = np.argsort(flight.rows).tolist()
+        by_row = [values_NxS.T.tolist() for values_NxS in drawn]
+        counts = count_S.tolist()
         for slot, sequence in self._scheduler.running():
             row = row_of[slot]
-            count = int(count_S[row])
-            for values, new in zip((sequence.tokens, sequence.logprobs, sequence.sampled_logprobs), drawn):
-                values += new[:count, row].tolist()
+            count = counts[row]
+            for values, new in zip((sequence.tokens, sequence.logprobs, sequence.sampled_logprobs), by_row):
+                values += new[row][:count]
             self._end_if_complete(slot, sequence, count)
-        self._count_flight(flight, was_on_NxS)
+        self._count_flight(flight, was_active_NxS)
 
     def _end_if_complete(self, slot: int, sequence: Sequence, new: int) -> None:
         request, finish = sequence.request, None
         cut = len(sequence.tokens)
-        if sequence.logprobs and not np.isfinite(sequence.logprobs[-1]):
+        if sequence.logprobs and not math.isfinite(sequence.logprobs[-1]):
             finish, cut = "nan", cut - 1
             self._counts["nan"] += 1
         elif sequence.tokens and sequence.tokens[-1] in request.stop_ids:
             finish = "stop"
-        elif not sequence.left:
+        elif cut == request.max_new_tokens:
             finish = "length"
-        if request.stop_strings and self.decode_text is not None:
-            kept, since = sequence.tokens[:cut], new - (len(sequence.tokens) - cut)
-            at = cut_at_stop_string(self.decode_text, kept, since, request.stop_strings, request.stop_after)
-            finish, cut = (finish, cut) if at is None else ("stop", at)
+        if at := self._cut_at_stop(request, sequence.tokens, new, cut):
+            finish, cut = "stop", at
         if request.repetition_stop:
-            kept, since = sequence.tokens[:cut], new - (len(sequence.tokens) - cut)
-            at = cut_at_repetition(kept, since, request.repetition_stop)
+            at = cut_at_repetition(sequence.tokens[:cut], new - (len(sequence.tokens) - cut), request.repetition_stop)
             if at is not None and (at < cut or not finish):
                 finish, cut = "repetition", at
         if finish:
@@ -229,38 +224,45 @@ class Engine:
                 del values[cut:]
             self._ended.append(self._rollout(self._scheduler.end(slot), finish))
 
+    def _cut_at_stop(self, request: Request, tokens: list[int], new: int, cut: int) -> int | None:
+        """Where a stop string ends that the last `new` tokens, of the first `cut`, have completed."""
+        first_new, completing = len(tokens) - new, self._completing
+        if completing is None or not request.stop_strings:
+            return None
+        if not completing.may_end(tokens[first_new:cut], request.stop_strings):
+            return None
+        stops, after = request.stop_strings, request.stop_after
+        return cut_at_stop_string(completing.decode_text, tokens[:cut], cut - first_new, stops, after)
+
     def _admit(self) -> None:
         """Fills free slots: what is new of each prompt is computed, and the page decoding goes on in is copied."""
-        started, placements = time.perf_counter(), []
+        placements = []
         while placement := self._scheduler.place():
             placements.append(placement)
         if placements:
             self._read(placements)
             self._copy(placements)
-            if any(placement.fresh for placement in placements):
-                jax.block_until_ready(self._cache)
-                self._free_since = time.perf_counter()
-        self._counts["prefill_seconds"] += time.perf_counter() - started
 
     def _read(self, placements: list[Placement]) -> None:
-        """Prefills what is new, in order, each replica its own pieces; pieces of one shape go side by side."""
+        """Prefills what is new, in order, each replica its own chunks; chunks of one shape go side by side."""
         todo = [
-            deque((p, piece) for p in placements if p.replica == replica for piece in p.fresh)
+            deque((p, chunk) for p in placements if p.replica == replica for chunk in p.fresh)
             for replica in range(self.programs.replicas)
         ]
         while any(todo):
-            shape = next(pieces[0][1].shape for pieces in todo if pieces)
+            shape = next(chunks[0][1].shape for chunks in todo if chunks)
             tokens_RxT = np.zeros((len(todo), shape), np.int32)
             start_R, end_R = np.zeros((2, len(todo)), np.int32)
             table_RxM = np.zeros((len(todo), self.settings.pages_per_slot), np.int32)
-            for replica, pieces in enumerate(todo):
-                if not pieces or pieces[0][1].shape != shape:
+            for replica, chunks in enumerate(todo):
+                if not chunks or chunks[0][1].shape != shape:
                     continue
-                placement, piece = pieces.popleft()
-                start_R[replica], end_R[replica] = piece.start, piece.start + piece.length
-                tokens_RxT[replica, : piece.length] = placement.prompt[piece.start : end_R[replica]]
+                placement, chunk = chunks.popleft()
+                start_R[replica], end_R[replica] = chunk.start, chunk.start + chunk.length
+                tokens_RxT[replica, : chunk.length] = placement.prompt[chunk.start : end_R[replica]]
                 table_RxM[replica, : len(placement.body)] = placement.body
-                self._counts["prompt_tokens"] += piece.length
+                self._counts["prompt_tokens"] += chunk.length
+            self._device_busy()
             self._run_prefill(tokens_RxT, start_R, end_R, table_RxM)
 
     def _copy(self, placements: list[Placement]) -> None:
@@ -285,24 +287,30 @@ class Engine:
         if not any(self._scheduler.slots):
             self._free_since = None
             return
-        queued, now = bool(self._scheduler.waiting), time.perf_counter()
-        if self._free_since is not None:
-            self._counts["device_waited_s"] += now - self._free_since
-        slots = self._scheduler.longest_first()
-        state = self._state(slots)
-        args = (self._params, self._cache, state, self._key, self._leave(queued), self._dropped)
-        self._cache, drawn, was_on_NxS = self._watched("decode", self.programs.decode, *args)
-        self._flight = _Flight(slots, drawn, was_on_NxS, queued, now)
+        queued, rows = bool(self._scheduler.waiting), self._scheduler.longest_first()
+        threshold = self._refill_threshold(queued)
+        args = (self._params, self._cache, self._state(rows), self._key, threshold, self._dropped)
+        self._device_busy()
+        self._cache, drawn, was_active_NxS = self._watched("decode", self.programs.decode, *args)
+        self._flight = _Flight(rows, drawn, was_active_NxS, queued, self._busy_since, self._prefilled)
+        self._prefilled = None
 
-    def _leave(self, queued: bool) -> jax.Array:
+    def _device_busy(self) -> None:
+        """It has something to do from now on, if it had not yet."""
+        if self._prefilled is None:
+            self._busy_since = time.perf_counter()
+        if self._free_since is not None:
+            self._counts["device_waited_s"] += self._busy_since - self._free_since
+            self._free_since = None
+
+    def _refill_threshold(self, queued: bool) -> jax.Array:
         """How many slots may fall free before the device stops to have them filled; all of them if nobody waits."""
         slots = len(self._scheduler.slots)
         return self.programs.place(np.int32(max(1, slots // PATIENCE) if queued else slots + 1), EVERYWHERE)
 
-    def _state(self, order: list[int]) -> steps.State:
+    def _state(self, rows: np.ndarray) -> State:
         """Of the slots in this order, for the device."""
-        slots = [self._scheduler.slots[slot] for slot in order]
-        return self.programs.place(steps.state_of(slots, self._scheduler.table_SxM[order], self.settings.limits))
+        return self.programs.place(self._scheduler.arrays.in_order(rows))
 
     def _rollout(self, sequence: Sequence, finish: str) -> Rollout:
         now = time.perf_counter()
@@ -318,36 +326,27 @@ class Engine:
             waited=started - sequence.submitted,
         )
 
-    def _call_back(self, rollout: Rollout) -> None:
-        if rollout.request.on_done is None:
-            return
-        try:
-            rollout.request.on_done(rollout)
-        except Exception:
-            # The callback's fault must not cost the other completions; the rollout is handed out all the same.
-            self._counts["failed_callbacks"] += 1
-            log.exception("on_done of request %d, sample %d failed", rollout.request.id, rollout.sample)
-
     # --- compiling and counting
 
     def _warm_up(self) -> None:
         """Compiles every program by running it on nothing, so that later rounds compile none."""
         R = self.programs.replicas
         nothing_R, table_RxM = np.zeros(R, np.int32), np.zeros((R, self.settings.pages_per_slot), np.int32)
-        for shape in piece_shapes(self.settings.chunk, self.settings.page_size):
+        for shape in chunk_shapes(self.settings.chunk, self.settings.page_size):
             self._run_prefill(np.zeros((R, shape), np.int32), nothing_R, nothing_R, table_RxM)
         nowhere_RxC = np.full((R, self.programs.slots), self.programs.pages, np.int32)
         nowhere = self.programs.place((np.zeros_like(nowhere_RxC), nowhere_RxC))
         self._cache = self._watched("copy", self.programs.copy, self._cache, *nowhere)
         state = self._state(self._scheduler.longest_first())
-        args = (self._params, self._cache, state, self._key, self._leave(False), self._dropped)
+        args = (self._params, self._cache, state, self._key, self._refill_threshold(False), self._dropped)
         self._cache = jax.block_until_ready(self._watched("decode", self.programs.decode, *args))[0]
         self._counts = dict.fromkeys(COUNTS, 0.0)
-        self._warm = True
+        self._warm, self._prefilled = True, None
 
     def _run_prefill(self, tokens_RxT: np.ndarray, *where: np.ndarray) -> None:
         args = (self._params, self._cache, *self.programs.place((tokens_RxT, *where)))
-        self._cache = self._watched(f"prefill of {tokens_RxT.shape[1]} tokens", self.programs.prefill, *args)
+        name = f"prefill of {tokens_RxT.shape[1]} tokens"
+        self._cache, self._prefilled = self._watched(name, self.programs.prefill, *args)
 
     def _watched(self, name: str, program: Any, *args: Any) -> Any:
         """Calls a jitted program; a compilation after warm-up is counted and named."""
@@ -359,18 +358,16 @@ class Engine:
             log.warning("compiled after warm-up: %s; all shapes should be known before the first round", name)
         return out
 
-    def _count_flight(self, flight: _Flight, was_on_NxS: np.ndarray) -> None:
-        n, rounds = self._counts, int(was_on_NxS.any(axis=1).sum())
-        useful, all_steps = int(was_on_NxS.sum()), rounds * len(self._scheduler.slots)
+    def _count_flight(self, flight: _Flight, was_active_NxS: np.ndarray) -> None:
+        n, rounds = self._counts, int(was_active_NxS.any(axis=1).sum())
+        useful, all_steps = int(was_active_NxS.sum()), rounds * len(self._scheduler.slots)
         n["tokens"] += useful
         n["useful_slot_steps"] += useful
         n["slot_steps"] += all_steps
         if flight.queued:
             n["queued_useful_slot_steps"] += useful
             n["queued_slot_steps"] += all_steps
-        n["decode_seconds"] += time.perf_counter() - flight.departed
-        running = [sequence for _, sequence in self._scheduler.running()]
-        in_use = self._scheduler.pages_in_use
+        in_use, state = self._scheduler.pages_in_use, self._scheduler.arrays.state
         n["page_tokens"] += in_use * self.settings.page_size
-        n["tokens_in_flight"] += sum(sequence.position + 1 for sequence in running)
+        n["tokens_in_flight"] += int((state.position + state.active).sum())
         n["pages_most"] = max(n["pages_most"], in_use)

@@ -1,4 +1,4 @@
-"""Attention over a paged cache by the kernel that JAX ships for TPU: one query per slot, or a piece of one prompt.
+"""Attention over a paged cache by the kernel that JAX ships for TPU: one query per slot, or a chunk of one prompt.
 
 The kernel reads a sequence's pages straight from the pool, a block of them at a time, while it works on the block
 before; a block's end beyond the sequence is read too, and not used.
@@ -19,7 +19,7 @@ from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_
 from jax.sharding import PartitionSpec
 
 BLOCK = 512  # tokens of context that the kernel reads together
-PIECE_QUERIES = 1024  # queries of a piece, all heads of a token, that go through its context together, at most
+CHUNK_QUERIES = 1024  # queries of a chunk, all heads of a token, that go through its context together, at most
 KERNEL = "ragged_paged_attention_kernel"  # its name in compiled text
 
 POOL = PartitionSpec(None, "fsdp", None, "tensor", None)  # each replica its pages, each device its heads
@@ -40,8 +40,8 @@ def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cac
     return _write(k_Sx1xGxK[:, 0], v_Sx1xGxK[:, 0], cache, layer, page_S, row_S)
 
 
-def write_piece(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, pages_W) -> Cache:
-    """Keys and values of a piece of a prompt, whole pages of it; a page out of range is written nowhere.
+def write_chunk(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, pages_W) -> Cache:
+    """Keys and values of a chunk of a prompt, whole pages of it; a page out of range is written nowhere.
 
     Token by token all the same: for whole pages XLA turns the pool over to another layout, and back for the kernel.
     """
@@ -60,12 +60,12 @@ def slot_block(page_size: int) -> int:
     return max(1, BLOCK // page_size) * page_size
 
 
-piece_block = slot_block
+chunk_block = slot_block
 
 
-def piece_tokens(tokens: int, heads: int) -> int:
-    """Tokens of a piece that go through its context together: a power of two, or the whole piece."""
-    return min(tokens, 1 << (max(1, PIECE_QUERIES // heads).bit_length() - 1))
+def chunk_tokens(tokens: int, heads: int) -> int:
+    """Tokens of a chunk that go through its context together: a power of two, or the whole chunk."""
+    return min(tokens, 1 << (max(1, CHUNK_QUERIES // heads).bit_length() - 1))
 
 
 def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, window=None) -> jax.Array:
@@ -82,13 +82,13 @@ def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, wi
     return jnp.where(on_S[:, None, None], out_SxHxK, 0)[:, None]
 
 
-def attend_piece(q_1xTxHxK, cache: Cache, layer, table_M, start, end, window=None) -> jax.Array:
-    """Attention of a piece of one prompt over all that stands before it and in it; of padding, zero. No windows."""
+def attend_chunk(q_1xTxHxK, cache: Cache, layer, table_M, start, end, window=None) -> jax.Array:
+    """Attention of a chunk of one prompt over all that stands before it and in it; of padding, zero. No windows."""
     assert window is None
     T = q_1xTxHxK.shape[1]
-    # An empty piece counts as one token, for the kernel's sake.
+    # An empty chunk counts as one token, for the kernel's sake.
     end_1, ends_2 = jnp.maximum(end, start + 1)[None], jnp.stack([0, jnp.maximum(end - start, 1)])
-    together = piece_tokens(T, q_1xTxHxK.shape[2])
+    together = chunk_tokens(T, q_1xTxHxK.shape[2])
     out_TxHxK = _kernel(q_1xTxHxK[0], cache, layer, table_M[None], end_1, ends_2, 1, queries=together)
     return jnp.where((start + jnp.arange(T) < end)[:, None, None], out_TxHxK, 0)[None]
 

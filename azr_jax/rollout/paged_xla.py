@@ -1,4 +1,4 @@
-"""Attention over a paged cache in plain XLA, for CPU and GPU: one query per slot (decode), or a piece of one prompt.
+"""Attention over a paged cache in plain XLA, for CPU and GPU: one query per slot (decode), or a chunk of one prompt.
 
 Both walk over blocks of context with a running maximum and sum, as many blocks as the longest sequence needs: the cost
 follows the tokens in flight, there is one program for every length, and a block that a row does not reach changes
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-BLOCK = 128  # tokens of context that a piece of a prompt looks at together
+BLOCK = 128  # tokens of context that a chunk of a prompt looks at together
 SLOT_BLOCK = 32  # the same for a decoding slot; a page that is longer is a block by itself
 
 UNSEEN = -1e30  # score of what is not seen; finite, for behind a window's end a whole block may be unseen
@@ -46,8 +46,8 @@ def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cac
     )
 
 
-def write_piece(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, pages_W) -> Cache:
-    """Keys and values of a piece of a prompt, as whole pages; a page out of range is written nowhere."""
+def write_chunk(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, pages_W) -> Cache:
+    """Keys and values of a chunk of a prompt, as whole pages; a page out of range is written nowhere."""
     (G, K, P), (k_pool, v_pool) = cache[0].shape[2:], cache
     k_WxGxKxP = k_1xTxGxK[0].astype(k_pool.dtype).reshape(-1, P, G, K).transpose(0, 2, 3, 1)
     v_WxGxPxK = v_1xTxGxK[0].astype(v_pool.dtype).reshape(-1, P, G, K).transpose(0, 2, 1, 3)
@@ -62,8 +62,8 @@ def slot_block(page_size: int) -> int:
     return -(-SLOT_BLOCK // page_size) * page_size
 
 
-def piece_block(page_size: int) -> int:
-    """Tokens of context that `attend_piece` looks at together."""
+def chunk_block(page_size: int) -> int:
+    """Tokens of context that `attend_chunk` looks at together."""
     return -(-BLOCK // page_size) * page_size
 
 
@@ -124,15 +124,15 @@ def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, wi
     return (out_SxGxRxK / sum_SxGxR[..., None]).reshape(S, 1, H, K).astype(q_Sx1xHxK.dtype)
 
 
-def attend_piece(q_1xTxHxK, cache: Cache, layer, table_M, start, end, window=None) -> jax.Array:
-    """Attention of a piece of one prompt over all that stands before it and in it, as matrix products.
+def attend_chunk(q_1xTxHxK, cache: Cache, layer, table_M, start, end, window=None) -> jax.Array:
+    """Attention of a chunk of one prompt over all that stands before it and in it, as matrix products.
 
     With a `window` each token sees so many tokens back, itself among them.
     """
     k_pool, v_pool = cache
     _, T, H, K = q_1xTxHxK.shape
     G, P = v_pool.shape[2:4]
-    R, E = H // G, piece_block(P) // P
+    R, E = H // G, chunk_block(P) // P
     table_M = jnp.pad(table_M, (0, -table_M.shape[0] % E))
     q_GxRTxK = q_1xTxHxK[0].reshape(T, G, R, K).transpose(1, 2, 0, 3).reshape(G, R * T, K) * K**-0.5
     positions_RT = jnp.tile(start + jnp.arange(T), R)

@@ -26,9 +26,10 @@ from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import make_mesh, place
 from azr_jax.rollout import attention, steps
-from azr_jax.rollout.cache import piece_shapes
+from azr_jax.rollout.cache import chunk_shapes
 from azr_jax.rollout.requests import STOP_IDS, EngineSettings
-from azr_jax.rollout.sampling import Knobs
+from azr_jax.rollout.sampling import SamplingParams
+from azr_jax.rollout.slots import State
 
 REPLICAS = PartitionSpec("fsdp")
 EVERYWHERE = PartitionSpec()
@@ -71,8 +72,9 @@ class Programs:
         self.prefill = self._compiled(
             partial(steps.prefill, graphdef, self.dtype, self.backend),
             (alike, pool, per_replica, per_replica, per_replica, per_replica),
-            pool,
+            (pool, per_replica),
             donated=1,
+            gathered=False,
         )
         self.copy = self._compiled(
             lambda cache, from_1xC, to_1xC: steps.copy_pages(self.backend, cache, from_1xC[0], to_1xC[0]),
@@ -88,15 +90,17 @@ class Programs:
             donated=1,
         )
 
-    def _compiled(self, body: Callable[..., Any], in_specs: Any, out_specs: Any, *, donated: int) -> Any:
-        """One program for all replicas. All that is not the cache comes out whole on every device."""
+    def _compiled(
+        self, body: Callable[..., Any], in_specs: Any, out_specs: Any, *, donated: int, gathered: bool = True
+    ) -> Any:
+        """One program for all replicas. All that is not the cache comes out whole on every device, where `gathered`."""
         each = jax.shard_map(
             body, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names={"fsdp"}, check_vma=False
         )
 
         def program(*args: Any) -> Any:
             out = each(*args)
-            if isinstance(out_specs, PartitionSpec):  # the cache alone
+            if isinstance(out_specs, PartitionSpec) or not gathered:  # the cache alone, or all as it lies
                 return out
             cache, *rest = out
             return cache, *jax.tree.map(lambda x: jax.reshard(x, NamedSharding(self.mesh, EVERYWHERE)), rest)
@@ -134,23 +138,23 @@ class Programs:
         number_R, pages_RxS = array((R,), jnp.int32), array((R, self.slots), jnp.int32)
         prefills = [
             (params, cache, array((R, shape), jnp.int32), number_R, number_R, array((R, M), jnp.int32))
-            for shape in piece_shapes(self.settings.chunk, self.settings.page_size)
+            for shape in chunk_shapes(self.settings.chunk, self.settings.page_size)
         ]
         words: Any = array((S,), jnp.int32)
         reals: Any = array((S,), jnp.float32)
-        state = steps.State(
-            token=words, position=words, drawn=words, left=words, on=array((S,), jnp.bool_),
+        state = State(
+            token=words, position=words, generated=words, remaining=words, active=array((S,), jnp.bool_),
             request=array((S,), jnp.uint32), sample=array((S,), jnp.uint32),
-            knobs=Knobs(reals, words, reals, reals),
+            params=SamplingParams(reals, words, reals, reals),
             stop_ids=array((S, STOP_IDS), jnp.int32), table=array((S, M), jnp.int32),
             limited=array((S,), jnp.bool_) if self.settings.limits else None,
         )  # fmt: skip
         key = jax.eval_shape(lambda: jax.random.key(0))
         key = array(key.shape, key.dtype, EVERYWHERE)
-        leave = array((), jnp.int32, EVERYWHERE)
+        refill_threshold = array((), jnp.int32, EVERYWHERE)
         dropped = array((self.spec.vocab,), jnp.bool_, EVERYWHERE) if self.settings.limits else None
         return [
             *(Program(f"prefill of {args[2].shape[1]} tokens", self.prefill, args, self.mesh) for args in prefills),
             Program("copy", self.copy, (cache, pages_RxS, pages_RxS), self.mesh),
-            Program("decode", self.decode, (params, cache, state, key, leave, dropped), self.mesh),
+            Program("decode", self.decode, (params, cache, state, key, refill_threshold, dropped), self.mesh),
         ]

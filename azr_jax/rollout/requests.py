@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from azr_jax.models.endings import STOP_IDS
@@ -78,7 +77,6 @@ class Request:
     stop_after: str = ""  # stop strings count only behind this; empty: anywhere
     repetition_stop: int = 0  # ends where the same phrase came so many times in a row; 0: never
     limited: bool = False  # does without the tokens that begin() was told: for its completions they do not exist
-    on_done: Callable[[Rollout], None] | None = None  # called for each completion as it finishes
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class Rollout:
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]  # of the model, at temperature 1
     sampled_logprobs: tuple[float, ...]  # at the request's temperature, without its cuts (sampling.py); 0 where greedy
-    finish: str  # stop | length | repetition | cancelled | nan (the logits were not finite; tokens are those before)
+    finish: str  # stop | length | repetition | nan (the logits were not finite; tokens are those before)
     seconds: float = 0.0  # from its start in a slot to its end
     waited: float = 0.0  # from submit to its start
 

@@ -17,7 +17,7 @@ BLOCK = 128
 FAR_BELOW = -1e30  # the logit of a token that is never drawn: finite, so that 0 times it is 0
 
 
-class Knobs(NamedTuple):
+class SamplingParams(NamedTuple):
     """How each slot samples. All arrays are [S]."""
 
     temperature: jax.Array
@@ -34,7 +34,7 @@ class Sampled(NamedTuple):
     sampled_logprob: jax.Array  # at the sampling temperature, before top-k, top-p and min-p; see `sample`
 
 
-def sample(logits_SxV: jax.Array, knobs: Knobs, keys_S: jax.Array, positions_S: jax.Array) -> Sampled:
+def sample(logits_SxV: jax.Array, params: SamplingParams, keys_S: jax.Array, positions_S: jax.Array) -> Sampled:
     """The key of a token is its request's key and its position in the completion, whatever else is in the batch.
 
     `sampled_logprob` leaves the cuts out, because it is there to be compared with the learner, which knows the whole
@@ -43,9 +43,9 @@ def sample(logits_SxV: jax.Array, knobs: Knobs, keys_S: jax.Array, positions_S: 
     q(kept), below 1 even where sampler and learner agree to the bit: every gap too wide by -log q(kept), and the weight
     of a sequence falling to 0 with its length.
     """
-    greedy_S = knobs.temperature == 0
-    scaled_SxV = logits_SxV / jnp.where(greedy_S, 1.0, knobs.temperature)[:, None]
-    kept_SxV = jnp.where(_kept(scaled_SxV, knobs), scaled_SxV, -jnp.inf)
+    greedy_S = params.temperature == 0
+    scaled_SxV = logits_SxV / jnp.where(greedy_S, 1.0, params.temperature)[:, None]
+    kept_SxV = jnp.where(_kept(scaled_SxV, params), scaled_SxV, -jnp.inf)
 
     def uniform(key: jax.Array, position: jax.Array) -> jax.Array:
         return jax.random.uniform(jax.random.fold_in(key, position))
@@ -92,28 +92,28 @@ def _logprob(logits_SxV: jax.Array, token_S: jax.Array) -> jax.Array:
     return _pick(logits_SxV, token_S) - jax.nn.logsumexp(logits_SxV, axis=-1)
 
 
-def _kept(scaled_SxV: jax.Array, knobs: Knobs) -> jax.Array:
+def _kept(scaled_SxV: jax.Array, params: SamplingParams) -> jax.Array:
     """Which tokens may be drawn. The likeliest always may."""
     top_S = scaled_SxV.max(axis=-1)
-    floor_S = jnp.where(knobs.min_p > 0, top_S + jnp.log(jnp.maximum(knobs.min_p, 1e-38)), -jnp.inf)
+    floor_S = jnp.where(params.min_p > 0, top_S + jnp.log(jnp.maximum(params.min_p, 1e-38)), -jnp.inf)
     nothing_S = jnp.full_like(top_S, -jnp.inf)
-    wanted = ((knobs.top_k > 0) | (knobs.top_p < 1)).any()
-    cut_S = jax.lax.cond(wanted, _floor_of_top_k_and_p, lambda *_: nothing_S, scaled_SxV, knobs)
+    wanted = ((params.top_k > 0) | (params.top_p < 1)).any()
+    cut_S = jax.lax.cond(wanted, _floor_of_top_k_and_p, lambda *_: nothing_S, scaled_SxV, params)
     return scaled_SxV >= jnp.maximum(floor_S, cut_S)[:, None]
 
 
-def _floor_of_top_k_and_p(scaled_SxV: jax.Array, knobs: Knobs) -> jax.Array:
+def _floor_of_top_k_and_p(scaled_SxV: jax.Array, params: SamplingParams) -> jax.Array:
     """The smallest logit that top-k leaves, and top-p of what top-k left."""
     V = scaled_SxV.shape[-1]
-    k_S = jnp.where(knobs.top_k > 0, jnp.minimum(knobs.top_k, V), V)
+    k_S = jnp.where(params.top_k > 0, jnp.minimum(params.top_k, V), V)
     k_floor_S = _largest_floor(lambda floor_S: (scaled_SxV >= floor_S[:, None]).sum(axis=-1) >= k_S, k_S.shape)
     left_SxV = jnp.where(scaled_SxV >= k_floor_S[:, None], scaled_SxV, -jnp.inf)
     share_SxV = jax.nn.softmax(left_SxV, axis=-1)
 
     def holds_p(floor_S: jax.Array) -> jax.Array:
-        return jnp.where(scaled_SxV >= floor_S[:, None], share_SxV, 0).sum(axis=-1) >= knobs.top_p
+        return jnp.where(scaled_SxV >= floor_S[:, None], share_SxV, 0).sum(axis=-1) >= params.top_p
 
-    p_floor_S = jnp.where(knobs.top_p < 1, _largest_floor(holds_p, k_S.shape), -jnp.inf)
+    p_floor_S = jnp.where(params.top_p < 1, _largest_floor(holds_p, k_S.shape), -jnp.inf)
     return jnp.maximum(k_floor_S, p_floor_S)
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from azr_jax.rollout.cache import Pages, Piece, pieces
+from azr_jax.rollout.cache import Pages, PrefillChunk, prefill_chunks
 from azr_jax.rollout.requests import EngineSettings, Request
+from azr_jax.rollout.slots import SlotArrays
 
 
 @dataclass
@@ -35,19 +36,6 @@ class Sequence:
     def __lt__(self, other: Sequence) -> bool:
         return self.rank < other.rank
 
-    @property
-    def position(self) -> int:
-        """Of the token that goes into the model next."""
-        return len(self.request.prompt) - 1 + len(self.tokens)
-
-    @property
-    def next_token(self) -> int:
-        return self.tokens[-1] if self.tokens else self.request.prompt[-1]
-
-    @property
-    def left(self) -> int:
-        return self.request.max_new_tokens - len(self.tokens)
-
 
 @dataclass(frozen=True)
 class Placement:
@@ -56,7 +44,7 @@ class Placement:
     prompt: tuple[int, ...]
     replica: int
     body: list[int]  # pages of the prompt without its last token
-    fresh: list[Piece]  # to be computed; the other pieces were found
+    fresh: tuple[PrefillChunk, ...]  # to be computed; the others were found
     copy: tuple[int, int] | None  # the page that decoding goes on in is a copy: from, to
 
 
@@ -67,8 +55,11 @@ class Scheduler:
         self.settings, self.replicas = settings, replicas
         self.slots_each = settings.rows
         self.pages = [Pages(settings.pool) for _ in range(replicas)]
-        self.slots: list[Sequence | None] = [None] * (replicas * self.slots_each)
-        self.table_SxM = np.zeros((len(self.slots), settings.pages_per_slot), np.int32)
+        count = replicas * self.slots_each
+        self.slots: list[Sequence | None] = [None] * count
+        self.arrays = SlotArrays(count, settings.pages_per_slot, settings.limits)
+        self._replica_S = np.arange(count) // self.slots_each
+        self._free = [list(range(at, at + self.slots_each)) for at in range(0, count, self.slots_each)]  # heaps
         self.waiting: list[Sequence] = []  # a heap by rank
         self.crowded: set[int] = set()  # replicas where one was preempted and none has ended since: nobody enters
         self.preemptions = self.shared_tokens = 0
@@ -88,14 +79,10 @@ class Scheduler:
         held = [pair for pair in held if replica in (None, self.replica_of(pair[0]))]
         return sorted(held, key=lambda pair: pair[1].rank)
 
-    def longest_first(self) -> list[int]:
+    def longest_first(self) -> np.ndarray:
         """All slots, replica by replica, in each the longest sequence first and empty slots last."""
-
-        def order(slot: int) -> tuple[int, int]:
-            sequence = self.slots[slot]
-            return self.replica_of(slot), -1 - sequence.position if sequence else 0
-
-        return sorted(range(len(self.slots)), key=order)
+        state = self.arrays.state
+        return np.lexsort((np.where(state.active, -1 - state.position, 0), self._replica_S))
 
     @property
     def pages_in_use(self) -> int:
@@ -103,12 +90,12 @@ class Scheduler:
 
     def place(self) -> Placement | None:
         """The next in the queue gets a slot, if there is one and pages for its prompt and one token."""
-        if not self.waiting:
+        free = [replica for replica in range(self.replicas) if self._free[replica]] if self.waiting else []
+        if not free:
             return None
-        free = {self.replica_of(slot): slot for slot in reversed(range(len(self.slots))) if self.slots[slot] is None}
         for replica in [replica for replica in self.crowded if not self.running(replica)]:
             self.crowded.discard(replica)
-        body = pieces(self.waiting[0].request.prompt, self.settings.chunk, self.settings.page_size)
+        body = prefill_chunks(self.waiting[0].request.prompt, self.settings.chunk, self.settings.page_size)
         # Where the most of the prompt is known already; among equals, where the most room is.
         choices = [
             (-len(self._known(replica, body)), self.pages[replica].in_use, replica)
@@ -116,40 +103,40 @@ class Scheduler:
             if replica not in self.crowded
         ]
         for _, _, replica in sorted(choices):
-            if placement := self._place_in(free[replica], replica, body):
+            if placement := self._place_in(replica, body):
                 return placement
         return None
 
-    def _known(self, replica: int, body: list[Piece]) -> list[tuple[int, ...]]:
-        """The pages of the pieces at the beginning that were computed before."""
-        found = (self.pages[replica].find(piece.key) for piece in body)
+    def _known(self, replica: int, body: tuple[PrefillChunk, ...]) -> list[tuple[int, ...]]:
+        """The pages of the chunks at the beginning that were computed before."""
+        found = (self.pages[replica].find(chunk.key) for chunk in body)
         return [pages for pages in itertools.takewhile(lambda pages: pages is not None, found) if pages is not None]
 
-    def _place_in(self, slot: int, replica: int, body: list[Piece]) -> Placement | None:
+    def _place_in(self, replica: int, body: tuple[PrefillChunk, ...]) -> Placement | None:
         sequence, size, mine = self.waiting[0], self.settings.page_size, self.pages[replica]
         known = self._known(replica, body)
         shared = [page for pages in known for page in pages]
         fresh = body[len(known) :]
         mine.hold(shared)
-        counts = [-(-piece.length // size) for piece in fresh]
+        counts = [-(-chunk.length // size) for chunk in fresh]
         new = mine.allocate(sum(counts) + 1)
         if new is None:
             mine.release(shared)
             return None
         heapq.heappop(self.waiting)
         *added, last = new
-        for piece, end in zip(fresh, itertools.accumulate(counts)):
-            mine.drop(piece.key)  # it may be known while a piece before it is not
-            mine.remember(piece.key, added[end - -(-piece.length // size) : end])
-        mine.used([piece.key for piece in body])
-        self.shared_tokens += sum(piece.length for piece in body[: len(known)])
+        for chunk, count, end in zip(fresh, counts, itertools.accumulate(counts)):
+            mine.drop(chunk.key)  # it may be known while a chunk before it is not
+            mine.remember(chunk.key, added[end - count : end])
+        mine.used([chunk.key for chunk in body])
+        self.shared_tokens += sum(chunk.length for chunk in body[: len(known)])
         held = shared + added
         copy = (held[-1], last) if (len(sequence.request.prompt) - 1) % size else None
         # The page copied from stays held until `copied`; it is not part of the sequence.
         sequence.pages = [*(held[:-1] if copy else held), last]
+        slot = heapq.heappop(self._free[replica])
         self.slots[slot], sequence.started = sequence, time.perf_counter()
-        self.table_SxM[slot] = 0
-        self.table_SxM[slot, : len(sequence.pages)] = sequence.pages
+        self.arrays.enter(slot, sequence.request, sequence.sample, sequence.pages)
         return Placement(sequence.request.prompt, replica, held, fresh, copy)
 
     def copied(self, placement: Placement) -> None:
@@ -158,32 +145,23 @@ class Scheduler:
 
     def grow(self, steps: int) -> None:
         """Pages for what each sequence writes in the next `steps`, the oldest served first."""
-        for slot, sequence in self.running():
-            replica = self.replica_of(slot)
-            last = sequence.position + min(steps, sequence.left) - 1
-            missing = last // self.settings.page_size + 1 - len(sequence.pages)
-            while self.slots[slot] is sequence and missing > 0:
+        missing_S = self.arrays.short_of_pages(steps, self.settings.page_size)
+        in_need = [(self.slots[slot], int(slot)) for slot in np.flatnonzero(missing_S > 0)]
+        for sequence, slot in sorted(in_need):
+            replica, missing = self.replica_of(slot), int(missing_S[slot])
+            while self.slots[slot] is sequence:
                 new = self.pages[replica].allocate(missing)
-                if new is None:
-                    self._preempt_youngest(replica)
-                    continue
-                have = len(sequence.pages)
-                self.table_SxM[slot, have : have + missing] = new
-                sequence.pages += new
-                missing = 0
+                if new is not None:
+                    self.arrays.add_pages(slot, new)
+                    sequence.pages += new
+                    break
+                self._preempt_youngest(replica)
 
     def end(self, slot: int) -> Sequence:
         """Empties a slot. Whoever waits for pages may try again."""
         sequence = self._leave(slot)
         self.crowded.discard(self.replica_of(slot))
         return sequence
-
-    def withdraw(self, request_id: int) -> list[Sequence]:
-        """Takes a request's samples out of the queue."""
-        gone = [sequence for sequence in self.waiting if sequence.request.id == request_id]
-        self.waiting = [sequence for sequence in self.waiting if sequence.request.id != request_id]
-        heapq.heapify(self.waiting)
-        return sorted(gone)
 
     def forget(self) -> None:
         """New weights: nothing that was computed is of use any more."""
@@ -204,6 +182,8 @@ class Scheduler:
         sequence = self.slots[slot]
         assert sequence is not None
         self.slots[slot] = None
+        self.arrays.leave(slot)
+        heapq.heappush(self._free[self.replica_of(slot)], slot)
         self.pages[self.replica_of(slot)].release(sequence.pages)
         sequence.pages = []
         return sequence

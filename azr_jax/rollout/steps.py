@@ -1,4 +1,4 @@
-"""What the device computes for one replica: read a piece of a prompt, copy pages, decode a few tokens in all slots.
+"""What the device computes for one replica: read a chunk of a prompt, copy pages, decode a few tokens in all slots.
 
 These functions see one replica's slots and pages; programs.py compiles them for one device or for a mesh. Inside a
 replica a layer may be split over the mesh axis `tensor`: attention then runs on each device's heads by itself, and
@@ -9,68 +9,19 @@ How the cache lies in memory, is written and looked at is the backend's (attenti
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
 from azr_jax.rollout.attention import Backend, Cache
-from azr_jax.rollout.requests import STOP_IDS
-from azr_jax.rollout.sampling import FAR_BELOW, Knobs, Sampled, sample
-from azr_jax.rollout.scheduler import Sequence
+from azr_jax.rollout.sampling import FAR_BELOW, Sampled, SamplingParams, sample
+from azr_jax.rollout.slots import State
 
 HEADS = PartitionSpec(None, None, "tensor")  # of queries, keys and values: [rows, tokens, heads, ...]
 ALL = PartitionSpec()
-
-
-class State(NamedTuple):
-    """What decoding knows of each slot. All arrays are [S], `stop_ids` [S, n], `table` [S, M]."""
-
-    token: jax.Array  # the next one to go into the model
-    position: jax.Array  # of that token in the sequence
-    drawn: jax.Array  # tokens of the completion so far
-    left: jax.Array  # tokens it may still draw
-    on: jax.Array
-    request: jax.Array
-    sample: jax.Array
-    knobs: Knobs
-    stop_ids: jax.Array  # padded with -1
-    table: jax.Array  # pages in the order of positions
-    limited: Any = None  # whether it does without the dropped tokens; None: no slot ever does
-
-
-def state_of(slots: list[Sequence | None], table_SxM: Any, limits: bool) -> State:
-    """On the host; where nobody stands, harmless numbers."""
-
-    def of(value: Callable[[Sequence], Any], empty: Any, dtype: Any) -> Any:
-        return np.array([empty if one is None else value(one) for one in slots], dtype)
-
-    stop_ids: Any = np.full((len(slots), STOP_IDS), -1, np.int32)
-    for slot, one in enumerate(slots):
-        if one is not None:
-            stop_ids[slot, : len(one.request.stop_ids)] = one.request.stop_ids
-    return State(
-        token=of(lambda one: one.next_token, 0, np.int32),
-        position=of(lambda one: one.position, 0, np.int32),
-        drawn=of(lambda one: len(one.tokens), 0, np.int32),
-        left=of(lambda one: one.left, 0, np.int32),
-        on=of(lambda one: True, False, np.bool_),
-        request=of(lambda one: one.request.id, 0, np.uint32),
-        sample=of(lambda one: one.sample, 0, np.uint32),
-        knobs=Knobs(
-            of(lambda one: one.request.temperature, 1, np.float32),
-            of(lambda one: one.request.top_k, 0, np.int32),
-            of(lambda one: one.request.top_p, 1, np.float32),
-            of(lambda one: one.request.min_p, 0, np.float32),
-        ),
-        stop_ids=stop_ids,
-        table=table_SxM,
-        limited=of(lambda one: one.request.limited, False, np.bool_) if limits else None,
-    )
 
 
 def in_replica(backend: Backend) -> PartitionSpec:
@@ -88,8 +39,11 @@ def prefill(
     start_1: jax.Array,
     end_1: jax.Array,
     table_1xM: jax.Array,
-) -> Cache:
-    """Writes the keys and values of positions `start` to `end` into their pages. T is whole pages, padded."""
+) -> tuple[Cache, jax.Array]:
+    """Writes the keys and values of positions `start` to `end` into their pages. T is whole pages, padded.
+
+    The second result is how many tokens these are: a number that can be waited for when the cache has gone on.
+    """
     model, T = nnx.merge(graphdef, params), tokens_1xT.shape[1]
 
     def local(q_1xTxHxK, k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, start, end, table_M, window):
@@ -97,8 +51,8 @@ def prefill(
         count, P = cache[0].shape[1], backend.page_size(cache)
         first_W = start + P * jnp.arange(T // P)  # position at which each page written begins
         pages_W = jnp.where(first_W < end, table_M[jnp.minimum(first_W // P, table_M.shape[0] - 1)], count)
-        cache = backend.write_piece(k_1xTxGxK, v_1xTxGxK, cache, layer, pages_W)
-        return backend.attend_piece(q_1xTxHxK, cache, layer, table_M, start, end, window), cache
+        cache = backend.write_chunk(k_1xTxGxK, v_1xTxGxK, cache, layer, pages_W)
+        return backend.attend_chunk(q_1xTxHxK, cache, layer, table_M, start, end, window), cache
 
     pool = in_replica(backend)
     split = jax.shard_map(
@@ -113,7 +67,7 @@ def prefill(
         return split(q, k, v, cache, layer, start_1[0], end_1[0], table_1xM[0], window)
 
     positions_1xT = start_1[:, None] + jnp.arange(T)
-    return model.hidden(tokens_1xT, positions_1xT, attend, cache, dtype=dtype)[1]
+    return model.hidden(tokens_1xT, positions_1xT, attend, cache, dtype=dtype)[1], end_1 - start_1
 
 
 def copy_pages(backend: Backend, cache: Cache, from_C: jax.Array, to_C: jax.Array) -> Cache:
@@ -151,55 +105,55 @@ def decode(
     cache: Cache,
     state: State,
     key: jax.Array,
-    leave: jax.Array,
+    refill_threshold: jax.Array,
     dropped_V: jax.Array | None,
 ) -> tuple[Cache, Sampled, jax.Array]:
-    """Up to `steps` tokens in every slot that is on; ends earlier once none is on, or `leave` went off.
+    """Up to `steps` tokens in every active slot; ends earlier once none is, or `refill_threshold` of them fell free.
 
-    That counts all replicas. Gives what was drawn, [steps, S], and which slots were on when it was.
+    That counts all replicas. Gives what was drawn, [steps, S], and which slots were active when it was.
     """
     model, S = nnx.merge(graphdef, params), state.token.shape[0]
     attend, draw = _attend_in_slots(backend, state.table), _draw_by_rows(S, never)
 
     def step(carry):
-        number, cache, state, drawn, was_on, _ = carry
-        carried = (cache, state.position, state.on)
+        number, cache, state, drawn, was_active, _ = carry
+        carried = (cache, state.position, state.active)
         x_Sx1xD, (cache, *_) = model.hidden(state.token[:, None], state.position[:, None], attend, carried, dtype=dtype)
         new = draw(model.logits(x_Sx1xD[:, 0]), state, key, dropped_V)
         drawn = jax.tree.map(lambda all_NxS, one_S: all_NxS.at[number].set(one_S), drawn, new)
-        was_on = was_on.at[number].set(state.on)
-        on, left = state.on, state.left - state.on
+        was_active = was_active.at[number].set(state.active)
+        active, remaining = state.active, state.remaining - state.active
         ended = (new.token[:, None] == state.stop_ids).any(axis=-1) | ~jnp.isfinite(new.logprob)
         state = state._replace(
-            token=jnp.where(on, new.token, state.token),
-            position=state.position + on,
-            drawn=state.drawn + on,
-            left=left,
-            on=on & ~ended & (left > 0),
+            token=jnp.where(active, new.token, state.token),
+            position=state.position + active,
+            generated=state.generated + active,
+            remaining=remaining,
+            active=active & ~ended & (remaining > 0),
         )
-        return number + 1, cache, state, drawn, was_on, jax.lax.psum(state.on.sum(), "fsdp")
+        return number + 1, cache, state, drawn, was_active, jax.lax.psum(state.active.sum(), "fsdp")
 
-    on_at_first = jax.lax.psum(state.on.sum(), "fsdp")
+    active_at_first = jax.lax.psum(state.active.sum(), "fsdp")
 
     def go_on(carry):
-        number, *_, on = carry
-        return (number < steps) & (on > 0) & (on_at_first - on < leave)
+        number, *_, active = carry
+        return (number < steps) & (active > 0) & (active_at_first - active < refill_threshold)
 
     empty = Sampled(jnp.zeros((steps, S), jnp.int32), jnp.zeros((steps, S)), jnp.zeros((steps, S)))
-    start = (jnp.int32(0), cache, state, empty, jnp.zeros((steps, S), bool), on_at_first)
-    _, cache, _, drawn, was_on, _ = jax.lax.while_loop(go_on, step, start)
-    return cache, drawn, was_on
+    start = (jnp.int32(0), cache, state, empty, jnp.zeros((steps, S), bool), active_at_first)
+    _, cache, _, drawn, was_active, _ = jax.lax.while_loop(go_on, step, start)
+    return cache, drawn, was_active
 
 
 def _attend_in_slots(backend: Backend, table_SxM: jax.Array):
     """The model's `attend` for one query per slot: its key and value go into its page, then it looks at all of them."""
 
-    def local(q_Sx1xHxK, k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, table_SxM, position_S, on_S, window):
+    def local(q_Sx1xHxK, k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, table_SxM, position_S, active_S, window):
         count, P = cache[0].shape[1], backend.page_size(cache)
         page_S = jnp.take_along_axis(table_SxM, (position_S // P)[:, None], axis=1)[:, 0]
-        page_S, row_S = jnp.where(on_S, page_S, count), position_S % P  # a slot that is off writes nowhere
+        page_S, row_S = jnp.where(active_S, page_S, count), position_S % P  # a slot that is not active writes nowhere
         cache = backend.write_slots(k_Sx1xGxK, v_Sx1xGxK, cache, layer, page_S, row_S)
-        return backend.attend_slots(q_Sx1xHxK, cache, layer, table_SxM, position_S, on_S, window), cache
+        return backend.attend_slots(q_Sx1xHxK, cache, layer, table_SxM, position_S, active_S, window), cache
 
     pool = in_replica(backend)
     split = jax.shard_map(
@@ -211,9 +165,9 @@ def _attend_in_slots(backend: Backend, table_SxM: jax.Array):
     )
 
     def attend(q, k, v, carried: Any, layer: jax.Array, window: jax.Array | None = None):
-        cache, position_S, on_S = carried
-        out, cache = split(q, k, v, cache, layer, table_SxM, position_S, on_S, window)
-        return out, (cache, position_S, on_S)
+        cache, position_S, active_S = carried
+        out, cache = split(q, k, v, cache, layer, table_SxM, position_S, active_S, window)
+        return out, (cache, position_S, active_S)
 
     return attend
 
@@ -223,7 +177,7 @@ def _draw_by_rows(slots: int, never: tuple[int, ...]):
     parts = jax.sharding.get_abstract_mesh().shape["tensor"]
     rows = PartitionSpec("tensor") if slots % parts == 0 else ALL
 
-    def local(logits_SxV, knobs: Knobs, request_S, sample_S, drawn_S, limited_S, key, dropped_V) -> Sampled:
+    def local(logits_SxV, params: SamplingParams, request_S, sample_S, generated_S, limited_S, key, dropped_V):
         def of_completion(request, sample):
             return jax.random.fold_in(jax.random.fold_in(key, request), sample)
 
@@ -231,13 +185,13 @@ def _draw_by_rows(slots: int, never: tuple[int, ...]):
             logits_SxV = logits_SxV.at[:, jnp.array(never)].set(FAR_BELOW)
         if dropped_V is not None:
             logits_SxV = jnp.where(limited_S[:, None] & dropped_V, FAR_BELOW, logits_SxV)
-        return sample(logits_SxV, knobs, jax.vmap(of_completion)(request_S, sample_S), drawn_S)
+        return sample(logits_SxV, params, jax.vmap(of_completion)(request_S, sample_S), generated_S)
 
     specs = (rows,) * 6 + (ALL,) * 2
     split = jax.shard_map(local, in_specs=specs, out_specs=rows, axis_names={"tensor"}, check_vma=False)
 
     def draw(logits_SxV: jax.Array, state: State, key: jax.Array, dropped_V: jax.Array | None) -> Sampled:
-        args = (logits_SxV, state.knobs, state.request, state.sample, state.drawn, state.limited)
+        args = (logits_SxV, state.params, state.request, state.sample, state.generated, state.limited)
         by_rows = jax.tree.map(lambda x: jax.reshard(x, rows), args)
         return jax.tree.map(lambda x: jax.reshard(x, ALL), split(*by_rows, key, dropped_V))  # type: ignore[arg-type]
 

@@ -17,6 +17,31 @@ LONGEST_PHRASE = 64  # tokens; what repeats itself more slowly is not noticed
 DecodeText = Callable[[Sequence[int]], str]
 
 
+class Completing:
+    """Which tokens can complete a stop string, each asked of the tokenizer once: the others need no decoding.
+
+    The last character of the string is of one token's text, or of bytes that are unreadable by themselves. White space
+    is not asked about: tokenizers add and drop it at the ends of a text.
+    """
+
+    def __init__(self, decode_text: DecodeText):
+        self.decode_text = decode_text
+        self._known: dict[tuple[str, ...], tuple[set[int], set[int]]] = {}  # for each set of strings: can, and cannot
+
+    def may_end(self, new: Sequence[int], stops: tuple[str, ...]) -> bool:
+        can, cannot = self._known.setdefault(stops, (set(), set()))
+        if not can.isdisjoint(new):
+            return True
+        if cannot.issuperset(new):
+            return False
+        last = {stop[-1] for stop in stops} | {UNREADABLE}
+        if any(sign.isspace() for sign in last):
+            return True
+        for token in set(new) - cannot:
+            (cannot if last.isdisjoint(self.decode_text([token])) else can).add(token)
+        return not can.isdisjoint(new)
+
+
 def cut_at_stop_string(
     decode_text: DecodeText, tokens: Sequence[int], new: int, stops: Sequence[str], after: str = ""
 ) -> int | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from azr_jax.rollout.sampling import Knobs, sample
+from azr_jax.rollout.sampling import SamplingParams, sample
 
 DRAWS = 20_000
 
@@ -15,7 +15,9 @@ def draw(logits, rows=DRAWS, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
     def full(value, dtype):
         return jnp.full(rows, value, dtype)
 
-    knobs = Knobs(full(temperature, "float32"), full(top_k, "int32"), full(top_p, "float32"), full(min_p, "float32"))
+    knobs = SamplingParams(
+        full(temperature, "float32"), full(top_k, "int32"), full(top_p, "float32"), full(min_p, "float32")
+    )
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(5), i))(jnp.arange(rows))
     logits_SxV = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (rows, len(logits)))
     return jax.jit(sample)(logits_SxV, knobs, keys, jnp.zeros(rows, jnp.int32))

@@ -46,7 +46,7 @@ def filled(rng: np.random.Generator, kv_heads: int, dtype) -> list:
     caches = [b.empty_cache(LAYERS, PAGES, PAGE, kv_heads, K, dtype) for b in (paged_xla, paged_tpu)]
     for layer in range(LAYERS):
         k, v = (normal(rng, 1, PAGES * PAGE, kv_heads, K, dtype=dtype).at[:, :PAGE].set(np.nan) for _ in range(2))
-        write = [paged_xla.write_piece, paged_tpu.write_piece]
+        write = [paged_xla.write_chunk, paged_tpu.write_chunk]
         caches = [one(k, v, cache, layer, jnp.arange(PAGES)) for one, cache in zip(write, caches)]
     return caches
 
@@ -82,7 +82,7 @@ def test_a_piece_of_a_prompt_sees_what_it_sees_by_xla(start, end):
     q = normal(rng, 1, 128, 4, K, dtype=jnp.float32)
 
     def seen(backend, cache) -> np.ndarray:
-        out = np.asarray(backend.attend_piece(q, cache, 1, table_M, start, end))
+        out = np.asarray(backend.attend_chunk(q, cache, 1, table_M, start, end))
         assert out.shape == q.shape
         return out[0, : end - start]
 

@@ -1,0 +1,110 @@
+"""What each slot decodes, as arrays: kept on the host as completions enter, advance and leave; the device gets a copy.
+
+Nothing is gathered from Python objects when the device is to be sent off: with 512 slots that took longer than all else
+the host does between two flights.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from azr_jax.models.endings import STOP_IDS
+from azr_jax.rollout.requests import Request
+from azr_jax.rollout.sampling import SamplingParams
+
+
+class State(NamedTuple):
+    """Arrays are [S], `stop_ids` [S, n], `table` [S, M]: numpy on the host, jax on the device."""
+
+    token: Any  # the next one to go into the model
+    position: Any  # of that token in the sequence
+    generated: Any  # tokens of the completion so far
+    remaining: Any  # tokens it may still draw
+    active: Any
+    request: Any
+    sample: Any
+    params: SamplingParams
+    stop_ids: Any  # padded with -1
+    table: Any  # pages in the order of positions
+    limited: Any = None  # whether it does without the dropped tokens; None: no slot ever does
+
+
+def empty_state(slots: int, pages_per_slot: int, limits: bool) -> State:
+    """Where nobody stands, harmless numbers."""
+
+    def of(value: float, dtype: Any) -> np.ndarray:
+        return np.full(slots, value, dtype)
+
+    return State(
+        token=of(0, np.int32),
+        position=of(0, np.int32),
+        generated=of(0, np.int32),
+        remaining=of(0, np.int32),
+        active=of(False, np.bool_),
+        request=of(0, np.uint32),
+        sample=of(0, np.uint32),
+        params=SamplingParams(of(1, np.float32), of(0, np.int32), of(1, np.float32), of(0, np.float32)),
+        stop_ids=np.full((slots, STOP_IDS), -1, np.int32),
+        table=np.zeros((slots, pages_per_slot), np.int32),
+        limited=of(False, np.bool_) if limits else None,
+    )
+
+
+class SlotArrays:
+    """The state of all slots on the host, in their order."""
+
+    def __init__(self, slots: int, pages_per_slot: int, limits: bool):
+        self.state = empty_state(slots, pages_per_slot, limits)
+        self._empty = empty_state(1, pages_per_slot, limits)
+        self.held_S = np.zeros(slots, np.int32)  # pages in each slot's row of the table
+
+    def enter(self, slot: int, request: Request, sample: int, pages: list[int]) -> None:
+        """A completion that has drawn nothing yet: decoding begins with its prompt's last token."""
+        state = self.state
+        state.token[slot], state.position[slot] = request.prompt[-1], len(request.prompt) - 1
+        state.remaining[slot], state.active[slot] = request.max_new_tokens, True
+        state.request[slot], state.sample[slot] = request.id, sample
+        for values_S, value in zip(state.params, (request.temperature, request.top_k, request.top_p, request.min_p)):
+            values_S[slot] = value
+        state.stop_ids[slot, : len(request.stop_ids)] = request.stop_ids
+        if state.limited is not None:
+            state.limited[slot] = request.limited
+        self.add_pages(slot, pages)
+
+    def add_pages(self, slot: int, pages: list[int]) -> None:
+        held = self.held_S[slot]
+        self.state.table[slot, held : held + len(pages)] = pages
+        self.held_S[slot] = held + len(pages)
+
+    def advance(self, rows: np.ndarray, tokens_NxS: np.ndarray, count_S: np.ndarray) -> None:
+        """By what the device drew: its row r is slot `rows[r]`, of which the first `count_S[r]` tokens count."""
+        some = np.flatnonzero(count_S)
+        slots, count = rows[some], count_S[some]
+        self.state.token[slots] = tokens_NxS[count - 1, some]
+        for values_S in (self.state.position, self.state.generated):
+            values_S[slots] += count
+        self.state.remaining[slots] -= count
+
+    def leave(self, slot: int) -> None:
+        self.held_S[slot] = 0
+        for values, empty in zip(_arrays(self.state), _arrays(self._empty)):
+            values[slot] = empty[0]
+
+    def short_of_pages(self, steps: int, page_size: int) -> np.ndarray:
+        """How many pages each slot needs beyond those it has, to write so many tokens or all it may."""
+        last_S = self.state.position + np.minimum(steps, self.state.remaining) - 1
+        return np.where(self.state.active, last_S // page_size + 1 - self.held_S, 0)
+
+    def in_order(self, rows: np.ndarray) -> State:
+        """A copy with these slots in this order."""
+        state = self.state
+        limited = None if state.limited is None else state.limited[rows]
+        params = SamplingParams(*(values_S[rows] for values_S in state.params))
+        return State(*(values[rows] for values in state[:7]), params, state.stop_ids[rows], state.table[rows], limited)
+
+
+def _arrays(state: State) -> list[np.ndarray]:
+    *numbers, params, stop_ids, table, limited = state
+    return [*numbers, *params, stop_ids, table, *([] if limited is None else [limited])]
