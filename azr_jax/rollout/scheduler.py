@@ -146,7 +146,7 @@ class Scheduler:
     def grow(self, steps: int) -> None:
         """Pages for what each sequence writes in the next `steps`, the oldest served first."""
         missing_S = self.arrays.short_of_pages(steps, self.settings.page_size)
-        in_need = [(self.slots[slot], int(slot)) for slot in np.flatnonzero(missing_S > 0)]
+        in_need = [(one, slot) for slot in np.flatnonzero(missing_S > 0).tolist() if (one := self.slots[slot])]
         for sequence, slot in sorted(in_need):
             replica, missing = self.replica_of(slot), int(missing_S[slot])
             while self.slots[slot] is sequence:

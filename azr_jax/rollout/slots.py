@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from azr_jax.models.endings import STOP_IDS
@@ -34,7 +35,7 @@ class State(NamedTuple):
 def empty_state(slots: int, pages_per_slot: int, limits: bool) -> State:
     """Where nobody stands, harmless numbers."""
 
-    def of(value: float, dtype: Any) -> np.ndarray:
+    def of(value: float, dtype: Any) -> Any:
         return np.full(slots, value, dtype)
 
     return State(
@@ -89,7 +90,7 @@ class SlotArrays:
 
     def leave(self, slot: int) -> None:
         self.held_S[slot] = 0
-        for values, empty in zip(_arrays(self.state), _arrays(self._empty)):
+        for values, empty in zip(jax.tree.leaves(self.state), jax.tree.leaves(self._empty)):
             values[slot] = empty[0]
 
     def short_of_pages(self, steps: int, page_size: int) -> np.ndarray:
@@ -99,12 +100,4 @@ class SlotArrays:
 
     def in_order(self, rows: np.ndarray) -> State:
         """A copy with these slots in this order."""
-        state = self.state
-        limited = None if state.limited is None else state.limited[rows]
-        params = SamplingParams(*(values_S[rows] for values_S in state.params))
-        return State(*(values[rows] for values in state[:7]), params, state.stop_ids[rows], state.table[rows], limited)
-
-
-def _arrays(state: State) -> list[np.ndarray]:
-    *numbers, params, stop_ids, table, limited = state
-    return [*numbers, *params, stop_ids, table, *([] if limited is None else [limited])]
+        return jax.tree.map(lambda values: values[rows], self.state)
