@@ -5,10 +5,10 @@
 A model too small to matter writes completions of skewed lengths in groups of eight, with page tables of the paper's
 size (6,144 + 8,096 tokens) and the tokenizer of Qwen2.5-Coder-0.5B. What is measured is the host alone: the time from
 the moment the device has nothing to do to the moment it is sent off again. Prompts are not read, for that is the
-device's work (in a run it begins before the host is done: the gap is shorter then), and the calls of programs do not
-count, for a CPU may run a small program in its call. `--stop` gives every request a stop
-string, whose end the host has to look for. The share is of a flight of 32 steps of 10 ms, what a 7B model takes on a
-slice of 16 v5e chips (benchmarks/pod_model.py).
+device's work (in a run it begins before the host is done: the gap is shorter then); the calls of programs do not count,
+for a CPU may run a small program in its call; and it is processor time, which others on the machine do not disturb.
+`--stop` measures with a stop string in every request too, whose end the host has to look for. The share is of a flight
+of 32 steps of 10 ms, what a 7B model takes on a slice of 16 v5e chips (benchmarks/pod_model.py).
 
 Last line: one JSON object.
 """
@@ -45,9 +45,9 @@ class _Clock:
         self.seconds, run = 0.0, engine._watched
 
         def timed(*args):
-            before = time.perf_counter()
+            before = time.thread_time()
             out = run(*args)
-            self.seconds += time.perf_counter() - before
+            self.seconds += time.thread_time() - before
             return out
 
         engine._watched = timed
@@ -74,9 +74,9 @@ def measure(slots: int, requests: int, stop: bool, decode_text) -> dict[str, flo
     while engine.busy:
         if engine._flight is not None:
             engine._flight.was_active_NxS.block_until_ready()
-        before = time.perf_counter()
+        before = time.thread_time()
         engine.step()
-        host += time.perf_counter() - before
+        host += time.thread_time() - before
         flights += 1
     numbers = engine.metrics()
     engine.close()
