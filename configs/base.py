@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     c.model.cache_dir = ""  # where converted models are kept; empty: the user's cache directory
     c.model.spell_out = ()  # added tokens the model never learned, as <think>,</think>: spelled out, never sampled
     c.model.dtype = "bfloat16"  # compute type; master weights and optimizer state are float32 whatever it is
+    c.model.matmul_dtype = "same"  # same | bfloat16: what weights and what they multiply are rounded to; sums are not
     c.model.remat = "full"  # none | dots | full: what the backward pass computes again instead of keeping
     c.model.attention = "auto"  # auto | xla | cudnn | splash: the learner's attention
 
@@ -145,6 +146,7 @@ def get_config() -> ConfigDict:
     c.learner.importance_length_norm = False  # True: a sequence's weight is its tokens' geometric mean, not product
     c.learner.row_tokens = 0  # tokens of a packed row; 0: the longest prompt plus the longest completion
     c.learner.row_lengths = 32  # rows may be shorter by so many-ths, for less padding; each length met is compiled once
+    c.learner.share_prompts = False  # True: what prompts of a row begin alike with is read once; attention by xla
     c.learner.microbatch = 0  # packed rows per gradient step of the accumulation, all devices; 0: one per device
     c.learner.chunk = 0  # completion tokens whose logits are held at a time; 0: as many as make 512 MiB
     c.learner.freeze = ()  # weights that are not trained: embed, unembed, final_norm, layers, layers.q, ...

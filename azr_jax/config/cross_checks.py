@@ -207,6 +207,11 @@ def _of_sizes(c: Any) -> list[str]:
         not (learner.lora.rank and learner.freeze),
         f"learner.freeze={','.join(learner.freeze)}: learner.lora.rank={learner.lora.rank} freezes all; give one",
     )
+    need(
+        not (learner.share_prompts and c.model.attention not in ("auto", "xla")),
+        f"learner.share_prompts=true: model.attention={c.model.attention} knows no shared prompts; should be xla or "
+        "auto",
+    )
     pages = math.ceil(longest / c.rollout.page_size) + 1  # one that a completion copies from
     need(
         c.rollout.pages == 0 or c.rollout.pages >= pages,

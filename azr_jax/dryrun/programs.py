@@ -28,7 +28,7 @@ from azr_jax.parallel.mesh import bytes_per_device, mover
 from azr_jax.rollout import paged_tpu
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import EngineSettings
-from azr_jax.run.build import engine_settings, learner_settings, row_tokens
+from azr_jax.run.build import engine_settings, learner_settings, matmul_dtype, row_tokens
 from azr_jax.run.memory_plan import page_bytes, with_pages
 
 GIB = 2**30
@@ -121,7 +121,7 @@ def other_jobs(c: Any, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Job]:
     """Weights as they start, and learner -> sampler."""
     state = abstract_state(c, shape.spec, learner)
     beside = bytes_per_device(state)
-    dtype = jnp.dtype(c.model.dtype)
+    dtype = jnp.dtype(matmul_dtype(c))
     to = shardings(shape.spec, rollout, RolloutRules())
 
     def init() -> jax.stages.Lowered:
@@ -154,7 +154,7 @@ def engine_jobs_of(c: Any, settings: EngineSettings, shape: Shape, learner: Mesh
     beside = bytes_per_device(abstract_state(c, shape.spec, learner))
     tensor, s = mesh.shape["tensor"], shape.spec
     weights = (shape.spec.layer_matrices + shape.unembedding) / tensor
-    itemsize = jnp.dtype(settings.dtype).itemsize
+    itemsize = jnp.dtype(settings.matmul_dtype or settings.dtype).itemsize
     a_page = page_bytes(settings, s, tensor)
     cached, cache_bytes = a_page * settings.longest / settings.page_size, a_page * settings.pool
     programs, jobs = Programs(s, settings, mesh), []

@@ -8,7 +8,8 @@ so a few lengths may be allowed.
 Completion tokens stand a second time in arrays of their own, gathered to the front of their row, because only they need
 the unembedding.
 
-Left out on purpose: a prompt shared by several samples is stored once per sample, and a sample is never split.
+With `share`, what samples of a row have in common at the beginning of their prompts stands in it once (prefixes.py).
+Left out on purpose: a sample is never split.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from azr_jax.learner import prefixes
 
 LITTLE_PADDING = 0.05
 TILE = 128  # shorter rows are multiples of this, as some attention kernels want them
@@ -67,6 +70,8 @@ class Batch:
     # Where some samples were limited.
     limited: Array | None = None  # whether its sample was
     dropped: Array | None = None  # [M, V], the same for every microbatch: the tokens those samples did without
+    # Where prompts are shared.
+    ends: Array | None = None  # the last segment that sees the token; it stands in the first one
 
 
 def pack(
@@ -76,18 +81,22 @@ def pack(
     rows: int = 1,
     row_lengths: int = 1,
     dropped_V: np.ndarray | None = None,
+    share: bool = False,
 ) -> Batch:
     """Rows of `row_tokens`, `rows` of them side by side in a microbatch. Samples with an empty completion are left out.
 
     With `row_lengths` = n, rows may be shorter, by n-ths of `row_tokens`. `dropped_V` are the tokens that limited
-    samples did without.
+    samples did without. With `share`, rows stay as long as they may be, and prompts that begin alike go together.
     Rows that go side by side have about the same attention cost, so that no device waits for another.
     """
     used = [sample for sample in samples if len(sample.completion)]
     _check(samples, used, row_tokens)
     lengths = [sample.inputs for sample in used]
-    row_tokens = row_length(lengths, row_tokens, rows, row_lengths)
-    bins = best_fit(lengths, row_tokens)
+    if share:
+        bins = prefixes.rows([(sample.prompt, sample.completion) for sample in used], row_tokens)
+    else:
+        row_tokens = row_length(lengths, row_tokens, rows, row_lengths)
+        bins = best_fit(lengths, row_tokens)
     bins.sort(key=lambda bin: -sum(used[index].inputs ** 2 for index in bin))
     # There are never more rows than samples: this bound, rounded up, keeps the shape the same from batch to batch.
     microbatches = _power_of_two(math.ceil(len(samples) / rows))
@@ -97,6 +106,7 @@ def pack(
         *(np.zeros(shape_MxRxT, np.float32) for _ in range(2)),
         limited=None if dropped_V is None else np.zeros(shape_MxRxT, bool),
         dropped=None if dropped_V is None else np.broadcast_to(dropped_V, (microbatches, len(dropped_V))),
+        ends=np.zeros(shape_MxRxT, np.int32) if share else None,
     )
     for number, bin in enumerate(bins):
         _fill_row(batch, divmod(number, rows), [used[index] for index in bin])
@@ -157,13 +167,19 @@ def padding_share(batch: Batch) -> float:
 
 def _fill_row(batch: Batch, row: tuple[int, int], samples: Sequence[Sample]) -> None:
     start = done = 0
+    path = np.zeros(0, np.int64)  # where in the row the tokens stand that a sample reads
     for segment, sample in enumerate(samples, 1):
-        size, count, stop = len(sample.prompt), len(sample.completion), start + sample.inputs
+        before = samples[segment - 2].prompt if batch.ends is not None and segment > 1 else ()
+        shared = prefixes.common(before, sample.prompt)
+        stop, count = start + sample.inputs - shared, len(sample.completion)
+        path = np.concatenate([path[:shared], np.arange(start, stop)])
         here, there = (*row, slice(start, stop)), (*row, slice(done, done + count))
-        batch.tokens[here] = [*sample.prompt, *sample.completion][:-1]
-        batch.positions[here] = np.arange(sample.inputs)
+        batch.tokens[here] = [*sample.prompt, *sample.completion][shared:-1]
+        batch.positions[here] = np.arange(shared, sample.inputs)
         batch.segments[here] = segment
-        batch.index[there] = start + size - 1 + np.arange(count)
+        if batch.ends is not None:
+            batch.ends[*row, path] = segment
+        batch.index[there] = path[len(sample.prompt) - 1 :]
         batch.targets[there] = sample.completion
         batch.owners[there] = segment
         batch.lengths[there] = count

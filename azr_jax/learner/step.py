@@ -44,6 +44,7 @@ class LearnerSettings:
     grad_clip: float = 1.0  # global norm
     temperature: float = 1.0  # of the sampling: log-probabilities are taken of the same distribution
     dtype: str = "float32"  # compute type
+    matmul_dtype: str = ""  # of the weights, and of what they multiply; empty: dtype
     remat: str = "none"
     attention: str = "auto"
     chunk: int = 0  # completion tokens whose logits are held at a time; 0: as many as make 512 MiB
@@ -54,6 +55,10 @@ class LearnerSettings:
             raise ValueError(f"loss={self.loss!r}: should be one of {', '.join(LOSSES)}")
         if self.objective.policy_loss == "dr_grpo" and self.longest < 1:
             raise ValueError(f"longest={self.longest}: policy_loss=dr_grpo divides by it; should be at least 1")
+
+    @property
+    def rounded_to(self) -> jnp.dtype:
+        return jnp.dtype(self.matmul_dtype or self.dtype)
 
     @property
     def averaging(self) -> str:
@@ -126,7 +131,7 @@ def step_program(graphdef: Any, settings: LearnerSettings) -> Any:
 
 def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tuple[jax.Array, Any, Any]]:
     """(params, base, batch, weights) -> (loss, gradient, aux [M, R, T]), summed over the microbatches."""
-    forward, dtype = _make_forward(graphdef, settings), jnp.dtype(settings.dtype)
+    forward = _make_forward(graphdef, settings)
 
     def loss_of(params: Any, base: Any, batch: Batch, weights_RxT: jax.Array) -> tuple[jax.Array, Any]:
         hidden_RxTxD, w_VxD = forward(params, base, batch)
@@ -139,7 +144,7 @@ def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tu
             def loss_by(live: Any) -> tuple[jax.Array, Any]:
                 return loss_of(with_masters(params, live), base, *part)
 
-            (loss, aux), gradient = jax.value_and_grad(loss_by, has_aux=True)(stand_ins(params, dtype))
+            (loss, aux), gradient = jax.value_and_grad(loss_by, has_aux=True)(stand_ins(params, settings.rounded_to))
             return (loss, gradient), aux
 
         def compute(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
@@ -243,9 +248,10 @@ def _make_forward(graphdef: Any, settings: LearnerSettings) -> Callable[..., tup
 
     def forward(params: Any, base: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graphdef, join(params, base))
-        attend = segment_attention(settings.attention, batch.positions, batch.segments)
-        hidden_RxTxD, _ = model.hidden(batch.tokens, batch.positions, attend, dtype=dtype, remat=settings.remat)
+        attend = segment_attention(settings.attention, batch.positions, batch.segments, batch.ends)
+        types = {"dtype": dtype, "matmul_dtype": settings.rounded_to}
+        hidden_RxTxD, _ = model.hidden(batch.tokens, batch.positions, attend, **types, remat=settings.remat)
         # The master weights as they lie: the loss casts and gathers them itself, and their gradient stays float32.
-        return hidden_RxTxD, (model.embed if model.spec.tied else model.unembed)[...]
+        return hidden_RxTxD.astype(settings.rounded_to), (model.embed if model.spec.tied else model.unembed)[...]
 
     return forward

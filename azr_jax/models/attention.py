@@ -4,6 +4,9 @@
 A token sees the tokens of its own segment at its own position and before. Within a row, the tokens of a segment stand
 together in order of position (as packing leaves them); padding is segment 0 and sees only padding.
 
+Where samples share the beginning of their prompts, it stands in the segment of the first of them, and `ends` says for
+each token up to which segment it is seen. That is for xla alone.
+
 xla     any device; blocks of queries, no [T, T] scores in memory at one time
 cudnn   NVIDIA, bfloat16 or float16, heads of at most 128 numbers (jax.nn.dot_product_attention); packing costs it a
         [T, T] mask per row
@@ -39,7 +42,9 @@ SPLASH_BLOCKS = (512, 256, 128)  # splash: rows and columns of a tile, the large
 FAR_BELOW = -1e30  # a masked score: finite, so that no row of scores can turn to NaN
 
 
-def segment_attention(backend: str, positions_BxT: jax.Array, segments_BxT: jax.Array) -> Attend:
+def segment_attention(
+    backend: str, positions_BxT: jax.Array, segments_BxT: jax.Array, ends_BxT: jax.Array | None = None
+) -> Attend:
     """An `attend` for these rows. `auto` picks by platform and shape, and logs what it picked."""
     if backend != "auto" and backend not in KERNELS:
         raise ValueError(f"attention={backend!r}: should be one of auto, {', '.join(KERNELS)}")
@@ -48,10 +53,10 @@ def segment_attention(backend: str, positions_BxT: jax.Array, segments_BxT: jax.
         q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, cache: Any, layer: jax.Array, window: jax.Array | None = None
     ) -> tuple[jax.Array, Any]:
         del layer
-        if window is not None:
+        if window is not None or ends_BxT is not None:
             if backend not in ("auto", "xla"):
-                raise ValueError(f"attention={backend!r}: a model with windows needs 'xla' or 'auto'")
-            return _xla(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT, window), cache
+                raise ValueError(f"attention={backend!r}: windows and shared prompts need 'xla' or 'auto'")
+            return _xla(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT, window, ends_BxT), cache
         name = pick(_platform(q_BxTxHxK), q_BxTxHxK) if backend == "auto" else backend
         return KERNELS[name](q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT), cache
 
@@ -76,14 +81,18 @@ def _platform(x: jax.Array) -> str:
     return getattr(device, "platform", None) or jax.default_backend()
 
 
-def _xla(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT, window=None) -> jax.Array:
+def _xla(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT, window=None, ends_BxT=None) -> jax.Array:
     """Blocks of queries against all keys up to the block's end; the backward pass computes a block's scores again."""
     block = jax.checkpoint(_query_block)
     length, out = q_BxTxHxK.shape[1], []
     for start in range(0, length, QUERY_BLOCK):
         end = min(start + QUERY_BLOCK, length)
         queries, keys = slice(start, end), slice(0, end)
-        mask = segments_BxT[:, queries, None] == segments_BxT[:, None, keys]
+        if ends_BxT is None:
+            mask = segments_BxT[:, queries, None] == segments_BxT[:, None, keys]
+        else:
+            mask = segments_BxT[:, queries, None] >= segments_BxT[:, None, keys]
+            mask &= segments_BxT[:, queries, None] <= ends_BxT[:, None, keys]
         back_BxTxS = positions_BxT[:, queries, None] - positions_BxT[:, None, keys]
         mask &= back_BxTxS >= 0
         if window is not None:

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -70,12 +71,16 @@ class Transformer(nnx.Module):
         cache: Any = None,
         *,
         dtype: jnp.dtype = jnp.bfloat16,
+        matmul_dtype: jnp.dtype | None = None,
         remat: str = "none",
     ) -> tuple[jax.Array, Any]:
-        """x_BxTxD after the final norm, and the cache as the last layer left it."""
+        """x_BxTxD after the final norm, and the cache as the last layer left it.
+
+        `matmul_dtype` is what weights and what they multiply are rounded to; None: `dtype`.
+        """
         if remat not in REMAT:
             raise ValueError(f"remat={remat!r}: should be one of {', '.join(REMAT)}")
-        spec = self.spec
+        spec, matmul_dtype = self.spec, jnp.dtype(matmul_dtype or dtype)
         rope = rope_tables(positions_BxT, spec)
         local = rope_tables(positions_BxT, spec, local=True) if spec.windowed else rope
 
@@ -88,11 +93,11 @@ class Transformer(nnx.Module):
                 windowed = (index == jnp.asarray(spec.windowed)).any()
                 turned = jax.tree.map(functools.partial(jnp.where, windowed), local, rope)
                 seen = functools.partial(attend, window=jnp.where(windowed, spec.window, NO_WINDOW))
-            return _layer(x_BxTxD, weights, turned, seen, cache, index, spec), None
+            return _layer(x_BxTxD, weights, turned, seen, cache, index, spec, matmul_dtype), None
 
         if remat != "none":
             layer = jax.checkpoint(layer, policy=REMAT[remat], prevent_cse=False)
-        x_BxTxD = lookup(self.embed[...], tokens_BxT, dtype)
+        x_BxTxD = lookup(self.embed[...], tokens_BxT, matmul_dtype).astype(dtype)
         if spec.gemma:
             x_BxTxD *= jnp.asarray(spec.width**0.5, dtype)  # rounded to that, as its authors have it
         stacked = {w.path[-1]: getattr(self.layers, w.path[-1])[...] for w in spec.weights() if w.per_layer}
@@ -111,14 +116,14 @@ class Transformer(nnx.Module):
         return jnp.einsum("...d,dv->...v", x, w_DxV, preferred_element_type=jnp.float32, out_sharding=out)
 
 
-def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec) -> tuple[jax.Array, Any]:
+def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec, matmul_dtype) -> Any:
     """One decoder layer: attention, then the gated mlp, each added to the residual stream."""
     dtype, layout = x_BxTxD.dtype, layout_of(x_BxTxD)
 
     def heads(name: str) -> jax.Array:
-        y = product("btd,hkd->bthk", None, None, h_BxTxD, weights[name].astype(dtype))
+        y = product("btd,hkd->bthk", None, None, h_BxTxD, weights[name].astype(matmul_dtype))
         if spec.qkv_bias:
-            y += weights[f"{name}_bias"].astype(dtype)
+            y += weights[f"{name}_bias"].astype(matmul_dtype).astype(dtype)
         if spec.qk_norm and name != "v":
             y = _normed(y, weights[f"{name}_norm"], spec)
         return y
@@ -126,7 +131,7 @@ def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec
     def widened(name: str) -> jax.Array:
         # The gradient as [D, F]: XLA on a CPU would compute the other order column by column within the transposition
         # of the output's gradient (silu and all), a sixth of the whole backward pass. Transposed x costs nothing.
-        return product("btd,fd->btf", "df", None, h_BxTxD, weights[name].astype(dtype))
+        return product("btd,fd->btf", "df", None, h_BxTxD, weights[name].astype(matmul_dtype))
 
     def behind(name: str, y_BxTxD: jax.Array) -> jax.Array:
         return _normed(y_BxTxD, weights[name], spec) if spec.gemma else y_BxTxD
@@ -136,11 +141,13 @@ def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec
     if spec.score_scalar is not None:  # whoever attends divides by the root of K
         q_BxTxHxK *= jnp.asarray((spec.head_dim / spec.score_scalar) ** 0.5, dtype)
     o_BxTxHxK, cache = attend(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, cache, index)
-    x_BxTxD += behind("attn_out_norm", product("bthk,dhk->btd", None, layout, o_BxTxHxK, weights["o"].astype(dtype)))
+    o_BxTxD = product("bthk,dhk->btd", None, layout, o_BxTxHxK, weights["o"].astype(matmul_dtype))
+    x_BxTxD += behind("attn_out_norm", o_BxTxD)
 
     h_BxTxD = _normed(x_BxTxD, weights["mlp_norm"], spec)
     inner_BxTxF = (jax.nn.gelu if spec.gemma else jax.nn.silu)(widened("gate")) * widened("up")
-    x_BxTxD += behind("mlp_out_norm", product("btf,df->btd", None, layout, inner_BxTxF, weights["down"].astype(dtype)))
+    down_BxTxD = product("btf,df->btd", None, layout, inner_BxTxF, weights["down"].astype(matmul_dtype))
+    x_BxTxD += behind("mlp_out_norm", down_BxTxD)
     return x_BxTxD, cache
 
 
@@ -150,9 +157,11 @@ def _product(formula: str, order: str | None, layout: P | None, x: jax.Array, w:
     The weight's gradient is asked for as the weight lies, and in one operation: the TPU compiler then sends parts of it
     round the chips while it multiplies the next. Summed first and cut afterwards, as JAX would have it, it becomes an
     all-reduce of the whole. `order`: the axes of the weight in the order in which its gradient is computed.
+
+    Where the weight has a smaller type than x, x is rounded to it, and what comes out has x's type unrounded.
     """
     _, right, _ = _axes(formula)
-    return jnp.einsum(formula, x, gathered(w, embed=right.index("d")), out_sharding=layout)
+    return _einsum(formula, x.astype(w.dtype), gathered(w, embed=right.index("d")), x.dtype, layout)
 
 
 def _product_forward(formula, order, layout, x, w):
@@ -162,8 +171,11 @@ def _product_forward(formula, order, layout, x, w):
 def _product_backward(formula, order, layout, kept, d_out):
     del layout
     (x, w), (left, right, out) = kept, _axes(formula)
-    place = layout_of(w)
-    if order is None:
+    place, dtype = layout_of(w), x.dtype
+    x, d_out = x.astype(w.dtype), d_out.astype(w.dtype)
+    if w.dtype != dtype and not any(place or ()):
+        d_w = _outer(left, right, out, x, d_out, place)
+    elif order is None:
         d_w = jnp.einsum(f"{out},{left}->{right}", d_out, x, out_sharding=place)
     else:
         there = None if place is None else P(*(place[right.index(axis)] for axis in order))
@@ -172,7 +184,23 @@ def _product_backward(formula, order, layout, kept, d_out):
     whole = gathered(w, embed=right.index("d"))
     if whole is not w:  # first of all, so that x is free before the rest goes on
         d_out, d_w = jax.lax.optimization_barrier((d_out, d_w))
-    return jnp.einsum(f"{out},{right}->{left}", d_out, whole, out_sharding=layout_of(x)), d_w
+    return _einsum(f"{out},{right}->{left}", d_out, whole, dtype, layout_of(x)), d_w
+
+
+def _einsum(formula: str, a: jax.Array, b: jax.Array, dtype: jnp.dtype, layout: P | None) -> jax.Array:
+    sums = None if a.dtype == dtype else dtype  # None: as every backend does by itself
+    return jnp.einsum(formula, a, b, preferred_element_type=sums, out_sharding=layout)
+
+
+def _outer(left: str, right: str, out: str, x: jax.Array, d_out: jax.Array, place: P | None) -> jax.Array:
+    """The weight's gradient, with the tokens last in what stands left.
+
+    XLA on a CPU multiplies bfloat16 twice as fast as float32, but not where it would have to turn the left side itself.
+    """
+    tokens = "".join(axis for axis in out if axis in left and axis not in right)
+    rows = "".join(axis for axis in right if axis in out)
+    turned = lax.optimization_barrier(jnp.einsum(f"{out}->{rows}{tokens}", d_out))
+    return _einsum(f"{rows}{tokens},{left}->{right}", turned, x, jnp.dtype(jnp.float32), place).astype(x.dtype)
 
 
 product = jax.custom_vjp(_product, nondiff_argnums=(0, 1, 2))

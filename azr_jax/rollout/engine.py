@@ -90,7 +90,7 @@ class Engine:
         if self.busy:
             raise RuntimeError("begin() while requests are under way: drain() them first")
         self._params = None  # the old ones go first: two generations may not fit
-        self._params = reshard(params, self.programs.params_layout, self.programs.dtype)
+        self._params = reshard(params, self.programs.params_layout, self.programs.params_dtype)
         if self._cache is None:  # last: the weights' way here needs room
             self._cache = self.programs.empty_cache()
         key = jax.random.fold_in(jax.random.key(self.seed), iteration)

@@ -64,13 +64,15 @@ class Programs:
         self.slots = settings.rows  # of one replica, like all numbers of slots and pages
         self.pages = settings.pool
         self.dtype = jnp.dtype(settings.dtype)
+        self.params_dtype = jnp.dtype(settings.matmul_dtype or settings.dtype)
+        types = steps.Types(self.dtype, self.params_dtype)
         self.backend = attention.choose(spec, settings, self.mesh)
         graphdef = graphdef or nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))[0]
         per_replica, alike = REPLICAS, EVERYWHERE
         pool = PartitionSpec(None, "fsdp")
         self.params_layout = shardings(spec, self.mesh, RolloutRules())
         self.prefill = self._compiled(
-            partial(steps.prefill, graphdef, self.dtype, self.backend),
+            partial(steps.prefill, graphdef, types, self.backend),
             (alike, pool, per_replica, per_replica, per_replica, per_replica),
             (pool, per_replica),
             donated=1,
@@ -84,7 +86,7 @@ class Programs:
         )
         drawn = PartitionSpec(None, "fsdp")
         self.decode = self._compiled(
-            partial(steps.decode, graphdef, self.dtype, self.backend, settings.decode_steps, settings.never),
+            partial(steps.decode, graphdef, types, self.backend, settings.decode_steps, settings.never),
             (alike, pool, per_replica, alike, alike, alike),
             (pool, drawn, drawn),
             donated=1,
@@ -129,7 +131,7 @@ class Programs:
 
         params = jax.tree.map(
             lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
-            abstract_params(self.spec, self.dtype),
+            abstract_params(self.spec, self.params_dtype),
             self.params_layout,
         )
         pools = jax.eval_shape(self._make_cache)

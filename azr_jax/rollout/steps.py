@@ -24,6 +24,13 @@ HEADS = PartitionSpec(None, None, "tensor")  # of queries, keys and values: [row
 ALL = PartitionSpec()
 
 
+class Types(NamedTuple):
+    """What the model computes in, as `Transformer.hidden` takes it."""
+
+    dtype: Any
+    matmul_dtype: Any
+
+
 def in_replica(backend: Backend) -> PartitionSpec:
     """How a pool lies on the devices of a replica."""
     return PartitionSpec(*(None if axis == "fsdp" else axis for axis in backend.POOL))
@@ -31,7 +38,7 @@ def in_replica(backend: Backend) -> PartitionSpec:
 
 def prefill(
     graphdef: Any,
-    dtype: Any,
+    types: Types,
     backend: Backend,
     params: Any,
     cache: Cache,
@@ -67,7 +74,8 @@ def prefill(
         return split(q, k, v, cache, layer, start_1[0], end_1[0], table_1xM[0], window)
 
     positions_1xT = start_1[:, None] + jnp.arange(T)
-    return model.hidden(tokens_1xT, positions_1xT, attend, cache, dtype=dtype)[1], end_1 - start_1
+    _, cache = model.hidden(tokens_1xT, positions_1xT, attend, cache, **types._asdict())
+    return cache, end_1 - start_1
 
 
 def copy_pages(backend: Backend, cache: Cache, from_C: jax.Array, to_C: jax.Array) -> Cache:
@@ -97,7 +105,7 @@ def copy_pages(backend: Backend, cache: Cache, from_C: jax.Array, to_C: jax.Arra
 
 def decode(
     graphdef: Any,
-    dtype: Any,
+    types: Types,
     backend: Backend,
     steps: int,
     never: tuple[int, ...],
@@ -118,8 +126,9 @@ def decode(
     def step(carry):
         number, cache, state, drawn, was_active, _ = carry
         carried = (cache, state.position, state.active)
-        x_Sx1xD, (cache, *_) = model.hidden(state.token[:, None], state.position[:, None], attend, carried, dtype=dtype)
-        new = draw(model.logits(x_Sx1xD[:, 0]), state, key, dropped_V)
+        tokens_Sx1, positions_Sx1 = state.token[:, None], state.position[:, None]
+        x_Sx1xD, (cache, *_) = model.hidden(tokens_Sx1, positions_Sx1, attend, carried, **types._asdict())
+        new = draw(model.logits(x_Sx1xD[:, 0].astype(types.matmul_dtype)), state, key, dropped_V)
         drawn = jax.tree.map(lambda all_NxS, one_S: all_NxS.at[number].set(one_S), drawn, new)
         was_active = was_active.at[number].set(state.active)
         active, remaining = state.active, state.remaining - state.active

@@ -244,7 +244,7 @@ def build(config: Config, workdir: Path, hosts: Hosts, lease: Lease | None) -> R
         start_state=start,
         learner=learner,
         update=make_update(graphdef, learner, reference=reference),
-        for_sampling=_for_sampling(learner, c.model.dtype),
+        for_sampling=_for_sampling(learner, matmul_dtype(c)),
         row_tokens=row_tokens(c, jax.default_backend()),
         rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
         checkpointer=Checkpointer(workdir, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every, hosts=hosts),
@@ -295,6 +295,10 @@ def row_tokens(c: Config, platform: str) -> int:
     return -(-longest // tile) * tile
 
 
+def matmul_dtype(c: Config) -> str:
+    return c.model.dtype if c.model.matmul_dtype == "same" else c.model.matmul_dtype
+
+
 def engine_settings(c: Config, never: tuple[int, ...] = ()) -> EngineSettings:
     return EngineSettings(
         slots=c.rollout.slots,
@@ -304,6 +308,7 @@ def engine_settings(c: Config, never: tuple[int, ...] = ()) -> EngineSettings:
         max_new_tokens=c.rollout.max_new_tokens,
         decode_steps=c.rollout.decode_steps,
         dtype=c.model.dtype,
+        matmul_dtype=matmul_dtype(c),
         never=never,
         limits=c.rollout.propose_vocab_dropout > 0,
     )
@@ -351,6 +356,7 @@ def learner_settings(c: Config, never: tuple[int, ...] = ()) -> LearnerSettings:
         grad_clip=c.learner.grad_clip,
         temperature=c.rollout.temperature,
         dtype=c.model.dtype,
+        matmul_dtype=matmul_dtype(c),
         remat=c.model.remat,
         attention=c.model.attention,
         chunk=c.learner.chunk,

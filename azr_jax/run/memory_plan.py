@@ -44,7 +44,7 @@ def with_pages(
     """The settings with a cache that fits beside `held` bytes of a device, unless they say how large it is."""
     if settings.pages or memory is None:
         return settings
-    weights = spec.parameters() * jnp.dtype(settings.dtype).itemsize / tensor
+    weights = spec.parameters() * jnp.dtype(settings.matmul_dtype or settings.dtype).itemsize / tensor
     left = int((memory * (1 - SPARED) - held - weights) // page_bytes(settings, spec, tensor))
     least = settings.pages_per_slot + 1  # one completion at its longest, and what it copies from
     return replace(settings, pages=max(least, min(settings.pool, left)))

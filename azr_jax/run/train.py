@@ -208,8 +208,8 @@ class Training:
         )
         parts = minibatches(scoring.samples(chosen, self.run.play.kinds), c.learner.minibatches)
         dropped_V = self.run.dropout.of(played.iteration) if self.run.dropout else None
-        how = {"rows": self.run.rows, "row_lengths": c.learner.row_lengths, "dropped_V": dropped_V}
-        batches = [pack(part, self.run.row_tokens, **how) for part in parts]
+        how = {"rows": self.run.rows, "row_lengths": c.learner.row_lengths, "share": c.learner.share_prompts}
+        batches = [pack(part, self.run.row_tokens, dropped_V=dropped_V, **how) for part in parts]
         self.state, steps = self.run.update(self.state, batches)
         for measured, batch in zip(steps, batches * c.learner.epochs, strict=True):
             stop_if_stuck(measured, batch, self.run.learner, self.run.workdir)

@@ -335,6 +335,7 @@ def test_no_field_is_without_a_test():
         "learner.weighting",
         "learner.row_tokens",
         "learner.row_lengths",
+        "learner.share_prompts",
     }
     elsewhere |= {"learner.microbatch", "learner.max_bad_steps", "learner.overlong"}
     assert {name for name in tested | elsewhere if "=" not in name} == {
