@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=12)
     parser.add_argument("--steps", type=int, default=1)
     args, fields = parser.parse_known_args()
-    from azr_jax.config import load
+    from azr_jax.config.flags import load
     from azr_jax.main import read_overrides
 
     overrides = read_overrides(fields) | ({"model.name": args.model} if args.model else {})
