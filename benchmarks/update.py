@@ -1,11 +1,11 @@
 """One update of a recipe on this machine: samples per second, peak memory, and where the time goes.
 
     python benchmarks/update.py --model=Qwen/Qwen2.5-Coder-0.5B-Instruct [--config=configs/qwen05b_coder_cpu.py]
-                                [--groups 12] [--steps 1] [--config.learner.freeze=embed ...]
+                                [--groups 12] [--steps 1] [--depth 24] [--config.learner.freeze=embed ...]
 
 The recipe's learner and packing, the model's true weights, samples as self-play makes them: `groups` prompts of 300 to
 450 tokens of text that begin alike, four attempts at each, answers of 30 to 200 tokens. The first step compiles and is
-not counted. Processor seconds stand beside wall seconds: on a machine with other work they are what compares. Left out
+not counted. `--depth` keeps the first so many layers: for a machine with less memory or time, to compare. Processor seconds stand beside wall seconds: on a machine with other work they are what compares. Left out
 on purpose: playing, and handing weights to the sampler.
 """
 
@@ -16,6 +16,7 @@ import json
 import resource
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,20 @@ def peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def measure(config, groups: int, steps: int) -> dict[str, float]:
+def first_layers(model, params, depth: int):
+    """(graphdef, params) of the model's first `depth` layers."""
+    import jax
+    from flax import nnx
+
+    from azr_jax.models.transformer import Transformer
+
+    spec = replace(model.spec, depth=depth)
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))
+    params["layers"] = jax.tree.map(lambda stacked: stacked[:depth], params["layers"])
+    return graphdef, params
+
+
+def measure(config, groups: int, steps: int, depth: int) -> dict[str, float]:
     import jax
     from flax import nnx
 
@@ -55,6 +69,8 @@ def measure(config, groups: int, steps: int) -> dict[str, float]:
     model, mesh = find_model(config), make_mesh(1, 1)
     settings = learner_settings(config)
     graphdef, params = nnx.split(hf.load(model.path, mesh=mesh, rules=LearnerRules()))
+    if depth:
+        graphdef, params = first_layers(model, params, depth)
     made = samples(groups, model.spec.vocab)
     c = config.learner
     how = {"rows": c.microbatch or 1, "row_lengths": c.row_lengths, "share": c.share_prompts}
@@ -92,6 +108,7 @@ def main() -> None:
     parser.add_argument("--config", default="configs/qwen05b_coder_cpu.py")
     parser.add_argument("--groups", type=int, default=12)
     parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--depth", type=int, default=0, help="0: all layers")
     args, fields = parser.parse_known_args()
     from azr_jax.config.flags import load
     from azr_jax.main import read_overrides
@@ -100,7 +117,7 @@ def main() -> None:
     config, problems = load(args.config, overrides)
     if problems:
         raise SystemExit("\n".join(problems))
-    result = measure(config, args.groups, args.steps)
+    result = measure(config, args.groups, args.steps, args.depth)
     for name, value in result.items():
         print(f"{name:<26}{value:>12.4g}")
     print(json.dumps(result))

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_learner import SPEC
 
@@ -101,8 +101,7 @@ def test_the_gradient_is_that_of_prompts_read_every_time(parted, remat):
     assert others["tokens/read"] < metrics["tokens/read"]
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.integers(0, 2**16))
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_nobody_sees_what_others_wrote(parted, seed):
     """Each sample's log-probabilities are those it has alone in a row."""
     graphdef, params = parted
