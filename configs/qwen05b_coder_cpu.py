@@ -35,9 +35,11 @@ def get_config() -> ConfigDict:
     c.rollout.temperature = 0.8
     c.executor.timeout_s = 2.0
     c.learner.lr = 1e-5
+    c.learner.optimizer = "adamw_bf16"  # 0.7 GB less of moments, and as much less beside them in the update
     c.learner.warmup = 3
     c.learner.share_prompts = True
     c.learner.row_tokens = 1024
+    c.learner.chunk = 128
     c.learner.freeze = ("embed",)
     c.learner.row_lengths = 1  # compiling takes longer than padding
     c.checkpoint.every = 5
