@@ -5,8 +5,9 @@
 
 The recipe's learner and packing, the model's true weights, samples as self-play makes them: `groups` prompts of 300 to
 450 tokens of text that begin alike, four attempts at each, answers of 30 to 200 tokens. The first step compiles and is
-not counted. `--depth` keeps the first so many layers: for a machine with less memory or time, to compare. Processor seconds stand beside wall seconds: on a machine with other work they are what compares. Left out
-on purpose: playing, and handing weights to the sampler.
+not counted. `--depth` keeps the first so many layers: for a machine with less memory or time, to compare. Processor
+seconds stand beside wall seconds: on a machine with other work they are what compares. Left out on purpose: playing,
+and handing weights to the sampler.
 """
 
 from __future__ import annotations
