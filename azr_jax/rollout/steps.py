@@ -9,7 +9,7 @@ How the cache lies in memory, is written and looked at is the backend's (attenti
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
