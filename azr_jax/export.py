@@ -24,7 +24,7 @@ import jax
 from absl import app, flags
 from flax import nnx
 
-from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
+from azr_jax.learner.checkpoint import Checkpointer, CheckpointError, iterations_in
 from azr_jax.learner.peft_adapter import CONFIG as ADAPTER_CONFIG
 from azr_jax.learner.peft_adapter import save_adapter
 from azr_jax.models.endings import stop_ids
@@ -37,9 +37,13 @@ from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
 from azr_jax.monitor.console import quiet_libraries
 from azr_jax.parallel.mesh import make_mesh
+from azr_jax.storage.errors import StorageError
+from azr_jax.storage.reading import Reader
 from azr_jax.tasks.prompts import answer_stop
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, with config.json and checkpoints.", required=True)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The run's folder or gs:// address, with config.json and checkpoints.", required=True
+)
 OUT = flags.DEFINE_string("out", None, "The folder to make.", required=True)
 ITERATION = flags.DEFINE_integer("iteration", None, "Which checkpoint; the latest when not given.")
 DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16", "float16"], "Type; the source's when not given.")
@@ -57,6 +61,7 @@ def export(
     workdir: Path,
     out: Path,
     *,
+    home: str | None = None,
     source: Path | None = None,
     iteration: int | None = None,
     dtype: str | None = None,
@@ -65,7 +70,8 @@ def export(
 ) -> Path:
     """The checkpoint's weights, laid out over the devices of this machine, written as a folder.
 
-    With `adapter` only what a LoRA run trained, in PEFT's format; otherwise it is merged into the weights.
+    `home` is where the checkpoints are, where that is not the folder. With `adapter` only what a LoRA run trained, in
+    PEFT's format; otherwise it is merged into the weights.
     """
     if adapter and dtype is not None:
         raise CannotExport(f"--dtype={dtype}: an adapter is float32, as it was trained; leave it out with --adapter")
@@ -75,9 +81,9 @@ def export(
     source, spec = start.path, start.spec
     never = spell_out(start.tokenizer, config["model"].get("spell_out") or ())
     texts = generation_config(source, start.tokenizer, _stop_strings(config), never)
-    if not (workdir / "checkpoints").is_dir():
-        raise CannotExport(f"--workdir={workdir}: holds no checkpoints")
-    checkpointer = Checkpointer(workdir)
+    if not iterations_in(home or workdir):
+        raise CannotExport(f"--workdir={home or workdir}: holds no checkpoints")
+    checkpointer = Checkpointer(home or workdir)
     try:
         if adapter:
             corrections = checkpointer.restore_corrections(iteration)
@@ -141,15 +147,20 @@ def main(argv: list[str]) -> None:
         sys.exit(f"{argv[1]}: not understood; flags look like --workdir=...")
     quiet_libraries()
     try:
-        out = export(
-            Path(WORKDIR.value),
-            Path(OUT.value),
-            source=Path(SOURCE.value) if SOURCE.value else None,
-            iteration=ITERATION.value,
-            dtype=DTYPE.value,
-            overwrite=OVERWRITE.value,
-            adapter=ADAPTER.value,
-        )
+        with Reader(WORKDIR.value, wanted=lambda name: name == "config.json") as read:
+            out = export(
+                read.folder,
+                Path(OUT.value),
+                home=read.home,
+                source=Path(SOURCE.value) if SOURCE.value else None,
+                iteration=ITERATION.value,
+                dtype=DTYPE.value,
+                overwrite=OVERWRITE.value,
+                adapter=ADAPTER.value,
+            )
+    except StorageError as error:
+        print(f"--workdir={error}", file=sys.stderr)
+        sys.exit(2)
     except (CannotExport, CannotSpell, CheckpointError, ModelNotFound, BadFolder, BadWeights, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

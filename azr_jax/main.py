@@ -26,6 +26,7 @@ from azr_jax.commands import started_as
 from azr_jax.config import recipes
 from azr_jax.config.flags import load
 from azr_jax.config.schema import ConfigError
+from azr_jax.storage.errors import StorageError
 
 
 def fail(problems: list[str]) -> NoReturn:
@@ -54,6 +55,7 @@ PROCESS = flags.DEFINE_integer("process", number("JAX_PROCESS_ID"), "Which of th
 JOIN_TIMEOUT_S = flags.DEFINE_integer("join_timeout_s", 300, "How long processes wait for each other at the start.", 1)
 
 PREFIX = "--config."
+ASK_AGAIN = 86  # as of a watchdog: the same command may well work later
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -107,6 +109,9 @@ def main(argv: list[str]) -> None:
             fail(str(error).splitlines())
     except ConfigError as error:
         fail(error.problems)
+    except StorageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(ASK_AGAIN if error.passing else 2)
 
 
 if __name__ == "__main__":

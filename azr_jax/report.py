@@ -11,6 +11,7 @@ it shows: azr_jax/monitor/report.py.
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,8 +19,10 @@ from absl import app, flags
 
 from azr_jax.monitor.report import NothingToReport, build
 from azr_jax.monitor.serve import PORT, CannotServe, LiveReport
+from azr_jax.storage.errors import StorageError
+from azr_jax.storage.reading import Reader
 
-WORKDIR = flags.DEFINE_multi_string("workdir", [], "A run's folder; give it again for runs beside each other.")
+WORKDIR = flags.DEFINE_multi_string("workdir", [], "A run's folder or gs:// address; again for runs beside each other.")
 OUT = flags.DEFINE_string("out", None, "The HTML file to write. Default: report.html in the first workdir.")
 LIVE = flags.DEFINE_string("live", "", "A run's folder: its report is served here while the run goes on.")
 PORT_FLAG = flags.DEFINE_integer("port", PORT, "Of --live; 0: any that is free.", lower_bound=0, upper_bound=65_535)
@@ -38,23 +41,26 @@ def main(argv: list[str]) -> None:
         fail(f"--live={LIVE.value}: follows this one run and writes no file; leave --workdir and --out out")
     if not named:
         fail("--workdir: missing; should be the folder of a run (or --live=<folder>, to follow one)")
-    for name in named:
-        if name.startswith("gs://"):
-            fail(f"{flag}={name}: a workdir in a bucket cannot be reported yet; copy it here first, and name the copy")
     try:
-        if LIVE.value:
-            follow(LiveReport(Path(LIVE.value), PORT_FLAG.value or 0))
-            return
-        workdirs = [Path(name) for name in named]
-        out = build(workdirs, Path(OUT.value) if OUT.value else workdirs[0] / "report.html")
+        with ExitStack() as held:
+            read = [held.enter_context(Reader(name)) for name in named]
+            if LIVE.value:
+                follow(LiveReport(read[0].folder, PORT_FLAG.value or 0, refresh=read[0].follow), LIVE.value)
+                return
+            out = build([each.folder for each in read], Path(OUT.value or read[0].folder / "report.html"))
+            said = f"{OUT.value or f'{read[0].home}/report.html'}: {out.stat().st_size / 1e6:.1f} MB"
+            if not OUT.value:
+                read[0].hand_back("report.html")
+    except StorageError as error:
+        fail(f"{flag}={error}")
     except (NothingToReport, CannotServe, OSError) as error:
         fail(str(error))
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    print(said)
 
 
-def follow(live: LiveReport) -> None:
+def follow(live: LiveReport, name: str) -> None:
     """Until Ctrl-C."""
-    print(f"{live.workdir} at {live.url} (Ctrl-C ends this, not the run)", flush=True)
+    print(f"{name} at {live.url} (Ctrl-C ends this, not the run)", flush=True)
     try:
         live.serve()
     except KeyboardInterrupt:

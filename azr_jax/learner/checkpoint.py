@@ -48,9 +48,17 @@ class Restored:
     extra: dict[str, Any]
 
 
-def iterations_in(workdir: Path) -> list[int]:
-    """Of the checkpoints that lie there, oldest first, without opening them."""
-    return sorted(int(one.name) for one in (workdir / "checkpoints").glob("[0-9]*") if one.name.isdigit())
+def iterations_in(workdir: Path | str) -> list[int]:
+    """Of the complete checkpoints that lie there, oldest first, without opening them."""
+    folder = epath.Path(workdir) / "checkpoints"
+    here = [one for one in folder.iterdir() if one.name.isdigit()] if folder.exists() else []
+    if str(folder).startswith("gs://"):  # a bucket has no renaming: Orbax writes in place, and this file at the end
+        here = [one for one in here if (one / "commit_success.txt").exists()]
+    return sorted(int(one.name) for one in here)
+
+
+def remove(workdir: Path | str, iteration: int) -> None:
+    (epath.Path(workdir) / "checkpoints" / str(iteration)).rmtree()
 
 
 class Checkpointer:

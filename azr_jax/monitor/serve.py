@@ -1,12 +1,13 @@
 """The report of a run that goes on: served to browsers on this machine, made anew when the run has written.
 
 The page is made in memory when it is asked for; nothing is written into the workdir. Only 127.0.0.1 is listened on:
-from elsewhere, `ssh -L`. Left out: workdirs in a bucket, and pushing (the page asks every few seconds).
+from elsewhere, `ssh -L`. Left out: pushing (the page asks every few seconds).
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ class CannotServe(ValueError):
 class LiveReport:
     """Answers with the report of a workdir. `url` is where; `serve` returns after `stop`, or raises what stops it."""
 
-    def __init__(self, workdir: Path, port: int = PORT):
-        self.workdir = workdir
+    def __init__(self, workdir: Path, port: int = PORT, refresh: Callable[[], None] = lambda: None):
+        """`refresh` brings the folder up to date, where the run writes elsewhere."""
+        self.workdir, self._refresh = workdir, refresh
         report.check([workdir], "--live")
         self._lock = threading.Lock()
         self._made = ("", "")  # the version that a page was made of, and the page
@@ -58,6 +60,11 @@ class LiveReport:
 
     def version(self) -> str:
         """Changes when the run has written an iteration."""
+        with self._lock:
+            self._refresh()
+            return self._version()
+
+    def _version(self) -> str:
         found = []
         for name in FILES:
             path = self.workdir / name
@@ -66,7 +73,7 @@ class LiveReport:
 
     def page(self) -> str:
         with self._lock:  # one page is made at a time; who waited gets the same one
-            version = self.version()
+            version = self._version()
             if version != self._made[0]:
                 report.check([self.workdir], "--live")
                 self._made = version, report.page([self.workdir], live=True)

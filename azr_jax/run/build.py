@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from azr_jax.evals.datasets import DataProblem
 from azr_jax.executor.http_judge import HttpJudge
 from azr_jax.executor.judge import Judge
 from azr_jax.executor.pool import Executor, ExecutorSettings
-from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
+from azr_jax.learner.checkpoint import Checkpointer, CheckpointError, iterations_in
 from azr_jax.learner.lora import Trained, merged
 from azr_jax.learner.optimizer import OptimizerSettings
 from azr_jax.learner.step import LearnerSettings, TrainState, init_state
@@ -38,8 +37,8 @@ from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
 from azr_jax.rollout.engine import Engine, EngineSettings
 from azr_jax.run.device_stats import memory_of_one
 from azr_jax.run.heldout_eval import EvalSettings, Evaluation
-from azr_jax.run.lease import Lease
 from azr_jax.run.memory_plan import lay_out, with_pages
+from azr_jax.run.place import Place
 from azr_jax.run.settings import (
     buffer_settings,
     play_settings,
@@ -68,7 +67,7 @@ class Run:
 
     config: Config
     hosts: Hosts
-    workdir: Path
+    place: Place
     folder: Path
     spec: ModelSpec
     mesh: Mesh  # the learner's programs run inside jax.set_mesh(mesh); the engine sees to itself
@@ -89,9 +88,13 @@ class Run:
     evaluation: Evaluation
     dropout: Dropout | None  # of the proposer's vocabulary
 
-    def fork(self, source: Path, like: TrainState) -> TrainState:
+    @property
+    def workdir(self) -> Path:
+        return self.place.folder
+
+    def fork(self, source: str, like: TrainState) -> TrainState:
         """The latest state of another run, and a copy of the tasks it had then."""
-        if not (source / "checkpoints").is_dir():
+        if not iterations_in(source):
             raise ConfigError([f"--fork_from={source}: holds no checkpoints; give the workdir of a run"])
         other = Checkpointer(source, hosts=self.hosts)
         try:
@@ -100,7 +103,7 @@ class Run:
             raise ConfigError([f"--fork_from={source}: {error}"]) from error
         finally:
             other.close()
-        self.hosts.from_first(lambda: _copy_buffers(source, self.workdir))
+        self.hosts.from_first(lambda: self.place.copy_tasks(source))
         self.buffers.load(restored.extra["buffers"])
         reserved = self.evaluation.reserved
         spoiled = sum(entry.task.program in reserved for buffer in self.buffers.values() for entry in buffer)
@@ -117,12 +120,6 @@ class Run:
         self.checkpointer.close()
         self.engine.close()
         self.executor.close()
-
-
-def _copy_buffers(source: Path, workdir: Path) -> None:
-    (workdir / "buffers").mkdir(exist_ok=True)
-    for file in (source / "buffers").glob("*.jsonl"):
-        shutil.copy(file, workdir / "buffers" / file.name)
 
 
 def find_model(config: Config) -> ModelFolder:
@@ -189,7 +186,7 @@ def open_judge(c: Config) -> Judge:
         raise ConfigError([f"executor: {error}"]) from error
 
 
-def build(config: Config, workdir: Path, hosts: Hosts, lease: Lease | None) -> Run:
+def build(config: Config, place: Place, hosts: Hosts) -> Run:
     """Computes nothing in which processes wait for each other: what is wrong may be found by one of them alone."""
     c = config
     if jax.process_count() != hosts.count:
@@ -199,7 +196,9 @@ def build(config: Config, workdir: Path, hosts: Hosts, lease: Lease | None) -> R
     model = find_model(c)
     folder, spec, tokenizer = model.path, model.spec, model.tokenizer
     check_fits(c, spec)
-    check_space(workdir, spec.parameters(), c.checkpoint.keep)
+    workdir, lease = place.folder, place.lease
+    if place.mirror is None:  # a bucket is never full
+        check_space(workdir, spec.parameters(), c.checkpoint.keep)
     never = spelled_out(c, tokenizer)
     executor = open_judge(c)
     mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
@@ -235,7 +234,7 @@ def build(config: Config, workdir: Path, hosts: Hosts, lease: Lease | None) -> R
     return Run(
         config=c,
         hosts=hosts,
-        workdir=workdir,
+        place=place,
         folder=folder,
         spec=spec,
         mesh=mesh,
@@ -247,7 +246,7 @@ def build(config: Config, workdir: Path, hosts: Hosts, lease: Lease | None) -> R
         for_sampling=_for_sampling(learner, matmul_dtype(c)),
         row_tokens=row_tokens(c, jax.default_backend()),
         rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
-        checkpointer=Checkpointer(workdir, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every, hosts=hosts),
+        checkpointer=Checkpointer(place.home, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every, hosts=hosts),
         buffers=buffers,
         proposer=Proposer(asker, streams, buffers, propose_settings(c), evaluation.reserved),
         play=play_settings(c),

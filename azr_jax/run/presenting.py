@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from azr_jax.config.schema import Config
@@ -16,18 +15,18 @@ from azr_jax.tasks.types import Answer, FormatError, InductionTask, Kind, Task
 EXAMPLE_ATTEMPTS = 4
 
 
-def opening(config: Config, base: Config, recipe: str, workdir: Path) -> str:
+def opening(config: Config, base: Config, recipe: str, workdir: str) -> str:
     changed = diff_text(config, base)
     indented = "".join(f"  {line}\n" for line in changed.splitlines())
     return f"{recipe} in {workdir}; what differs from configs/base.py:\n{indented}"
 
 
-def closing(workdir: Path, iteration: int, iterations: int, again: str) -> str:
+def closing(workdir: str, iteration: int, iterations: int, again: str) -> str:
     lines = [
         f"{'finished' if iteration >= iterations else 'stopped'} after iteration {iteration} of {iterations}",
-        f"  checkpoint  {workdir / 'checkpoints' / str(iteration)}",
-        f"  metrics     {workdir / 'metrics.jsonl'}",
-        f"  report      {workdir / 'report.html'}",
+        f"  checkpoint  {workdir}/checkpoints/{iteration}",
+        f"  metrics     {workdir}/metrics.jsonl",
+        f"  report      {workdir}/report.html",
         f"  export      python -m azr_jax.export --workdir={workdir} --out={workdir}/hf",
     ]
     if iteration < iterations:

@@ -9,13 +9,13 @@ from pathlib import Path
 import jax
 
 
-def keep_compiled(workdir: Path) -> None:
+def keep_compiled(workdir: Path | str) -> None:
     """Programs that took a second or more to compile are kept in the workdir: a run that goes on compiles none of them.
 
     Where the user already says where (JAX_COMPILATION_CACHE_DIR), it stays so.
     """
     if not jax.config.values["jax_compilation_cache_dir"]:
-        jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", f"{workdir}/compiled")
 
 
 @contextmanager

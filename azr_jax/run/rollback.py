@@ -8,19 +8,19 @@ the first one looks and decides.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 from azr_jax.config.schema import Config
-from azr_jax.learner.checkpoint import iterations_in
+from azr_jax.learner.checkpoint import iterations_in, remove
 from azr_jax.parallel.hosts import Hosts
 
 APART = 1_000_003  # between the seeds of a run before and after a return
 
 
 class Returns:
-    def __init__(self, workdir: Path, most: int, hosts: Hosts | None = None):
-        self._file, self._workdir, self._most = workdir / "returns.json", workdir, most
+    def __init__(self, workdir: Path, most: int, hosts: Hosts | None = None, home: str = ""):
+        """`home` is where the checkpoints are, where that is not the folder."""
+        self._file, self._home, self._most = workdir / "returns.json", home or workdir, most
         self._hosts = hosts or Hosts()
         self._made: list[dict[str, int]] = self._hosts.from_first(self._written)
 
@@ -45,12 +45,12 @@ class Returns:
         return json.loads(self._file.read_text()) if self._file.exists() else []
 
     def _gone_back(self, first_bad: int) -> list[dict[str, int]]:
-        kept = iterations_in(self._workdir)
+        kept = iterations_in(self._home)
         good = [iteration for iteration in kept if iteration < first_bad]
         if not good or len(self._made) >= self._most:
             return self._made
         for iteration in kept[len(good) :]:
-            shutil.rmtree(self._workdir / "checkpoints" / str(iteration))
+            remove(self._home, iteration)
         made = [*self._made, {"from": first_bad, "to": max(good)}]
         self._file.write_text(json.dumps(made))
         return made

@@ -14,7 +14,6 @@ import statistics
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -31,13 +30,14 @@ from azr_jax.parallel.hosts import Hosts
 from azr_jax.run import presenting
 from azr_jax.run.build import Run, build
 from azr_jax.run.device_stats import compilations, device_memory
+from azr_jax.run.place import open_place, settled
 from azr_jax.run.process_checks import check_same, check_seen_by_all, together
 from azr_jax.run.profiling import keep_compiled, traced
 from azr_jax.run.rollback import Returns
 from azr_jax.run.run_log import Ledger
 from azr_jax.run.signals import Preempted, Stop
 from azr_jax.run.stage_deadlines import Watch
-from azr_jax.run.workdir import changes_from, open_workdir
+from azr_jax.run.workdir import changes_from
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.iteration import Iteration
 from azr_jax.selfplay.proposing import draw
@@ -60,25 +60,27 @@ def train(
     `recipe` and `again`, the command that resumes this run, are told to the user.
     """
     base, _ = configs.load(str(recipes.home() / "configs" / "base.py"), {})
-    hosts, folder = hosts or Hosts(), Path(workdir).resolve()
+    hosts = hosts or Hosts()
     check_same(hosts, config, workdir=workdir, fork_from=fork_from)
     with ExitStack() as held:
         with together(hosts):
-            lease = held.enter_context(open_workdir(workdir, config, base)) if hosts.first else None
+            place = held.enter_context(open_place(workdir, config, base, hosts))
+        folder = place.folder
         check_seen_by_all(hosts, folder)
         quiet_libraries()
         log_to_file(folder, hosts.index)
-        keep_compiled(folder)
+        keep_compiled(place.home)
         console = Console(quiet=not hosts.first)
-        console.message(presenting.opening(config, base, recipe, folder))
+        console.message(presenting.opening(config, base, recipe, place.home))
         if hosts.count > 1:
             console.message(f"{hosts.count} processes: {', '.join(hosts.names)}")
-        returns = Returns(folder, config.monitor.health.returns, hosts)
+        returns = Returns(folder, config.monitor.health.returns, hosts, place.home)
         done = False
         while not done:
             with together(hosts):
-                run = build(returns.reseeded(config), folder, hosts, lease)
+                run = build(returns.reseeded(config), place, hosts)
             done = _train(run, console, returns, again, fork_from)
+            place.publish()
         hosts.gather()  # who is done waits here for who writes the report
 
 
@@ -113,8 +115,9 @@ class Training:
         run.start_state = None  # the first step consumes it
         learner = run.config.learner
         self.baselines = Baselines(learner.rae_decay) if learner.advantage == "rae" else None
-        extra = self._restore(Path(fork_from).resolve() if fork_from else None)
+        extra = self._restore(fork_from)
         self.ledger = Ledger(run, console, extra) if run.hosts.first else None
+        run.place.publish()  # what was cut back is cut back there too
 
     def go(self, again: str) -> str:
         """Returns what to tell the user in the end."""
@@ -128,6 +131,7 @@ class Training:
             numbers = self._evaluate(timings)
             if self.ledger:
                 self.ledger.before_training(numbers, timings)
+                self.run.place.publish()
         last = self.run.config.iterations
         while self.iteration < last and not self.stop.asked:
             try:
@@ -144,7 +148,7 @@ class Training:
                 self.ledger.last_report()
         if self.ledger and (learned := self.ledger.progress()):
             self.console.message(learned)
-        return presenting.closing(self.run.workdir, self.iteration, last, again)
+        return presenting.closing(self.run.place.home, self.iteration, last, again)
 
     def close(self) -> None:
         if self.ledger:
@@ -254,6 +258,7 @@ class Training:
             if alarm:
                 self.console.message(f"monitor.health.stop_on: {alarm} asks to end the run")
                 self.stop.ask()
+        self.run.place.publish()
         self._stay_together(written)
 
     def _stay_together(self, written: dict[str, Any]) -> None:
@@ -280,6 +285,7 @@ class Training:
                 self.run.workdir / "seeding.json",
                 on_progress=show,
                 stop_asked=lambda: self.stop.asked,
+                on_written=self.run.place.publish,
             )
             try:
                 with self.watch.stage("seed"):
@@ -290,7 +296,7 @@ class Training:
             self.console.message(f"seed file: {count} rows refused: {reason}")
         return full
 
-    def _restore(self, fork_from: Path | None) -> dict[str, Any]:
+    def _restore(self, fork_from: str | None) -> dict[str, Any]:
         """Brings weights, optimizer and buffers back, and returns where the other files stood."""
         if self.run.hosts.from_first(self.run.checkpointer.iterations):
             restored = self.run.checkpointer.restore(self._set_aside())
@@ -301,7 +307,8 @@ class Training:
             otherwise = changes_from(self.run.workdir, self.iteration + 1)
             self.console.message(f"resumed after iteration {self.iteration}{otherwise and f', with {otherwise}'}")
             return restored.extra
-        if fork_from is not None:
+        if fork_from:
+            fork_from = settled(fork_from)
             self.state = self.run.fork(fork_from, self._set_aside())
             self.console.message(f"forked from {fork_from}: its latest weights and tasks")
         return {}

@@ -44,8 +44,6 @@ def open_workdir(path: str, config: Config, base: Config) -> Lease:
     Raises ConfigError, having written nothing. A run that was refused before it began (for its model, or what the model
     allows) may be corrected in its place.
     """
-    if "://" in path:
-        raise ConfigError([f"--workdir={path}: should be a folder; a bucket has to be mounted, and its folder given"])
     workdir = Path(path).resolve()  # checkpoints want absolute paths
     _check(path, workdir, config, base)
     try:
@@ -58,15 +56,20 @@ def open_workdir(path: str, config: Config, base: Config) -> Lease:
             [f"--workdir={path}: cannot write there: {error.strerror}; give a folder that can be written"]
         ) from error
     try:
-        changed = _check(path, workdir, config, base)  # again: another run may have begun and ended meanwhile
-        if changed:
-            _note(workdir, changed)
-        _write(workdir / "config.json", configs.to_json(config))
-        _write(workdir / "config_diff.txt", diff_text(config, base))
+        open_folder_of_run(path, workdir, workdir, config, base)
     except BaseException:
         lease.release()
         raise
     return lease
+
+
+def open_folder_of_run(path: str, workdir: Path, home: Path | str, config: Config, base: Config) -> None:
+    """Checks it, now that nobody else writes there: another run may have begun and ended meanwhile."""
+    changed = _check(path, workdir, config, base)
+    if changed:
+        _note(workdir, home, changed)
+    _write(workdir / "config.json", configs.to_json(config))
+    _write(workdir / "config_diff.txt", diff_text(config, base))
 
 
 Changed = list[tuple[str, Any, Any]]  # field, before, now
@@ -83,8 +86,8 @@ def _check(path: str, workdir: Path, config: Config, base: Config) -> Changed:
     return []
 
 
-def _note(workdir: Path, changed: Changed) -> None:
-    first = max(iterations_in(workdir), default=0) + 1
+def _note(workdir: Path, home: Path | str, changed: Changed) -> None:
+    first = max(iterations_in(home), default=0) + 1
     line = {"from": first, "changes": {field: [before, now] for field, before, now in changed}}
     lines = [*jsonl.read(workdir / CHANGES), line]
     _write(workdir / CHANGES, "".join(json.dumps(each) + "\n" for each in lines))

@@ -65,6 +65,7 @@ class Seeding:
     state_file: Path
     on_progress: Callable[[str, int, int], None] = lambda name, done, total: None
     stop_asked: Callable[[], bool] = lambda: False
+    on_written: Callable[[], None] = lambda: None  # the state file, and what it speaks of
     refused: list[tuple[str, str]] = field(default_factory=list)  # of the imported file: (reason, program)
     _state: dict = field(default_factory=dict)
 
@@ -207,6 +208,7 @@ class Seeding:
         temporary = self.state_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(self._state))
         temporary.replace(self.state_file)
+        self.on_written()
 
     def _why(self, name: str, rounds: int, found: int, missed: Missed) -> str:
         lines = [

@@ -152,8 +152,8 @@ def test_the_command_says_where_it_is_and_ends_with_ctrl_c(tmp_path):
     ("flags", "said"),
     [
         ([], "error: --workdir: missing; should be the folder of a run"),
-        (["--workdir=gs://b/run"], "error: --workdir=gs://b/run: a workdir in a bucket cannot be reported yet; copy"),
-        (["--live=gs://b/run"], "error: --live=gs://b/run: a workdir in a bucket cannot be reported yet; copy it here"),
+        (["--workdir=s3://b/run"], "error: --workdir=s3://b/run: should be a folder, or gs://<bucket>/<folder>"),
+        (["--live=s3://b/run"], "error: --live=s3://b/run: should be a folder, or gs://<bucket>/<folder>"),
         (["--live=nowhere"], "error: --live=nowhere: holds no run: neither metrics.jsonl nor config.json is there"),
         (["--live=a", "--workdir=b"], "error: --live=a: follows this one run and writes no file"),
         (["runs/a"], "error: runs/a: not understood"),

@@ -8,6 +8,7 @@ import pytest
 
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.parallel.hosts import Hosts
+from azr_jax.run.place import Place
 from azr_jax.run.settings import play_settings, seed_settings
 from azr_jax.run.train import Training
 from azr_jax.tasks.buffers import Unkept
@@ -50,7 +51,8 @@ def before_the_first_iteration(made: Stage, folder) -> Training:
     console = SimpleNamespace(message=print, stages=lambda name: nullcontext(lambda stage, done, total: None))
     stop = SimpleNamespace(asked=False, leave_if_preempted=lambda: None)
     run = SimpleNamespace(
-        config=config, hosts=Silent(), workdir=folder, executor=made.executor, engine=made.engine, start_state=None,
+        config=config, hosts=Silent(), workdir=folder, place=Place(folder, str(folder)), executor=made.executor,
+        engine=made.engine, start_state=None,
         for_sampling=lambda state: None, dropout=None, checkpointer=SimpleNamespace(iterations=list, wait=lambda: None),
         buffers=made.buffers, proposer=made.proposer, play=play_settings(config),
         seeding=seed_settings(config, config.rollout.slots),

@@ -1,0 +1,126 @@
+"""Where a run lives, as one of its processes sees it: a folder, or a bucket and the folder here that it follows.
+
+The run reads and writes files in `folder`. Checkpoints and compiled programs go to `home` by themselves. In a bucket
+`publish()` is called wherever something is said to be done: after opening, restoring, each round of seeding, each
+iteration, before its checkpoint, so that what a checkpoint speaks of is there before it. Several processes want a
+shared folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from azr_jax.config.schema import Config, ConfigError
+from azr_jax.parallel.hosts import Hosts
+from azr_jax.run.lease import Lease
+from azr_jax.run.workdir import BEGUN, CHANGES, open_folder_of_run, open_workdir
+from azr_jax.storage import filesystem
+from azr_jax.storage.bucket import SCHEME, Bucket, is_bucket, open_bucket
+from azr_jax.storage.errors import StorageError
+from azr_jax.storage.lease import NAME as OWNER
+from azr_jax.storage.lease import BucketLease
+from azr_jax.storage.mirror import Mirror
+
+# Of the bucket's files, what a run reads when it goes on. The rest it only adds to.
+READ = (
+    *BEGUN,
+    CHANGES,
+    "config.json",
+    "config_diff.txt",
+    "returns.json",
+    "timings.jsonl",
+    "records.jsonl",
+    "buffers/",
+    "logs/",
+)
+
+
+@dataclass
+class Place:
+    folder: Path
+    home: str
+    lease: Lease | BucketLease | None = None  # of the first process
+    mirror: Mirror | None = None  # where it is a bucket
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.lease is not None:
+            self.lease.release()
+        if self.mirror is not None:
+            self.mirror.close()
+
+    def publish(self) -> None:
+        if self.mirror is not None:
+            self.mirror.publish()
+
+    def copy_tasks(self, source: str) -> None:
+        """The buffers of another run, into this one's."""
+        if source.startswith(SCHEME):
+            Mirror(Bucket(source), folder=self.folder).pull(lambda name: name.startswith("buffers/"))
+        else:
+            (self.folder / "buffers").mkdir(exist_ok=True)
+            for file in (Path(source) / "buffers").glob("*.jsonl"):
+                shutil.copy(file, self.folder / "buffers" / file.name)
+        self.publish()
+
+
+def settled(path: str) -> str:
+    """An address that stays right wherever it is read: a bucket's, or a whole path."""
+    if not _is_bucket(path, "--fork_from"):
+        return str(Path(path).resolve())
+    filesystem.install()
+    try:
+        return open_bucket(path).url
+    except StorageError as error:
+        raise ConfigError([f"--fork_from={error}"]) from error
+
+
+def open_place(path: str, config: Config, base: Config, hosts: Hosts) -> Place:
+    """Of several processes the first one opens it for all. Raises ConfigError, having written nothing."""
+    if not _is_bucket(path):
+        folder = Path(path).resolve()
+        return Place(folder, str(folder), open_workdir(path, config, base) if hosts.first else None)
+    if hosts.count > 1:
+        raise ConfigError(
+            [f"--workdir={path}: a bucket is for one process so far, not for {hosts.count}; give a folder they share"]
+        )
+    try:
+        bucket = open_bucket(path)
+        filesystem.install()
+        _check_is_run(path, bucket)
+        lease = BucketLease(bucket)
+        mirror = Mirror(bucket, term=lease.term, may_write=lease.check)
+        place = Place(mirror.folder, bucket.url, lease, mirror)
+        try:
+            mirror.pull(lambda name: name.startswith(READ))
+            open_folder_of_run(path, mirror.folder, bucket.url, config, base)
+            mirror.publish()
+        except BaseException:
+            place.__exit__()
+            raise
+    except StorageError as error:
+        raise ConfigError([_about_workdir(path, error)]) from error
+    return place
+
+
+def _is_bucket(path: str, flag: str = "--workdir") -> bool:
+    try:
+        return is_bucket(path)
+    except StorageError as error:
+        raise ConfigError([f"{flag}={error}"]) from error
+
+
+def _check_is_run(path: str, bucket: Bucket) -> None:
+    files, folders = bucket.list(deep=False)
+    names = {each.name for each in files} - {OWNER}
+    if (names or folders) and "config.json" not in names:
+        raise ConfigError([f"--workdir={path}: not empty and not a run of this program; give another folder"])
+
+
+def _about_workdir(path: str, error: StorageError) -> str:
+    said = str(error)
+    return said if said.startswith("--workdir=") else f"--workdir={path}: {said.removeprefix(path + ': ')}"

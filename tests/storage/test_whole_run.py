@@ -1,0 +1,58 @@
+"""The whole program with its workdir in a bucket: the same bytes as on a disk, through kills, and what it refuses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from azr_jax.storage.bucket import Bucket
+from azr_jax.storage.mirror import Mirror
+from tests.run import test_whole_loop as loop
+from tests.storage.conftest import NUMBERS, client, make_bucket
+
+pytestmark = pytest.mark.slow
+
+
+def start(server: str, shared: Path, workdir: str, *flags: str) -> subprocess.Popen:
+    where = {"STORAGE_EMULATOR_HOST": server, "TENSORSTORE_GCS_HTTP_URL": server}
+    command = [sys.executable, "-m", "azr_jax.main", *loop.TINY, f"--workdir={workdir}", *flags]
+    return subprocess.Popen(
+        command,
+        cwd=loop.ROOT,
+        env=loop.environment(shared) | where,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_run_in_a_bucket_is_killed_goes_on_and_leaves_what_a_run_on_disk_leaves(server: str, tmp_path: Path):
+    code, output = loop.finish(tmp_path, tmp_path / "disk")
+    assert code == 0, output
+    name = f"test-bucket-{os.getpid()}-{next(NUMBERS)}"
+    make_bucket(server, name)
+    url = f"gs://{name}/runs/first"
+    killed = start(server, tmp_path, url)
+    said = loop.wait_for(killed, "iteration 2/")
+    killed.kill()
+    killed.communicate()
+    process = start(server, tmp_path, url)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said + output
+    assert "resumed after iteration" in output
+    Mirror(Bucket(url, client(server)), folder=tmp_path / "bucket").pull()
+    assert loop.files_that_must_repeat(tmp_path / "bucket") == loop.files_that_must_repeat(tmp_path / "disk")
+
+
+def test_what_cannot_be_a_workdir_is_one_line(server: str, tmp_path: Path):
+    for workdir, words in (
+        ("gs://no-such-bucket/run", "there is no such bucket"),
+        ("s3://bucket/run", "should be a folder, or gs://<bucket>/<folder>"),
+    ):
+        process = start(server, tmp_path, workdir)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 2, output
+        (line,) = [line for line in output.splitlines() if line.startswith("error:")]
+        assert f"--workdir={workdir}: " in line and words in line
