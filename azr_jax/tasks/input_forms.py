@@ -15,7 +15,8 @@ from azr_jax.tasks.programs import DEFINITIONS, arguments, dump, parse
 from azr_jax.tasks.purity import is_idle
 
 ENTRY = "f"
-_MOST_BITS = 64  # of a sum that is worked out here
+_MOST_BITS = 64  # of a product that is worked out here
+_LONGEST = 10_000  # bits of a number that is: Python prints none that is much longer
 
 
 def input_form(text: str, program: str = "", without: frozenset[str] = frozenset()) -> str:
@@ -23,10 +24,9 @@ def input_form(text: str, program: str = "", without: frozenset[str] = frozenset
 
     `without`: parameters that do not matter.
     """
-    call = arguments(text)
+    call = _spelt(text)
     if call is None:
         return text.strip()
-    call = _Spelt().visit(call)
     values = _by_name(call, _parameters(program))
     if values is None:
         return dump(call) or text.strip()
@@ -41,8 +41,8 @@ def names_in(texts: Sequence[str]) -> frozenset[str]:
 
 def at_default(text: str, program: str) -> dict[str, ast.Constant]:
     """Parameters of `f` with a constant for a default that the input gives just this value, or nothing."""
-    call, parameters = arguments(text), _parameters(program)
-    values = _by_name(_Spelt().visit(call), parameters) if call is not None else None
+    call, parameters = _spelt(text), _parameters(program)
+    values = _by_name(call, parameters) if call is not None else None
     if values is None or parameters is None:
         return {}
     names = [one.arg for one in parameters.args][-len(parameters.defaults) :] if parameters.defaults else []
@@ -51,6 +51,15 @@ def at_default(text: str, program: str) -> dict[str, ast.Constant]:
         if isinstance(default, ast.Constant) and dump(values[name]) == dump(ast.Constant(default.value)):
             found[name] = ast.Constant(default.value)
     return found
+
+
+def _spelt(text: str) -> ast.Call | None:
+    """None of what is no argument list, or is nested too deep to be looked through."""
+    call = arguments(text)
+    try:
+        return _Spelt().visit(call) if call is not None else None
+    except RecursionError:
+        return None
 
 
 @lru_cache(maxsize=64)
@@ -142,6 +151,8 @@ def _number(node: ast.expr) -> int | float | complex | None:
     inside = node.operand if isinstance(node, ast.UnaryOp) and negative else node
     value = inside.value if isinstance(inside, ast.Constant) else None
     if isinstance(value, bool) or not isinstance(value, int | float | complex):
+        return None
+    if isinstance(value, int) and value.bit_length() > _LONGEST:
         return None
     return -value if negative else value
 

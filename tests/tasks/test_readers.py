@@ -91,6 +91,8 @@ HOSTILE = {
     "a number of 4,335 digits in base 16": f"def f(x):\n    return x % {'0x' + 'f' * 3_600}",
     "the same in base 8": f"def f(x):\n    return x % {'0o' + '7' * 5_000}",
     "the same in base 2": f"def f(x):\n    return x % {'0b' + '1' * 15_000}",
+    "below zero": f"def f(x):\n    return -{'0x' + 'f' * 3_600}",
+    "a sum of two": f"def f(x):\n    return {'0x' + 'f' * 3_000} + {'0x' + 'f' * 3_000}",
     "in a default": f"def f(x={'0x' + 'f' * 3_600}):\n    return x",
     "in a docstring's place": f"def f(x):\n    {'0x' + 'f' * 3_600}\n    return x  # c",
     "with lines between the digits": f"def f(x):\n    return {'0x' + 'f_f' * 1_800}",
