@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import socket
 import threading
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_jax.config.schema import ConfigError
+from azr_jax.storage import owner
 
 FILE = "owner.json"
 ALIVE_EVERY_S = 5.0
@@ -40,13 +40,7 @@ class Lease:
         self.folder, self._alive_every_s = folder, alive_every_s
         self._file = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._done = threading.Event()
-        self._me = {
-            "host": socket.gethostname(),
-            "process": os.getpid(),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            "machine": _machine(),
-            "token": secrets.token_hex(8),
-        }
+        self._me = owner.myself() | {"machine": _machine()}
         try:
             self._take(dead_after_s)
         except BaseException:
@@ -70,14 +64,9 @@ class Lease:
         os.close(self._file)
 
     def check(self) -> None:
-        owner = _read(self._file)
-        if owner.get("token") != self._me["token"]:
-            raise ConfigError(
-                [
-                    f"--workdir={self.folder}: {_name(owner)} has taken this run over, for this process did not answer "
-                    "for too long; nothing more is written here"
-                ]
-            )
+        now = _read(self._file)
+        if now.get("token") != self._me["token"]:
+            raise ConfigError([owner.taken_over(self.folder, now)])
 
     def _take(self, dead_after_s: float) -> None:
         locks = True
@@ -87,23 +76,18 @@ class Lease:
             raise self._refusal(_read(self._file)) from None
         except OSError:  # a file system without locks
             locks = False
-        owner = _read(self._file)
+        before = _read(self._file)
         # Of this machine, and without its lock: it is gone. Of another: does it still write?
-        if owner and not (locks and owner.get("machine") == self._me["machine"]):
+        if before and not (locks and before.get("machine") == self._me["machine"]):
             until = time.monotonic() + dead_after_s
             while time.monotonic() < until and (now := _read(self._file)):
-                if now != owner:
+                if now != before:
                     raise self._refusal(now)
                 time.sleep(min(0.2, dead_after_s / 10))
         self._write(0)
 
-    def _refusal(self, owner: dict[str, Any]) -> ConfigError:
-        return ConfigError(
-            [
-                f"--workdir={self.folder}: {_name(owner)} is running in it; stop that run, or give another folder. "
-                f"Of a machine that is gone it can be taken over {DEAD_AFTER_S:.0f} s after its last sign of life"
-            ]
-        )
+    def _refusal(self, now: dict[str, Any]) -> ConfigError:
+        return ConfigError([owner.refusal(self.folder, now, DEAD_AFTER_S)])
 
     def _write(self, signs_of_life: int) -> None:
         text = json.dumps(self._me | {"signs_of_life": signs_of_life})
@@ -126,12 +110,6 @@ def _read(file: int) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _name(owner: dict[str, Any]) -> str:
-    if not owner:
-        return "another process"
-    return f"process {owner.get('process')} on {owner.get('host')} (since {owner.get('since')})"
 
 
 def _machine() -> str:

@@ -12,12 +12,12 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+from azr_jax.storage import owner
 from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.errors import Changed, StorageError
 
@@ -37,14 +37,7 @@ class BucketLease:
         self._bucket, self._alive_every_s, self._dead_after_s = bucket, alive_every_s, dead_after_s
         self._done = threading.Event()
         self._lock = threading.Lock()  # of the generation: two threads write the object
-        self._me = {
-            "host": socket.gethostname(),
-            "process": os.getpid(),
-            "began": _began(os.getpid()),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            "machine": _machine(),
-            "token": secrets.token_hex(8),
-        }
+        self._me = owner.myself() | {"began": _began(os.getpid()), "machine": _machine()}
         self.term, self._generation = self._take()
         self._thread = threading.Thread(target=self._stay, name="lease", daemon=True)
         self._thread.start()
@@ -64,17 +57,14 @@ class BucketLease:
 
     def check(self) -> None:
         """Asks the bucket: Taken where another process owns the workdir by now."""
-        owner = _read(self._bucket)[0]
-        if owner.get("token") != self._me["token"]:
-            raise Taken(
-                f"--workdir={self._bucket.url}: {_name(owner)} has taken this run over, for this process did not "
-                "answer for too long; nothing more is written here"
-            )
+        now = _read(self._bucket)[0]
+        if now.get("token") != self._me["token"]:
+            raise Taken(owner.taken_over(self._bucket.url, now))
 
     def _take(self) -> tuple[int, int]:
         """(term, generation)"""
-        owner, generation = _read(self._bucket)
-        if owner.get("token") and not self._is_dead_here(owner):
+        before, generation = _read(self._bucket)
+        if before.get("token") and not self._is_dead_here(before):
             until = time.monotonic() + self._dead_after_s
             while time.monotonic() < until:
                 time.sleep(min(1.0, self._dead_after_s / 10))
@@ -83,21 +73,18 @@ class BucketLease:
                     break
                 if now_generation != generation:
                     raise self._refusal(now)
-            owner, generation = _read(self._bucket)
-        term = int(owner.get("term", 0)) + 1
+            before, generation = _read(self._bucket)
+        term = int(before.get("term", 0)) + 1
         try:
             return term, self._bucket.write(NAME, self._text({"term": term} | self._me), generation=generation)
         except Changed:  # another one was faster
             raise self._refusal(_read(self._bucket)[0]) from None
 
-    def _is_dead_here(self, owner: dict[str, Any]) -> bool:
-        return owner.get("machine") == self._me["machine"] and owner.get("began") != _began(int(owner["process"]))
+    def _is_dead_here(self, other: dict[str, Any]) -> bool:
+        return other.get("machine") == self._me["machine"] and other.get("began") != _began(int(other["process"]))
 
-    def _refusal(self, owner: dict[str, Any]) -> Taken:
-        return Taken(
-            f"--workdir={self._bucket.url}: {_name(owner)} is running in it; stop that run, or give another folder. Of "
-            f"a machine that is gone it can be taken over {DEAD_AFTER_S:.0f} s after its last sign of life"
-        )
+    def _refusal(self, now: dict[str, Any]) -> Taken:
+        return Taken(owner.refusal(self._bucket.url, now, DEAD_AFTER_S))
 
     def _text(self, state: dict[str, Any]) -> bytes:
         return json.dumps(state).encode()
@@ -129,12 +116,6 @@ def _read(bucket: Bucket) -> tuple[dict[str, Any], int]:
     except ValueError:
         found = {}
     return (found if isinstance(found, dict) else {}), there.generation
-
-
-def _name(owner: dict[str, Any]) -> str:
-    if "process" not in owner:
-        return "another process"
-    return f"process {owner['process']} on {owner.get('host')} (since {owner.get('since')})"
 
 
 def _machine() -> str:
