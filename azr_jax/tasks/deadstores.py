@@ -9,6 +9,7 @@ stay. Left out on purpose: what stands in `try`, `with` and `match`, and values 
 from __future__ import annotations
 
 import ast
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from azr_jax.tasks.programs import DEFINITIONS
 from azr_jax.tasks.purity import Function, Purity
 
 _ROUNDS = 3
+_LARGEST = 200  # nodes of what is returned; a value of a value and so on would be gone through again for each of them
 _SCOPES = (*DEFINITIONS, ast.Lambda)
 _AGAIN = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Lambda)  # what stands there may be run again
 
@@ -141,7 +143,10 @@ class _Function:
         """`y = x * 10` and `return y + 3` as one."""
         match first, then:
             case ast.Assign(targets=[ast.Name(id=name)], value=value), ast.Return(value=ast.expr() as result):
-                again = any(isinstance(one, _AGAIN) for one in ast.walk(result))
+                nodes = list(itertools.islice(ast.walk(result), _LARGEST + 1))
+                if len(nodes) > _LARGEST:
+                    return None
+                again = any(isinstance(one, _AGAIN) for one in nodes)
                 plain = isinstance(result, ast.Name) or (self._quiet(value) and self._quiet(result) and not again)
                 other = self._reads[name] > 1 and self._stores[name] < 2
                 if plain and not other and name not in self._pinned and _count(result, name) == 1:
