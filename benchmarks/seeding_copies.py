@@ -25,7 +25,7 @@ import jax
 from azr_jax.config import flags as configs
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.run.build import Run, build
-from azr_jax.selfplay.iteration import Stage, request_id
+from azr_jax.selfplay.event_loop import RequestId, Stage
 from azr_jax.selfplay.proposing import draw
 from azr_jax.selfplay.results import Proposed
 from azr_jax.selfplay.seeding import SEEDING, Seeding
@@ -39,13 +39,14 @@ FAR = 1001  # iterations that no run of this length has
 def proposed(run: Run, iteration: int) -> list[Proposed]:
     """Iteration 1's proposals, with the same references in the same requests, by the random numbers of `iteration`."""
     run.engine.begin(run.for_sampling(run.start_state), iteration)
-    made: list[Proposed] = []
-    for kind in KINDS:
-        for index in range(run.play.batch):
-            rng = draw(run.play.seed, 1, f"propose/{kind}/{index}")
-            run.proposer.ask(kind, index, request_id(Stage.PROPOSE, kind, index), rng, made.append)
-    run.proposer.streams.run()
-    return made
+    play, propose = run.self_play.settings, run.self_play.proposer.propose
+    return run.self_play.loop.run(
+        [
+            propose(kind, RequestId(Stage.PROPOSE, kind.number, index), draw(play.seed, 1, f"propose/{kind}/{index}"))
+            for kind in KINDS
+            for index in range(play.batch)
+        ]
+    )
 
 
 def copies(run: Run, made: list[Proposed]) -> list[str]:
@@ -65,7 +66,7 @@ def measure(seed: str, references: str, others: int) -> dict[str, Any]:
         try:
             with jax.set_mesh(run.mesh):
                 run.engine.begin(run.for_sampling(run.start_state), SEEDING)
-                Seeding(run.seeding, run.proposer, Path(folder) / "seeding.json").fill()
+                Seeding(run.seeding, run.self_play.loop, run.self_play.proposer, Path(folder) / "seeding.json").fill()
                 found = {n: copies(run, proposed(run, n)) for n in (1, SEEDING, *range(FAR, FAR + others))}
         finally:
             run.close()

@@ -8,14 +8,16 @@ from typing import Any
 from azr_jax.executor.jobs import Outcome
 from azr_jax.tasks.types import Triplet, Validation, Verdict
 
+Settled = Validation | Verdict | tuple[Outcome, ...]
 
-def to_plain(answer: Validation | Verdict | tuple[Outcome, ...]) -> dict[str, Any]:
+
+def to_plain(answer: Settled) -> dict[str, Any]:
     if isinstance(answer, tuple):
         return {"type": "outcomes", "outcomes": [asdict(outcome) for outcome in answer]}
     return {"type": type(answer).__name__, **asdict(answer)}
 
 
-def from_plain(plain: dict[str, Any], task_type: type = Triplet) -> Validation | Verdict | tuple[Outcome, ...]:
+def from_plain(plain: dict[str, Any], task_type: type = Triplet) -> Settled:
     fields = dict(plain)
     kind = fields.pop("type")
     if kind == "outcomes":

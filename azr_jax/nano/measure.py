@@ -24,40 +24,34 @@ from azr_jax.models.spec import load_spec
 from azr_jax.monitor.means import Mean
 from azr_jax.nano.heldout import HeldOut, load
 from azr_jax.nano.texts import INDUCTION_INPUTS, INDUCTION_SHOWN, KINDS, REFERENCES, STYLE
-from azr_jax.rollout.engine import Engine, EngineSettings, Rollout
-from azr_jax.selfplay.attempting import attempt_all
-from azr_jax.selfplay.event_loop import Streams
-from azr_jax.selfplay.prompting import Asker, Question, SamplingSettings
-from azr_jax.tasks.types import FormatError, Kind, Validation
+from azr_jax.rollout.engine import Engine, EngineSettings
+from azr_jax.selfplay.attempting import Solver
+from azr_jax.selfplay.event_loop import EventLoop, Job, RequestId, Sample, Stage
+from azr_jax.selfplay.prompting import Prompter, SamplingSettings
+from azr_jax.tasks.types import FormatError, Kind, Task, Validation
 
 FLAGS = flags.FLAGS
 MAX_PROMPT_TOKENS = 256
 MAX_NEW_TOKENS = 160
 
 
-def proposing(asker: Asker, streams: Streams, tasks: Sequence[HeldOut], kind: Kind, count: int) -> list[str]:
+def proposing(prompter: Prompter, tasks: Sequence[HeldOut], kind: Kind, count: int) -> Job[list[str]]:
     """What became of `count` proposals: empty where valid, else why not. The references are held-out tasks."""
     rng = random.Random(f"proposals/{kind}")
     triplets = [held.task for held in tasks if held.kind == Kind.DEDUCTION]
-    reasons: list[str] = []
 
-    def finished(rollout: Rollout, question: Question, program: str) -> None:
-        proposal = asker.read_proposal(kind, asker.text(question, rollout), rollout, program)
-        if isinstance(proposal, FormatError):
-            reasons.append(proposal.reason)
-        else:
-            streams.judge(Validate(proposal, shown=INDUCTION_SHOWN), judged)
-
-    def judged(validation: Validation) -> None:
-        reasons.append(validation.reason)
-
-    for number in range(count):
-        references = rng.sample(triplets, 1 if kind == Kind.INDUCTION else REFERENCES)
-        question = asker.propose(kind, references)
+    def proposed(number: int, references: list[Task]) -> Job[str]:
+        question = prompter.propose(kind, references)
+        (rollout,) = yield Sample(prompter.request(RequestId(Stage.PROPOSE, kind.number, number), question, 1))
         program = references[0].program if kind == Kind.INDUCTION else ""
-        request = asker.request(number, question, 1)
-        streams.sample(request, lambda rollout, q=question, p=program: finished(rollout, q, p))
-    streams.run()
+        proposal = prompter.read_proposal(kind, prompter.text(question, rollout), rollout, program)
+        if isinstance(proposal, FormatError):
+            return proposal.reason
+        validation: Validation = yield Validate(proposal, shown=INDUCTION_SHOWN)
+        return validation.reason
+
+    shown = 1 if kind == Kind.INDUCTION else REFERENCES
+    reasons: list[str] = yield [proposed(number, rng.sample(triplets, shown)) for number in range(count)]
     return reasons
 
 
@@ -71,24 +65,25 @@ def measure(
         slots=64, max_prompt_tokens=MAX_PROMPT_TOKENS, max_new_tokens=MAX_NEW_TOKENS, decode_steps=8
     )
     engine = Engine(graphdef, spec, settings, seed=0, decode_text=tokenizer.decode)
-    streams = Streams(engine, executor)
-    sampled = Asker(tokenizer, folder, sampling(temperature=1.0))
-    greedy = Asker(tokenizer, folder, sampling(temperature=0.0))
+    loop = EventLoop(engine, executor)
+    prompter = Prompter(tokenizer, folder, sampling(temperature=1.0))
+    sampled, greedy = Solver(prompter), Solver(Prompter(tokenizer, folder, sampling(temperature=0.0)))
     found: dict[str, Mean] = {}
     engine.begin(params, 0)
     for kind in KINDS:
         of_kind = [held for held in tasks if held.kind == kind]
-        scores = attempt_all(sampled, streams, [(held.kind, held.task) for held in of_kind], attempts)
+        asked = [(held.kind, held.task) for held in of_kind]
+        scores = loop.run(sampled.attempt_all(asked, attempts))
         each = [sum(one) / len(one) for one in scores]
         found[f"{kind}/sampled"] = Mean.of(each)
         found[f"{kind}/best_of_{attempts}"] = Mean.of([max(one) for one in scores])
-        once = attempt_all(greedy, streams, [(held.kind, held.task) for held in of_kind], 1)
+        once = loop.run(greedy.attempt_all(asked, 1))
         found[f"{kind}/greedy"] = Mean.of([one[0] for one in once])
         for level in sorted({held.level for held in of_kind}):
             here = [mean for held, mean in zip(of_kind, each, strict=True) if held.level == level]
             found[f"{kind}/sampled/level_{level}"] = Mean.of(here)
     for kind in KINDS:
-        reasons = proposing(sampled, streams, tasks, kind, proposals)
+        reasons = loop.run(proposing(prompter, tasks, kind, proposals))
         found[f"valid/{kind}"] = Mean.of([float(not reason) for reason in reasons])
     engine.close()
     return found

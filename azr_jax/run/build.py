@@ -41,23 +41,19 @@ from azr_jax.run.memory_plan import lay_out, with_pages
 from azr_jax.run.place import Place
 from azr_jax.run.settings import (
     buffer_settings,
-    play_settings,
     played_kinds,
-    propose_settings,
-    reward_settings,
     sampling_settings,
     seed_settings,
+    self_play,
 )
 from azr_jax.run.vocabulary_dropout import Dropout, droppable
 from azr_jax.run.workdir import check_space
-from azr_jax.selfplay.event_loop import Streams
-from azr_jax.selfplay.iteration import PlaySettings
-from azr_jax.selfplay.prompting import Asker
-from azr_jax.selfplay.proposing import Proposer
+from azr_jax.selfplay.event_loop import EventLoop
+from azr_jax.selfplay.iteration import SelfPlay
+from azr_jax.selfplay.prompting import Prompter
 from azr_jax.selfplay.scoring import trained_groups
 from azr_jax.selfplay.seeding import SeedSettings
 from azr_jax.tasks.buffers import Buffers
-from azr_jax.tasks.rewards import RewardSettings
 from azr_jax.tasks.types import Role
 
 
@@ -81,10 +77,8 @@ class Run:
     rows: int
     checkpointer: Checkpointer
     buffers: Buffers
-    proposer: Proposer
-    play: PlaySettings
+    self_play: SelfPlay
     seeding: SeedSettings
-    rewards: RewardSettings
     evaluation: Evaluation
     dropout: Dropout | None  # of the proposer's vocabulary
 
@@ -206,7 +200,7 @@ def build(config: Config, place: Place, hosts: Hosts) -> Run:
         graphdef, params = nnx.split(hf.load(folder, mesh=mesh, rules=LearnerRules()))
     except (BadWeights, OSError) as error:  # what only reading all of it can find
         raise ConfigError([f"model.name={c.model.name}: {error}"]) from error
-    asker = Asker(tokenizer, folder, sampling_settings(c))
+    prompter = Prompter(tokenizer, folder, sampling_settings(c))
     buffers = Buffers(
         played_kinds(c),
         buffer_settings(c),
@@ -229,8 +223,8 @@ def build(config: Config, place: Place, hosts: Hosts) -> Run:
         decode_text=tokenizer.decode,
         mesh=regrouped(mesh, layout.rollout_tensor),
     )
-    streams = Streams(engine, executor, hosts)
-    evaluation = _evaluation(c, asker, streams)
+    loop = EventLoop(engine, executor, hosts)
+    evaluation = _evaluation(c, prompter, loop)
     return Run(
         config=c,
         hosts=hosts,
@@ -248,10 +242,8 @@ def build(config: Config, place: Place, hosts: Hosts) -> Run:
         rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
         checkpointer=Checkpointer(place.home, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every, hosts=hosts),
         buffers=buffers,
-        proposer=Proposer(asker, streams, buffers, propose_settings(c), evaluation.reserved),
-        play=play_settings(c),
+        self_play=self_play(c, loop, prompter, buffers, evaluation.reserved),
         seeding=seed_settings(c, engine.slots),
-        rewards=reward_settings(c),
         evaluation=evaluation,
         dropout=_dropout(c, tokenizer, spec),
     )
@@ -278,10 +270,10 @@ def _cast(params: Any, dtype: str, *, copy: bool = False) -> Any:
     return jax.tree.map(lambda p: jnp.array(p, dtype, copy=copy), params)
 
 
-def _evaluation(c: Config, asker: Asker, streams: Streams) -> Evaluation:
+def _evaluation(c: Config, prompter: Prompter, loop: EventLoop) -> Evaluation:
     settings = EvalSettings(c.eval.every, tuple(c.eval.suites), c.eval.rows, c.eval.attempts, c.eval.data_dir)
     try:
-        return Evaluation(settings, asker, streams)
+        return Evaluation(settings, prompter, loop)
     except DataProblem as error:
         hint = "(here: eval.data_dir; eval.every=0 measures nothing)"
         raise ConfigError([f"eval.suites={','.join(c.eval.suites)}: {error} {hint}"]) from error

@@ -14,9 +14,9 @@ from azr_jax.evals.datasets import DataProblem
 from azr_jax.evals.held import cruxeval
 from azr_jax.monitor.means import Mean
 from azr_jax.nano import heldout
-from azr_jax.selfplay.attempting import HELD_OUT_IDS, attempt_all
-from azr_jax.selfplay.event_loop import Streams
-from azr_jax.selfplay.prompting import Asker
+from azr_jax.selfplay.attempting import Solver
+from azr_jax.selfplay.event_loop import EventLoop
+from azr_jax.selfplay.prompting import Prompter
 from azr_jax.tasks.contamination import Reserved
 from azr_jax.tasks.types import Kind, Task
 
@@ -42,18 +42,18 @@ class EvalSettings:
 
 
 class Evaluation:
-    def __init__(self, settings: EvalSettings, asker: Asker, streams: Streams):
+    def __init__(self, settings: EvalSettings, prompter: Prompter, loop: EventLoop):
         """Suites are read at once, so that a missing file is found before training.
 
         A kind that the run does not play is measured too: what it learns may carry over. Tasks longer than a prompt
         may be are left out. `reserved` are the programs of the whole suites, asked or not: they are no tasks.
         """
-        self.settings, self.asker, self.streams = settings, asker, streams
+        self.settings, self.solver, self.loop = settings, Solver(prompter), loop
         self.tasks: dict[str, list[Held]] = {}
         whole = {name: SUITES[name](settings.data_dir) for name in (settings.suites if settings.every else ())}
         for name, (tasks, _) in whole.items():
             some = first_of_each_kind(tasks, settings.rows)
-            self.tasks[name] = [held for held in some if not asker.why_not(*held)]
+            self.tasks[name] = [held for held in some if not prompter.why_not(*held)]
             if not self.tasks[name]:
                 raise DataProblem(f"{name}: none of its {len(some)} tasks fits rollout.max_prompt_tokens")
         self.reserved = Reserved(program for _, programs in whole.values() for program in programs)
@@ -65,7 +65,7 @@ class Evaluation:
         """`eval/<suite>/<kind>/accuracy` with its standard error. The weights are those the engine holds."""
         numbers: dict[str, float] = {}
         for number, (name, tasks) in enumerate(self.tasks.items()):
-            scores = attempt_all(self.asker, self.streams, tasks, self.settings.attempts, HELD_OUT_IDS + (number << 20))
+            scores = self.loop.run(self.solver.attempt_all(tasks, self.settings.attempts, number))
             for kind, mean in accuracies(tasks, scores).items():
                 numbers[f"eval/{name}/{kind}/accuracy"] = mean.value
                 numbers[f"eval/{name}/{kind}/accuracy_se"] = mean.error

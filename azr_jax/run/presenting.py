@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from azr_jax.config.schema import Config
 from azr_jax.monitor.means import mean_and_error
 from azr_jax.run.workdir import diff_text
-from azr_jax.selfplay.results import Completion, Played, Proposed, Solved
+from azr_jax.selfplay.results import Played, Proposed, Solved
 from azr_jax.tasks.types import Answer, FormatError, InductionTask, Kind, Task
 
 EXAMPLE_ATTEMPTS = 4
@@ -135,7 +135,7 @@ def iteration_table(
     played: Played, iterations: int, numbers: Mapping[str, float], timings: Mapping[str, float]
 ) -> tuple[str, tuple[str, ...], list[list[str]]]:
     """(title, columns, rows): one row per kind, the clock in the title."""
-    tokens = sum(len(c.rollout.tokens) for c in _completions(played))
+    tokens = sum(len(one.completion.rollout.tokens) for one in played)
     title = (
         f"iteration {played.iteration}/{iterations}: {timings['time/play']:.1f} s playing "
         f"({tokens / timings['time/play']:.0f} tokens/s, {played.waited_s:.1f} s waiting for verdicts), "
@@ -191,11 +191,3 @@ def evaluation(iteration: int, numbers: Mapping[str, float]) -> str:
 
 def cell(number: float, form: str) -> str:
     return "-" if math.isnan(number) else format(number, form)
-
-
-def _completions(played: Played) -> Iterator[Completion]:
-    for kind, proposals in played.proposed.items():
-        for proposed in proposals:
-            yield proposed.completion
-            yield from (attempt.completion for attempt in proposed.attempts)
-        yield from (solved.completion for solved in played.solved[kind])

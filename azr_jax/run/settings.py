@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from azr_jax.config.schema import Config
 from azr_jax.executor.pool import ExecutorSettings
-from azr_jax.selfplay.iteration import PlaySettings
-from azr_jax.selfplay.prompting import SamplingSettings
-from azr_jax.selfplay.proposing import ProposeSettings
+from azr_jax.learner.advantages import Baselines
+from azr_jax.selfplay.attempting import Solver
+from azr_jax.selfplay.event_loop import EventLoop
+from azr_jax.selfplay.iteration import PlaySettings, SelfPlay
+from azr_jax.selfplay.prompting import Prompter, SamplingSettings
+from azr_jax.selfplay.proposing import Proposer, ProposeSettings
+from azr_jax.selfplay.scoring import CreditSettings
 from azr_jax.selfplay.seeding import SeedSettings
-from azr_jax.tasks.buffers import BufferSettings
+from azr_jax.tasks.buffers import Buffers, BufferSettings
+from azr_jax.tasks.contamination import Reserved
 from azr_jax.tasks.kind import named
 from azr_jax.tasks.rewards import RewardSettings
 from azr_jax.tasks.types import Kind
@@ -61,12 +66,36 @@ def play_settings(c: Config) -> PlaySettings:
         kinds=played_kinds(c),
         batch=c.batch_size,
         estimate_attempts=c.tasks.estimate_attempts if c.tasks.train_proposer or c.tasks.train_on_estimates else 0,
-        induction_reward=c.tasks.induction_reward,
-        deduction_answer=c.tasks.deduction_answer,
-        abduction_answer=c.tasks.abduction_answer,
         estimate_duplicates=c.rewards.duplicate == "full" or c.tasks.train_on_estimates,
         solve_sampling=c.buffer.solve_sampling,
         valid_program_filter=c.buffer.valid_program_filter,
+    )
+
+
+def self_play(
+    c: Config, loop: EventLoop, prompter: Prompter, buffers: Buffers, reserved: Reserved | None = None
+) -> SelfPlay:
+    """`reserved`: programs of the run's evaluations."""
+    return SelfPlay(
+        play_settings(c),
+        loop,
+        Proposer(prompter, buffers, propose_settings(c), reserved or Reserved()),
+        Solver(prompter, c.tasks.induction_reward, c.tasks.deduction_answer, c.tasks.abduction_answer),
+        credit_settings(c),
+        Baselines(c.learner.rae_decay) if c.learner.advantage == "rae" else None,
+    )
+
+
+def credit_settings(c: Config) -> CreditSettings:
+    return CreditSettings(
+        reward_settings(c),
+        proposer=c.tasks.train_proposer,
+        estimates=c.tasks.train_on_estimates,
+        overlong=c.learner.overlong,
+        control=c.rewards.control,
+        advantage=c.learner.advantage,
+        weighting=c.learner.weighting,
+        deviation=c.learner.policy_loss != "dr_grpo",
     )
 
 

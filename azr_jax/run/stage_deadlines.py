@@ -4,7 +4,7 @@
     with watch.stage("update"): ...        # its deadline is the config's watchdog.update_s
 
 On expiry, and on SIGUSR1, it tells: the requests under way with their tokens so far, the programs the executor has not
-answered for, whose callback runs, the state of every process, and the stacks of all threads (monitor/watchdog.py).
+answered for, which job runs, the state of every process, and the stacks of all threads (monitor/watchdog.py).
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 from azr_jax.executor.jobs import Job, Run, Validate, Verify
 from azr_jax.monitor.watchdog import Watchdog
 from azr_jax.run.profiling import phase
-from azr_jax.selfplay.attempting import HELD_OUT_IDS
-from azr_jax.selfplay.iteration import Stage
+from azr_jax.selfplay.event_loop import RequestId, Stage
 from azr_jax.tasks.types import Kind
 
 if TYPE_CHECKING:
@@ -29,14 +28,14 @@ if TYPE_CHECKING:
     from azr_jax.config.schema import Config
     from azr_jax.executor.judge import Judge
     from azr_jax.rollout.engine import Engine
-    from azr_jax.selfplay.event_loop import Streams
+    from azr_jax.selfplay.event_loop import EventLoop
 
 STAGES = ("seed", "play", "evaluate", "round", "verdict", "update", "weights", "save", "report")
 
 
 class Watch:
     def __init__(
-        self, settings: Config, workdir: Path, streams: Streams, kinds: Iterable[Kind] = Kind, *, poll_s: float = 0.5
+        self, settings: Config, workdir: Path, loop: EventLoop, kinds: Iterable[Kind] = Kind, *, poll_s: float = 0.5
     ):
         """`settings` is the config's `watchdog`: on_expiry, process_s and a deadline for each of STAGES.
 
@@ -44,12 +43,12 @@ class Watch:
         """
         self._deadlines = {name: settings[f"{name}_s"] for name in STAGES}
         self._seconds: dict[str, float] = defaultdict(float)
-        self.dog = Watchdog(workdir, streams.hosts.index, on_expiry=settings.on_expiry, poll_s=poll_s)
-        self.dog.waiting_for("callback", lambda: [streams.doing] if streams.doing else [])
-        self.dog.waiting_for("sampling", lambda: requests(streams, streams.engine, kinds))
-        self.dog.waiting_for("executor", lambda: jobs(streams, streams.executor))
+        self.dog = Watchdog(workdir, loop.hosts.index, on_expiry=settings.on_expiry, poll_s=poll_s)
+        self.dog.waiting_for("job", lambda: [loop.doing] if loop.doing else [])
+        self.dog.waiting_for("sampling", lambda: requests(loop, loop.engine, kinds))
+        self.dog.waiting_for("executor", lambda: jobs(loop, loop.executor))
         self.dog.watch_children(settings.process_s)
-        streams.watched(self.stage)
+        loop.watched(self.stage)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -73,27 +72,28 @@ class Watch:
             self.dog.close()
 
 
-def requests(streams: Streams, engine: Engine, kinds: Iterable[Kind] = Kind) -> list[str]:
+def requests(loop: EventLoop, engine: Engine, kinds: Iterable[Kind] = Kind) -> list[str]:
     decoding = [
         f"{request_name(request, kinds)}, sample {sample}: {tokens} tokens so far"
         for request, sample, tokens in engine.under_way()
     ]
-    to_come = list(streams.to_come.items())
+    to_come = list(loop.to_come.items())
     return decoding + [f"{request_name(request, kinds)}: {count} completions to come" for request, count in to_come]
 
 
 def request_name(number: int, kinds: Iterable[Kind] = Kind) -> str:
-    """`estimate induction/5`: the other way round than iteration.request_id."""
-    if number >= HELD_OUT_IDS:
-        return f"held-out task {number - HELD_OUT_IDS & 0xFFFFF}"
-    stage, place, index = number >> 28, number >> 24 & 0xF, number & 0xFFFFFF
-    kind = next((kind for kind in kinds if kind.number == place), place)
-    return f"{Stage(stage).name.lower()} {kind}/{index}"
+    """`estimate induction/5`"""
+    if not isinstance(number, RequestId):
+        return f"request {number}"
+    if number.stage == Stage.HELD_OUT:
+        return f"held-out task {number.index} of suite {number.group}"
+    kind = next((kind for kind in kinds if kind.number == number.group), number.group)
+    return f"{number.stage.name.lower()} {kind}/{number.index}"
 
 
-def jobs(streams: Streams, executor: Judge) -> list[str]:
+def jobs(loop: EventLoop, executor: Judge) -> list[str]:
     """What the executor says of its jobs, then the programs that are out, the oldest first."""
-    return executor.pending() + [job_name(number, job) for number, job in list(streams.judging.items())]
+    return executor.pending() + [job_name(number, job) for number, job in list(loop.judging.items())]
 
 
 def job_name(number: int, job: Job) -> str:

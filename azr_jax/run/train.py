@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -21,8 +21,7 @@ import jax
 from azr_jax.config import flags as configs
 from azr_jax.config import recipes
 from azr_jax.config.schema import Config, ConfigError
-from azr_jax.learner.advantages import Baselines
-from azr_jax.learner.packing import minibatches, pack, padding_share
+from azr_jax.learner.packing import Sample, minibatches, pack, padding_share
 from azr_jax.learner.update import GradientsNotFinite, over_steps, stop_if_stuck
 from azr_jax.monitor.console import Console, log_to_file, quiet_libraries
 from azr_jax.monitor.system import system_metrics
@@ -38,9 +37,6 @@ from azr_jax.run.run_log import Ledger
 from azr_jax.run.signals import Preempted, Stop
 from azr_jax.run.stage_deadlines import Watch
 from azr_jax.run.workdir import changes_from
-from azr_jax.selfplay import scoring
-from azr_jax.selfplay.iteration import Iteration
-from azr_jax.selfplay.proposing import draw
 from azr_jax.selfplay.results import Played
 from azr_jax.selfplay.seeding import SEEDING, Seeding, SeedingFailed
 from azr_jax.tasks.kind import KindFailed
@@ -87,7 +83,7 @@ def train(
 def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: str | None) -> bool:
     """False where updates went bad and the run is to go on from a checkpoint before them."""
     try:
-        watched = Watch(run.config.watchdog, run.workdir, run.proposer.streams, run.play.kinds).on()
+        watched = Watch(run.config.watchdog, run.workdir, run.self_play.loop, run.self_play.settings.kinds).on()
         with Stop(run.hosts) as stop, watched as watch, jax.set_mesh(run.mesh):
             training = Training(run, console, stop, watch, fork_from)
             try:
@@ -113,8 +109,6 @@ class Training:
         self.iteration = self.saved = 0  # the last one finished, and the last one saved
         self.state: Any = run.start_state  # a TrainState
         run.start_state = None  # the first step consumes it
-        learner = run.config.learner
-        self.baselines = Baselines(learner.rae_decay) if learner.advantage == "rae" else None
         extra = self._restore(fork_from)
         self.ledger = Ledger(run, console, extra) if run.hosts.first else None
         run.place.publish()  # what was cut back is cut back there too
@@ -157,16 +151,15 @@ class Training:
     # --- one iteration
 
     def _one(self, number: int) -> None:
-        clock = [time.perf_counter()]
-        with self.watch.stage("play"):
-            played = self._play(number)
-        scoring.reward(played, self.run.rewards)
-        clock.append(time.perf_counter())
-        with self.watch.stage("update"):
-            learned = self._learn(played)
-        clock.append(time.perf_counter())
+        loop = self.run.self_play.loop
+        with (
+            self.console.stages(f"iteration {number}") as show,
+            loop.shown(show),
+            loop.checked(self.stop.leave_if_preempted),
+        ):
+            played, learned = self.run.self_play.iteration(number, self._update, self.watch.stage)
         self.iteration = number
-        timings = self._timings(played, {"play": clock[1] - clock[0], "update": clock[2] - clock[1]})
+        timings = self._timings(played)
         self._hand_weights_over(number + 1)
         if self.run.evaluation.due(number, self.run.config.iterations):
             learned |= self._evaluate(timings)
@@ -177,48 +170,19 @@ class Training:
         if self.ledger:
             self.ledger.report_when_due(number)
 
-    def _play(self, number: int) -> Played:
-        streams = self.run.proposer.streams
-        with (
-            self.console.stages(f"iteration {number}") as show,
-            streams.shown(show),
-            streams.checked(self.stop.leave_if_preempted),
-        ):
-            return Iteration(
-                number,
-                self.run.play,
-                self.run.proposer,
-                lambda stage, done, total: show(stage.name.lower(), done, total),
-            ).play()
-
-    def _learn(self, played: Played) -> dict[str, float]:
+    def _update(self, number: int, samples: Sequence[Sample]) -> dict[str, float]:
         """One optimizer step on everything the iteration produced, or several (learner.epochs, learner.minibatches)."""
-        c = self.run.config
+        learner = self.run.config.learner
         self.run.engine.rest()  # on a full chip there is no room for its cache beside the backward pass
-        chosen = scoring.trained_on(
-            played,
-            proposer=c.tasks.train_proposer,
-            estimates=c.tasks.train_on_estimates,
-            overlong=c.learner.overlong,
-        )
-        rewards = scoring.spoiled(chosen, c.rewards.control, draw(c.seed, played.iteration, "control"))
-        advised = scoring.advise(
-            chosen,
-            c.learner.advantage,
-            c.learner.weighting,
-            rewards,
-            deviation=c.learner.policy_loss != "dr_grpo",
-            baselines=self.baselines,
-        )
-        parts = minibatches(scoring.samples(chosen, self.run.play.kinds), c.learner.minibatches)
-        dropped_V = self.run.dropout.of(played.iteration) if self.run.dropout else None
-        how = {"rows": self.run.rows, "row_lengths": c.learner.row_lengths, "share": c.learner.share_prompts}
+        parts = minibatches(samples, learner.minibatches)
+        dropped_V = self.run.dropout.of(number) if self.run.dropout else None
+        how = {"rows": self.run.rows, "row_lengths": learner.row_lengths, "share": learner.share_prompts}
         batches = [pack(part, self.run.row_tokens, dropped_V=dropped_V, **how) for part in parts]
         self.state, steps = self.run.update(self.state, batches)
-        for measured, batch in zip(steps, batches * c.learner.epochs, strict=True):
+        for measured, batch in zip(steps, batches * learner.epochs, strict=True):
             stop_if_stuck(measured, batch, self.run.learner, self.run.workdir)
         numbers = {f"learner/{name}": value for name, value in over_steps(steps).items()}
-        return numbers | advised | {"learner/padding_share": statistics.fmean(map(padding_share, batches))}
+        return numbers | {"learner/padding_share": statistics.fmean(map(padding_share, batches))}
 
     def _hand_weights_over(self, iteration: int) -> None:
         """The sampler's weights are the learner's, laid out and typed for sampling: devices to devices.
@@ -232,7 +196,7 @@ class Training:
     def _evaluate(self, timings: dict[str, float]) -> dict[str, float]:
         """The weights just learned, on tasks that are never trained on."""
         started = time.perf_counter()
-        shown = self.run.proposer.streams.shown
+        shown = self.run.self_play.loop.shown
         with self.watch.stage("evaluate"), self.console.stages("held-out tasks") as show, shown(show):
             numbers = self.run.evaluation.measure()
         timings["time/evaluate"] = time.perf_counter() - started
@@ -240,9 +204,8 @@ class Training:
         self._hand_weights_over(self.iteration + 1)  # what the engine counts from here on belongs to the next iteration
         return numbers
 
-    def _timings(self, played: Played, seconds: Mapping[str, float]) -> dict[str, float]:
-        timings = {f"time/{name}": value for name, value in seconds.items()}
-        timings["time/waiting_for_executor"] = played.waited_s
+    def _timings(self, played: Played) -> dict[str, float]:
+        timings = self.watch.taken("play", "update") | {"time/waiting_for_executor": played.waited_s}
         timings |= {f"engine/{name}": value for name, value in self.run.engine.metrics().items()}
         timings |= {f"executor/{name}": value for name, value in self.run.executor.stats().items()}
         # A checkpoint is written after its iteration's line: its time stands in the next one.
@@ -278,10 +241,11 @@ class Training:
 
     def _seed(self) -> bool:
         self.console.message(self.run.executor.layers)
-        with self.console.stages("seeding") as show, self.run.proposer.streams.shown(show):
+        with self.console.stages("seeding") as show, self.run.self_play.loop.shown(show):
             seeding = Seeding(
                 self.run.seeding,
-                self.run.proposer,
+                self.run.self_play.loop,
+                self.run.self_play.proposer,
                 self.run.workdir / "seeding.json",
                 on_progress=show,
                 stop_asked=lambda: self.stop.asked,
@@ -302,8 +266,8 @@ class Training:
             restored = self.run.checkpointer.restore(self._set_aside())
             self.state, self.iteration, self.saved = restored.state, restored.iteration, restored.iteration
             self.run.buffers.load(restored.extra["buffers"])
-            if self.baselines:
-                self.baselines.values = dict(restored.extra.get("baselines", {}))
+            if self.run.self_play.baselines:
+                self.run.self_play.baselines.values = dict(restored.extra.get("baselines", {}))
             otherwise = changes_from(self.run.workdir, self.iteration + 1)
             self.console.message(f"resumed after iteration {self.iteration}{otherwise and f', with {otherwise}'}")
             return restored.extra
@@ -321,6 +285,7 @@ class Training:
 
     def _save(self) -> None:
         with self.watch.stage("save"):
-            kept = self.cursors | ({"baselines": self.baselines.values} if self.baselines else {})
+            baselines = self.run.self_play.baselines
+            kept = self.cursors | ({"baselines": baselines.values} if baselines else {})
             self.run.checkpointer.save(self.iteration, self.state, kept)
         self.saved = self.iteration

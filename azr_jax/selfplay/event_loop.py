@@ -1,7 +1,14 @@
-"""Sampling and judging side by side: each finished completion, and each finished verdict, goes to a callback at once.
+"""Runs generator jobs: whoever has to wait says for what, and is resumed with it. Sampling and judging go on meanwhile.
 
-Everything runs on one thread, the caller's: the executor's own thread only drops finished futures into a queue. So
-callbacks need no locks, and what they submit (a new task's estimate attempts, say) joins the work already under way.
+    (rollout,) = yield Sample(request)              # completions of the engine, all n of them
+    attempts = yield Sample(request, judged)        # the same, each one's own job begun as soon as it ends
+    verdict = yield Verify(kind, task, answer)      # the executor's word; so for Validate and Run
+    results = yield [job, job, ...]                 # of everything in a list, side by side
+    estimate = yield Start(job)                     # goes on beside this one; `yield estimate` when it is needed
+
+Everything runs on one thread, the caller's: the executor's own thread only drops finished futures into a queue. So jobs
+need no locks, and what they ask for (a new task's estimate attempts, say) joins the work already under way. What comes
+in together is handed out in the order of its request and verdict numbers, never in that of its arrival.
 
 Of several processes each runs its share of the programs, every n-th. The engine is driven by all of them together, so
 what is submitted to it must be the same in all after the same round, and a verdict, which comes when it comes, must not
@@ -17,41 +24,104 @@ import contextlib
 import itertools
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from typing import Any
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Generic, TypeVar
 
-from azr_jax.executor.jobs import Validate
+from azr_jax.executor import jobs
 from azr_jax.executor.judge import Judge
-from azr_jax.executor.verdict_codec import from_plain, to_plain
+from azr_jax.executor.verdict_codec import Settled, from_plain, to_plain
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.rollout.engine import Engine, Request, Rollout
 
 ASK_AGAIN_S = 0.05  # how soon a verdict is told to the other processes where all wait for one
 
+T = TypeVar("T")
 
-class Streams:
+
+class Stage(IntEnum):
+    PROPOSE = 0
+    ESTIMATE = 1
+    SOLVE = 2
+    HELD_OUT = 3
+
+
+class RequestId(int):
+    """What a request is for. The same work has the same id in every run of the same seed: its randomness is drawn from
+    it. 4 bits say the stage, 4 the kind (or the suite, held out), 24 which one.
+    """
+
+    def __new__(cls, stage: Stage, group: int, index: int) -> RequestId:
+        return super().__new__(cls, (stage << 28) | (group << 24) | index)
+
+    @property
+    def stage(self) -> Stage:
+        return Stage(self >> 28)
+
+    @property
+    def group(self) -> int:
+        return self >> 24 & 0xF
+
+    @property
+    def index(self) -> int:
+        return self & 0xFFFFFF
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Gives the request's completions, in the order of their sample numbers, or what `then` makes of each."""
+
+    request: Request
+    then: Callable[[Rollout], Job[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """Gives at once a Started, which goes on beside the job that asked."""
+
+    job: Job[Any]
+
+
+class Started(Generic[T]):
+    """Something under way, and its result once it is `done`."""
+
+    def __init__(self, job: Job[T] | None = None, parts: Sequence[Started[Any]] = ()):
+        self.job, self.parts = job, parts
+        self.done, self.result = False, None
+        self.missing = sum(not part.done for part in parts)
+        self.awaited_by: list[Started[Any]] = []
+
+
+Wanted = Sample | Start | Started[Any] | jobs.Job | Generator[Any, Any, Any] | Sequence[Any]
+Job = Generator[Wanted, Any, T]
+
+
+class EventLoop:
     def __init__(self, engine: Engine, executor: Judge, hosts: Hosts | None = None):
         self.engine, self.executor, self.hosts = engine, executor, hosts or Hosts()
         self.to_come: dict[int, int] = {}  # completions still to come, by request id, the oldest first
-        self.judging: dict[int, Any] = {}  # what the executor was asked and has not answered, the oldest first
-        self.doing = ""  # whose callback is running
+        self.judging: dict[int, jobs.Job] = {}  # what the executor was asked and has not answered, the oldest first
+        self.doing = ""  # what was just handed to the job that is running
         self.waited_s = 0.0  # time the device had nothing to do because a verdict was awaited
-        self._on_rollout: dict[int, Callable[[Rollout], None]] = {}
-        self._on_verdict: dict[int, Callable[[Any], None]] = {}
-        self._judged: queue.SimpleQueue[tuple[int, Future]] = queue.SimpleQueue()  # by this process's executor
+        self._ready: deque[tuple[Started[Any], Any]] = deque()  # jobs to resume, and what with
+        self._samples: dict[int, tuple[Sequence[Started[Any]], Sample]] = {}
+        self._verdicts_of: dict[int, Started[Any]] = {}
+        self._judged: queue.SimpleQueue[tuple[int, Future[Any]]] = queue.SimpleQueue()  # by this process's executor
         self._numbers = itertools.count()
-        self._judged_ever = self._judge_total = 0
+        self._done, self._total = Counter[str](), Counter[str]()
         self._show: Callable[[str, int, int], None] = lambda stage, done, total: None
         self._stage: Callable[[str], AbstractContextManager[None]] = lambda name: contextlib.nullcontext()
         self._check: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
     def shown(self, show: Callable[[str, int, int], None]) -> Iterator[None]:
-        """Inside, `show("execute", done, total)` is told of every job of the executor."""
+        """Inside, `show(stage, done, total)` is told of every completion, and as `execute` of every verdict."""
         before, self._show = self._show, show
-        self._judged_ever = self._judge_total = 0
+        self._done, self._total = Counter(), Counter()
         try:
             yield
         finally:
@@ -70,45 +140,118 @@ class Streams:
         finally:
             self._check = before
 
-    def sample(self, request: Request, then: Callable[[Rollout], None]) -> None:
-        self._on_rollout[request.id] = then
-        self.to_come[request.id] = request.n
-        self.engine.submit(request)
-
-    def judge(self, job: Any, then: Callable[[Any], None]) -> None:
-        number = next(self._numbers)
-        self.judging[number] = job
-        self._on_verdict[number] = then
-        self._judge_total += 1
-        if number % self.hosts.count == self.hosts.index:
-            self.executor.submit(job).add_done_callback(lambda future: self._judged.put((number, future)))
-
-    def run(self) -> None:
-        """Until nothing is being sampled and nothing is being judged."""
+    def run(self, wanted: Wanted) -> Any:
+        """What the job, or whatever else may be yielded, gives; when it is there, nothing is under way any more."""
+        started = self._start(wanted)
+        self._resume("the first job")
         while self.to_come or self.judging:
             self._check()
             with self._stage("round" if self.to_come else "verdict"):
-                for rollout in self.engine.step() if self.to_come else ():
-                    self._hand_over(rollout)
+                rollouts = self.engine.step() if self.to_come else []
+                for rollout in sorted(rollouts, key=lambda rollout: (rollout.request.id, rollout.sample)):
+                    self._completed(rollout)
                 self._deliver(wait=bool(self.judging) and not self.to_come)
+        assert started.done, "a job waits for what nobody is at work on"
+        return started.result
 
-    def _hand_over(self, rollout: Rollout) -> None:
-        request = rollout.request.id
-        self.to_come[request] -= 1
-        then = self._on_rollout[request]
-        if not self.to_come[request]:
-            del self.to_come[request], self._on_rollout[request]
-        self._call(f"request {request}, sample {rollout.sample}", then, rollout)
+    # --- jobs
+
+    def _resume(self, about: str) -> None:
+        """Lets jobs go on until all of them wait."""
+        self.doing = about
+        while self._ready:
+            started, value = self._ready.popleft()
+            assert started.job is not None
+            try:
+                wanted = started.job.send(value)
+            except StopIteration as stop:
+                self._finish(started, stop.value)
+                continue
+            if isinstance(wanted, Start):
+                self._ready.append((started, self._start(wanted.job)))
+                continue
+            awaited = self._start(wanted)
+            if awaited.done:
+                self._ready.append((started, awaited.result))
+            else:
+                awaited.awaited_by.append(started)
+        self.doing = ""
+
+    def _finish(self, started: Started[Any], result: Any) -> None:
+        started.done, started.result = True, result
+        for waiting in started.awaited_by:
+            if waiting.job is not None:
+                self._ready.append((waiting, result))
+                continue
+            waiting.missing -= 1
+            if not waiting.missing:
+                self._finish(waiting, [part.result for part in waiting.parts])
+
+    def _start(self, wanted: Wanted) -> Started[Any]:
+        match wanted:
+            case Started():
+                return wanted
+            case Generator():
+                started = Started(wanted)
+                self._ready.append((started, None))
+                return started
+            case Sample(request):
+                parts = [Started[Any]() for _ in range(request.n)]
+                self._samples[request.id], self.to_come[request.id] = (parts, wanted), request.n
+                self._count(_name(request), total=request.n)
+                self.engine.submit(request)
+                return self._all(parts)
+            case jobs.Validate() | jobs.Verify() | jobs.Run():
+                return self._judge(wanted)
+            case Sequence():
+                return self._all([self._start(each) for each in wanted])
+        raise TypeError(f"a job yielded {wanted!r}; should be what the head of this file lists")
+
+    def _all(self, parts: Sequence[Started[Any]]) -> Started[Any]:
+        whole = Started[Any](parts=parts)
+        for part in parts:
+            if not part.done:
+                part.awaited_by.append(whole)
+        if not whole.missing:
+            self._finish(whole, [part.result for part in parts])
+        return whole
+
+    # --- completions
+
+    def _completed(self, rollout: Rollout) -> None:
+        request = rollout.request
+        parts, asked = self._samples[request.id]
+        self.to_come[request.id] -= 1
+        if not self.to_come[request.id]:
+            del self.to_come[request.id], self._samples[request.id]
+        self._count(_name(request), done=1)
+        part = parts[rollout.sample]
+        if asked.then is None:
+            self._finish(part, rollout)
+        else:
+            part.job = asked.then(rollout)
+            self._ready.append((part, None))
+        self._resume(f"request {request.id}, sample {rollout.sample}")
+
+    # --- verdicts
+
+    def _judge(self, job: jobs.Job) -> Started[Any]:
+        number, started = next(self._numbers), Started[Any]()
+        self.judging[number], self._verdicts_of[number] = job, started
+        self._total["execute"] += 1
+        if number % self.hosts.count == self.hosts.index:
+            self.executor.submit(job).add_done_callback(lambda future: self._judged.put((number, future)))
+        return started
 
     def _deliver(self, *, wait: bool) -> None:
         """Hands over the verdicts that are in, the oldest question first; with `wait`, at least one of those out."""
         for number, verdict in self._verdicts(wait=wait):
-            job, then = self.judging.pop(number), self._on_verdict.pop(number)
-            self._judged_ever += 1
-            self._show("execute", self._judged_ever, self._judge_total)
-            self._call(f"the verdict on {type(job).__name__} {number}", then, verdict)
+            job = self.judging.pop(number)
+            self._count("execute", done=1)
+            self._finish(self._verdicts_of.pop(number), verdict)
+            self._resume(f"the verdict on {type(job).__name__} {number}")
 
-    def _verdicts(self, *, wait: bool) -> list[tuple[int, Any]]:
+    def _verdicts(self, *, wait: bool) -> list[tuple[int, Settled]]:
         """(number, verdict) of what any process has, the same list in all of them."""
         started = time.perf_counter()
         while True:
@@ -120,11 +263,11 @@ class Streams:
                 self.waited_s += time.perf_counter() - started if wait else 0.0
                 return sorted(found, key=lambda pair: pair[0])
 
-    def _answer(self, number: int, plain: dict[str, Any]) -> Any:
+    def _answer(self, number: int, plain: dict[str, Any]) -> Settled:
         job = self.judging[number]
-        return from_plain(plain, job.proposal.kind.task_type) if isinstance(job, Validate) else from_plain(plain)
+        return from_plain(plain, job.proposal.kind.task_type) if isinstance(job, jobs.Validate) else from_plain(plain)
 
-    def _finished(self, *, wait: bool) -> list[tuple[int, Any]]:
+    def _finished(self, *, wait: bool) -> list[tuple[int, Settled]]:
         """What this process's executor has answered. Alone, it waits for an answer; others may have one meanwhile."""
         found = []
         patience = ASK_AGAIN_S if self.hosts.count > 1 else None
@@ -134,7 +277,12 @@ class Streams:
                 found.append((number, future.result()))
         return found
 
-    def _call(self, about: str, then: Callable[[Any], None], what: Any) -> None:
-        self.doing = about
-        then(what)
-        self.doing = ""
+    def _count(self, name: str, *, done: int = 0, total: int = 0) -> None:
+        self._done[name] += done
+        self._total[name] += total
+        self._show(name, self._done[name], self._total[name])
+
+
+def _name(request: Request) -> str:
+    """Of the stage it belongs to, for people."""
+    return request.id.stage.name.lower() if isinstance(request.id, RequestId) else "sample"

@@ -1,39 +1,27 @@
-"""One iteration of self-play: propose -> validate -> estimate -> solve, streaming.
+"""Algorithm 1 of the paper, one iteration of it: propose -> validate -> estimate -> solve -> reward -> update.
 
-    play        buffers give references, prompts make B propose requests per kind, the engine samples
-    _proposed   a finished proposal was parsed and validated at once (proposing.py);
-                if it became a task, that task at once becomes n estimate requests, unless it is kept already
-    _settled    when a kind has all its proposals back, its new tasks enter the buffer in the order in which they were
-                asked for, so that of equal ones the first is new and the others are copies, even where their
-                estimates are under way; its solve batch is drawn and queued behind
-    _answered   a finished attempt was parsed and goes to the executor at once (attempting.py)
-
-Nothing waits for a phase to end that does not need it. What each completion is worth is decided in scoring.py; the
-update happens in run/. What is drawn and sampled depends on the seed and the iteration alone, never on the order
-in which completions and verdicts happen to arrive.
+The numbers on the right are the paper's lines. Nothing waits for a phase to end that does not need it: a finished
+proposal is validated at once, a new task at once attempted, and a kind whose proposals are all back is solved while
+other kinds still propose. What is drawn and sampled depends on the seed and the iteration alone, never on the order in
+which completions and verdicts happen to arrive.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import IntEnum
-from functools import partial
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 
+from azr_jax.learner.advantages import Baselines
+from azr_jax.learner.packing import Sample as TrainingSample
+from azr_jax.selfplay import scoring
 from azr_jax.selfplay.attempting import Solver
+from azr_jax.selfplay.event_loop import EventLoop, Job, RequestId, Stage, Start, Started
 from azr_jax.selfplay.proposing import Proposer, draw
 from azr_jax.selfplay.results import Played, Proposed, Solved
+from azr_jax.selfplay.scoring import CreditSettings
 from azr_jax.tasks.buffers import Entry, Unkept
-from azr_jax.tasks.types import Kind, Task
-
-
-class Stage(IntEnum):
-    PROPOSE = 0
-    ESTIMATE = 1
-    SOLVE = 2
-
+from azr_jax.tasks.types import Kind
 
 # Which valid tasks are kept, by their measured solve rate: the public code's names for it.
 FILTERS: Mapping[str, Callable[[float], bool]] = {
@@ -41,11 +29,7 @@ FILTERS: Mapping[str, Callable[[float], bool]] = {
     "non_one": lambda rate: rate < 1.0,
     "non_extremes": lambda rate: 0.0 < rate < 1.0,
 }
-
-
-def request_id(stage: Stage, kind: Kind, index: int) -> int:
-    """The same work has the same id in every run of the same seed: the engine draws its randomness from it."""
-    return (stage << 28) | (kind.number << 24) | index
+Estimate = Started[list[Solved]] | None  # attempts that measure how hard a new task is
 
 
 @dataclass(frozen=True)
@@ -54,114 +38,96 @@ class PlaySettings:
     kinds: tuple[Kind, ...]
     batch: int  # B
     estimate_attempts: int  # n; 0: nobody asks how hard tasks are, because nobody learns from it
-    induction_reward: Literal["binary", "fraction"]
     solve_sampling: str
-    deduction_answer: Literal["literal", "operators", "any"] = "any"
-    abduction_answer: Literal["literal", "operators", "any"] = "any"
     valid_program_filter: str = "all"
     estimate_duplicates: bool = False  # False: of a task that is kept already nobody asks how hard it is
 
 
-class Iteration:
-    """Plays one iteration. `on_progress(stage, done, total)` is called as completions come in."""
+@dataclass(frozen=True)
+class SelfPlay:
+    settings: PlaySettings
+    loop: EventLoop
+    proposer: Proposer
+    solver: Solver
+    credit: CreditSettings
+    baselines: Baselines | None = None  # of rae: they move on with every iteration
 
-    def __init__(
+    def iteration(
         self,
-        number: int,
-        settings: PlaySettings,
-        proposer: Proposer,
-        on_progress: Callable[[Stage, int, int], None] = lambda stage, done, total: None,
-    ):
-        self.number, self.settings, self.proposer, self.on_progress = number, settings, proposer, on_progress
-        self.streams, self.buffers = proposer.streams, proposer.buffers
-        s = settings
-        forms = s.deduction_answer, s.abduction_answer
-        self.solver = Solver(proposer.asker, proposer.streams, s.induction_reward, *forms)
-        self.played = Played(number)
-        self._filters = settings.valid_program_filter != "all"
-        self._unsettled = dict.fromkeys(settings.kinds, settings.batch)  # what a kind still waits for
-        self._done = dict.fromkeys(Stage, 0)
-        self._total = dict.fromkeys(Stage, 0)
+        t: int,
+        update: Callable[[int, Sequence[TrainingSample]], Mapping[str, float]],
+        stage: Callable[[str], AbstractContextManager[None]],
+    ) -> tuple[Played, dict[str, float]]:
+        """What was played and what it was worth, and the numbers of what was learned from it."""
+        with stage("play"):
+            played = self.loop.run(self.play(t))  # 3-15
+            played = scoring.with_rewards(played, self.credit.rewards)  # 16
+        with stage("update"):
+            chosen = scoring.learned_from(played, self.credit)
+            rewards = scoring.rewards_told(chosen, self.credit.control, draw(self.settings.seed, t, "control"))
+            advantages, numbers = scoring.compute_advantages(chosen, rewards, self.credit, self.baselines)
+            learned = update(t, scoring.training_samples(chosen, advantages, self.settings.kinds))  # 17
+        return scoring.with_advantages(played, advantages), {**learned, **numbers}
 
-    def play(self) -> Played:
-        started, waited = time.perf_counter(), self.streams.waited_s
-        for kind in self.settings.kinds:
-            self._expect(Stage.PROPOSE, self.settings.batch)
-            self.played.proposed[kind] = [self._propose(kind, index) for index in range(self.settings.batch)]
-        self.streams.run()
-        self._put_in_order()
-        self.played.seconds = time.perf_counter() - started
-        self.played.waited_s = self.streams.waited_s - waited
-        return self.played
+    def play(self, t: int) -> Job[Played]:
+        waited, kinds = self.loop.waited_s, self.settings.kinds
+        both = yield [self._play_kind(t, kind) for kind in kinds]
+        proposed, solved = ({kind: of_kind[i] for kind, of_kind in zip(kinds, both, strict=True)} for i in (0, 1))
+        return Played(t, proposed, solved, self.loop.waited_s - waited)
 
-    def _propose(self, kind: Kind, index: int) -> Proposed:
-        rng = draw(self.settings.seed, self.number, f"propose/{kind}/{index}")
-        return self.proposer.ask(kind, index, request_id(Stage.PROPOSE, kind, index), rng, self._proposed)
+    def _play_kind(self, t: int, kind: Kind) -> Job[tuple[tuple[Proposed, ...], tuple[Solved, ...]]]:
+        s, buffer = self.settings, self.proposer.buffers[kind]
+        asked: list[tuple[Proposed, Estimate]] = yield [self._propose(t, kind, b) for b in range(s.batch)]  # 3-6, 8-11
+        proposals = [proposed for proposed, _ in asked]
+        if s.valid_program_filter != "all":
+            proposals = yield from self._with_attempts(asked)
+        proposals = [self._keep(proposed, t) for proposed in proposals]  # 7, 12
+        new = [proposed.kept for proposed in proposals if isinstance(proposed.kept, Entry)]
+        batch = buffer.sample_solve(s.batch, new, draw(s.seed, t, f"solve/{kind}"), s.solve_sampling)  # 13, 14
+        solved = yield [
+            self.solver.attempts(kind, entry.task, entry.id, RequestId(Stage.SOLVE, kind.number, index), 1)  # 15
+            for index, entry in enumerate(batch)
+        ]
+        solved = tuple(solution for (solution,) in solved)
+        estimates = [estimate for _, estimate in asked]
+        proposals = yield from self._with_attempts(list(zip(proposals, estimates, strict=True)))
+        self._note(kind, proposals, solved)
+        return tuple(proposals), solved
 
-    def _proposed(self, proposed: Proposed) -> None:
-        kind, index, n = proposed.kind, proposed.index, self.settings.estimate_attempts
-        self._advance(Stage.PROPOSE)
-        if proposed.task is not None and n and self._worth_estimating(proposed.task, kind):
-            self._expect(Stage.ESTIMATE, n)
-            self._unsettled[kind] += n if self._filters else 0
-            then = partial(self._answered, Stage.ESTIMATE, proposed.attempts)
-            on_score = partial(self._one_less, kind) if self._filters else lambda: None
-            # The task has no id of a buffer yet; the request's is one that no entry has.
-            request = request_id(Stage.ESTIMATE, kind, index)
-            self.solver.ask(kind, proposed.task, request, request, n, then, on_score)
-        self._one_less(kind)
+    def _propose(self, t: int, kind: Kind, b: int) -> Job[tuple[Proposed, Estimate]]:
+        """What became of a proposal, and the attempts at it where it is worth them, which go on."""
+        rng = draw(self.settings.seed, t, f"propose/{kind}/{b}")  # 4, 9
+        proposed = yield from self.proposer.propose(kind, RequestId(Stage.PROPOSE, kind.number, b), rng)  # 5-6, 10-11
+        n, task = self.settings.estimate_attempts, proposed.task
+        # The buffer of a kind does not change while its proposals come in: the answer is the same in any order.
+        held = task is not None and self.proposer.buffers[kind].holds(task)
+        if task is None or not n or (held and not self.settings.estimate_duplicates):
+            return proposed, None
+        # The task has no id of a buffer yet; the request's is one that no entry has.
+        request = RequestId(Stage.ESTIMATE, kind.number, b)
+        return proposed, (yield Start(self.solver.attempts(kind, task, int(request), request, n)))
 
-    def _one_less(self, kind: Kind) -> None:
-        self._unsettled[kind] -= 1
-        if not self._unsettled[kind]:
-            self._settled(kind)
+    def _with_attempts(self, asked: Sequence[tuple[Proposed, Estimate]]) -> Job[list[Proposed]]:
+        whole = []
+        for proposed, estimate in asked:
+            attempts: list[Solved] = (yield estimate) if estimate else []
+            if proposed.entry_id is not None:
+                attempts = [replace(attempt, task_id=proposed.entry_id) for attempt in attempts]
+            whole.append(replace(proposed, attempts=tuple(attempts)))
+        return whole
 
-    def _worth_estimating(self, task: Task, kind: Kind) -> bool:
-        """The buffer of a kind does not change while its proposals come in: the answer is the same in any order."""
-        return self.settings.estimate_duplicates or not self.buffers[kind].holds(task)
-
-    def _settled(self, kind: Kind) -> None:
-        new = self._keep(self.played.proposed[kind])
-        rng = draw(self.settings.seed, self.number, f"solve/{kind}")
-        batch = self.buffers[kind].sample_solve(self.settings.batch, new, rng, self.settings.solve_sampling)
-        solved = self.played.solved[kind] = []
-        self._expect(Stage.SOLVE, len(batch))
-        for index, entry in enumerate(batch):
-            then = partial(self._answered, Stage.SOLVE, solved)
-            self.solver.ask(kind, entry.task, entry.id, request_id(Stage.SOLVE, kind, index), 1, then)
-
-    def _keep(self, proposals: list[Proposed]) -> list[Entry]:
-        """In the order in which they were asked for, not in the order in which they came."""
+    def _keep(self, proposed: Proposed, t: int) -> Proposed:
+        rate, buffer = proposed.solve_rate, self.proposer.buffers[proposed.kind]
         passes = FILTERS[self.settings.valid_program_filter]
+        if proposed.task and rate is not None and not passes(rate) and not buffer.holds(proposed.task):
+            return replace(proposed, kept=Unkept.FILTERED)
+        return self.proposer.keep(proposed, t)
+
+    def _note(self, kind: Kind, proposals: Sequence[Proposed], solved: Sequence[Solved]) -> None:
+        """In the buffer: what the attempts found."""
+        buffer = self.proposer.buffers[kind]
+        for solution in solved:
+            buffer.note_attempt(solution.task_id, solution.correct)
         for proposed in proposals:
-            rate, buffer = proposed.solve_rate, self.buffers[proposed.kind]
-            if proposed.task and rate is not None and not passes(rate) and not buffer.holds(proposed.task):
-                proposed.kept = Unkept.FILTERED
-            else:
-                self.proposer.keep(proposed, self.number)
-        return [proposed.kept for proposed in proposals if isinstance(proposed.kept, Entry)]
-
-    def _answered(self, stage: Stage, attempts: list[Solved], solved: Solved) -> None:
-        attempts.append(solved)
-        self._advance(stage)
-
-    def _put_in_order(self) -> None:
-        """Attempts arrived in any order: sort them by request and sample, then note in the buffers what they found."""
-        for kind in self.settings.kinds:
-            self.played.solved[kind].sort(key=lambda solved: solved.completion.rollout.request.id)
-            for solved in self.played.solved[kind]:
-                self.buffers[kind].note_attempt(solved.task_id, solved.correct)
-            for proposed in self.played.proposed[kind]:
-                proposed.attempts.sort(key=lambda attempt: attempt.completion.rollout.sample)
-                if proposed.entry_id is not None and proposed.solve_rate is not None:
-                    self.buffers[kind].set_solve_rate(proposed.entry_id, proposed.solve_rate)
-                    for attempt in proposed.attempts:
-                        attempt.task_id = proposed.entry_id
-
-    def _expect(self, stage: Stage, count: int) -> None:
-        self._total[stage] += count
-        self.on_progress(stage, self._done[stage], self._total[stage])
-
-    def _advance(self, stage: Stage) -> None:
-        self._done[stage] += 1
-        self.on_progress(stage, self._done[stage], self._total[stage])
+            if proposed.entry_id is not None and proposed.solve_rate is not None:
+                buffer.set_solve_rate(proposed.entry_id, proposed.solve_rate)

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from azr_jax.monitor.rules import repeats
-from azr_jax.selfplay.results import Played, Proposed, Solved
+from azr_jax.selfplay.results import Played, Proposed, Scored, Solved
 from azr_jax.tasks.buffers import Buffers, Unkept
 from azr_jax.tasks.novelty import complexity, disagreement
 from azr_jax.tasks.rewards import PARTS
@@ -134,7 +134,7 @@ def _complexity_gap(name: str, proposals: Sequence[Proposed], solutions: Sequenc
     return {f"{name}/complexity_gap": mean(complexity(hidden) - complexity(found) for hidden, found in written)}
 
 
-def _common(name: str, items: Sequence[Proposed | Solved], good: Sequence[bool]) -> dict[str, float]:
+def _common(name: str, items: Sequence[Scored], good: Sequence[bool]) -> dict[str, float]:
     """Rewards with their parts, which sum to the mean, and lengths."""
     rewards = [item.reward for item in items]
     lengths = [len(item.completion.rollout.tokens) for item in items]

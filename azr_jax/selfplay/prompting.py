@@ -15,6 +15,7 @@ from typing import Any
 
 from azr_jax.models.endings import stop_ids
 from azr_jax.rollout.engine import Request, Rollout
+from azr_jax.selfplay.event_loop import RequestId
 from azr_jax.tasks import prompts
 from azr_jax.tasks.kind import KindFailed
 from azr_jax.tasks.parsing import parse_answer, parse_proposal
@@ -49,7 +50,7 @@ class Question:
     prompt: Prompt
 
 
-class Asker:
+class Prompter:
     def __init__(self, tokenizer: Any, folder: Path, settings: SamplingSettings):
         self.tokenizer, self.settings = tokenizer, settings
         self.stop_ids = stop_ids(tokenizer, folder)
@@ -99,7 +100,7 @@ class Asker:
             return "asking failed"
         return ""
 
-    def request(self, request_id: int, question: Question, n: int, *, limited: bool = False) -> Request:
+    def request(self, request_id: RequestId, question: Question, n: int, *, limited: bool = False) -> Request:
         s = self.settings
         return Request(
             id=request_id,

@@ -1,20 +1,18 @@
-"""One proposal from request to verdict: asked with tasks of the buffers, parsed, validated. Iterations and seeding
-share it.
+"""One proposal as a job, from request to verdict: asked with tasks of the buffers, parsed, validated. Iterations and
+seeding share it.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Literal
 
 from azr_jax.executor.jobs import Validate, unjudged
-from azr_jax.rollout.engine import Rollout
-from azr_jax.selfplay.event_loop import Streams
-from azr_jax.selfplay.prompting import Asker, Question
+from azr_jax.selfplay.event_loop import Job, RequestId, Sample
+from azr_jax.selfplay.prompting import Prompter, Question
 from azr_jax.selfplay.results import Completion, Proposed
 from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.contamination import Reserved
@@ -22,8 +20,8 @@ from azr_jax.tasks.kind import KindFailed
 from azr_jax.tasks.leaks import leak
 from azr_jax.tasks.programs import calls_parts, join_parts, rename_part, without_comments, without_globals
 from azr_jax.tasks.prompts import PromptTooLong
-from azr_jax.tasks.traits import traits
-from azr_jax.tasks.types import FormatError, Kind, Proposal, Validation
+from azr_jax.tasks.traits import Traits, traits
+from azr_jax.tasks.types import Kind, Proposal, Task, Validation
 
 log = logging.getLogger(__name__)
 
@@ -55,42 +53,62 @@ class ProposeSettings:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What a proposer is asked with."""
+
+    question: Question
+    references: tuple[int, ...]  # ids of the buffer entries
+    programs: tuple[str, ...] = ()  # of the references
+    functions: tuple[str, ...] = ()  # g1, g2, ...: what the program has to call
+    program: str = ""  # what the proposal is to be about, where it has none of its own
+
+
+@dataclass(frozen=True)
 class Proposer:
-    asker: Asker
-    streams: Streams
+    prompter: Prompter
     buffers: Buffers
     settings: ProposeSettings
     reserved: Reserved = field(default_factory=Reserved)  # programs of the run's evaluations
 
-    def ask(
-        self, kind: Kind, index: int, request_id: int, rng: random.Random, on_done: Callable[[Proposed], None]
-    ) -> Proposed:
-        """Queues one request. `on_done` comes when the proposal has become a task, or is known to be none."""
-        question, proposed = (self._about_a_program if kind.about_a_program else self._new)(kind, index, rng)
-        then = partial(self._finished, proposed, question, on_done)
-        request = self.asker.request(request_id, question, 1, limited=self.settings.limited)
-        self.streams.sample(request, then)
-        return proposed
+    def propose(self, kind: Kind, request: RequestId, rng: random.Random) -> Job[Proposed]:
+        """It has become a task, or is known to be none, when this returns."""
+        shown = (self._about_a_program if kind.about_a_program else self._new)(kind, rng)
+        (rollout,) = yield Sample(self.prompter.request(request, shown.question, 1, limited=self.settings.limited))
+        completion = Completion(shown.question.tokens, rollout, self.prompter.text(shown.question, rollout))
+        proposal = self.prompter.read_proposal(kind, completion.text, rollout, shown.program)
+        validation, found = None, None
+        if isinstance(proposal, Proposal):
+            validation, found = yield from self._validate(proposal, shown)
+        return Proposed(
+            kind,
+            completion,
+            request.index,
+            references=shown.references,
+            dropped_references=shown.question.prompt.dropped,
+            functions=shown.functions,
+            proposal=proposal,
+            validation=validation,
+            traits=found,
+            program=shown.program,
+        )
 
-    def _new(self, kind: Kind, index: int, rng: random.Random) -> tuple[Question, Proposed]:
-        """Shown are K tasks of its own kind, and, at times, functions to call."""
+    def _new(self, kind: Kind, rng: random.Random) -> Shown:
+        """K tasks of its own kind, and, at times, functions to call."""
         references = self.buffers[kind].sample_references(
             self.settings.references, rng, self.settings.reference_sampling
         )
         tasks, functions = [entry.task for entry in references], self._functions(kind, rng)
         stripped = self.settings.strip_globals
         try:
-            question = self.asker.propose(kind, tasks, list(functions), stripped=stripped)
+            question = self.prompter.propose(kind, tasks, list(functions), stripped=stripped)
         except PromptTooLong:
             functions = {}
-            question = self.asker.propose(kind, tasks, stripped=stripped)
+            question = self.prompter.propose(kind, tasks, stripped=stripped)
         shown = references[: question.prompt.references]
-        return question, Proposed(
-            kind,
-            index,
+        return Shown(
+            question,
             references=(*(entry.id for entry in shown), *functions.values()),
-            dropped_references=question.prompt.dropped,
-            shown=tuple(entry.task.program for entry in shown),
+            programs=tuple(entry.task.program for entry in shown),
             functions=tuple(functions),
         )
 
@@ -106,49 +124,37 @@ class Proposer:
                 continue
         return functions
 
-    def _about_a_program(self, kind: Kind, index: int, rng: random.Random) -> tuple[Question, Proposed]:
-        """Shown is one program of any kind's buffer; one too long to ask about gives way to another draw."""
+    def _about_a_program(self, kind: Kind, rng: random.Random) -> Shown:
+        """One program of any kind's buffer; one too long to ask about gives way to another draw."""
         last: Exception | None = None
         for _ in range(DRAWS):
             entry = self.buffers.sample_program(rng)
             try:
-                question = self.asker.propose(kind, [entry.task])
+                question = self.prompter.propose(kind, [entry.task])
             except (PromptTooLong, KindFailed) as error:
                 last = error
                 continue
-            return question, Proposed(kind, index, (entry.id,), 0, program=entry.task.program)
+            return Shown(question, (entry.id,), program=entry.task.program)
         if isinstance(last, KindFailed):
             raise last
         raise PromptTooLong(f"{DRAWS} programs drawn for {kind} proposals were all too long")
 
-    def _finished(
-        self, proposed: Proposed, question: Question, on_done: Callable[[Proposed], None], rollout: Rollout
-    ) -> None:
-        proposed.completion = Completion(question.tokens, rollout, self.asker.text(question, rollout))
-        text, program = proposed.completion.text, proposed.program
-        proposed.proposal = self.asker.read_proposal(proposed.kind, text, rollout, program)
-        if isinstance(proposed.proposal, FormatError):
-            on_done(proposed)
-        elif not calls_parts(proposed.proposal.program, len(proposed.functions)):
-            proposed.validation = Validation(None, "does not call the functions given")
-            on_done(proposed)
-        elif self._tells_the_program(proposed.proposal):
-            proposed.validation = Validation(None, "the message holds the program")
-            on_done(proposed)
-        else:
-            job = self.job(proposed.proposal, proposed.functions)
-
-            def judged(validation: Validation) -> None:
-                try:
-                    proposed.validation = self._admitted(proposed, validation)
-                except Exception as error:  # something that a program can do to a reader of ours: it is the one refused
-                    log.exception("looking at an accepted proposal failed; it is refused")
-                    refused = unjudged(job, error)
-                    assert isinstance(refused, Validation)
-                    proposed.validation = refused
-                on_done(proposed)
-
-            self.streams.judge(job, judged)
+    def _validate(self, proposal: Proposal, shown: Shown) -> Job[tuple[Validation, Traits | None]]:
+        if not calls_parts(proposal.program, len(shown.functions)):
+            return Validation(None, "does not call the functions given"), None
+        if self._tells_the_program(proposal):
+            return Validation(None, "the message holds the program"), None
+        job = self.job(proposal, shown.functions)
+        validation: Validation = yield job
+        if validation.task is None:
+            return validation, None
+        try:
+            return self._admitted(proposal, validation, validation.task, shown)
+        except Exception as error:  # something that a program can do to a reader of ours: it is the one refused
+            log.exception("looking at an accepted proposal failed; it is refused")
+            refused = unjudged(job, error)
+            assert isinstance(refused, Validation)
+            return refused, None
 
     def _tells_the_program(self, proposal: Proposal) -> bool:
         """A message may, or inputs that are shown beside it."""
@@ -165,34 +171,31 @@ class Proposer:
         whole = replace(proposal, program=join_parts(program, functions))
         return Validate(whole, shown=s.shown, fewest=s.fewest, pairs=s.pairs, most=s.inputs)
 
-    def _admitted(self, proposed: Proposed, validation: Validation) -> Validation:
-        """Notes the traits of what the executor accepted, and refuses what is too long or too near to what was kept."""
-        task, kind = validation.task, proposed.kind
-        if task is None:
-            return validation
+    def _admitted(
+        self, proposal: Proposal, validation: Validation, task: Task, shown: Shown
+    ) -> tuple[Validation, Traits | None]:
+        """The traits of what the executor accepted; what is too long or too near to what was kept is refused."""
+        kind = proposal.kind
         if task.program in self.reserved:
-            return Validation(None, CONTAMINATION)
-        if reason := self.asker.why_not(kind, task):
-            return Validation(None, reason)
-        assert isinstance(proposed.proposal, Proposal)
-        written = proposed.proposal.program if proposed.functions else task.program
-        proposed.traits = traits(task, written, proposed.shown, self.buffers[kind].history)
-        if proposed.traits.nearest < self.settings.novelty_gate:
-            return Validation(None, NOT_NOVEL)
+            return Validation(None, CONTAMINATION), None
+        if reason := self.prompter.why_not(kind, task):
+            return Validation(None, reason), None
+        written = proposal.program if shown.functions else task.program
+        found = traits(task, written, shown.programs, self.buffers[kind].history)
+        if found.nearest < self.settings.novelty_gate:
+            return Validation(None, NOT_NOVEL), found
         self.buffers[kind].holds(task)  # a kind that fails at marking it does so here, where it costs this proposal
-        return validation
+        return validation, found
 
-    def keep(self, proposed: Proposed, iteration: int) -> None:
+    def keep(self, proposed: Proposed, iteration: int) -> Proposed:
         """A task into its buffer, unless it is there, or too near to what was kept meanwhile, from its own batch."""
         task, buffer = proposed.task, self.buffers[proposed.kind]
         if task is None:
-            return
+            return proposed
         assert proposed.traits is not None
         history = buffer.history
-        proposed.traits = replace(
-            proposed.traits, nearest=history.nearest(task), mean_distance=history.mean_distance(task)
-        )
-        if proposed.traits.nearest < self.settings.novelty_gate:
-            proposed.validation = Validation(None, NOT_NOVEL)
-            return
-        proposed.kept = buffer.append(task, iteration=iteration, references=proposed.references)
+        found = replace(proposed.traits, nearest=history.nearest(task), mean_distance=history.mean_distance(task))
+        if found.nearest < self.settings.novelty_gate:
+            return replace(proposed, traits=found, validation=Validation(None, NOT_NOVEL))
+        kept = buffer.append(task, iteration=iteration, references=proposed.references)
+        return replace(proposed, traits=found, kept=kept)

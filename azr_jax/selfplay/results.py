@@ -1,10 +1,13 @@
-"""What one iteration produced: proposals with their attempts, and solutions. Filled by iteration.py, read by the
-learner's side (rewards, advantages), the metrics and the records.
+"""What jobs return, whole and frozen: proposals with the attempts at them, and solutions.
+
+Rewards and advantages are decided in scoring.py, which gives copies that hold them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from azr_jax.rollout.engine import Rollout
 from azr_jax.tasks.buffers import Entry, Unkept
@@ -12,7 +15,7 @@ from azr_jax.tasks.traits import Traits
 from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Task, Validation, Verdict
 
 
-@dataclass
+@dataclass(frozen=True)
 class Completion:
     """One prompt and what the model wrote after it."""
 
@@ -21,22 +24,36 @@ class Completion:
     text: str
 
 
-@dataclass
-class Solved:
-    """One attempt at one task. `verdict` is None when the completion held no answer to judge."""
+@dataclass(frozen=True)
+class Scored:
+    """A completion and what it was worth."""
 
     kind: Kind
-    task: Task
-    task_id: int  # attempts with the same id are attempts at the same task
     completion: Completion
-    answer: Answer | FormatError
-    verdict: Verdict | None = None
-    reward_parts: dict[str, float] = field(default_factory=dict)
-    advantage: float = 0.0
+    reward_parts: Mapping[str, float] = field(default_factory=dict, kw_only=True)
+    advantage: float = field(default=0.0, kw_only=True)
 
     @property
     def reward(self) -> float:
         return sum(self.reward_parts.values())
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """No other completion of its iteration has it."""
+        return self.completion.rollout.request.id, self.completion.rollout.sample
+
+
+S = TypeVar("S", bound=Scored)
+
+
+@dataclass(frozen=True)
+class Solved(Scored):
+    """One attempt at one task. `verdict` is None when the completion held no answer to judge."""
+
+    task: Task
+    task_id: int  # attempts with the same id are attempts at the same task
+    answer: Answer | FormatError
+    verdict: Verdict | None = None
 
     @property
     def score(self) -> float:
@@ -47,29 +64,20 @@ class Solved:
         return self.verdict is not None and self.verdict.correct
 
 
-@dataclass
-class Proposed:
+@dataclass(frozen=True)
+class Proposed(Scored):
     """One proposal: what was asked with, what came, whether it became a task, and how hard that task is."""
 
-    kind: Kind
     index: int
     references: tuple[int, ...]  # ids of the buffer entries shown
     dropped_references: int  # taken out because the prompt was too long
-    program: str = ""  # what an induction proposal was asked about
-    shown: tuple[str, ...] = ()  # programs of the references
-    functions: tuple[str, ...] = ()  # g1, g2, ...: what the program has to call
-    completion: Completion = field(init=False)  # set when it has come
-    proposal: Proposal | FormatError | None = None
-    validation: Validation | None = None
+    functions: tuple[str, ...]  # g1, g2, ...: what the program has to call
+    proposal: Proposal | FormatError
+    validation: Validation | None = None  # None: nothing to validate
     traits: Traits | None = None  # of what the executor accepted
     kept: Entry | Unkept | None = None  # None: no task
-    attempts: list[Solved] = field(default_factory=list)
-    reward_parts: dict[str, float] = field(default_factory=dict)
-    advantage: float = 0.0
-
-    @property
-    def reward(self) -> float:
-        return sum(self.reward_parts.values())
+    attempts: tuple[Solved, ...] = ()
+    program: str = ""  # what it was asked about, where it has no program of its own
 
     @property
     def entry_id(self) -> int | None:
@@ -92,10 +100,33 @@ class Proposed:
         return sum(a.correct for a in self.attempts) / len(self.attempts) if self.attempts else None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Played:
+    """All that one iteration sampled, in the order in which it was asked for."""
+
     iteration: int
-    proposed: dict[Kind, list[Proposed]] = field(default_factory=dict)
-    solved: dict[Kind, list[Solved]] = field(default_factory=dict)
+    proposed: Mapping[Kind, tuple[Proposed, ...]]
+    solved: Mapping[Kind, tuple[Solved, ...]]
     waited_s: float = 0.0  # the device had nothing to do because a verdict was awaited
-    seconds: float = 0.0
+
+    def __iter__(self) -> Iterator[Scored]:
+        for kind, proposals in self.proposed.items():
+            for proposed in proposals:
+                yield proposed
+                yield from proposed.attempts
+            yield from self.solved[kind]
+
+    def with_each(self, changes: Callable[[Scored], Mapping[str, Any]]) -> Played:
+        """A copy whose proposals, attempts and solutions have these fields changed."""
+
+        def changed(one: S) -> S:
+            attempts: dict[str, Any] = (
+                {"attempts": tuple(map(changed, one.attempts))} if isinstance(one, Proposed) else {}
+            )
+            return replace(one, **changes(one), **attempts)
+
+        return replace(
+            self,
+            proposed={kind: tuple(map(changed, every)) for kind, every in self.proposed.items()},
+            solved={kind: tuple(map(changed, every)) for kind, every in self.solved.items()},
+        )

@@ -4,63 +4,75 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from azr_jax.learner.advantages import Baselines, advantages
 from azr_jax.learner.packing import Sample
-from azr_jax.selfplay.results import Played, Proposed, Solved
+from azr_jax.selfplay.results import Played, Proposed, Scored, Solved
 from azr_jax.tasks.buffers import Unkept
 from azr_jax.tasks.rewards import RewardSettings, proposer_reward, remembered, solver_reward
 from azr_jax.tasks.types import FormatError, Kind, Role
 
 
-def reward(played: Played, settings: RewardSettings) -> None:
-    """Writes the reward of every proposal, estimate attempt and solution into `played`."""
-    for proposals in played.proposed.values():
-        for proposed in proposals:
-            proposed.reward_parts = proposer_reward(
-                formatted=not isinstance(proposed.proposal, FormatError),
-                valid=proposed.task is not None,
-                solve_rate=proposed.solve_rate,
-                settings=settings,
-                duplicate=proposed.kept == Unkept.DUPLICATE,
-                terms=proposed.traits.terms(proposed.kind) if proposed.traits else None,
-            )
-            if proposed.traits is not None:
-                proposed.reward_parts = remembered(proposed.reward_parts, proposed.traits.familiarity, settings)
-            for attempt in proposed.attempts:
-                attempt.reward_parts = _solved_reward(attempt, settings)
-    for solutions in played.solved.values():
-        for solved in solutions:
-            solved.reward_parts = _solved_reward(solved, settings)
+@dataclass(frozen=True)
+class CreditSettings:
+    """Who is learned from, and how its rewards become advantages."""
+
+    rewards: RewardSettings
+    proposer: bool = True
+    estimates: bool = False  # the attempts that measure how hard a task is
+    overlong: Literal["error", "mask"] = "error"
+    control: Literal["none", "shuffled", "flipped"] = "none"
+    advantage: str = "trr"
+    weighting: str = "sequence"
+    deviation: bool = True
 
 
-def _solved_reward(solved: Solved, settings: RewardSettings) -> dict[str, float]:
-    return solver_reward(not isinstance(solved.answer, FormatError), solved.score, settings)
+Chosen = list[tuple[Role, Scored]]
+Key = tuple[int, int]  # Scored.key
 
 
-def trained_on(
-    played: Played, *, proposer: bool, estimates: bool, overlong: str = "error"
-) -> list[tuple[Role, Proposed | Solved]]:
+def with_rewards(played: Played, settings: RewardSettings) -> Played:
+    """With the reward of every proposal, estimate attempt and solution."""
+    return played.with_each(lambda one: {"reward_parts": _reward(one, settings)})
+
+
+def _reward(one: Scored, settings: RewardSettings) -> dict[str, float]:
+    if isinstance(one, Solved):
+        return solver_reward(not isinstance(one.answer, FormatError), one.score, settings)
+    assert isinstance(one, Proposed)
+    parts = proposer_reward(
+        formatted=not isinstance(one.proposal, FormatError),
+        valid=one.task is not None,
+        solve_rate=one.solve_rate,
+        settings=settings,
+        duplicate=one.kept == Unkept.DUPLICATE,
+        terms=one.traits.terms(one.kind) if one.traits else None,
+    )
+    return remembered(parts, one.traits.familiarity, settings) if one.traits else parts
+
+
+def learned_from(played: Played, settings: CreditSettings) -> Chosen:
     """The completions the update learns from, in an order that does not depend on when they arrived.
 
     With `overlong` "mask" those that were cut are left out: no loss, and no part in anybody's baseline. Where all were
     cut they stay, for an update needs something; in the strict format they are worth the same, and teach nothing.
     """
-    chosen: list[tuple[Role, Proposed | Solved]] = []
-    for kind in played.proposed:
-        proposals = played.proposed[kind]
-        if proposer:
+    chosen: Chosen = []
+    for kind, proposals in played.proposed.items():
+        if settings.proposer:
             chosen += [(Role.PROPOSE, proposed) for proposed in proposals]
-        if estimates:
+        if settings.estimates:
             chosen += [(Role.SOLVE, attempt) for proposed in proposals for attempt in proposed.attempts]
         chosen += [(Role.SOLVE, solved) for solved in played.solved[kind]]
-    if overlong == "error":
+    if settings.overlong == "error":
         return chosen
     return [(role, item) for role, item in chosen if not item.completion.rollout.truncated] or chosen
 
 
-def spoiled(chosen: list[tuple[Role, Proposed | Solved]], control: str, rng: random.Random) -> list[float]:
+def rewards_told(chosen: Chosen, control: str, rng: random.Random) -> list[float]:
     """The rewards that the update is told; they are the true ones unless a control experiment asks for others.
 
     `shuffled` deals the rewards of each (role, kind) out anew, `flipped` makes good bad. Metrics keep the true ones.
@@ -80,51 +92,46 @@ def spoiled(chosen: list[tuple[Role, Proposed | Solved]], control: str, rng: ran
     return rewards
 
 
-def advise(
-    chosen: list[tuple[Role, Proposed | Solved]],
-    method: str,
-    weighting: str,
-    rewards: Sequence[float] | None = None,
-    *,
-    deviation: bool = True,
-    baselines: Baselines | None = None,
-) -> dict[str, float]:
-    """Writes the advantage of every chosen completion; returns what share of them teaches nothing.
-
-    `baselines`, of rae, move on.
-    """
+def compute_advantages(
+    chosen: Chosen, rewards: Sequence[float], settings: CreditSettings, baselines: Baselines | None = None
+) -> tuple[dict[Key, float], dict[str, float]]:
+    """The advantage of every chosen completion, and what share of them teaches nothing. `baselines` move on."""
     result = advantages(
-        method,
-        rewards=rewards if rewards is not None else [item.reward for _, item in chosen],
+        settings.advantage,
+        rewards=rewards,
         groups=[f"{role}/{item.kind}" for role, item in chosen],
         tasks=_tasks(chosen),
         lengths=[len(item.completion.rollout.tokens) for _, item in chosen],
-        weighting=weighting,
-        deviation=deviation,
+        weighting=settings.weighting,
+        deviation=settings.deviation,
         baselines=baselines,
     )
-    for (_, item), value in zip(chosen, result.values, strict=True):
-        item.advantage = float(value)
-    return {
+    values = {item.key: float(value) for (_, item), value in zip(chosen, result.values, strict=True)}
+    return values, {
         "advantage/flat_groups": float(result.flat_groups),  # their rewards are all equal
         "advantage/flat_share": result.flat_groups / result.groups,
-        **_without_advantage(chosen),
+        **_without_advantage(chosen, values),
         **{f"{name}/advantage/baseline": value for name, value in (baselines.values if baselines else {}).items()},
     }
 
 
-def _tasks(chosen: list[tuple[Role, Proposed | Solved]]) -> list[int]:
+def with_advantages(played: Played, values: Mapping[Key, float]) -> Played:
+    """With the advantages: 0 for what the update does not learn from."""
+    return played.with_each(lambda one: {"advantage": values.get(one.key, 0.0)})
+
+
+def _tasks(chosen: Chosen) -> list[int]:
     """Which attempts are at the same task; -1 for a prompt that was sampled once, and has its group to compare with."""
-    ids = [-1 if isinstance(item, Proposed) else item.task_id for _, item in chosen]
+    ids = [item.task_id if isinstance(item, Solved) else -1 for _, item in chosen]
     times = Counter(ids)
     return [task if times[task] > 1 else -1 for task in ids]
 
 
-def _without_advantage(chosen: list[tuple[Role, Proposed | Solved]]) -> dict[str, float]:
+def _without_advantage(chosen: Chosen, values: Mapping[Key, float]) -> dict[str, float]:
     """The share of completions that teach nothing, of each role and kind."""
     each: dict[str, list[bool]] = {}
     for role, item in chosen:
-        each.setdefault(f"{role}/{item.kind}/advantage/zero", []).append(item.advantage == 0.0)
+        each.setdefault(f"{role}/{item.kind}/advantage/zero", []).append(values[item.key] == 0.0)
     return {name: sum(zeros) / len(zeros) for name, zeros in each.items()}
 
 
@@ -133,14 +140,14 @@ def trained_groups(kinds: Sequence[Kind]) -> list[tuple[Role, Kind]]:
     return [(role, kind) for kind in kinds for role in (Role.PROPOSE, Role.SOLVE)]
 
 
-def samples(chosen: list[tuple[Role, Proposed | Solved]], kinds: Sequence[Kind]) -> list[Sample]:
+def training_samples(chosen: Chosen, values: Mapping[Key, float], kinds: Sequence[Kind]) -> list[Sample]:
     group = {of: number for number, of in enumerate(trained_groups(kinds))}
     return [
         Sample(
             prompt=item.completion.prompt,
             completion=item.completion.rollout.tokens,
             sampler_logprobs=item.completion.rollout.sampled_logprobs,
-            advantage=item.advantage,
+            advantage=values[item.key],
             limited=item.completion.rollout.request.limited,
             group=group[role, item.kind],
         )

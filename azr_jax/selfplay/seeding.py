@@ -13,11 +13,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from azr_jax.executor.jobs import UNJUDGED
-from azr_jax.selfplay.iteration import Stage, request_id
+from azr_jax.selfplay.event_loop import EventLoop, RequestId, Stage
 from azr_jax.selfplay.proposing import CONTAMINATION, Proposer, draw
 from azr_jax.selfplay.results import Proposed
 from azr_jax.tasks.buffers import Unkept, read_seed_file
@@ -61,6 +60,7 @@ class Missed:
 @dataclass
 class Seeding:
     settings: SeedSettings
+    loop: EventLoop
     proposer: Proposer
     state_file: Path
     on_progress: Callable[[str, int, int], None] = lambda name, done, total: None
@@ -101,24 +101,20 @@ class Seeding:
             settings = replace(settings, strip_comments=True, strip_globals=True)
         proposer = replace(self.proposer, settings=settings)
         size = max(1, self.settings.slots // len(kinds))
-        proposals: list[Proposed] = []
-        done: list[Proposed] = []
-        total = len(kinds) * size
-
-        def came(proposed: Proposed) -> None:
-            done.append(proposed)
-            self.on_progress("sample", len(done), total)
-
+        jobs = [
+            proposer.propose(
+                kind,
+                RequestId(Stage.PROPOSE, kind.number, index),
+                draw(self.settings.seed, SEEDING, f"seed/{kind}/{index}"),
+            )
+            for kind in kinds
+            for index in range(first, first + size)
+        ]
         try:
-            for kind in kinds:
-                for index in range(first, first + size):
-                    rng = draw(self.settings.seed, SEEDING, f"seed/{kind}/{index}")
-                    proposals.append(proposer.ask(kind, index, request_id(Stage.PROPOSE, kind, index), rng, came))
+            return self.loop.run(jobs)
         except PromptTooLong as error:
-            limit = proposer.asker.settings.max_prompt_tokens
+            limit = proposer.prompter.settings.max_prompt_tokens
             raise SeedingFailed(f"rollout.max_prompt_tokens={limit}: {error}; give it more") from error
-        proposer.streams.run()
-        return proposals
 
     def _keep(self, proposals: Iterable[Proposed], kinds: tuple[Kind, ...], missed: Missed) -> None:
         for proposed in proposals:
@@ -131,7 +127,7 @@ class Seeding:
         """Into each buffer that has not `most` already. Says why where none of them took it."""
         if task.program in self.proposer.reserved:
             return CONTAMINATION
-        why_not = {kind: self.proposer.asker.why_not(kind, task) for kind in kinds}
+        why_not = {kind: self.proposer.prompter.why_not(kind, task) for kind in kinds}
         buffers = [self.proposer.buffers[kind] for kind, reason in why_not.items() if not reason]
         if not buffers:
             return next(iter(why_not.values()))
@@ -180,19 +176,14 @@ class Seeding:
             )
 
     def _validate(self, proposals: list[Proposal]) -> list[Validation]:
-        """Verdicts come in any order; they are returned in the order of the proposals."""
-        validations: dict[int, Validation] = {}
-        for index, proposal in enumerate(proposals):
-            self.proposer.streams.judge(self.proposer.job(proposal), partial(validations.__setitem__, index))
-        self.proposer.streams.run()
-        return [validations[index] for index in range(len(proposals))]
+        return self.loop.run([self.proposer.job(proposal) for proposal in proposals])
 
     def refused_reasons(self) -> Counter[str]:
         """Of the imported file's rows."""
         return Counter(reason for reason, _ in self.refused)
 
     def _resume(self) -> bool:
-        state = self.proposer.streams.hosts.from_first(
+        state = self.loop.hosts.from_first(
             lambda: json.loads(self.state_file.read_text()) if self.state_file.exists() else None
         )
         if state is None:
@@ -203,7 +194,7 @@ class Seeding:
 
     def _write(self) -> None:
         self._state["buffers"] = self.proposer.buffers.cursor()
-        if not self.proposer.streams.hosts.first:
+        if not self.loop.hosts.first:
             return
         temporary = self.state_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(self._state))

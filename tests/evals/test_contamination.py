@@ -9,11 +9,11 @@ from azr_jax.evals import held
 from azr_jax.evals.datasets import Loaded, Row
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.run.heldout_eval import SUITES, EvalSettings, Evaluation
-from azr_jax.selfplay.event_loop import Streams
+from azr_jax.selfplay.event_loop import EventLoop
 from azr_jax.selfplay.proposing import CONTAMINATION
 from azr_jax.tasks.contamination import Reserved
 from azr_jax.tasks.types import Kind
-from tests.selfplay.scripted import Cast, ScriptedEngine, Stage, asker
+from tests.selfplay.scripted import Cast, ScriptedEngine, Stage, prompter
 
 ROW = "def f(nums):\n    total = 0\n    for n in nums:\n        total += n * 7\n    return total"
 RENAMED = 'def f(xs):\n    """Sums."""\n    s = 0  # start\n    for x in xs:\n        s += x*7\n\n    return s'
@@ -66,7 +66,7 @@ def test_curves_ask_and_reserve_the_rows_of_cruxeval(cruxeval, executor):
     assert [(kind, task.output) for kind, task in tasks] == [(Kind.DEDUCTION, "21"), (Kind.ABDUCTION, "21")]
     engine = ScriptedEngine(lambda prompt, sample: ("21" if prompt.endswith("```output\n") else "[3]") + "\n```")
     settings = EvalSettings(every=5, suites=("cruxeval",), rows=1, attempts=2)
-    evaluation = Evaluation(settings, asker(), Streams(engine, executor))  # type: ignore[arg-type]
+    evaluation = Evaluation(settings, prompter(), EventLoop(engine, executor))  # type: ignore[arg-type]
     assert RENAMED in evaluation.reserved and OTHER not in evaluation.reserved
     assert FRESH in evaluation.reserved, "also where the output is no plain literal, so that it is no task"
     numbers = evaluation.measure()
@@ -82,7 +82,7 @@ def test_proposals_of_reserved_programs_reach_no_buffer_and_no_prompt(executor):
     rows = [said(RENAMED, "[5]"), said(FRESH, "1, 2"), said(ROW, "[1, 2]"), said(OTHER, "[4]")]
     engine = Cast({Kind.DEDUCTION: rows}, {"a * 10": ["12\n```"], "* 9": ["36\n```"], "def f(x)": ["1\n```"]})
     stage = Stage(executor, engine, tasks__kinds="deduction")
-    stage.proposer = replace(stage.proposer, reserved=Reserved([ROW]))
+    stage.self_play = replace(stage.self_play, proposer=replace(stage.self_play.proposer, reserved=Reserved([ROW])))
     stage.put(Kind.DEDUCTION, "def f(x):\n    return x", "1")
     played = stage.play()
 
@@ -101,7 +101,7 @@ def test_imported_seeds_of_an_evaluation_are_refused_by_name(executor, tmp_path)
     file = tmp_path / "seeds.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     stage = Stage(executor, Cast({}, {}), tmp_path, tasks__kinds="deduction", seeding__import_from=str(file))
-    stage.proposer = replace(stage.proposer, reserved=Reserved([ROW]))
+    stage.self_play = replace(stage.self_play, proposer=replace(stage.self_play.proposer, reserved=Reserved([ROW])))
     seeding = stage.seeding()
     seeding._first()
     assert seeding.refused == [(CONTAMINATION, RENAMED)]

@@ -25,7 +25,7 @@ from azr_jax.models.spec import ModelSpec
 from azr_jax.models.spelling import CannotSpell, spell_out, spelled_out_in
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
 from azr_jax.run.build import spelled_out
-from azr_jax.selfplay.prompting import Asker, SamplingSettings
+from azr_jax.selfplay.prompting import Prompter, SamplingSettings
 from azr_jax.tasks.types import Kind, Triplet
 
 WORDS = ("<think>", "</think>")
@@ -68,11 +68,11 @@ def test_a_prompt_of_the_think_style_holds_none_of_them_and_the_folder_is_not_to
         "top_p": 1.0,
         "min_p": 0.0,
     }
-    asker = Asker(tokenizer, folder, SamplingSettings("think", **settings, induction_inputs=4))
+    prompter = Prompter(tokenizer, folder, SamplingSettings("think", **settings, induction_inputs=4))
     ids = tokenizer.convert_tokens_to_ids(list(WORDS))
-    assert set(ids) & set(asker.solve(Kind.DEDUCTION, TASK).tokens)
+    assert set(ids) & set(prompter.solve(Kind.DEDUCTION, TASK).tokens)
     assert spell_out(tokenizer, WORDS) == tuple(ids)
-    assert not set(ids) & set(asker.solve(Kind.DEDUCTION, TASK).tokens)
+    assert not set(ids) & set(prompter.solve(Kind.DEDUCTION, TASK).tokens)
     assert (folder / "tokenizer.json").read_bytes() == before
 
 

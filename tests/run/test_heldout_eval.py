@@ -12,9 +12,9 @@ from azr_jax.executor.values import encode
 from azr_jax.run import heldout_eval, presenting
 from azr_jax.run.heldout_eval import EvalSettings, Evaluation
 from azr_jax.selfplay import scoring
-from azr_jax.selfplay.event_loop import Streams
+from azr_jax.selfplay.event_loop import EventLoop
 from azr_jax.tasks.types import Kind, Role, Triplet
-from tests.selfplay.scripted import ScriptedEngine, asker
+from tests.selfplay.scripted import ScriptedEngine, prompter
 
 DOUBLE = Triplet("def f(x):\n    return x + x", "2", "4", encode(4))
 LONG = Triplet(f"def f(x):\n    return x + {'1' * 9000}", "2", "4", encode(4))
@@ -38,7 +38,7 @@ def test_attempts_are_averaged_inside_a_task_and_errors_are_over_tasks(executor,
         return "2\n```"  # abduction: always right
 
     engine = ScriptedEngine(script)
-    evaluation = Evaluation(EvalSettings(5, ("nano",), 0, 2), asker(), Streams(engine, executor))
+    evaluation = Evaluation(EvalSettings(5, ("nano",), 0, 2), prompter(), EventLoop(engine, executor))
     numbers = evaluation.measure()
     assert len(asked) == 6  # two attempts at each task but the one that is too long for a prompt
     assert numbers["eval/nano/abduction/accuracy"] == 1.0
@@ -58,11 +58,11 @@ def test_the_first_rows_of_each_kind_are_taken():
 def test_a_suite_of_which_nothing_fits_a_prompt_is_refused(executor, monkeypatch):
     monkeypatch.setitem(heldout_eval.SUITES, "nano", lambda _: ([(Kind.DEDUCTION, LONG)], []))
     with pytest.raises(DataProblem, match="nano: none of its 1 tasks fits"):
-        Evaluation(EvalSettings(5, ("nano",), 0, 2), asker(), Streams(ScriptedEngine(str), executor))
+        Evaluation(EvalSettings(5, ("nano",), 0, 2), prompter(), EventLoop(ScriptedEngine(str), executor))
 
 
 def test_nothing_is_read_when_nothing_is_due(executor):
-    evaluation = Evaluation(EvalSettings(0, (), 0, 2), asker(), Streams(ScriptedEngine(str), executor))
+    evaluation = Evaluation(EvalSettings(0, (), 0, 2), prompter(), EventLoop(ScriptedEngine(str), executor))
     assert not evaluation.due(10, 10) and evaluation.measure() == {}
 
 
@@ -80,9 +80,9 @@ def chosen(rewards):
 def test_spoiled_rewards_stay_in_their_group_and_leave_the_true_ones_alone():
     true = [1.0, 2.0, 3.0, 4.0, 5.0]
     items = chosen(true)
-    assert scoring.spoiled(items, "none", random.Random(0)) == true
-    assert scoring.spoiled(items, "flipped", random.Random(0)) == [-1.0, -2.0, -3.0, -4.0, -5.0]
-    dealt = {tuple(scoring.spoiled(items, "shuffled", random.Random(seed))) for seed in range(40)}
+    assert scoring.rewards_told(items, "none", random.Random(0)) == true
+    assert scoring.rewards_told(items, "flipped", random.Random(0)) == [-1.0, -2.0, -3.0, -4.0, -5.0]
+    dealt = {tuple(scoring.rewards_told(items, "shuffled", random.Random(seed))) for seed in range(40)}
     assert dealt == {(a, b, 3.0, c, d) for a, b in ((1.0, 2.0), (2.0, 1.0)) for c, d in ((4.0, 5.0), (5.0, 4.0))}
     assert [item.reward for _, item in items] == true
 

@@ -27,7 +27,7 @@ from azr_jax.run import build
 from azr_jax.run.train import train
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.results import Completion, Proposed, Solved
-from azr_jax.tasks.types import Kind, Role
+from azr_jax.tasks.types import FormatError, Kind, Role
 from tests.run.test_whole_loop import ROOT, SEEDS
 
 SPEC = ModelSpec("qwen2", 64, 32, 2, heads=4, kv_heads=2, head_dim=8, mlp=64, tied=True, max_positions=256)
@@ -210,9 +210,10 @@ def test_every_role_and_kind_is_measured_by_itself():
     groups = [group.name for group in build.learner_settings(configured(tasks__kinds="abduction,deduction")).groups]
     assert groups == ["propose/abduction", "solve/abduction", "propose/deduction", "solve/deduction"]
     completion = Completion((1, 2), Rollout(Request(0, (1, 2), 5), 0, (3, 4), (-1.0, -1.0), (-2.0, -2.0), "stop"), "")
-    proposed, solved = Proposed(Kind.DEDUCTION, 0, (), 0), Solved(Kind.DEDUCTION, None, 7, completion, None)
-    proposed.completion = completion
-    made = scoring.samples([(Role.SOLVE, solved), (Role.PROPOSE, proposed)], (Kind.ABDUCTION, Kind.DEDUCTION))
+    solved = Solved(Kind.DEDUCTION, completion, None, 7, FormatError(""))
+    proposed = Proposed(Kind.DEDUCTION, completion, 0, (), 0, (), FormatError(""))
+    chosen = [(Role.SOLVE, solved), (Role.PROPOSE, proposed)]
+    made = scoring.training_samples(chosen, {solved.key: 0.0}, (Kind.ABDUCTION, Kind.DEDUCTION))
     assert [groups[sample.group] for sample in made] == ["solve/deduction", "propose/deduction"]
 
 

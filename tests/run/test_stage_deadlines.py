@@ -23,8 +23,7 @@ from azr_jax.run import build
 from azr_jax.run.rollback import APART, Returns
 from azr_jax.run.stage_deadlines import STAGES, Watch, request_name
 from azr_jax.run.train import train
-from azr_jax.selfplay.event_loop import Streams
-from azr_jax.selfplay.iteration import Stage, request_id
+from azr_jax.selfplay.event_loop import EventLoop, RequestId, Sample, Stage
 from azr_jax.tasks.types import Answer, Kind, Triplet
 
 ROOT = Path(__file__).parents[2]
@@ -80,20 +79,20 @@ def in_background(work):
     return thread
 
 
-def until_closed(streams):
+def until_closed(loop, job):
     with pytest.raises(RuntimeError, match="executor was closed"):
-        streams.run()
+        loop.run(job)
 
 
 def test_a_silent_executor_is_named_with_kind_program_and_answer(tmp_path):
     executor = Silent()
-    streams = Streams(OneAtATime(), executor)
-    watch = Watch(settings(verdict_s=0.3), tmp_path, streams, poll_s=0.05)
+    loop = EventLoop(OneAtATime(), executor)
+    watch = Watch(settings(verdict_s=0.3), tmp_path, loop, poll_s=0.05)
     verdicts = []
     with watch.on():
         task = Triplet("def f(x):\n    return x * 3", "4", "12", "12")
-        streams.judge(Verify(Kind.DEDUCTION, task, Answer(Kind.DEDUCTION, "12\x1b[2J")), verdicts.append)
-        run = in_background(streams.run)
+        job = Verify(Kind.DEDUCTION, task, Answer(Kind.DEDUCTION, "12\x1b[2J"))
+        run = in_background(lambda: verdicts.append(loop.run(job)))
         text = told(watch, "stage verdict has taken")
         executor.future.set_result("right")
         run.join(PATIENCE_S)
@@ -107,49 +106,56 @@ def test_a_silent_executor_is_named_with_kind_program_and_answer(tmp_path):
 
 def test_a_program_that_never_ends_is_named_by_the_real_executor(tmp_path):
     with Executor(ExecutorSettings(workers=1, timeout_s=120.0)) as executor:
-        streams = Streams(OneAtATime(), executor)
-        watch = Watch(settings(verdict_s=1.0), tmp_path, streams, poll_s=0.05)
+        loop = EventLoop(OneAtATime(), executor)
+        watch = Watch(settings(verdict_s=1.0), tmp_path, loop, poll_s=0.05)
         with watch.on():
-            streams.judge(Run("def f(x):\n    while True:\n        pass", ("1",)), lambda outcomes: None)
-            in_background(lambda: until_closed(streams))
+            in_background(lambda: until_closed(loop, Run("def f(x):\n    while True:\n        pass", ("1",))))
             text = told(watch, "stage verdict has taken")
     assert "#1 run: running" in text
     assert "Run 0: 'def f(x):\\n    while True:\\n        pass'" in text
     assert re.search(r"process \d+ \(.*\): alive", text)  # the executor's own processes are listed
 
 
-def test_a_callback_that_never_returns_is_named_with_its_request(tmp_path):
-    streams, release = Streams(OneAtATime(), Silent()), threading.Event()
-    watch = Watch(settings(round_s=0.3), tmp_path, streams, poll_s=0.05)
+def test_a_job_that_never_goes_on_is_named_with_its_request(tmp_path):
+    loop, release = EventLoop(OneAtATime(), Silent()), threading.Event()
+    watch = Watch(settings(round_s=0.3), tmp_path, loop, poll_s=0.05)
 
-    def callback_that_hangs(rollout):
+    number = RequestId(Stage.ESTIMATE, Kind.INDUCTION.number, 5)
+
+    def job_that_hangs():
+        yield Sample(Request(number, (1, 2), 10))
         release.wait(PATIENCE_S)
 
     with watch.on():
-        streams.sample(Request(request_id(Stage.ESTIMATE, Kind.INDUCTION, 5), (1, 2), 10), callback_that_hangs)
-        run = in_background(streams.run)
+        run = in_background(lambda: loop.run(job_that_hangs()))
         text = told(watch, "stage round has taken")
         release.set()
         run.join(PATIENCE_S)
-    number = request_id(Stage.ESTIMATE, Kind.INDUCTION, 5)
-    assert f"waiting for callback: 1\n  request {number}, sample 0" in text
+    assert f"waiting for job: 1\n  request {number}, sample 0" in text
     assert "estimate induction/5, sample 0: 17 tokens so far" in text
-    assert "callback_that_hangs" in text
+    assert "job_that_hangs" in text
 
 
 def test_nothing_is_said_of_a_run_that_keeps_its_deadlines(tmp_path):
-    streams = Streams(OneAtATime(), Silent())
-    watch = Watch(settings(round_s=PATIENCE_S), tmp_path, streams, poll_s=0.02)
+    loop = EventLoop(OneAtATime(), Silent())
+
+    def slow():
+        yield Sample(Request(RequestId(Stage.SOLVE, 0, 1), (1, 2), 10))
+        time.sleep(0.2)
+
+    watch = Watch(settings(round_s=PATIENCE_S), tmp_path, loop, poll_s=0.02)
     with watch.on(), watch.stage("play"):
-        streams.sample(Request(1, (1, 2), 10), lambda rollout: time.sleep(0.2))
-        streams.run()
+        loop.run(slow())
     assert watch.dog.path.read_text() == ""
 
 
-@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("stage", [Stage.PROPOSE, Stage.ESTIMATE, Stage.SOLVE])
 @pytest.mark.parametrize("kind", list(Kind))
 def test_the_name_of_a_request_is_what_it_was_made_of(stage, kind):
-    assert request_name(request_id(stage, kind, 777)) == f"{stage.name.lower()} {kind}/777"
+    number = RequestId(stage, kind.number, 777)
+    assert (number.stage, number.group, number.index) == (stage, kind.number, 777)
+    assert request_name(number) == f"{stage.name.lower()} {kind}/777"
+    assert request_name(RequestId(Stage.HELD_OUT, 1, 5)) == "held-out task 5 of suite 1"
 
 
 def test_every_stage_has_its_deadline_in_the_config():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from azr_jax.executor.pool import Executor
 from azr_jax.rollout.engine import Request
-from azr_jax.selfplay.iteration import Stage as IterationStage
+from azr_jax.selfplay.event_loop import Stage as IterationStage
 from azr_jax.tasks.buffers import Unkept
 from azr_jax.tasks.prompts import block
 from azr_jax.tasks.types import Kind
@@ -97,7 +97,7 @@ class Cheater(ScriptedEngine):
         self.strategy, self.batch, self.iteration = strategy, batch, 1
 
     def text(self, request: Request, prompt: str, sample: int) -> str:
-        stage, kind, index = request.id >> 28, list(Kind)[request.id >> 24 & 15], request.id & 0xFFFFFF
+        stage, kind, index = request.id.stage, list(Kind)[request.id.group], request.id.index
         s, n = self.strategy, self.iteration * self.batch + index
         if stage != IterationStage.PROPOSE:
             if s.role == "solve" and kind == s.kind:

@@ -5,38 +5,28 @@
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from azr_jax.config import flags as configs
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor
 from azr_jax.executor.values import encode
-from azr_jax.learner.advantages import Baselines
+from azr_jax.learner.packing import Sample
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.rollout.engine import Request, Rollout
-from azr_jax.run.settings import (
-    buffer_settings,
-    play_settings,
-    played_kinds,
-    propose_settings,
-    reward_settings,
-    sampling_settings,
-    seed_settings,
-)
+from azr_jax.run.settings import buffer_settings, played_kinds, sampling_settings, seed_settings, self_play
 from azr_jax.selfplay import scoring
-from azr_jax.selfplay.event_loop import Streams
-from azr_jax.selfplay.iteration import Iteration
-from azr_jax.selfplay.iteration import Stage as IterationStage
+from azr_jax.selfplay.event_loop import EventLoop
+from azr_jax.selfplay.event_loop import Stage as IterationStage
 from azr_jax.selfplay.metrics import measure
-from azr_jax.selfplay.prompting import Asker, SamplingSettings
-from azr_jax.selfplay.proposing import Proposer
-from azr_jax.selfplay.results import Played, Proposed, Solved
+from azr_jax.selfplay.prompting import Prompter, SamplingSettings
+from azr_jax.selfplay.results import Played
 from azr_jax.selfplay.seeding import Seeding
 from azr_jax.tasks.buffers import Buffers, Entry
-from azr_jax.tasks.types import Kind, Proposal, Role, Triplet
+from azr_jax.tasks.types import Kind, Proposal, Triplet
 
 END = 0
 CUT = "\x03"  # at the end of a scripted text: it was cut at the token limit
@@ -89,10 +79,9 @@ class Cast(ScriptedEngine):
         self.proposals, self.answers = proposals, answers
 
     def text(self, request: Request, prompt: str, sample: int) -> str:
-        stage, number, index = request.id >> 28, request.id >> 24 & 15, request.id & 0xFFFFFF
-        if stage == IterationStage.PROPOSE:
-            kind = next(kind for kind in self.proposals if kind.number == number)
-            return self.proposals[kind][index % len(self.proposals[kind])]
+        if request.id.stage == IterationStage.PROPOSE:
+            kind = next(kind for kind in self.proposals if kind.number == request.id.group)
+            return self.proposals[kind][request.id.index % len(self.proposals[kind])]
         asked = prompt[prompt.rfind("###") :]  # what stands before is the worked example
         for piece, attempts in self.answers.items():
             if piece in asked:
@@ -123,13 +112,11 @@ class Stage:
         self.config, problems = configs.load(BASE, given)
         assert not problems, problems
         self.executor, self.engine, self.folder = executor, engine, folder
-        asker = Asker(Characters(), Path(), sampling_settings(self.config))
+        prompter = Prompter(Characters(), Path(), sampling_settings(self.config))
         writes = hosts is None or hosts.first
         self.buffers = Buffers(played_kinds(self.config), buffer_settings(self.config), folder, writes=writes)
-        streams = Streams(engine, executor, hosts)  # type: ignore[arg-type]
-        rae = self.config.learner.advantage == "rae"
-        self.baselines = Baselines(self.config.learner.rae_decay) if rae else None
-        self.proposer = Proposer(asker, streams, self.buffers, propose_settings(self.config))
+        self.loop = EventLoop(engine, executor, hosts)  # type: ignore[arg-type]
+        self.self_play = self_play(self.config, self.loop, prompter, self.buffers)
 
     def put(self, kind: Kind, program: str, *inputs: str, message: str = "", seed: bool = True) -> Entry:
         """A task into its buffer, as seeding does it."""
@@ -148,35 +135,22 @@ class Stage:
 
     def seeding(self) -> Seeding:
         assert self.folder is not None
-        return Seeding(
-            seed_settings(self.config, self.config.rollout.slots), self.proposer, self.folder / "seeding.json"
-        )
+        settings = seed_settings(self.config, self.config.rollout.slots)
+        return Seeding(settings, self.loop, self.self_play.proposer, self.folder / "seeding.json")
 
     def play(self, number: int = 1) -> Played:
         """One iteration with its rewards and advantages; what it measured is in `numbers`."""
-        c = self.config
-        played = Iteration(number, play_settings(c), self.proposer).play()
-        scoring.reward(played, reward_settings(c))
-        self.chosen: list[tuple[Role, Proposed | Solved]] = scoring.trained_on(
-            played,
-            proposer=c.tasks.train_proposer,
-            estimates=c.tasks.train_on_estimates,
-            overlong=c.learner.overlong,
-        )
-        rewards = scoring.spoiled(self.chosen, c.rewards.control, random.Random(0))
-        advised = scoring.advise(
-            self.chosen,
-            c.learner.advantage,
-            c.learner.weighting,
-            rewards,
-            deviation=c.learner.policy_loss != "dr_grpo",
-            baselines=self.baselines,
-        )
-        self.numbers = measure(played, self.buffers) | advised
+        played, learned = self.self_play.iteration(number, self._update, lambda name: nullcontext())
+        self.chosen = scoring.learned_from(played, self.self_play.credit)
+        self.numbers = measure(played, self.buffers) | learned
         return played
 
+    def _update(self, number: int, samples: Sequence[Sample]) -> dict[str, float]:
+        self.learned = samples
+        return {}
 
-def asker(style: str = "completion", tmp: Path = Path(), **changes) -> Asker:
+
+def prompter(style: str = "completion", tmp: Path = Path(), **changes) -> Prompter:
     settings = {
         "style": style,
         "max_prompt_tokens": 8000,
@@ -187,4 +161,4 @@ def asker(style: str = "completion", tmp: Path = Path(), **changes) -> Asker:
         "min_p": 0.0,
         "induction_inputs": 4,
     } | changes
-    return Asker(Characters(), tmp, SamplingSettings(**settings))
+    return Prompter(Characters(), tmp, SamplingSettings(**settings))

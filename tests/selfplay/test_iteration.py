@@ -8,14 +8,16 @@ from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.rollout.engine import Request
 from azr_jax.selfplay import scoring
-from azr_jax.selfplay.event_loop import Streams
-from azr_jax.selfplay.iteration import Iteration, PlaySettings
+from azr_jax.selfplay.attempting import Solver
+from azr_jax.selfplay.event_loop import EventLoop, RequestId, Sample, Stage, Start
+from azr_jax.selfplay.iteration import PlaySettings, SelfPlay
 from azr_jax.selfplay.metrics import measure
 from azr_jax.selfplay.proposing import Proposer, ProposeSettings
+from azr_jax.selfplay.scoring import CreditSettings
 from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.rewards import RewardSettings
 from azr_jax.tasks.types import FormatError, Kind, Proposal, Role
-from tests.selfplay.scripted import ScriptedEngine, asker
+from tests.selfplay.scripted import ScriptedEngine, prompter
 
 ADD = "def f(a, b):\n    return a + b"
 HELLO = "def f(x):\n    return x"
@@ -38,9 +40,18 @@ def play(executor, kinds, script, *, batch=2, estimates=2, seeds=((HELLO, "'Hell
         task = executor.submit(Validate(Proposal(Kind.INDUCTION, program, inputs, "m"), shown=2)).result().task
         buffers[Kind.INDUCTION].append(task, iteration=0, seed=True)
     engine = ScriptedEngine(script)
-    proposer = Proposer(asker(), Streams(engine, executor), buffers, ProposeSettings(1, "uniform", shown=2))
-    settings = PlaySettings(0, tuple(kinds), batch, estimates, "binary", "max_new")
-    return Iteration(1, settings, proposer).play(), buffers, engine
+    proposing, settings = (
+        ProposeSettings(1, "uniform", shown=2),
+        PlaySettings(0, tuple(kinds), batch, estimates, "max_new"),
+    )
+    return played_with(engine, executor, buffers, proposing, settings), buffers, engine
+
+
+def played_with(engine, executor, buffers, proposing, settings):
+    loop, asked = EventLoop(engine, executor), prompter()
+    proposer = Proposer(asked, buffers, proposing)
+    self_play = SelfPlay(settings, loop, proposer, Solver(asked), CreditSettings(RewardSettings()))
+    return loop.run(self_play.play(1))
 
 
 def deduction_script(prompt: str, sample: int) -> str:
@@ -62,16 +73,20 @@ def test_deduction_rewards_and_advantages_are_those_of_the_paper(executor):
     assert [entry.task.program for entry in buffers[Kind.DEDUCTION]] == [HELLO, ADD]
     assert next(e for e in buffers[Kind.DEDUCTION] if e.id == good.entry_id).solve_rate == 0.5
 
-    scoring.reward(played, RewardSettings())
+    played = scoring.with_rewards(played, RewardSettings())
     # Proposer: -1 without an input block; 1 - 0.5 for the other. Solver: one answer each, both right.
     assert [p.reward for p in played.proposed[Kind.DEDUCTION]] == [-1.0, 0.5]
     assert sorted(s.reward for s in played.solved[Kind.DEDUCTION]) == [1.0, 1.0]
 
-    chosen = scoring.trained_on(played, proposer=True, estimates=False)
+    credit = CreditSettings(RewardSettings())
+    chosen = scoring.learned_from(played, credit)
     assert [role for role, _ in chosen] == [Role.PROPOSE] * 2 + [Role.SOLVE] * 2
     # Proposer: mean -0.25, deviation 0.75. Solver: no variance, so nothing to learn, and it is counted.
-    assert scoring.advise(chosen, "trr", "sequence")["advantage/flat_groups"] == 1
-    assert [item.advantage for _, item in chosen] == pytest.approx([-1.0, 1.0, 0.0, 0.0])
+    advantages, shares = scoring.compute_advantages(chosen, [item.reward for _, item in chosen], credit)
+    assert shares["advantage/flat_groups"] == 1
+    assert [advantages[item.key] for _, item in chosen] == pytest.approx([-1.0, 1.0, 0.0, 0.0])
+    with_both = scoring.with_advantages(played, advantages)
+    assert [p.advantage for p in with_both.proposed[Kind.DEDUCTION]] == pytest.approx([-1.0, 1.0])
 
     numbers = measure(played, buffers)
     assert numbers["propose/deduction/valid_rate"] == 0.5
@@ -89,7 +104,7 @@ def test_a_task_that_every_attempt_solves_is_worth_what_the_settings_say(executo
         return "3\n```" if "return a + b" in prompt else "'Hello'\n```"
 
     played, buffers, _ = play(executor, [Kind.DEDUCTION], script)
-    scoring.reward(played, RewardSettings(zero_learnability=worth))
+    played = scoring.with_rewards(played, RewardSettings(zero_learnability=worth))
     first, second = played.proposed[Kind.DEDUCTION]
     # The same task twice: one is kept. The other is a copy: refused, or paid all the same.
     assert (first.solve_rate, first.reward, second.reward) == (1.0, worth, -0.5)
@@ -133,7 +148,7 @@ def test_only_the_solver_is_trained_when_asked_and_nobody_is_asked_how_hard_task
     deduction_script.proposals = iter(["a, b):\n    return a + b\n```\n```input\n1, 2\n```", "x):\n    return x\n```"])
     played, _, _ = play(executor, [Kind.DEDUCTION], deduction_script, estimates=0)
     assert all(not p.attempts for p in played.proposed[Kind.DEDUCTION])
-    chosen = scoring.trained_on(played, proposer=False, estimates=False)
+    chosen = scoring.learned_from(played, CreditSettings(RewardSettings(), proposer=False))
     assert {role for role, _ in chosen} == {Role.SOLVE} and len(chosen) == 2
 
 
@@ -153,15 +168,18 @@ def test_what_is_drawn_does_not_depend_on_the_order_of_arrival(executor):
         for given in ("'a'", "'b'", "'c'", "'d'"):
             task = executor.submit(Validate(Proposal(Kind.DEDUCTION, HELLO, (given,)))).result().task
             buffers[Kind.DEDUCTION].append(task, iteration=0, seed=True)
-        streams = Streams(engine_class(script), executor)
-        proposer = Proposer(asker(), streams, buffers, ProposeSettings(2, "uniform", shown=2))
-        settings = PlaySettings(7, (Kind.DEDUCTION,), 3, 2, "binary", "max_new")
-        played = Iteration(1, settings, proposer).play()
-        scoring.reward(played, RewardSettings())
-        chosen = scoring.trained_on(played, proposer=True, estimates=True)
-        scoring.advise(chosen, "trr", "sequence")
+        settings = PlaySettings(7, (Kind.DEDUCTION,), 3, 2, "max_new")
+        proposing = ProposeSettings(2, "uniform", shown=2)
+        played = played_with(engine_class(script), executor, buffers, proposing, settings)
+        played, credit = (
+            scoring.with_rewards(played, RewardSettings()),
+            CreditSettings(RewardSettings(), estimates=True),
+        )
+        chosen = scoring.learned_from(played, credit)
+        advantages, _ = scoring.compute_advantages(chosen, [item.reward for _, item in chosen], credit)
         return [
-            (item.completion.prompt, item.completion.rollout.tokens, item.reward, item.advantage) for _, item in chosen
+            (item.completion.prompt, item.completion.rollout.tokens, item.reward, advantages[item.key])
+            for _, item in chosen
         ]
 
     assert tokens(ScriptedEngine) == tokens(InOrder)
@@ -170,8 +188,33 @@ def test_what_is_drawn_does_not_depend_on_the_order_of_arrival(executor):
 
 def test_a_last_completion_that_nobody_has_to_judge_ends_the_run(executor):
     """Once it waited for a verdict when none was out."""
+    loop = EventLoop(ScriptedEngine(lambda prompt, sample: "words"), executor)  # type: ignore[arg-type]
+    rollouts = loop.run(Sample(Request(RequestId(Stage.SOLVE, 0, 0), (65,), 10, n=2)))
+    assert [rollout.sample for rollout in rollouts] == [0, 1]
+
+
+def test_jobs_are_resumed_in_the_order_of_their_requests_and_what_was_started_goes_on_beside(executor):
+    """The engine answers the latest first; a round's completions are handed out by request and sample number."""
+
+    class AllAtOnce(ScriptedEngine):
+        def step(self):
+            return [rollout for _ in range(len(self.waiting)) for rollout in super(AllAtOnce, self).step()]
+
     heard = []
-    streams = Streams(ScriptedEngine(lambda prompt, sample: "words"), executor)  # type: ignore[arg-type]
-    streams.sample(Request(0, (65,), 10, n=2), heard.append)
-    streams.run()
-    assert len(heard) == 2
+
+    def sampled(number, n):
+        def each(rollout):
+            heard.append((number, rollout.sample))
+            return rollout.sample
+            yield
+
+        return (yield Sample(Request(RequestId(Stage.SOLVE, 0, number), (65,), 10, n=n), each))
+
+    def both():
+        beside = yield Start(sampled(2, 1))
+        first = yield [sampled(1, 2), sampled(0, 1), []]
+        return first, (yield beside), (yield beside)
+
+    loop = EventLoop(AllAtOnce(lambda prompt, sample: "words"), executor)  # type: ignore[arg-type]
+    assert loop.run(both()) == ([[0, 1], [0], []], [0], [0])
+    assert heard == [(0, 0), (1, 0), (1, 1), (2, 0)]

@@ -9,7 +9,7 @@ import pytest
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.run.place import Place
-from azr_jax.run.settings import play_settings, seed_settings
+from azr_jax.run.settings import seed_settings
 from azr_jax.run.train import Training
 from azr_jax.tasks.buffers import Unkept
 from azr_jax.tasks.types import Kind
@@ -54,7 +54,7 @@ def before_the_first_iteration(made: Stage, folder) -> Training:
         config=config, hosts=Silent(), workdir=folder, place=Place(folder, str(folder)), executor=made.executor,
         engine=made.engine, start_state=None,
         for_sampling=lambda state: None, dropout=None, checkpointer=SimpleNamespace(iterations=list, wait=lambda: None),
-        buffers=made.buffers, proposer=made.proposer, play=play_settings(config),
+        buffers=made.buffers, self_play=made.self_play,
         seeding=seed_settings(config, config.rollout.slots),
         evaluation=SimpleNamespace(settings=SimpleNamespace(every=0)),
     )  # fmt: skip
@@ -69,9 +69,9 @@ def test_iteration_1_proposes_nothing_that_seeding_proposed(executor, tmp_path, 
     """Both asked with the same request ids under the same iteration: the first proposals were the seeds once more."""
     flags = {"tasks__kinds": f"{D},{A}", "batch_size": "4", "seeding__factor": "2", "tasks__references": references}
     made = Stage(executor, Dice(seed), tmp_path, seed=str(seed), tasks__estimate_attempts="2", **flags)
-    training = before_the_first_iteration(made, tmp_path)
+    before_the_first_iteration(made, tmp_path)
     assert [len(made.buffers[kind]) for kind in (D, A)] == [8, 8] and made.engine.iteration == 1
-    proposed = [p for of_kind in training._play(1).proposed.values() for p in of_kind]
+    proposed = [p for of_kind in made.play(1).proposed.values() for p in of_kind]
     assert len(proposed) == 8 and all(p.task is not None for p in proposed)
     assert sum(p.kept == Unkept.DUPLICATE for p in proposed) == 0
     assert len({p.completion.text for p in proposed}) == 8
@@ -82,5 +82,5 @@ def test_a_round_asks_for_as_many_proposals_as_all_replicas_have_slots(executor,
     seeding = made.seeding()
     seeding.settings = seed_settings(made.config, slots=3 * made.config.rollout.slots)  # of three replicas
     rounds = []
-    seeding.on_progress = lambda name, done, total: rounds.append(total) if name == "sample" and done == total else None
-    assert seeding.fill() and rounds == [12]
+    with made.loop.shown(lambda name, done, total: rounds.append(total) if name == "propose" and done == 12 else None):
+        assert seeding.fill() and rounds == [12]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from azr_jax.executor.pool import Executor, ExecutorSettings
-from azr_jax.selfplay.iteration import Stage as IterationStage
+from azr_jax.selfplay.event_loop import Stage as IterationStage
 from azr_jax.tasks.types import Kind
 from tests.run.test_whole_loop import SEEDS
 from tests.selfplay.scripted import CUT, ScriptedEngine, Stage
@@ -137,7 +137,7 @@ class Table(ScriptedEngine):
         self.kind = kind
 
     def text(self, request, prompt, sample):
-        stage, index, proposals = request.id >> 28, request.id & 0xFFFFFF, PROPOSALS[self.kind]
+        stage, index, proposals = request.id.stage, request.id.index, PROPOSALS[self.kind]
         if stage == IterationStage.PROPOSE:
             about = pairs(*range(5, 15)) if self.kind == I else triplet(program(20))
             return proposals[index].text if index < len(proposals) else about
