@@ -120,9 +120,12 @@ def generation_config(
 
 
 def _stop_strings(config: dict[str, Any]) -> tuple[str, ...]:
-    if not config.get("rollout", {}).get("stop_at_answer"):
+    if not (config.get("rollout") or {}).get("stop_at_answer"):
         return ()
-    return answer_stop(config["tasks"]["prompt_style"])
+    try:
+        return answer_stop((config.get("tasks") or {}).get("prompt_style", ""))
+    except (ValueError, TypeError) as error:
+        raise CannotExport(f"config.json of the run: {error}") from None
 
 
 def _targets(spec):

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from absl import app, flags
 
+from azr_jax.monitor.jsonl import Damaged
 from azr_jax.monitor.report import NothingToReport, build
 from azr_jax.monitor.serve import PORT, CannotServe, LiveReport
 from azr_jax.storage.errors import StorageError
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> None:
                 read[0].hand_back("report.html")
     except StorageError as error:
         fail(f"{flag}={error}")
-    except (NothingToReport, CannotServe, OSError) as error:
+    except (NothingToReport, CannotServe, Damaged, OSError) as error:
         fail(str(error))
     print(said)
 

@@ -18,7 +18,7 @@ from azr_jax.learner import peft_adapter
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError, iterations_in
 from azr_jax.learner.lora import merged
 from azr_jax.models import hf
-from azr_jax.models.fields import UnsupportedModel
+from azr_jax.models.fields import UnsupportedModel, one_line
 from azr_jax.models.folder import BadFolder, open_folder, run_config, started_from
 from azr_jax.models.sharding import abstract_params
 from azr_jax.models.source import ModelNotFound, resolve
@@ -119,7 +119,9 @@ def find(name: str, cache_dir: str | None = None) -> Found:
         never = spell_out(model.tokenizer, spelled_out_in(model.path))
         return Found(name, path, model.path, model.spec, model.tokenizer, never=never)
     except (ModelNotFound, BadFolder, BadWeights, UnsupportedModel, CannotSpell, OSError) as error:
-        raise NoModel(f"--model={name}: {error}") from error
+        # Of what was tried for a name there is a list; all else is one line, whatever a file's names hold.
+        said = str(error) if isinstance(error, ModelNotFound) else one_line(error)
+        raise NoModel(f"--model={name}: {said}") from error
 
 
 def _iteration(name: str, workdir: Path, step: str) -> int:

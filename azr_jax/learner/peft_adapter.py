@@ -26,7 +26,10 @@ from azr_jax.models.spec import ModelSpec, Weight
 from azr_jax.models.tensors import TYPES, BadWeights, Planned, read_header, write_file
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-NOT_OURS = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "lora_bias")
+NOT_OURS = (
+    "use_dora", "use_qalora", "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "lora_bias",
+    "alora_invocation_tokens", "arrow_config", "layer_replication", "target_parameters", "trainable_token_indices",
+)  # fmt: skip
 
 
 def save_adapter(
@@ -84,6 +87,8 @@ def load_adapter(folder: str | Path, spec: ModelSpec) -> Corrections:
                     raise BadWeights(f"{folder / WEIGHTS}: {key} is {there}: should be {list(shape)}")
                 wanted.add(key)
                 layers.append(tensors[key].read((slice(None), slice(None))).astype(np.float32).reshape(ours))
+            if not np.isfinite(layers).all():
+                raise BadWeights(f"{folder / WEIGHTS}: {key} and its like hold NaN or infinity: should be numbers")
             value = np.stack(layers) * (np.float32(scale) if factor == "B" else np.float32(1))
             found.setdefault(name, {})[factor.lower()] = jnp.asarray(value)
     strays = sorted(tensors.keys() - wanted)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,25 +20,63 @@ class UnsupportedModel(ValueError):
 
 LARGEST = 2**31 - 1  # of a whole number: counts and token ids are int32 on the device
 SHOWN = 100  # characters of a wrong value that an error repeats
+LONGEST = 1_000  # characters of an error: files of strangers hold names of any length
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file."""
+    text = read_text(path)
     try:
-        content = json.loads(path.read_bytes().decode("utf-8"))
+        content = json.loads(text, object_pairs_hook=without_contradiction)
+    except RecursionError:
+        raise UnsupportedModel(f"{path} is not JSON that can be read: it is nested too deeply") from None
+    except Contradiction as error:
+        raise UnsupportedModel(f"{path}: {error}") from None
+    except ValueError as error:  # beside what is no JSON, a number of too many digits
+        raise UnsupportedModel(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UnsupportedModel(f"{path} holds {shown(content)}: should be an object, {{...}}")
+    return content
+
+
+def read_text(path: Path) -> str:
+    """Of a file that must be one: a pipe would be waited for without end."""
+    try:
+        check_is_file(path)
+        return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise UnsupportedModel(
             f"{path} is not UTF-8 text: byte {error.object[error.start]:#04x} at {error.start}"
         ) from None
-    except json.JSONDecodeError as error:
-        raise UnsupportedModel(f"{path} is not JSON: {error}") from None
-    except RecursionError:
-        raise UnsupportedModel(f"{path} is not JSON that can be read: it is nested too deeply") from None
     except OSError as error:
         raise UnsupportedModel(f"{path} cannot be read: {error.strerror or error}") from None
-    if not isinstance(content, dict):
-        raise UnsupportedModel(f"{path} holds {shown(content)}: should be an object, {{...}}")
-    return content
+
+
+def check_is_file(path: Path) -> None:
+    """Raises OSError where it is a folder, a pipe, or a link that leads nowhere or to itself."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(None, "it is a folder or a device, and should be a file", str(path))
+
+
+class Contradiction(ValueError):
+    """A JSON object says two things of one name."""
+
+
+def without_contradiction(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For json.loads, which by itself takes the last of several values."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for name, value in pairs:
+            if found[name] != value:
+                raise Contradiction(f"{shown(name)} is given twice, as {shown(value)} and {shown(found[name])}")
+    return found
+
+
+def one_line(text: object) -> str:
+    """For people: names and values in files of strangers may hold line ends, and what moves a terminal's cursor."""
+    line = " ".join(str(text).split())
+    clean = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+    return clean if len(clean) <= LONGEST else f"{clean[:LONGEST]}..."
 
 
 def shown(value: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from azr_jax.models import hf
 from azr_jax.models.endings import stop_ids
-from azr_jax.models.fields import Fields, UnsupportedModel, read_json, shown
+from azr_jax.models.fields import Fields, UnsupportedModel, one_line, read_json, read_text, shown
 from azr_jax.models.source import resolve
 from azr_jax.models.spec import ModelSpec, load_spec
 from azr_jax.models.tensors import BadWeights, find_tensors
@@ -30,11 +31,30 @@ OBJECTS = (
     "added_tokens.json",
     "vocab.json",
 )
+NUMBERED = ("added_tokens.json", "vocab.json")  # tokens and their numbers
+TEXTS = ("chat_template.jinja", "merges.txt")
+# What generation_config.json may say besides the tokens of an end (endings.py): another program stumbles over the rest.
+DTYPES = ("float32", "float16", "bfloat16", "float64", "auto", None)
+NUMBERS = ("temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty", "length_penalty")
+COUNTS = ("max_length", "max_new_tokens", "min_length", "num_beams", "bos_token_id", "pad_token_id")
+FLAGS = ("do_sample", "use_cache")
+# And tokenizer_config.json, whose reader looks at these late or not at all.
+TOKENIZER_FLAGS = (
+    "add_bos_token",
+    "add_eos_token",
+    "add_prefix_space",
+    "clean_up_tokenization_spaces",
+    "legacy",
+    "split_special_tokens",
+)
 SAMPLE = "def f(x):\n    return x + 1"  # a text that every tokenizer takes apart and puts together
 
 
 class BadFolder(ValueError):
     """A model's folder is damaged, not whole, or not supported; the message is one line."""
+
+    def __init__(self, message: object):
+        super().__init__(one_line(message))
 
 
 @dataclass(frozen=True)
@@ -52,10 +72,14 @@ def open_folder(folder: str | Path) -> ModelFolder:
     folder = Path(folder)
     try:
         spec = load_spec(folder)
-        for name in OBJECTS:
-            if (folder / name).exists():
-                read_json(folder / name)
-        _check_suppressed(folder / "generation_config.json")
+        # Links too that lead nowhere, as in a cache whose files are gone: what they said would be passed over.
+        for name in filter(lambda name: os.path.lexists(folder / name), (*OBJECTS, *TEXTS)):
+            read_json(folder / name) if name in OBJECTS else read_text(folder / name)
+        _check_config(folder / "config.json")
+        _check_generation(folder / "generation_config.json", spec)
+        _check_tokenizer_config(folder / "tokenizer_config.json")
+        for name in NUMBERED:
+            _check_numbered(folder / name)
         hf.check_names(folder, find_tensors(folder), spec)
         hf.check_tokenizer(folder, spec)
         tokenizer = _tokenizer(folder, spec)
@@ -72,7 +96,9 @@ def open_folder(folder: str | Path) -> ModelFolder:
 
 
 def run_config(workdir: Path) -> dict[str, Any]:
-    """The config.json that a run wrote into its folder, as far as it says which model it started from."""
+    """The config.json that a run wrote into its folder, as far as it says which model it started from, and how that was
+    asked.
+    """
     path = workdir / "config.json"
     if not path.exists():
         raise BadFolder(f"{workdir}: holds no config.json, so it is not the folder of a run")
@@ -84,6 +110,9 @@ def run_config(workdir: Path) -> dict[str, Any]:
         for field, value in (("name", model.get("name")), ("cache_dir", model.get("cache_dir") or "")):
             if not isinstance(value, str) or (field == "name" and not value):
                 raise UnsupportedModel(f"{path}: model.{field}={shown(value)}: should be a string, as a run writes it")
+        Fields(model, "model").texts("spell_out")
+        Fields(config).table("rollout")
+        Fields(config).table("tasks")
     except UnsupportedModel as error:
         raise BadFolder(str(error)) from error
     return config
@@ -95,12 +124,71 @@ def started_from(workdir: Path) -> Path:
     return resolve(model["name"], cache_dir=model.get("cache_dir") or None)
 
 
-def _check_suppressed(path: Path) -> None:
-    """The tokens never to be sampled, which spelling.py looks up."""
-    fields = Fields(read_json(path) if path.exists() else {})
-    never = fields.values.get("suppress_tokens") or []
-    if not isinstance(never, list) or not all(type(token) is int for token in never):
-        raise UnsupportedModel(f"{path}: {fields.refuse('suppress_tokens', 'a list of token ids')}")
+def _check_config(path: Path) -> None:
+    """What spec.py has no use for, and an export copies."""
+    fields = Fields(read_json(path))
+    try:
+        for name in ("bos_token_id", "pad_token_id"):
+            if type(fields.values.get(name)) not in (int, type(None)):
+                raise fields.refuse(name, "a token's number, or null")
+        for name in ("dtype", "torch_dtype"):
+            fields.one_of(name, DTYPES)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{path}: {error}") from None
+
+
+def _check_numbered(path: Path) -> None:
+    for token, number in (read_json(path) if path.exists() else {}).items():
+        if type(number) is not int or number < 0:
+            raise UnsupportedModel(f"{path}: {shown(token)}={shown(number)}: should be a token's number")
+
+
+def _check_generation(path: Path, spec: ModelSpec) -> None:
+    """Whatever of it is used, here or by whoever gets an export, and the tokens never to be sampled (spelling.py)."""
+    values = read_json(path) if path.exists() else {}
+    fields = Fields(values)
+    try:
+        never = values.get("suppress_tokens")
+        if never is not None and not (isinstance(never, list) and all(type(token) is int for token in never)):
+            raise fields.refuse("suppress_tokens", "a list of token ids")
+        if any(not 0 <= token < spec.vocab for token in never or ()):
+            raise fields.refuse("suppress_tokens", f"tokens below config.json's vocab_size={spec.vocab}")
+        for name in (*NUMBERS, *COUNTS, *FLAGS):
+            value = values.get(name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            right, words = {
+                name in NUMBERS: (number, "a number"),
+                name in COUNTS: (type(value) is int, "a whole number"),
+                name in FLAGS: (isinstance(value, bool), "true or false"),
+            }[True]
+            if value is not None and not right:
+                raise fields.refuse(name, f"{words}, or absent")
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{path}: {error}") from None
+
+
+def _check_tokenizer_config(path: Path) -> None:
+    values = read_json(path) if path.exists() else {}
+    fields = Fields(values)
+    try:
+        template = values.get("chat_template")
+        named = isinstance(template, list) and template and all(_is_template(each) for each in template)
+        if template is not None and not isinstance(template, str) and not named:
+            raise fields.refuse("chat_template", "a text, or a list of {name: ..., template: ...}")
+        if values.get("model_max_length") is not None:
+            fields.number("model_max_length")
+        if not isinstance(values.get("tokenizer_class") or "", str):
+            raise fields.refuse("tokenizer_class", "a name")
+        fields.table("auto_map")
+        for name in TOKENIZER_FLAGS:
+            if values.get(name) is not None:
+                fields.flag(name, False)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{path}: {error}") from None
+
+
+def _is_template(each: Any) -> bool:
+    return isinstance(each, dict) and all(isinstance(each.get(name), str) for name in ("name", "template"))
 
 
 def _tokenizer(folder: Path, spec: ModelSpec) -> Any:
@@ -123,7 +211,9 @@ def _tokenizer(folder: Path, spec: ModelSpec) -> Any:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the library raises whatever there is, and its Rust part panics
-        raise UnsupportedModel(f"{folder}: the tokenizer {doing}: {_first_line(error)}") from None
+        if type(error).__name__.startswith("StrictDataclass"):  # it looks at the model's fields on its way
+            raise UnsupportedModel(f"{folder / 'config.json'}: {_in_words(error)}") from None
+        raise UnsupportedModel(f"{folder}: the tokenizer {doing}: {_in_words(error)}") from None
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= spec.vocab:
         raise UnsupportedModel(
@@ -133,6 +223,6 @@ def _tokenizer(folder: Path, spec: ModelSpec) -> Any:
     return tokenizer
 
 
-def _first_line(error: BaseException) -> str:
-    said = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__
+def _in_words(error: BaseException) -> str:
+    said = one_line(error)  # all of it: the first line may only say that the next one says what is wrong
+    return f"{type(error).__name__}: {said[:300]}" if said else type(error).__name__

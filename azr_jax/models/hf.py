@@ -13,7 +13,6 @@ Left out on purpose: GGUF, pickled weights, and repairing folders that do not ma
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -27,13 +26,11 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
-from azr_jax.models.fields import read_json, shown
+from azr_jax.models.fields import SHOWN, read_json, shown
 from azr_jax.models.sharding import LearnerRules, Rules, shardings
 from azr_jax.models.spec import ModelSpec, Weight, config_from_spec, load_spec
 from azr_jax.models.tensors import TYPES, BadWeights, Planned, Tensor, find_tensors, write_tensors
 from azr_jax.models.transformer import Transformer
-
-log = logging.getLogger(__name__)
 
 LM_HEAD, EMBED = "lm_head.weight", "model.embed_tokens.weight"
 WEIGHT_FILES = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".index.json")
@@ -54,21 +51,14 @@ def load(
     else:
         layout = shardings(spec, mesh, rules or LearnerRules())
     by_path = {weight.path: weight for weight in spec.weights()}
-    nan: set[str] = set()
     state = nnx.map_state(
-        lambda path, leaf: leaf.replace(
-            _array(tensors, by_path[path], spec.depth, leaf.get_value(), np.dtype(dtype), nan)
-        ),
+        lambda path, leaf: leaf.replace(_array(tensors, by_path[path], spec.depth, leaf.get_value(), np.dtype(dtype))),
         layout,
     )
-    for name in sorted(nan):
-        log.warning("%s: %s holds NaN", folder, name)
     return nnx.merge(graphdef, state)
 
 
-def _array(
-    tensors: dict[str, Tensor], weight: Weight, depth: int, sharding: Sharding, dtype: np.dtype, nan: set[str]
-) -> jax.Array:
+def _array(tensors: dict[str, Tensor], weight: Weight, depth: int, sharding: Sharding, dtype: np.dtype) -> jax.Array:
     """One parameter, shard after shard, so that the host holds one shard of it at a time."""
     shape = (depth, *weight.shape) if weight.per_layer else weight.shape
     devices: dict[tuple, tuple[tuple[slice, ...], list[Any]]] = {}
@@ -81,15 +71,15 @@ def _array(
         block = np.empty([part.stop - part.start for part in index], dtype)
         if weight.per_layer:
             for i, layer in enumerate(range(depth)[index[0]]):
-                _read_into(block[i], tensors, weight, weight.name.format(layer), index[1:], nan)
+                _read_into(block[i], tensors, weight, weight.name.format(layer), index[1:])
         else:
-            _read_into(block, tensors, weight, weight.name, index, nan)
+            _read_into(block, tensors, weight, weight.name, index)
         arrays += jax.block_until_ready([jax.device_put(block, device) for device in replicas])
     return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
 
 def _read_into(
-    out: np.ndarray, tensors: dict[str, Tensor], weight: Weight, name: str, index: tuple[slice, ...], nan: set[str]
+    out: np.ndarray, tensors: dict[str, Tensor], weight: Weight, name: str, index: tuple[slice, ...]
 ) -> None:
     """One slice of one tensor, cast into `out`."""
     theirs: list[slice] = []
@@ -99,8 +89,10 @@ def _read_into(
         else:
             theirs.append(part)
     out[...] = tensors[name].read(tuple(theirs)).reshape(out.shape)
-    if out.size and np.isnan(np.min(out.astype(np.float32, copy=False))):
-        nan.add(name)
+    numbers = out.astype(np.float32, copy=False)
+    if out.size and not (np.isfinite(numbers.min()) and np.isfinite(numbers.max())):
+        kind = "NaN" if np.isnan(numbers.min()) else "infinity"
+        raise BadWeights(f"{tensors[name].file}: {name} holds {kind}: nothing computed with it would be a number")
 
 
 def check_names(folder: Path, tensors: dict[str, Tensor], spec: ModelSpec) -> None:
@@ -109,7 +101,7 @@ def check_names(folder: Path, tensors: dict[str, Tensor], spec: ModelSpec) -> No
     problems = [f"{name} is missing" for name in wanted if name not in tensors]
     if LM_HEAD in tensors and spec.tied:
         wanted |= {LM_HEAD: wanted[EMBED]}
-    problems += [f"{name} is not a tensor of this model" for name in tensors if name not in wanted]
+    problems += [f"{name[:SHOWN]} is not a tensor of this model" for name in tensors if name not in wanted]
     for name, weight in wanted.items():
         if name in tensors and tensors[name].shape != their_shape(weight):
             shape, right = list(tensors[name].shape), list(their_shape(weight))

@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from azr_jax.models import embedded
-from azr_jax.models.fields import UnsupportedModel
+from azr_jax.models.fields import UnsupportedModel, one_line
 from azr_jax.models.gguf_folder import Progress, UnsupportedGGUF
 from azr_jax.models.spec import PRESETS
 from azr_jax.models.tensors import INDEX, SINGLE, BadWeights, weight_map_of
@@ -46,13 +46,19 @@ def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progres
     if name == NANO:
         return NANO_FOLDER
     local = Path(name).expanduser()
-    lacks = missing(local)
-    if not lacks:
-        return local
-    if canonical(name) == NANO:
-        return NANO_FOLDER
-    if (local / "config.json").exists() or any(local.glob("*.safetensors")):  # meant as a model: nobody else is asked
-        raise ModelNotFound(f"{local} {lacks}: a model folder holds config.json, *.safetensors and a tokenizer")
+    try:
+        lacks = missing(local)
+        if not lacks:
+            return local
+        if canonical(name) == NANO:
+            return NANO_FOLDER
+        meant = _is_path(name) or (os.path.lexists(local) and not local.is_dir()) or _looks_like_one(local)
+    except OSError as error:
+        raise ModelNotFound(one_line(f"{local} cannot be read: {error.strerror or error}")) from None
+    if meant:  # nobody else is asked
+        raise ModelNotFound(
+            one_line(f"{local}: {lacks}: a model folder holds config.json, *.safetensors and a tokenizer")
+        )
     tried = [f"the folder {name}: {lacks}"]
     places: list[tuple[str, Callable[[str], Path | str]]] = [
         ("the Hugging Face cache", _from_cache),
@@ -69,6 +75,15 @@ def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progres
             return found
         tried.append(f"{where}: {found}")
     raise ModelNotFound(_advice(name, tried))
+
+
+def _is_path(name: str) -> bool:
+    """No name of a hub's begins so."""
+    return name.startswith(("/", "./", "../", "~"))
+
+
+def _looks_like_one(folder: Path) -> bool:
+    return (folder / "config.json").exists() or any(folder.glob("*.safetensors"))
 
 
 def canonical(name: str) -> str:
@@ -89,7 +104,7 @@ def default_cache() -> Path:
 def missing(folder: Path) -> str:
     """What `folder` lacks to be a model, in words; empty when it is whole."""
     if not folder.is_dir():
-        return "there is none"
+        return "is no folder" if os.path.lexists(folder) else "there is none"
     if not (folder / "config.json").is_file():
         return "has no config.json"
     index = folder / INDEX

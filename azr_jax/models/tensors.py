@@ -18,7 +18,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from azr_jax.models.fields import read_json, shown
+from azr_jax.models.fields import check_is_file, read_json, shown, without_contradiction
 
 TYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
 NAMES = {dtype: name for name, dtype in TYPES.items()}
@@ -97,6 +97,7 @@ def weight_map_of(index: Path) -> dict[str, str]:
 
 def read_header(path: Path) -> dict[str, Tensor]:
     """The tensors of one file, after checking that the file is as long as its header says."""
+    check_is_file(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -104,9 +105,9 @@ def read_header(path: Path) -> dict[str, Tensor]:
             raise BadWeights(f"{path}: is cut off or not a safetensors file: {size} bytes, header of {length}")
         text = file.read(length)
     try:
-        entries: dict[str, Any] = json.loads(text)
-        entries.pop("__metadata__", None)
-        tensors, ends = {}, [0]
+        entries: dict[str, Any] = json.loads(text, object_pairs_hook=without_contradiction)
+        _check_metadata(path, entries.pop("__metadata__", {}))
+        tensors, parts = {}, []
         for name, entry in entries.items():
             start, end = entry["data_offsets"]
             if not all(type(n) is int and n >= 0 for n in (start, end, *entry["shape"])):
@@ -116,14 +117,29 @@ def read_header(path: Path) -> dict[str, Tensor]:
             tensors[name] = Tensor(path, TYPES[entry["dtype"]], tuple(entry["shape"]), 8 + length + start)
             if end - start != math.prod(entry["shape"]) * tensors[name].dtype.itemsize:
                 raise BadWeights(f"{path}: {name} of shape {entry['shape']} has {end - start} bytes")
-            ends.append(end)
+            parts.append((start, end, name))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, BadWeights):
             raise
         raise BadWeights(f"{path}: the header is damaged: {error!r}") from None
-    if size != 8 + length + max(ends):
-        raise BadWeights(f"{path}: has {size} bytes, its header asks for {8 + length + max(ends)}: cut off or damaged")
+    if size != (asked := 8 + length + max((end for _, end, _ in parts), default=0)):
+        raise BadWeights(f"{path}: has {size} bytes, its header asks for {asked}: cut off or damaged")
+    _check_seamless(path, sorted(parts))
     return tensors
+
+
+def _check_metadata(path: Path, said: Any) -> None:
+    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+        raise BadWeights(f"{path}: __metadata__ is {shown(said)}: should be an object of texts")
+
+
+def _check_seamless(path: Path, parts: list[tuple[int, int, str]]) -> None:
+    """Each byte belongs to one tensor: with two at one place, one of them is not what was saved."""
+    at = 0
+    for start, end, name in parts:
+        if start != at:
+            raise BadWeights(f"{path}: {name} begins at byte {start} of the numbers, where it should be {at}")
+        at = end
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,22 @@ class JsonLines:
                 file.truncate(position)
 
 
+class Damaged(ValueError):
+    """A file of a run says what no run writes; the message is one line."""
+
+
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a file that may be missing, or still be written to: a torn last line is left out."""
-    if not path.exists():
+    if not path.is_file():
         return
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
-            yield json.loads(line)
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise Damaged(f"{path}: line {number} is not JSON: {error}") from None
+            if not isinstance(record, dict):
+                raise Damaged(f"{path}: line {number} holds {str(record)[:100]!r}: should be an object, {{...}}")
+            yield record

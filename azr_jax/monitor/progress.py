@@ -27,6 +27,7 @@ def progress(
     now = time.time() if now is None else now
     done = int(rows[-1]["iteration"]) if rows else 0
     total = config.get("iterations")
+    total = total if isinstance(total, int) else None
     pace = _pace(rows)
     left = None if pace is None or not total else pace * max(0, total - done)
     if total and done >= total:

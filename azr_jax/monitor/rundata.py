@@ -5,6 +5,7 @@ Reads files only, and is content with those that are there: a run may be young, 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,7 +59,10 @@ def read_run(workdir: Path, *, tasks: int, max_bytes: int) -> dict[str, Any]:
 def _changes(workdir: Path) -> str:
     """What later starts of the run did otherwise, a line each."""
     lines = []
-    for one in jsonl.read(workdir / "config_changes.jsonl"):
+    path = workdir / "config_changes.jsonl"
+    for one in jsonl.read(path):
+        if not isinstance(one.get("changes"), dict):
+            raise jsonl.Damaged(f"{path}: a line without `changes`: {str(one)[:100]!r}")
         fields = (f"{field}  {json.dumps(was)} -> {json.dumps(now)}" for field, (was, now) in one["changes"].items())
         lines.append(f"from iteration {one['from']} on: {', '.join(fields)}\n")
     return "".join(lines)
@@ -69,6 +73,8 @@ def read_rows(workdir: Path) -> list[dict[str, float]]:
     rows: dict[int, dict[str, float]] = {}
     for name in ("metrics.jsonl", "timings.jsonl"):
         for row in jsonl.read(workdir / name):
+            if not isinstance(row.get("iteration"), int):
+                raise jsonl.Damaged(f"{workdir / name}: a line without `iteration`: {str(row)[:100]!r}")
             rows.setdefault(int(row["iteration"]), {}).update(row)
     return [rows[iteration] for iteration in sorted(rows)]
 
@@ -146,11 +152,21 @@ def _mean(values: Iterable[float]) -> float:
 
 def _config(workdir: Path) -> dict[str, Any]:
     path = workdir / "config.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise jsonl.Damaged(f"{path}: is not JSON: {error}") from None
+    for part in ("", "monitor", "monitor.health"):
+        found = functools.reduce(lambda at, name: at.get(name, {}), filter(None, part.split(".")), config)
+        if not isinstance(found, dict):
+            raise jsonl.Damaged(f"{path}: {part or 'it'} holds {str(found)[:100]!r}: should be an object, {{...}}")
+    return config
 
 
 def _text(path: Path) -> str:
-    return path.read_text(errors="replace") if path.exists() else ""
+    return path.read_text(errors="replace") if path.is_file() else ""
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Index:
 def sample(workdir: Path, *, tasks: int, max_bytes: int) -> dict[str, Any]:
     """{"tasks": [...], "ancestors": {id: stub}, "proposals": n, "solutions": n} of one run."""
     path = workdir / "records.jsonl"
-    if not path.exists():
+    if not path.is_file():
         return {"tasks": [], "ancestors": {}, "proposals": 0, "solutions": 0}
     index = _scan(path, tasks)
     shown: list[dict[str, Any]] = []

@@ -9,8 +9,10 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from azr_jax.config.schema import ConfigError
 from azr_jax.monitor.console import Console
 from azr_jax.monitor.health import Health, settings_from
+from azr_jax.monitor.jsonl import Damaged
 from azr_jax.monitor.metrics import MetricsWriter
 from azr_jax.monitor.records import RecordWriter
 from azr_jax.monitor.report import build as build_report
@@ -29,7 +31,11 @@ class Ledger:
         self.metrics = MetricsWriter(run.workdir, run.config.monitor.sinks, cursors.get("metrics"))
         self.records = RecordWriter(run.workdir, cursors.get("records", 0))
         self._report: threading.Thread | None = None
-        self.health = Health(settings_from(run.config), past=read_rows(run.workdir))
+        try:
+            past = read_rows(run.workdir)
+        except Damaged as error:
+            raise ConfigError([f"--workdir: {error}; bring the file back, or give another folder"]) from error
+        self.health = Health(settings_from(run.config), past=past)
 
     def before_training(self, numbers: Mapping[str, float], timings: Mapping[str, float]) -> None:
         self.metrics.write(0, numbers, timings)

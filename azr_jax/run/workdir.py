@@ -13,6 +13,7 @@ metrics.jsonl, timings.jsonl, tensorboard/, records.jsonl, report.html   (monito
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 from azr_jax.config import flags as configs
 from azr_jax.config.schema import Config, ConfigError
 from azr_jax.learner.checkpoint import iterations_in
+from azr_jax.models.folder import BadFolder, run_config
 from azr_jax.models.source import canonical
 from azr_jax.monitor import jsonl
 from azr_jax.run.lease import FILE as OWNER
@@ -78,12 +80,23 @@ Changed = list[tuple[str, Any, Any]]  # field, before, now
 def _check(path: str, workdir: Path, config: Config, base: Config) -> Changed:
     """What this start of a run does otherwise than the last one, and may."""
     written = workdir / "config.json"
-    if written.exists():
+    if os.path.lexists(written):
         if any((workdir / name).exists() for name in BEGUN):
-            return _same_run(workdir, configs.from_json(written.read_text()), config, base)
+            return _same_run(workdir, _read(path, workdir), config, base)
     elif workdir.exists() and any(found.name != OWNER for found in workdir.iterdir()):
         raise ConfigError([f"--workdir={path}: not empty and not a run of this program; give another folder"])
     return []
+
+
+def _read(path: str, workdir: Path) -> Config:
+    """The config of the run that is there."""
+    try:
+        run_config(workdir)
+    except BadFolder as error:
+        raise ConfigError(
+            [f"--workdir={path}: {error}; without it the run cannot go on: bring it back, or give another folder"]
+        ) from error
+    return configs.from_json((workdir / "config.json").read_text())
 
 
 def _note(workdir: Path, home: Path | str, changed: Changed) -> None:

@@ -1,7 +1,8 @@
 """BIG-Bench Extra Hard: the answer is found and compared by the rules of the benchmark's own script.
 
-The rows are made up in its format (task, input, target): the file itself has not been at hand. The targets are of the
-kinds its 23 tasks have: options, numbers, words, lists, texts with quotes and question marks.
+The rows are made up in its format (task, input, target): the file itself has not been at hand but for the first rows of
+five tasks, whose targets are among these. The others are of the kinds its 23 tasks have: options, numbers, words,
+lists, texts with quotes and question marks.
 """
 
 import pytest
@@ -10,7 +11,16 @@ from hypothesis import strategies as st
 
 from azr_jax.evals.bbeh import answer_in, right
 
+# Of the file itself, those of every shape that five of its tasks show.
+OF_THE_FILE = (
+    "[emma, lily]", "unanswerable", "[thursday]", "07-27-2002", "2006-06-08", "els llaços", "He really cried.",
+    "to bite", "[commuting, reading, meditating, socializing, sleeping]",
+    "[ətkəbox]", "the stranger's dog", "venéxo", "ïnkana",
+    "819", "ar mangi bima\u02d0gru.", "7", "67.75", "2.0", "-52", "8749", "-67517",
+    "congratulations, rationalizations, organizations, oversimplifications, misrepresentations, skimpy, zoroaster",
+)  # fmt: skip
 GOLDS = (
+    *OF_THE_FILE,
     "(A)", "(k)", "42", "-3.50", "yes", "unknown", "proved", "2, 1, 3", "yes, no, unknown", "[[0, 1], [2, 3]]",
     "'x' and 'y'", "What is it", "ambiguous", "Charlie, Bob", "No, the 3rd. one", "1e3", "Lady of the Lake",
 )  # fmt: skip

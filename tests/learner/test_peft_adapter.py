@@ -161,3 +161,24 @@ def test_peft_computes_the_same(model, tmp_path):
     found = load_adapter(tmp_path / "theirs", model.spec)
     ours = np.asarray(logits(nnx.merge(graphdef, merged(found, params)), tokens))
     assert np.abs(ours - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("field", ["use_qalora", "layer_replication", "alora_invocation_tokens", "target_parameters"])
+def test_what_else_peft_can_do_is_refused_by_name(model, tmp_path, field):
+    """These were passed over, and the sums came out otherwise."""
+    spec = model.spec
+    out = save_adapter(corrections(spec), spec, tmp_path / "out", base="base")
+    change(out / CONFIG, **{field: [[0, 1]]})
+    with pytest.raises(UnsupportedModel, match=rf"{field}=.*should be absent"):
+        load_adapter(out, spec)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_corrections_that_are_no_numbers_are_refused(model, tmp_path, value):
+    spec = model.spec
+    out = save_adapter(corrections(spec), spec, tmp_path / "out", base="base")
+    arrays = load_file(out / WEIGHTS)
+    next(iter(arrays.values()))[0, 0] = value
+    save_file(arrays, out / WEIGHTS)
+    with pytest.raises(BadWeights, match="hold NaN or infinity"):
+        load_adapter(out, spec)

@@ -4,6 +4,8 @@ Each row of `DAMAGE` does one thing to a whole folder and says what the refusal 
 """
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +95,40 @@ def gone(name: str) -> Damage:
     return lambda folder: (folder / name).unlink()
 
 
+def in_place_of(name: str, make: Callable[[Path], object]) -> Damage:
+    """Something stands there that is no file."""
+
+    def damage(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        make(folder / name)
+
+    return damage
+
+
+def to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def to_nothing(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def marked(name: str) -> Damage:
+    """As some editors save it."""
+    return lambda folder: (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes()) and None
+
+
+def as_written(field: str, *values: str) -> Damage:
+    """One name in config.json with values that json.dumps does not write, or with several."""
+
+    def damage(folder: Path) -> None:
+        without("config.json", field)(folder)
+        more = "".join(f', "{field}": {value}' for value in values)
+        (folder / "config.json").write_text((folder / "config.json").read_text()[:-1] + more + "}")
+
+    return damage
+
+
 def tensors(edit: Callable[[dict[str, np.ndarray]], object]) -> Damage:
     def damage(folder: Path) -> None:
         arrays = load_file(folder / SINGLE)
@@ -100,6 +136,24 @@ def tensors(edit: Callable[[dict[str, np.ndarray]], object]) -> Damage:
         save_file(arrays, folder / SINGLE, metadata={"format": "pt"})
 
     return damage
+
+
+def head(text: bytes) -> Damage:
+    """Another header before the numbers."""
+
+    def damage(folder: Path) -> None:
+        content = (folder / SINGLE).read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        (folder / SINGLE).write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+
+    return damage
+
+
+def lie(length: int) -> Damage:
+    """The header is said to be so long."""
+    return lambda folder: (
+        (folder / SINGLE).write_bytes(length.to_bytes(8, "little") + (folder / SINGLE).read_bytes()[8:]) and None
+    )
 
 
 def header(edit: Callable[[dict], object]) -> Damage:
@@ -284,4 +338,139 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
         r"generation_config\.json: suppress_tokens=7: should be a list of token ids",
     ),
     "nine ends": (endings(list(range(9))), "name 10 tokens that end a text: should be at most 8"),
+    # what stands there is no file, or not of this machine
+    "config is a folder": (in_place_of("config.json", Path.mkdir), r"has no config\.json"),
+    "config leads to itself": (in_place_of("config.json", to_itself), r"has no config\.json"),
+    "generation config leads nowhere": (
+        in_place_of("generation_config.json", to_nothing),
+        r"generation_config\.json cannot be read: No such file",
+    ),
+    "generation config is a pipe": (
+        in_place_of("generation_config.json", os.mkfifo),
+        r"generation_config\.json cannot be read: it is a folder or a device",
+    ),
+    "tokenizer config leads to itself": (
+        in_place_of("tokenizer_config.json", to_itself),
+        r"tokenizer_config\.json cannot be read: Too many levels",
+    ),
+    "tokenizer config is a folder": (
+        in_place_of("tokenizer_config.json", Path.mkdir),
+        r"tokenizer_config\.json cannot be read: it is a folder",
+    ),
+    "tokenizer is a folder": (in_place_of("tokenizer.json", Path.mkdir), "has no tokenizer"),
+    "template leads nowhere": (in_place_of("chat_template.jinja", to_nothing), r"chat_template\.jinja cannot be read"),
+    "template is Latin-1": (
+        text("chat_template.jinja", "é".encode("latin-1")),
+        r"chat_template\.jinja is not UTF-8 text",
+    ),
+    "weights are a folder": (in_place_of(SINGLE, Path.mkdir), r"model\.safetensors cannot be read: it is a folder"),
+    "weights are a pipe": (in_place_of(SINGLE, os.mkfifo), r"model\.safetensors cannot be read"),
+    "weights lead to themselves": (in_place_of(SINGLE, to_itself), r"holds neither model\.safetensors nor"),
+    "weights lead nowhere": (in_place_of(SINGLE, to_nothing), r"holds neither model\.safetensors nor"),
+    "weights of another name": (lambda folder: (folder / SINGLE).rename(folder / "w.bin"), r"has no \*\.safetensors"),
+    "the folder is empty": (lambda folder: (shutil.rmtree(folder), folder.mkdir()), r"has no config\.json"),
+    "the folder is a file": (lambda folder: (shutil.rmtree(folder), folder.write_text("x")), "is no folder"),
+    "the folder leads to itself": (lambda folder: (shutil.rmtree(folder), to_itself(folder)), "is no folder"),
+    "the folder is gone": (shutil.rmtree, "there is none"),
+    # texts
+    "config has a mark": (marked("config.json"), r"config\.json is not JSON: Unexpected UTF-8 BOM"),
+    "tokenizer has a mark": (marked("tokenizer.json"), r"tokenizer\.json is not JSON: Unexpected UTF-8 BOM"),
+    "config is UTF-16": (text("config.json", json.dumps(CONFIG).encode("utf-16")), r"config\.json is not UTF-8 text"),
+    "generation config is zeros": (text("generation_config.json", b"\0" * 64), r"generation_config\.json is not JSON"),
+    "two vocabularies": (
+        as_written("vocab_size", "260", "300"),
+        r"config\.json: 'vocab_size' is given twice, as 260 and 300",
+    ),
+    "a number of 5,000 digits": (as_written("vocab_size", "9" * 5_000), r"config\.json is not JSON: Exceeds the limit"),
+    "width is no number": (as_written("hidden_size", "NaN"), "hidden_size=nan: should be a whole number"),
+    "theta is infinite": (as_written("rope_theta", "1e400"), "rope_theta=inf: should be a number"),
+    "family has two lines": (config(model_type="lla\nma"), r"model_type='lla\\nma' is not supported"),
+    # more fields
+    "begin is a word": (config(bos_token_id="<s>"), r"config\.json: bos_token_id='<s>': should be a token's number"),
+    "padding is a list": (config(pad_token_id=[1]), r"config\.json: pad_token_id=\[1\]: should be a token's number"),
+    "type is a word": (config(torch_dtype="half"), r"config\.json: torch_dtype='half' is not supported"),
+    "type is a number": (config(dtype=16), r"config\.json: dtype=16 is not supported"),
+    "bias is a word": (config(attention_bias="no"), r"attention_bias='no' is not supported"),
+    "context is a fraction": (
+        config(max_position_embeddings=1e3),
+        r"max_position_embeddings=1000\.0: should be a whole",
+    ),
+    "vocabulary is empty": (config(vocab_size=0), "vocab_size=0: should be a whole number"),
+    "groups are zero": (config(num_key_value_heads=0), "num_key_value_heads=0: should be a whole number"),
+    "rope is a list": (config(rope_parameters=[1]), r"rope_parameters=\[1\]: should be an object"),
+    "rope of lists": (config(rope_scaling={"rope_type": ["yarn"]}), r"rope_type=\['yarn'\] is not supported"),
+    "original is a fraction": (
+        config(rope_scaling=LLAMA3 | {"original_max_position_embeddings": 0.5}),
+        r"original_max_position_embeddings=0\.5: should be a whole",
+    ),
+    # more of the weights
+    "header longer than all": (lie(2**63), "is cut off or not a safetensors file"),
+    "header of nothing": (lie(0), "the header is damaged"),
+    "header is no text": (head(b"\xff\xfe{}"), "the header is damaged"),
+    "header is nested deeply": (head(b'{"a":' * 100_000), "the header is damaged"),
+    "header names nothing": (head(b"{}"), "its header asks for 10"),
+    "header, two at one place": (
+        header(lambda h: h["model.layers.0.mlp.up_proj.weight"].update(h["model.layers.0.mlp.gate_proj.weight"])),
+        "begins at byte .* of the numbers, where it should be",
+    ),
+    "header, one name twice": (
+        head(b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "a": {}}'),
+        "'a' is given twice",
+    ),
+    "header, notes are a list": (header(lambda h: h.update(__metadata__=[1])), r"__metadata__ is \[1\]"),
+    "header, huge": (header(lambda h: h[NORM].update(shape=[10**30])), f"{NORM} of shape"),
+    "header, backwards": (header(lambda h: h[NORM]["data_offsets"].reverse()), f"{NORM} of shape .* has -64 bytes"),
+    "header, three offsets": (header(lambda h: h[NORM].update(data_offsets=[0, 1, 2])), "the header is damaged"),
+    "header, no type": (header(lambda h: h[NORM].update(dtype=None)), "has type None: it should be one of"),
+    "eight bits": (header(lambda h: h[NORM].update(dtype="F8_E4M3")), "has type F8_E4M3: it should be one of"),
+    "doubles": (tensors(lambda t: t.update({NORM: np.ones(16)})), "has type F64: it should be one of"),
+    "a name of two lines": (tensors(lambda t: t.update({"a\nb": t[NORM]})), "a b is not a tensor of this model"),
+    "more behind the end": (
+        lambda folder: (folder / SINGLE).write_bytes((folder / SINGLE).read_bytes() + b"more") and None,
+        "cut off or damaged",
+    ),
+    "index of long names": (index({"weight_map": {NORM: "a" * 300 + ".safetensors"}}), "File name too long"),
+    "index is a number": (index("7"), r"index\.json holds 7"),
+    # more of the tokenizer
+    "added tokens of words": (
+        text("added_tokens.json", '{"<x>": "260"}'),
+        r"added_tokens\.json: '<x>'='260': should be a token's number",
+    ),
+    "template is a number": (
+        lambda folder: change(folder / "tokenizer_config.json", chat_template=7),
+        "chat_template=7: should be a text",
+    ),
+    "templates without names": (
+        lambda folder: change(folder / "tokenizer_config.json", chat_template=[{"template": "x"}]),
+        "chat_template=.*should be a text, or a list of",
+    ),
+    "template that refuses": (
+        lambda folder: change(folder / "tokenizer_config.json", chat_template="{{ raise_exception('no\nway') }}"),
+        "cannot be rendered: TemplateError: no way",
+    ),
+    "tokenizer of no class": (
+        lambda folder: change(folder / "tokenizer_config.json", tokenizer_class=7),
+        "tokenizer_class=7: should be a name",
+    ),
+    "length of the tokenizer": (
+        lambda folder: change(folder / "tokenizer_config.json", model_max_length="4k"),
+        "model_max_length='4k': should be a number",
+    ),
+    "spaces by a word": (
+        lambda folder: change(folder / "tokenizer_config.json", clean_up_tokenization_spaces="yes"),
+        "clean_up_tokenization_spaces='yes': should be true or false",
+    ),
+    # more of how to generate
+    "temperature is a word": (
+        lambda folder: change(folder / "generation_config.json", temperature="hot"),
+        "temperature='hot': should be a number",
+    ),
+    "sampling by a word": (
+        lambda folder: change(folder / "generation_config.json", do_sample="yes"),
+        "do_sample='yes': should be true or false",
+    ),
+    "never, beyond the vocabulary": (
+        lambda folder: change(folder / "generation_config.json", suppress_tokens=[999]),
+        "suppress_tokens=.*below config.json's vocab_size=260",
+    ),
 }

@@ -1,7 +1,6 @@
 """Folders in and out: exact where all is well, one clear line and nothing left behind where it is not."""
 
 import json
-import logging
 import os
 import resource
 import socket
@@ -172,11 +171,12 @@ def test_tokenizer_with_more_tokens_than_the_model(folder):
         hf.load(folder)
 
 
-def test_nan_is_a_warning_with_the_tensors_name(folder, caplog):
-    rewrite(folder, lambda arrays: arrays["model.layers.2.self_attn.q_proj.bias"].__setitem__(3, np.nan))
-    with caplog.at_level(logging.WARNING):
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
+def test_what_is_no_number_is_refused_with_the_tensors_name(folder, value, said):
+    """It was a warning, and then a run whose every logit was NaN."""
+    rewrite(folder, lambda arrays: arrays["model.layers.2.self_attn.q_proj.bias"].__setitem__(3, value))
+    with pytest.raises(BadWeights, match=rf"safetensors: model.layers.2.self_attn.q_proj.bias holds {said}: nothing"):
         hf.load(folder)
-    assert [r.message.split(": ")[-1] for r in caplog.records] == ["model.layers.2.self_attn.q_proj.bias holds NaN"]
 
 
 def test_a_place_that_is_taken(folder, tmp_path):

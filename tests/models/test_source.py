@@ -104,10 +104,26 @@ def test_the_wheel_is_offered_for_its_own_model_only(nowhere: Path) -> None:
     assert "wheel" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["", "a/b/c", "/not/there", "..", "white space/x"])
+@pytest.mark.parametrize("name", ["", "a/b/c", "..", "white space/x"])
 def test_names_that_are_no_repository_are_refused_the_same_way(nowhere: Path, name: str) -> None:
     with pytest.raises(ModelNotFound, match="not found"):
         resolve(name)
+
+
+ODD = ("/not/there", "./here", "~/nothing", "a-file", "itself", "x" * 5_000, "two\nlines/x\x1b[2J")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_path_without_a_model_is_one_line_and_no_hub_is_asked(nowhere: Path, monkeypatch, name: str) -> None:
+    """Such had been asked for as the name of a repository, and answered by six lines of advice."""
+    monkeypatch.chdir(nowhere)
+    (nowhere / "a-file").write_text("x")
+    (nowhere / "itself").symlink_to("itself")
+    (nowhere / "two\nlines").mkdir()
+    (nowhere / "two\nlines/x\x1b[2J").write_text("x")
+    with pytest.raises(ModelNotFound) as caught:
+        resolve(name)
+    assert "Tried" not in str(caught.value) and str(caught.value).isprintable()
 
 
 def test_a_hub_that_accepts_and_never_answers_costs_seconds(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

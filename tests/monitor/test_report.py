@@ -12,7 +12,7 @@ import made_up_run
 import pytest
 
 from azr_jax.monitor import learned, report, rundata, samples
-from azr_jax.monitor.jsonl import JsonLines
+from azr_jax.monitor.jsonl import Damaged, JsonLines
 from azr_jax.monitor.metrics import MetricsWriter
 from azr_jax.monitor.records import RecordWriter
 from azr_jax.monitor.report import NothingToReport, build
@@ -105,6 +105,27 @@ def test_a_folder_without_a_run_is_an_error_that_names_it(tmp_path):
     with pytest.raises(NothingToReport, match=r"holds no run: neither metrics\.jsonl nor config\.json"):
         build([tmp_path / "nothing"], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.json", "", "config.json: is not JSON"),
+        ("config.json", "null", "holds 'None': should be an object"),
+        ("config.json", '{"monitor": {"health": [1]}}', "monitor.health holds"),
+        ("metrics.jsonl", "{}\n", "metrics.jsonl: a line without `iteration`"),
+        ("metrics.jsonl", "[1]\n", "metrics.jsonl: line 1 holds"),
+        ("timings.jsonl", '{"iteration": 1}\nx\n', "timings.jsonl: line 2 is not JSON"),
+        ("config_changes.jsonl", "{}\n", "config_changes.jsonl: a line without `changes`"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_one_line(tmp_path, name, content, said):
+    """It was a traceback."""
+    run = made_up_run.write(tmp_path / "run", 1, per_kind=1)
+    (run / name).write_text(content)
+    with pytest.raises(Damaged) as told:
+        build([run], tmp_path / "report.html")
+    assert said in str(told.value) and "\n" not in str(told.value)
 
 
 def test_samples_keep_their_bounds_cover_the_run_and_stay_when_it_grows(tmp_path):

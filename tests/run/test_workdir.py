@@ -92,3 +92,33 @@ def test_a_learning_rate_that_falls_makes_the_end_a_part_of_the_run(tmp_path):
     with pytest.raises(ConfigError, match=r"iterations: 3 -> 40 \(learner.schedule=linear falls to its end"):
         open_workdir(str(folder), load(iterations="40", **falling), BASE)
     assert not (folder / CHANGES).exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is not JSON"),
+        ("[]", r"holds \[\]: should be an object"),
+        ("\ufeff{}", "is not JSON: Unexpected UTF-8 BOM"),
+        ('{"model": 7}', "model=7: should be an object"),
+        ('{"model": {"name": ["x"]}}', r"model.name=\['x'\]: should be a string"),
+        ('{"model": {"name": "x"}, "rollout": [1]}', r"rollout=\[1\]: should be an object"),
+        ('{"a": 1, "a": 2}', "'a' is given twice"),
+    ],
+)
+def test_a_damaged_config_of_a_run_is_one_line(tmp_path, content, said):
+    """It was a traceback."""
+    (begun(tmp_path / "run", load()) / "config.json").write_text(content)
+    with pytest.raises(ConfigError, match=f"{said}.*; without it the run cannot go on") as refused:
+        open_workdir(str(tmp_path / "run"), load(), BASE)
+    assert len(refused.value.problems) == 1 and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("make", ["folder", "link"])
+def test_what_stands_in_place_of_a_config_is_no_file(tmp_path, make):
+    config = begun(tmp_path / "run", load()) / "config.json"
+    config.unlink()
+    config.mkdir() if make == "folder" else config.symlink_to("config.json")
+    with pytest.raises(ConfigError, match=r"config\.json") as refused:
+        open_workdir(str(tmp_path / "run"), load(), BASE)
+    assert "\n" not in str(refused.value)
