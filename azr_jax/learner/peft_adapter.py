@@ -88,7 +88,7 @@ def load_adapter(folder: str | Path, spec: ModelSpec) -> Corrections:
                 wanted.add(key)
                 layers.append(tensors[key].read((slice(None), slice(None))).astype(np.float32).reshape(ours))
             if not np.isfinite(layers).all():
-                raise BadWeights(f"{folder / WEIGHTS}: {key} and its like hold NaN or infinity: should be numbers")
+                raise BadWeights(f"{folder / WEIGHTS}: lora_{factor} of {name} hold NaN or infinity: should be numbers")
             value = np.stack(layers) * (np.float32(scale) if factor == "B" else np.float32(1))
             found.setdefault(name, {})[factor.lower()] = jnp.asarray(value)
     strays = sorted(tensors.keys() - wanted)
