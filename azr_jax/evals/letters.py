@@ -36,13 +36,15 @@ _ANSWER = re.compile(
 )
 _CONCLUDED = (
     re.compile(
-        r"(?i:\b(?:so|thus|therefore|hence|must be|leaves(?: us with)?|left with|choose|chose|take|pick|select|go with|"
+        r"(?i:\b(?:so|thus|therefore|hence|must be|(?:leaves|leaving)(?: us with| only)?|left with|"
+        r"choose|chose|take|pick|select|go with|"
         r"going with|corresponds to|matches|i\.e\.,?|conclude(?: with)?)"
         rf"(?:\s+that)?,?(?:\s+it(?:'s|\s+is|\s+must be))?{_KIND}(?:\s+(?:is|must be))?):?\s*{_NAMED}"
         rf"(?!\s*[=+*/^<>]){_NOT}"
     ),
+    re.compile(rf"(?i:\b(?:which|that|this) (?:is|would be) (?:the )?(?:option|choice|answer)):?\s*{_NAMED}{_NOT}"),
     re.compile(
-        rf"{_NAMED}[)\]]?,?\s+(?i:is|must be|has to be|seems|looks)\s+"
+        rf"(?<!nor )(?<!either )(?<!nor \()(?<!either \(){_NAMED}[)\]]?,?\s+(?i:is|must be|has to be|seems|looks)\s+"
         r"(?i:(?:(?:therefore|thus|clearly|indeed)\s+)?(?:the\s+|my\s+)?(?:only\s+|most\s+)?(?:final\s+)?"
         r"(?:correct|right|best|true\b|answer|choice))"
     ),
@@ -51,6 +53,16 @@ _CONCLUDED = (
         r"(?=[)\].,;!]|\s*$|\n)"
     ),
 )
+# A sentence about an option that says it is the one, at its begin or at its end.
+_CHOSEN = re.compile(
+    r"(?i:(?:is |this is |it is |yes\W+)*(?:the )?(?:correct|right|true)\b(?! if| when| only| but)"
+    r"|.*?\b(?:is|are) (?:the )?(?:correct|right)(?: one| answer| choice| option)?\s*(?:[.;!]|$))"
+)
+_REFUSED = re.compile(
+    r"(?i:(?:is |this is |it is )?(?:incorrect|wrong|false|no)\b"
+    r"|.*?\b(?:is|are) (?:\w+ )?(?:not|too|incorrect|wrong|false)\b)"
+)
+_REMAINS = re.compile(rf"{_NAMED}[)\]]?\s+(?i:remains|is left|is the only one left)\b|;\s*{_NAMED}[)\]]? is[.!]?\s*$")
 _OPTION = re.compile(rf"(?i:\b(?:option|choice)(?:\s+is)?):?\s*{_NAMED}{_NOT}")
 # A letter before a sentence about it: at the start of a line or a sentence, with text behind.
 _LABEL = re.compile(
@@ -89,9 +101,13 @@ def letter_in(text: str, style: str) -> str | None:
         found = list(_named(words, said))
         if found:
             return found[-1]
+    if found := list(_named(_REMAINS, said)):
+        return found[-1]
     labels = _LABEL.findall(said)
     if _walks(labels) or answers:
-        return None if boxed is not None else _last_alone(part, labels)
+        if boxed is not None:
+            return None
+        return _last_alone(part, labels) or _marked_right(said)
     found = list(_named(_OPTION, said))
     if _ENDS_AT.search(said) and _walks(_MENTIONED.findall(said)):
         return None
@@ -120,6 +136,17 @@ def _ascend(answers: list[str]) -> bool:
 def _walks(labels: list[str]) -> bool:
     """Whether the labels are those of options gone through from the first: A, B, ..."""
     return list(dict.fromkeys(labels))[:2] == ["A", "B"] and labels[0] == "A"
+
+
+def _marked_right(said: str) -> str | None:
+    """Of options gone through, the one that is called right, where that is one alone and all behind it are refused."""
+    marks = list(_LABEL.finditer(said))
+    ends = [*(mark.start() for mark in marks[1:]), len(said)]
+    told = [(mark[1], said[mark.end() : end].strip()) for mark, end in zip(marks, ends)]
+    right = [place for place, (_, text) in enumerate(told) if _CHOSEN.match(text)]
+    if len(right) == 1 and all(_REFUSED.match(text) for _, text in told[right[0] + 1 :]):
+        return told[right[0]][0]
+    return None
 
 
 def _only_letter(said: str) -> str | None:

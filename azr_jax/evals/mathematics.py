@@ -31,6 +31,7 @@ _ITEM = re.compile(r"^[ \t]*(?:(?i:step)[ \t]+\d+\b|\d+[.)](?=\s|$))", re.MULTIL
 _CALLED = re.compile(
     rf"(?i:\banswer(?:\s+is|\s*:)):?[\s*]*(?:\\\(|\$)?({_NUMBER.pattern})(?![.,]?\d)(?!\s*[-+*/=\u00d7])"
 )
+_AND_A_PART = re.compile(r"\d and (?:a|one) (?:half|third|quarter)[^\d]*$")
 _GROUPS = re.compile(r"\$|\\,|[,_\s]")  # what may stand inside of a number, but is no part of it
 _BOXED = re.compile(r"\\(?:f?boxed|fbox)\s*(\{|[-+]?[^\s{}$\\]+)")
 _SAID = re.compile(r"^(?i:(?:so |thus |therefore,? |hence )?(?:the )?(?:final )?answer(?: is|:))[:\s]*")
@@ -163,7 +164,7 @@ def final_answer(text: str, *, numbers: bool = False) -> str | None:
         return None
     if numbers:
         found = _CALLED.findall(text) or _NUMBER.findall(_ITEM.sub("", text))
-        return _GROUPS.sub("", found[-1]) if found else None
+        return _GROUPS.sub("", found[-1]) if found and not _AND_A_PART.search(text) else None
     return None
 
 
