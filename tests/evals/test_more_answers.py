@@ -15,7 +15,7 @@ from azr_jax.evals.suites import SUITES
 # (answer, the letter that a reader finds)
 LETTERS = [
     (
-        "A) 12 N — too small.\nB) 24 N — matches our computation.\nC) 36 N — too large.\n\nThe correct option is therefore B.",
+        "A) 12 N — too small.\nB) 24 N — matches ours.\nC) 36 N — too large.\n\nThe correct option is therefore B.",
         "B",
     ),
     ("A: incorrect\nB: incorrect\nC: correct\nD: incorrect", "C"),  # was None
