@@ -16,9 +16,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from azr_jax.dryrun.topology import Chip, find
+from azr_jax.dryrun.topology import find
+from azr_jax.models import sampling_time
 from azr_jax.models.slice_layout import Layout
 from azr_jax.models.spec import ModelSpec, spec_from_config
+from azr_jax.parallel.chips import Chip
 
 GIB = 2**30
 
@@ -38,9 +40,9 @@ class Assumptions:
     """Shares of peak rates that programs reach, and what is waited for however little is done."""
 
     product_share: float = 0.45  # of peak operations, in the update and in reading prompts
-    memory_share: float = 0.7  # of peak bandwidth, while decoding
+    memory_share: float = sampling_time.MEMORY_SHARE  # of peak bandwidth, while decoding
     link_share: float = 0.7  # of the links' rate, in gathers and sums of weights
-    exchange_s: float = 10e-6  # until all chips of a replica have met, twice a layer while decoding
+    exchange_s: float = sampling_time.EXCHANGE_S  # until all chips of a replica have met, twice a layer while decoding
     step_s: float = 0.0  # of a decoding step, beyond bytes and exchanges
     row_s: float = 0.0  # the same for each row of a replica
     gap_s: float = 0.04  # of the host, between two calls of the decode program
@@ -69,8 +71,7 @@ class Slice:
 
     @property
     def token_bytes(self) -> int:
-        """Of the cache, all heads, bfloat16."""
-        return 4 * self.spec.depth * self.spec.kv_heads * self.spec.head_dim
+        return sampling_time.token_bytes(self.spec)
 
     def step(self, rows: int, context: float) -> float:
         """Of a replica with so many rows, and so many tokens of context in all of them."""
@@ -107,7 +108,7 @@ class Slice:
 def calibrated(a: Assumptions) -> tuple[Assumptions, list[str]]:
     """With the published steps' remainder over bytes and exchanges, as a part per step and one per row."""
     spec = spec_from_config(PUBLISHED_SHAPE)
-    on = Slice(spec, find("v6e:2x2").chip, 4, Layout(4, 1, 1, 4), replace(a, piece=1024))
+    on = Slice(spec, find("v6e:2x2").chip, 4, Layout(4, 1, 1, 4, 0), replace(a, piece=1024))
     steps = dict(PUBLISHED_STEP)
     for rows, rate in PUBLISHED_RATES.items():
         steps[rows] = rows / (4 * rate) - rows * on.prompt(1024) / 1024

@@ -1,7 +1,7 @@
 """An iteration on slices that cannot be tried here, event by event: seconds, busy slots, what overlapping would give.
 
     python benchmarks/pod_model.py [--config=configs/qwen7b.py] [--slices=v5e:4x4,v6e:2x4] [--median=1000]
-        [--lengths=FILE] [--slots=64] [--tensor=0] [--dry_run=FILE] [--optimistic]
+        [--lengths=FILE] [--slots=64] [--tensor=0] [--dry_run=FILE] [--optimistic] [--synchronous]
 
 Completions end one by one, as their lengths say: lognormal, a share of them cut at the limit, or lengths of a file (one
 number a line). Slots fill from the queue, prompts are read while decoding stands still, a proposal's attempts follow
@@ -38,8 +38,10 @@ from pod_costs import GIB, Assumptions, Slice, calibrated, per_row_of
 from azr_jax.config.flags import load
 from azr_jax.dryrun.shapes import spec_of
 from azr_jax.dryrun.topology import Topology, find
+from azr_jax.models.sampling_time import Demand
 from azr_jax.models.slice_layout import choose
 from azr_jax.models.spec import ModelSpec
+from azr_jax.run.memory_plan import demand
 
 SLICES = "v5e:4x4,v6e:2x4,v5p:2x2x1,v5e:8x8,v5p:4x4x4"
 PROPOSE, ESTIMATE, SOLVE = range(3)
@@ -232,10 +234,25 @@ def modes(chips: int) -> Sequence[Mode]:
 
 
 def on_slice(
-    spec: ModelSpec, topology: Topology, mode: Mode, tensor: int, a: Assumptions, train: dict[str, float]
+    spec: ModelSpec,
+    topology: Topology,
+    mode: Mode,
+    tensor: int,
+    a: Assumptions,
+    train: dict[str, float],
+    slots: int = 64,
+    demand: Demand | None = None,
 ) -> Slice:
-    memory = topology.chip.memory_gib * GIB
-    layout = choose(spec, topology.chips, memory, rollout_tensor=tensor, state_bytes=a.state_bytes)
+    layout = choose(
+        spec,
+        topology.chips,
+        topology.chip.memory_gib * GIB,
+        chip=topology.chip,
+        demand=demand,
+        rollout_tensor=tensor,
+        slots=slots,
+        state_bytes=a.state_bytes,
+    )
     if mode.learner_share:
         sampling = topology.chips - int(topology.chips * mode.learner_share)
         layout = replace(layout, replicas=sampling // layout.rollout_tensor)
@@ -243,11 +260,11 @@ def on_slice(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", default="configs/qwen7b.py")
     parser.add_argument("--slices", default=SLICES)
     parser.add_argument("--dry_run", type=Path)
-    parser.add_argument("--slots", type=int, default=0, help="of a replica; 0: the recipe's")
+    parser.add_argument("--slots", type=int, help="of a replica; 0: as the planner chooses; without: the recipe's")
     parser.add_argument("--tensor", type=int, default=0, help="chips a replica; 0: as the planner chooses")
     parser.add_argument("--median", type=float, default=1000)
     parser.add_argument("--sigma", type=float, default=0.7)
@@ -255,6 +272,7 @@ def main() -> None:
     parser.add_argument("--valid", type=float, default=0.75, help="share of proposals that become tasks")
     parser.add_argument("--lengths", type=Path, help="lengths of completions, one a line, in place of the lognormal")
     parser.add_argument("--optimistic", action="store_true")
+    parser.add_argument("--synchronous", action="store_true", help="that mode alone")
     options = parser.parse_args()
     c, problems = load(options.config, {})
     assert not problems, problems
@@ -275,9 +293,10 @@ def main() -> None:
     out: list[dict[str, Any]] = []
     for name in options.slices.split(","):
         topology = find(name)
-        for mode in modes(topology.chips):
-            on = on_slice(spec, topology, mode, options.tensor, a, train)
-            slots = options.slots or c.rollout.slots
+        for mode in modes(topology.chips)[: 1 if options.synchronous else None]:
+            asked = c.rollout.slots if options.slots is None else options.slots
+            on = on_slice(spec, topology, mode, options.tensor, a, train, asked, demand(c))
+            slots = on.layout.slots
             r = Simulation(work, on, slots, mode).run()
             layout = f"{on.layout.replicas} x {on.layout.rollout_tensor}"
             print(

@@ -91,7 +91,7 @@ def get_config() -> ConfigDict:
     c.rollout = ConfigDict()
     c.rollout.max_prompt_tokens = 6144  # prompts over it lose references, one by one
     c.rollout.max_new_tokens = 8096  # completions are cut here
-    c.rollout.slots = 64  # completions that each replica of the sampler decodes side by side
+    c.rollout.slots = 64  # completions a replica decodes side by side; 0: by estimated time, as mesh.rollout_tensor
     c.rollout.page_size = 64  # tokens per page of the key/value cache
     c.rollout.pages = 0  # of each replica's cache; 0: enough for every slot at its longest, or what memory leaves
     c.rollout.decode_steps = 32  # tokens decoded on the device between two looks of the host
@@ -158,7 +158,7 @@ def get_config() -> ConfigDict:
     c.mesh = ConfigDict()
     c.mesh.fsdp = -1  # devices the weights are sharded over; -1: all that `tensor` leaves
     c.mesh.tensor = 1  # devices a layer is split over
-    c.mesh.rollout_tensor = 0  # the same while sampling, replicas over the rest; 0: as few as leave room for a cache
+    c.mesh.rollout_tensor = 0  # the same while sampling, replicas over the rest; 0: by estimated time
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every = 10  # iterations between checkpoints; the last one is always saved

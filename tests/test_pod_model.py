@@ -14,6 +14,7 @@ from pod_model import Mode, Simulation, Work, modes, on_slice
 
 from azr_jax.dryrun.shapes import spec_of
 from azr_jax.dryrun.topology import find
+from azr_jax.models import sampling_time
 
 SPEC = spec_of("Qwen/Qwen2.5-7B")
 ONE = Work(batch=1, kinds=1, attempts=0, median=0, sigma=0, at_limit=0, limit=8096, valid=1.0, lengths=(64,))
@@ -88,3 +89,12 @@ def test_lengths_of_a_file_are_drawn_as_they_are_and_none_passes_the_limit():
     rng = np.random.default_rng(0)
     assert set(replace(WORK, lengths=(7, 9)).draw(rng, 100)) == {7, 9}
     assert WORK.draw(rng, 10_000).max() == WORK.limit
+
+
+def test_the_planner_reckons_with_the_fit_to_published_steps():
+    fitted, _ = calibrated(Assumptions())
+    assert fitted.step_s == pytest.approx(sampling_time.STEP_S, rel=0.05)
+    assert fitted.row_s == pytest.approx(sampling_time.ROW_S, rel=0.02)
+    on = on_slice(SPEC, find("v6e:2x4"), Mode("synchronous"), 2, fitted, {})
+    planned = sampling_time.step_seconds(SPEC, on.chip, 2, 48, 96_000)
+    assert planned == pytest.approx(on.step(48, 96_000), rel=0.01)

@@ -106,7 +106,7 @@ RULES: dict[str, Rule] = {
     "rewards.control": one_of("none", "shuffled", "flipped"),
     "rollout.max_prompt_tokens": integer(8),
     "rollout.max_new_tokens": integer(1),
-    "rollout.slots": integer(1),
+    "rollout.slots": integer(0),
     "rollout.page_size": integer(1),
     "rollout.pages": integer(0),
     "rollout.decode_steps": integer(1),

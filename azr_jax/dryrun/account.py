@@ -65,7 +65,7 @@ def for_tpu(c: Any, spec: ModelSpec) -> Any:
 
 
 def plan(c: Any, spec: ModelSpec, topology: slices.Topology) -> Layout:
-    return lay_out(c, spec, topology.chips, topology.chip.memory_gib * GIB)
+    return lay_out(c, spec, topology.chips, topology.chip.memory_gib * GIB, topology.chip)
 
 
 def _jobs(
@@ -75,7 +75,7 @@ def _jobs(
     learner = make_mesh(layout.fsdp, layout.tensor, devices)
     rollout = regrouped(learner, layout.rollout_tensor)
     shape = shape_of(c, spec, learner, sequences)
-    settings = sampler_settings(c, spec, learner, rollout, topology.chip.memory_gib * GIB)
+    settings = sampler_settings(c, spec, learner, rollout, topology.chip.memory_gib * GIB, layout.slots)
     jobs: list[Job] = []
     if only != "engine":
         jobs.append(train_job(c, shape, learner))

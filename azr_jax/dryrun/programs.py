@@ -143,10 +143,10 @@ def other_jobs(c: Any, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Job]:
     ]
 
 
-def sampler_settings(c: Any, spec: ModelSpec, learner: Mesh, mesh: Mesh, memory: float) -> EngineSettings:
+def sampler_settings(c: Any, spec: ModelSpec, learner: Mesh, mesh: Mesh, memory: float, slots: int) -> EngineSettings:
     """What a run on the slice would give its engine; `memory`: bytes of a chip."""
     held = bytes_per_device(abstract_state(c, spec, learner))
-    return with_pages(engine_settings(c), spec, mesh.shape["tensor"], memory, held)
+    return with_pages(engine_settings(c, slots), spec, mesh.shape["tensor"], memory, held)
 
 
 def engine_jobs_of(c: Any, settings: EngineSettings, shape: Shape, learner: Mesh, mesh: Mesh) -> list[Job]:

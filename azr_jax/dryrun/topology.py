@@ -1,7 +1,6 @@
-"""TPU slices by name: what their chips are, and devices to compile for that need not be there.
+"""TPU slices by name, and devices to compile for that need not be there. What their chips are says parallel/chips.py.
 
-Chip figures are the makers' peaks; memory is what the compiler leaves to a program. Left out: v4 and the seventh
-generation, whose names libtpu takes only with more arguments, and slices above 256 chips.
+Left out: v4 and the seventh generation, whose names libtpu takes only with more arguments, and slices above 256 chips.
 """
 
 from __future__ import annotations
@@ -13,25 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from azr_jax.parallel.chips import CHIPS, Chip
+
 INSTALL = 'pip install "jax[tpu]"'
-
-
-@dataclass(frozen=True)
-class Chip:
-    """One chip: GiB a program may use, bfloat16 operations, and bytes a second from memory and to other chips."""
-
-    memory_gib: float
-    flops: float
-    memory_bytes_s: float
-    links_bytes_s: float  # all links of a chip together, one direction
-    hbm_name: str  # how Google Cloud names slices of it
-
-
-CHIPS = {
-    "v5e": Chip(15.75, 197e12, 819e9, 200e9, "v5litepod"),
-    "v5p": Chip(95.74, 459e12, 2765e9, 600e9, "v5p"),
-    "v6e": Chip(31.25, 918e12, 1640e9, 448e9, "v6e"),
-}
 SLICES = {
     "v5e": ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"),
     "v5p": ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4"),

@@ -12,20 +12,7 @@ from typing import Any
 
 from azr_jax.learner.packing import Sample
 from azr_jax.models.spec import ModelSpec
-
-# Dense products per second in bfloat16 of one device, as the makers state them.
-PEAKS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-}
+from azr_jax.parallel.chips import chip_of
 
 
 def step_flops(spec: ModelSpec, samples: Sequence[Sample]) -> float:
@@ -41,5 +28,5 @@ def step_flops(spec: ModelSpec, samples: Sequence[Sample]) -> float:
 
 def peak_flops(device: Any) -> float | None:
     """Of one device, or None where it is not in the table (CPUs, unknown kinds)."""
-    names = [name for name in PEAKS if device.device_kind.startswith(name)]
-    return PEAKS[max(names, key=len)] if names else None
+    chip = chip_of(device)
+    return chip.flops if chip else None

@@ -22,12 +22,14 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from azr_jax.parallel.ring import in_a_ring
+
 Axes = str | tuple[str, ...] | None
 EVERY = ("fsdp", "tensor")  # one axis of an array over all devices
 
 
 def make_mesh(fsdp: int = -1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of fsdp x tensor devices; fsdp=-1 takes all that `tensor` leaves."""
+    """A mesh of fsdp x tensor devices, those of a slice in a ring (ring.py); fsdp=-1 takes all that `tensor` leaves."""
     count = len(devices) if devices is not None else jax.device_count()
     divisors = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
     if tensor < 1 or count % tensor:
@@ -39,7 +41,10 @@ def make_mesh(fsdp: int = -1, tensor: int = 1, devices: Sequence[Any] | None = N
             f"mesh.fsdp={fsdp} x mesh.tensor={tensor} is not {count} devices: "
             f"mesh.fsdp should be -1 or {count // tensor}"
         )
-    return jax.make_mesh((fsdp, tensor), ("fsdp", "tensor"), axis_types=(AxisType.Explicit,) * 2, devices=devices)
+    names, types = ("fsdp", "tensor"), (AxisType.Explicit,) * 2
+    if ordered := in_a_ring(jax.devices() if devices is None else devices):
+        return Mesh(np.array(ordered).reshape(fsdp, tensor), names, axis_types=types)
+    return jax.make_mesh((fsdp, tensor), names, axis_types=types, devices=devices)
 
 
 def regrouped(mesh: Mesh, tensor: int) -> Mesh:

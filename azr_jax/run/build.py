@@ -28,10 +28,12 @@ from azr_jax.models import hf
 from azr_jax.models.attention import SPLASH_BLOCKS
 from azr_jax.models.folder import BadFolder, ModelFolder, open_folder
 from azr_jax.models.sharding import LearnerRules, RolloutRules, check_divides
+from azr_jax.models.slice_layout import Layout
 from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.spelling import CannotSpell, spell_out
 from azr_jax.models.tensors import BadWeights
+from azr_jax.parallel.chips import chip_of
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
 from azr_jax.rollout.engine import Engine, EngineSettings
@@ -66,6 +68,7 @@ class Run:
     place: Place
     folder: Path
     spec: ModelSpec
+    layout: Layout
     mesh: Mesh  # the learner's programs run inside jax.set_mesh(mesh); the engine sees to itself
     executor: Judge
     engine: Engine
@@ -141,6 +144,10 @@ def spelled_out(config: Config, tokenizer: Any) -> tuple[int, ...]:
         raise ConfigError([f"model.spell_out={','.join(config.model.spell_out)}: {error}"]) from error
 
 
+def layout_here(c: Config, spec: ModelSpec) -> Layout:
+    return lay_out(c, spec, jax.device_count(), memory_of_one(), chip_of(jax.devices()[0]))
+
+
 def check_fits(config: Config, spec: ModelSpec) -> None:
     """What the model's shape and the devices say about the config."""
     c, problems = config, []
@@ -148,7 +155,7 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
         mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
         for rules in (LearnerRules(), RolloutRules()):
             check_divides(spec, mesh, rules)
-        lay_out(c, spec, jax.device_count(), memory_of_one())
+        layout_here(c, spec)
     except ValueError as error:  # ImpossibleLayout is one
         problems.append(str(error))
     weights = {".".join(weight.path) for weight in spec.weights()}
@@ -211,14 +218,12 @@ def build(config: Config, place: Place, hosts: Hosts) -> Run:
     learner = learner_settings(c, never)
     with jax.set_mesh(mesh):
         reference, start = start_policy(params, learner), init_state(params, learner)
-    memory = memory_of_one()
-    layout = lay_out(c, spec, jax.device_count(), memory)
+    layout, held = layout_here(c, spec), bytes_per_device((reference, start))
+    settings = engine_settings(c, layout.slots, never)
     engine = Engine(
         graphdef,
         spec,
-        with_pages(
-            engine_settings(c, never), spec, layout.rollout_tensor, memory, bytes_per_device((reference, start))
-        ),
+        with_pages(settings, spec, layout.rollout_tensor, memory_of_one(), held),
         seed=c.seed,
         decode_text=tokenizer.decode,
         mesh=regrouped(mesh, layout.rollout_tensor),
@@ -231,6 +236,7 @@ def build(config: Config, place: Place, hosts: Hosts) -> Run:
         place=place,
         folder=folder,
         spec=spec,
+        layout=layout,
         mesh=mesh,
         executor=executor,
         engine=engine,
@@ -290,9 +296,9 @@ def matmul_dtype(c: Config) -> str:
     return c.model.dtype if c.model.matmul_dtype == "same" else c.model.matmul_dtype
 
 
-def engine_settings(c: Config, never: tuple[int, ...] = ()) -> EngineSettings:
+def engine_settings(c: Config, slots: int, never: tuple[int, ...] = ()) -> EngineSettings:
     return EngineSettings(
-        slots=c.rollout.slots,
+        slots=slots,
         page_size=c.rollout.page_size,
         pages=c.rollout.pages,
         max_prompt_tokens=c.rollout.max_prompt_tokens,

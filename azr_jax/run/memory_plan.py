@@ -11,20 +11,31 @@ from dataclasses import replace
 import jax.numpy as jnp
 
 from azr_jax.config.schema import Config
-from azr_jax.models.slice_layout import Layout, choose
+from azr_jax.models.sampling_time import Demand
+from azr_jax.models.slice_layout import SPARED, Layout, choose
 from azr_jax.models.spec import ModelSpec
+from azr_jax.parallel.chips import Chip
 from azr_jax.rollout.requests import EngineSettings
 
 MOMENT_BYTES = {"adamw": 8.0, "adamw_bf16": 6.0, "adamw_factored": 2.0}  # of the optimizer, per parameter
-SPARED = 1 / 16  # of a device's memory
 
 
-def lay_out(c: Config, spec: ModelSpec, devices: int, memory: float | None) -> Layout:
+def demand(c: Config) -> Demand:
+    """What an iteration asks of the sampler at the most: each proposal is tried, each solution drawn."""
+    proposals = len(c.tasks.kinds) * c.batch_size
+    tried = proposals * c.tasks.estimate_attempts
+    return Demand(2 * proposals + tried, proposals + tried, c.rollout.max_prompt_tokens, c.rollout.max_new_tokens)
+
+
+def lay_out(c: Config, spec: ModelSpec, devices: int, memory: float | None, chip: Chip | None) -> Layout:
     """`memory`: bytes of one device, or None where it does not say. Raises ImpossibleLayout."""
     return choose(
         spec,
         devices,
         memory,
+        chip=chip,
+        demand=demand(c),
+        slots=c.rollout.slots,
         fsdp=c.mesh.fsdp,
         tensor=c.mesh.tensor,
         rollout_tensor=c.mesh.rollout_tensor,

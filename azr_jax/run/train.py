@@ -85,6 +85,8 @@ def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: 
     try:
         watched = Watch(run.config.watchdog, run.workdir, run.self_play.loop, run.self_play.settings.kinds).on()
         with Stop(run.hosts) as stop, watched as watch, jax.set_mesh(run.mesh):
+            if run.mesh.size > 1:
+                console.message(f"{run.mesh.size} devices: {run.layout}")
             training = Training(run, console, stop, watch, fork_from)
             try:
                 with console.live(run.config.iterations):

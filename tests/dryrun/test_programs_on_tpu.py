@@ -44,7 +44,7 @@ def compiled():
     learner = make_mesh(4, 1, devices)
     rollout = regrouped(learner, 2)
     shape = shape_of(c, SPEC, learner)
-    settings = sampler_settings(c, SPEC, learner, rollout, 15.75 * 2**30)
+    settings = sampler_settings(c, SPEC, learner, rollout, 15.75 * 2**30, c.rollout.slots)
     jobs = engine_jobs_of(c, settings, shape, learner, rollout)
     decode = next(job for job in jobs if job.name == "decode")
     prefill = next(job for job in jobs if job.name.startswith("prefill"))

@@ -3,7 +3,9 @@
 import pytest
 
 from azr_jax.dryrun.shapes import spec_of
-from azr_jax.models.slice_layout import ImpossibleLayout, choose, fsdp_sizes, tensor_sizes
+from azr_jax.dryrun.topology import SLICES, find
+from azr_jax.models.sampling_time import Demand, sampling_seconds
+from azr_jax.models.slice_layout import SLOTS, ImpossibleLayout, choose, fsdp_sizes, tensor_sizes
 
 GIB = 2**30
 QWEN7B = spec_of("Qwen/Qwen2.5-7B")  # 28 heads, 4 key/value heads
@@ -18,12 +20,50 @@ def test_width_3584_is_2_to_the_9_times_7_so_any_slice_shards_it():
     assert fsdp_sizes(QWEN7B, 256) == [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
 
-def test_a_replica_takes_the_fewest_chips_that_leave_room_for_the_cache():
+def test_where_speed_is_not_known_a_replica_takes_the_fewest_chips_that_leave_room_for_the_cache():
     # bfloat16 weights are 14.2 GiB: over 4 chips 3.5, beside the learner's 5.3 of float32 weights and moments on 16.
     assert choose(QWEN7B, 16, V5E, state_bytes=12).rollout_tensor == 4
     # On four large chips the state is 21 GiB each, and a whole copy fits beside it.
     layout = choose(QWEN7B, 4, V5P, state_bytes=12)
     assert (layout.fsdp, layout.replicas, layout.rollout_tensor) == (4, 4, 1)
+
+
+PAPER = Demand(completions=1920, at_once=1728, prompt=6144, longest=8096)  # three kinds, B = 64, eight attempts
+
+
+def chosen(slice_, demand=PAPER, **asked):
+    topology = find(slice_)
+    memory = topology.chip.memory_gib * GIB
+    return choose(QWEN7B, topology.chips, memory, chip=topology.chip, demand=demand, state_bytes=10, **asked)
+
+
+@pytest.mark.parametrize("kind", SLICES)
+def test_a_larger_slice_is_never_slower_by_the_estimate(kind):
+    """It was: 64 chips of v5e got replicas of two where 16 got replicas of four, and took longer for an iteration."""
+    seconds = []
+    for grid in SLICES[kind]:
+        if (topology := find(f"{kind}:{grid}")).chips >= 4:
+            plan = chosen(topology.name)
+            seconds.append(
+                sampling_seconds(QWEN7B, topology.chip, PAPER, plan.replicas, plan.rollout_tensor, plan.slots)
+            )
+    assert seconds == sorted(seconds, reverse=True) and len(seconds) >= 5
+
+
+def test_latency_rules_where_chips_are_many_and_throughput_where_they_are_few():
+    assert (chosen("v5e:8x8").replicas, chosen("v5e:8x8").rollout_tensor) == (16, 4)
+    assert chosen("v5p:2x2x1", slots=64).rollout_tensor == 1, "half as many replicas would leave work waiting"
+    many_short = Demand(completions=200_000, at_once=100_000, prompt=200, longest=200)
+    assert chosen("v5p:4x4x4", many_short, slots=64).rollout_tensor == 1
+
+
+def test_slots_are_as_many_as_are_of_use_and_fit_the_cache_or_as_many_as_are_asked_for():
+    assert chosen("v6e:2x4").slots == 256
+    assert chosen("v5e:4x4").slots == 64, "more would not fit beside the learner's state"
+    assert chosen("v5e:16x16").slots < 64, "64 replicas of 1,728 completions need no more"
+    assert chosen("v6e:2x4", slots=48).slots == 48
+    assert chosen("v6e:2x4", rollout_tensor=1, slots=16).rollout_tensor == 1
+    assert all(chosen(f"{kind}:{grid}").slots in SLOTS for kind, grids in SLICES.items() for grid in grids)
 
 
 def test_where_the_memory_is_not_known_the_sampler_lies_as_the_learner_does():

@@ -1,0 +1,66 @@
+"""How long the sampler takes for an iteration on chips of a kind, by arithmetic: what layouts are chosen by.
+
+A step reads the weights and the cache once, its chips meet twice a layer, and what published steps take beyond that is
+a part per step and a part per row (benchmarks/pod_costs.py has the figures and the fit). An iteration takes as many
+steps as a chain of two completions at their limit, a proposal and an attempt at it; or, where there are few slots, as
+all of them need for the work that they share, and one completion at its limit after it.
+
+Left out: reading prompts, which costs a slice the same however it is cut, and the host. benchmarks/pod_model.py plays
+an iteration event by event; this has to agree with it on which layout is best, not on seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from azr_jax.models.spec import ModelSpec
+from azr_jax.parallel.chips import Chip
+
+MEMORY_SHARE = 0.7  # of peak bandwidth, while decoding
+EXCHANGE_S = 10e-6  # until all chips of a replica have met, twice a layer
+STEP_S, ROW_S = 0.8e-3, 55e-6  # of a step, and of each row in it, beyond bytes and exchanges
+TYPICAL = 1 / 6  # of the limit: how long a completion is. Lengths are not known before a run
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What an iteration asks of the sampler, in completions, and their limits in tokens."""
+
+    completions: int
+    at_once: int  # that may be drawn side by side
+    prompt: int
+    longest: int
+
+    @property
+    def typical(self) -> float:
+        return TYPICAL * self.longest
+
+    @property
+    def context(self) -> float:
+        """Of a row, half way through a typical completion."""
+        return TYPICAL * self.prompt + self.typical / 2
+
+
+def token_bytes(spec: ModelSpec) -> int:
+    """Of the cache, all heads, bfloat16."""
+    return 4 * spec.depth * spec.kv_heads * spec.head_dim
+
+
+def step_seconds(spec: ModelSpec, chip: Chip, tensor: int, rows: float, context: float) -> float:
+    """Of a replica over `tensor` chips with so many rows, and so many tokens of context in all of them."""
+    read = (2 * (spec.layer_matrices + spec.vocab * spec.width) + context * token_bytes(spec)) / tensor
+    met = 2 * spec.depth * EXCHANGE_S * (tensor > 1)
+    return read / (chip.memory_bytes_s * MEMORY_SHARE) + met + STEP_S + rows * ROW_S
+
+
+def sampling_seconds(spec: ModelSpec, chip: Chip, demand: Demand, replicas: int, tensor: int, slots: int) -> float:
+    rows = min(slots, demand.at_once / replicas)  # at the most
+    work = demand.completions * demand.typical / replicas
+    steps = max(2 * demand.longest, work / rows + demand.longest)
+    rows = work / steps  # on average
+    return steps * step_seconds(spec, chip, tensor, rows, rows * demand.context)
+
+
+def typical_rows(spec: ModelSpec, demand: Demand, cache_bytes: float) -> int:
+    """That fit a replica's cache, if all are of typical length and as many again are longer."""
+    return int(cache_bytes / 2 / (token_bytes(spec) * (TYPICAL * demand.prompt + demand.typical)))
