@@ -31,6 +31,7 @@ class Request:
     seed: int
     timeout_s: float
     lines: int = 4  # that the child may write: two on the program, one on each call, the end mark
+    real_time: bool = False  # its clocks go
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,11 @@ Together = tuple[Request, ...]  # run side by side as far as there are workers; 
 Steps = Generator[Request | Together, Any, Any]
 
 
-def request(mode: str, timeout_s: float, seed: int = SEEDS[0], lines: int = 4, **fields: Any) -> Request:
-    return Request(json.dumps({"mode": mode, **fields}, separators=(",", ":")).encode(), seed, timeout_s, lines)
+def request(
+    mode: str, timeout_s: float, seed: int = SEEDS[0], lines: int = 4, *, real_time: bool = False, **fields: Any
+) -> Request:
+    body = json.dumps({"mode": mode, **fields}, separators=(",", ":")).encode()
+    return Request(body, seed, timeout_s, lines, real_time)
 
 
 @dataclass(slots=True)
@@ -161,8 +165,8 @@ def run_cases(
             "numbers": batch,
             "calls": [calls[n] for n in batch],
         }
-        fields |= {name: True for name, on in (("real_time", real_time), ("answer", answer), ("given", given)) if on}
-        asked = request("program", timeout_s, seed, lines=3 + len(batch), **fields)
+        fields |= {name: True for name, on in (("answer", answer), ("given", given)) if on}
+        asked = request("program", timeout_s, seed, lines=3 + len(batch), real_time=real_time, **fields)
         if len(asked.body) > LARGEST_REQUEST:
             found.reason = "too long"
             return found

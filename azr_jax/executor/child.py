@@ -11,10 +11,10 @@ import ast
 import errno
 import json
 import os
+import select
 import socket
 import struct
 import sys
-import time
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,7 +25,8 @@ from azr_jax.executor.values import Refused, as_json, decode, encode
 if TYPE_CHECKING:
     from azr_jax.executor.jail import ChildJail
 
-HEADER = struct.Struct("=QI")  # number, time limit in milliseconds: before a request, and to the zygote
+HEADER = struct.Struct("=QIB")  # number, time limit in milliseconds, the two below: before a request, to the zygote
+REAL_TIME, AHEAD = 1, 2  # clocks go in this child; the next child is to be forked while this one runs
 REQUEST_BYTES = 180_000  # one message of the socket
 LARGEST_REQUEST = 64 * 2**20  # what is over one message travels as a file in memory
 _ONE_DESCRIPTOR = socket.CMSG_SPACE(4)
@@ -34,8 +35,8 @@ NOT_ITS_FAULT = 75  # a status: the machine had no room, so the request is run a
 OUTCOMES = 30  # the descriptor of a child's pipe
 BEGUN = b'["begun",-1]'  # the first line, written before anything of a program is looked at
 END = b'["end"]'  # the last line of a child that came to its end
-_exit, _write, _pause = os._exit, os.write, time.sleep  # a program may put something else in their place
-_WITHOUT_MEMORY_S = 0.01  # until a line is tried again that the kernel had no memory for
+_exit, _write, _pause = os._exit, os.write, select.poll().poll  # a program may put something else in their place
+_WITHOUT_MEMORY_MS = 10  # until a line is tried again that the kernel had no memory for
 _KEPT_BYTES = 2_048  # of a socket's room, by a message beside twice its bytes
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MODULE = imports.PROGRAM
@@ -104,7 +105,7 @@ def put(descriptor: int, data: bytes) -> None:
         except OSError as error:
             if error.errno != errno.ENOMEM:
                 raise
-            _pause(_WITHOUT_MEMORY_S)
+            _pause(_WITHOUT_MEMORY_MS)
 
 
 Body = Callable[["ChildJail", socket.socket, Pipe, dict[str, Any]], NoReturn]
@@ -115,15 +116,15 @@ def main(jail: ChildJail, requests: socket.socket, pipe: Pipe, names: dict[str, 
     try:
         message, more, _, _ = requests.recvmsg(REQUEST_BYTES + 1024, _ONE_DESCRIPTOR)  # bytes yet, read in the jail
         requests.close()
-        _, milliseconds = HEADER.unpack_from(message)
-        jail.enter(milliseconds / 1000)
+        _, milliseconds, how = HEADER.unpack_from(message)
+        jail.enter(milliseconds / 1000, clocks=bool(how & REAL_TIME))
         request, _ = _READ((_whole(more) if more else message[HEADER.size :]).decode())
         del message, more
         pipe.begin()
     except BaseException:
         _exit(NOT_ITS_FAULT)
     try:
-        if not request.get("real_time"):
+        if not how & REAL_TIME:
             clock.stop()
         answer(pipe, request, names)
         put(OUTCOMES, END + b"\n")

@@ -9,7 +9,8 @@ clocks that go, shifted by as much.
 Changed are the functions of `time`, and with them `datetime`, which is loaded here without its C half, and what the
 process has used of the processor. Files keep the time they were made at, which is part of what is installed, and have
 no other. Once the clocks stand still, the functions that tell the real time are held by nothing: they cannot be dug out
-of those here. An interpreter within this one, which would have its own, cannot be started.
+of those here; nor would they tell it, for the call filter refuses (vdso.py). An interpreter within this one, which
+would have its own, cannot be started.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import os
 import posix
 import resource
+import select
 import stat
 import sys
 import time
@@ -33,6 +35,7 @@ _ASK_ABOUT_FILES = ("supports_dir_fd", "supports_effective_ids", "supports_fd", 
 
 _STANDS_AT_S = 1_700_000_000
 _STEP_NS = 1_000  # by which a reading moves a clock that stands still
+_LONGEST_WAIT_MS = 2**31 - 1  # that `poll` takes
 _moved_ns: list[int] = []  # since it was stopped, where it was
 _REAL: dict[str, Callable[..., Any]] = {}  # what tells the real time, while clocks go
 _WITHIN = ("_interpreters", "_interpchannels", "_interpqueues", "_xxsubinterpreters", "_xxinterpchannels")
@@ -60,11 +63,12 @@ def shift(seed: int) -> None:
         _REAL[name], _REAL[in_ns] = getattr(time, name), getattr(time, in_ns)
         setattr(time, name, _later(name, seconds, 1e-9))
         setattr(time, in_ns, _later(in_ns, seconds * 10**9, 1))
+    time.get_clock_info = _info(time.get_clock_info)  # it reads the clock
     for name in ("localtime", "gmtime", "ctime"):
         setattr(time, name, _of_now(getattr(time, name), time.time))
     time.asctime = _of_today(time.asctime, time.localtime, 0)
     time.strftime = _of_today(time.strftime, time.localtime, 1)
-    time.sleep = _sleep(time.sleep)
+    time.sleep = _sleep(time.sleep, select.poll().poll)
     _REAL["getrusage"], _REAL["times"] = resource.getrusage, posix.times
     resource.getrusage = _rusage(seconds)
     _put("times", lambda _: _times(seconds))
@@ -98,12 +102,24 @@ def _later(name: str, amount: int, unit: float) -> Callable[..., Any]:
     return now
 
 
-def _sleep(real: Callable[[float], None]) -> Callable[[float], None]:
+def _sleep(real: Callable[[float], None], wait: Callable[[float], object]) -> Callable[[float], None]:
+    """Where clocks stand, the kernel is not asked for the time, and `time.sleep` would have to ask."""
+
     def sleep(seconds: float) -> None:
-        real(seconds)
+        if not _moved_ns:
+            real(seconds)
+            return
+        if seconds < 0:
+            raise ValueError("sleep length must be non-negative")
+        wait(min(1_000 * seconds, _LONGEST_WAIT_MS))
         move(seconds)
 
     return sleep
+
+
+def _info(real: Callable[[Any], Any]) -> Callable[[str], Any]:
+    known = {name: real(name) for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time")}
+    return lambda name: known[name] if name in known else real(name)
 
 
 def _of_now(real: Callable[..., Any], now: Callable[[], float]) -> Callable[..., Any]:

@@ -43,6 +43,9 @@ _BY_TEXT = frozenset({"vars", "globals", "locals"})
 _BY_TEXT_ATTRIBUTES = frozenset({"__dict__", "attrgetter", "methodcaller"})
 # Of a proposal: what makes functions, modules or code of what no text shows.
 _BY_TEXT_IMPORTS = frozenset({"builtins", "pickle", "_pickle", "marshal", "shelve", "code", "codeop"})
+_MATCHED_WHOLE = frozenset({
+    "bool", "bytearray", "bytes", "dict", "float", "frozenset", "int", "list", "set", "str", "tuple",
+})  # fmt: skip
 _ATTRIBUTE_NAMERS = frozenset({"getattr", "setattr", "delattr"})
 
 
@@ -106,6 +109,8 @@ def check(tree: ast.AST, banned: Iterable[str]) -> None:
                 raise Unfit("banned import", module)
             if listed and top in _OWN_CLOCKS | _BY_TEXT_IMPORTS:
                 raise Unfit("banned import", module)
+        if isinstance(node, ast.MatchClass):
+            _check_pattern(node, listed=bool(listed))
         if isinstance(node, ast.Attribute):
             owner = called.get(node.value.id, node.value.id) if isinstance(node.value, ast.Name) else ""
             if node.attr in _HIDDEN_ATTRIBUTES or f"{owner}.{node.attr}" in dotted:
@@ -120,6 +125,14 @@ def check(tree: ast.AST, banned: Iterable[str]) -> None:
             raise Unfit("banned name", "an attribute whose name is no plain text")
         if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value.bit_length() > MAX_INT_BITS:
             raise Unfit("number too large")  # Python reads it, in base 16 for one, and will not write it
+
+
+def _check_pattern(node: ast.MatchClass, *, listed: bool) -> None:
+    """`case C(modules=m)` reads an attribute, and `case C(m)` one that only `C.__match_args__` tells the name of."""
+    if hidden := set(node.kwd_attrs) & (_HIDDEN_ATTRIBUTES | (_BY_TEXT_ATTRIBUTES if listed else frozenset())):
+        raise Unfit("banned name", min(hidden))
+    if listed and node.patterns and not (isinstance(node.cls, ast.Name) and node.cls.id in _MATCHED_WHOLE):
+        raise Unfit("banned name", "an attribute that a pattern takes by its place")
 
 
 def _root(node: ast.Attribute) -> str:

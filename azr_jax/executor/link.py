@@ -16,7 +16,7 @@ from pathlib import Path
 
 from azr_jax.executor import zygote
 from azr_jax.executor.cases import Request, Result, read_lines
-from azr_jax.executor.child import HEADER, NOT_ITS_FAULT, PIPE_BYTES, REQUEST_BYTES
+from azr_jax.executor.child import AHEAD, HEADER, NOT_ITS_FAULT, PIPE_BYTES, REAL_TIME, REQUEST_BYTES
 from azr_jax.executor.installed import ONE_THREAD
 from azr_jax.executor.jail import interpreter
 
@@ -128,12 +128,13 @@ class Link:
             self._requests.close()
             raise
 
-    def send(self, request: Request, seconds: float) -> None:
-        """The request, and how long it may take this time."""
+    def send(self, request: Request, seconds: float, *, ahead: bool = True) -> None:
+        """The request, how long it may take this time, and whether the next child is to be forked meanwhile."""
         self._number += 1
         self._due = time.monotonic() + seconds + _GRACE_S
         self._most_lines = request.lines
-        head = HEADER.pack(self._number, int(seconds * 1000))
+        how = (REAL_TIME if request.real_time else 0) | (AHEAD if ahead else 0)
+        head = HEADER.pack(self._number, int(seconds * 1000), how)
         try:
             if len(request.body) <= REQUEST_BYTES:
                 self._requests.send(head + request.body, socket.MSG_DONTWAIT)

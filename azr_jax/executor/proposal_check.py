@@ -28,18 +28,23 @@ def lines_of(
     several = len(calls) > 1
     changed = None if text == program else text
     held = constants.handed_out(tree) if several else ""
-    yield "program", -1, changed, *reach.sight([tree, *calls]), reach.remembers(tree), held
+    sight = reach.sight([tree, *calls])
+    yield "program", -1, changed, *sight[:2], reach.remembers(tree), held
     if several:
         signature, space = _signature(tree), arguments.inert_space(names)
         for number, call in enumerate(calls):
-            yield "input", number, _mark(call, signature, space)
+            yield "input", number, _mark(call, signature, space, own_words=not sight.anything)
 
 
-def _mark(call: ast.Call, signature: types.FunctionType | None, space: dict[str, Any]) -> str:
-    """The same for inputs that give the parameters the same values, as far as that can be known without the program."""
+def _mark(call: ast.Call, signature: types.FunctionType | None, space: dict[str, Any], *, own_words: bool) -> str:
+    """The same for inputs that give the parameters the same values, as far as that can be known without the program.
+
+    Of one that names what is the program's, `P(+5)`, nothing is known. The child that runs it says what it gave, unless
+    the program may have written that itself (not `own_words`): then all such inputs are one.
+    """
     written = ast.dump(call)
     if not arguments.is_inert(call):
-        return mark(written)
+        return mark(written if own_words else "")
     try:
         build = compile(ast.fix_missing_locations(ast.Expression(call)), "input", "eval", dont_inherit=True)
         positional, named = eval(build, {**space, arguments.CAPTURE: lambda *a, **k: (a, k)})
@@ -47,7 +52,7 @@ def _mark(call: ast.Call, signature: types.FunctionType | None, space: dict[str,
         given, defaults = found or ({"*": positional, "**": named}, {})
         return mark(encode(sorted((given | defaults).items(), key=_name)))
     except Exception:  # its own calls say what becomes of it
-        return mark(written)
+        return mark(written if own_words else "")
 
 
 def _name(item: tuple[str, Any]) -> str:

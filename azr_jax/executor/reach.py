@@ -20,6 +20,7 @@ _KNOWN = frozenset({
     "sum", "tuple", "type", "zip", "super", "property", "staticmethod", "classmethod", "__name__",
     "True", "False", "None", "Ellipsis", "NotImplemented",
 })  # fmt: skip
+_OBJECTS = {name for name in _KNOWN if callable(getattr(builtins, name, None))} | {"Ellipsis", "NotImplemented"}
 _LATE = frozenset({"MemoryError", "RecursionError"})  # whether they are raised depends on where the program runs
 _ERRORS = frozenset(n for n, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, BaseException))
 # Every other builtin reads names that the text does not show, the file system, addresses, or the hash seed.
@@ -53,16 +54,19 @@ class Sight(NamedTuple):
 
     chance: bool  # anything of that kind
     address: bool  # where an object lies in memory, of which no number of hash seeds tells much
+    anything: bool = False  # it names something that is not on the short list, and may do what Python can
 
 
 def sight(trees: Iterable[ast.AST]) -> Sight:
     """Sets go by addresses where they hold objects, functions, classes or None."""
     nodes = [node for tree in trees for node in ast.walk(tree)]
     if any(map(_is_strange, nodes)):
-        return Sight(chance=True, address=True)
+        return Sight(chance=True, address=True, anything=True)
     seeded, text, objects = any(map(_is_by_seed, nodes)), _makes_text(nodes), _has_addresses(nodes)
     nothing = any(isinstance(node, ast.Constant) and node.value is None for node in nodes)
-    hashed = seeded and (objects or nothing)  # None has an address for a hash, and a text of its own
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    builtin = any(isinstance(node, ast.Name) and node.id in _OBJECTS and id(node) not in called for node in nodes)
+    hashed = seeded and (objects or nothing or builtin)  # these have an address for a hash, and a text of their own
     address = any(_named(node) in _PLACES for node in nodes) or (text and objects) or hashed
     return Sight(chance=seeded or (text and objects), address=address)
 
@@ -102,6 +106,8 @@ def _is_strange(node: ast.AST) -> bool:
         if isinstance(node.func, ast.Name) and node.func.id == "type":
             return len(node.args) != 1 or bool(node.keywords)
         return _formats_attributes(node.func)
+    if isinstance(node, ast.MatchClass):  # takes attributes by names that may not stand there
+        return bool(node.kwd_attrs) or not (isinstance(node.cls, ast.Name) and node.cls.id in _KNOWN)
     if isinstance(node, ast.ExceptHandler):  # how much memory there is, how deep it may go
         return node.type is None or (isinstance(node.type, ast.Name) and node.type.id in _CATCHES_ALL)
     return False

@@ -26,6 +26,8 @@ ALLOWED = {
     "newfstatat": (262, 79), "readlinkat": (267, 78), "set_robust_list": (273, 99), "membarrier": (324, 283),
     "statx": (332, 291), "rseq": (334, 293),
 }  # fmt: skip
+# Only where clocks go: whoever proposes or answers a task is not told the time (vdso.py).
+CLOCKS = frozenset({"gettimeofday", "time", "clock_gettime"})
 # Answered with 0 and not asked of the kernel: they differ from run to run, and a refusal would upset the interpreter.
 ZEROED = {"getpid": (39, 172), "gettid": (186, 178)}
 OPENAT = (257, 56)  # for reading only
@@ -50,12 +52,13 @@ def _argument(number: int, high: bool = False) -> int:
     return 16 + 8 * number + (4 if high else 0)
 
 
-def program() -> bytes:
+def program(*, clocks: bool) -> bytes:
     """The filter's instructions. The call's number is looked up by halving: a chain of 60 tests costs per fork."""
     column, machine = _ARCH[platform.machine()]
     special = {OPENAT[column]: _read_only_open(), PRLIMIT[column]: _own_limits(), FCNTL[column]: _own_descriptors()}
     special |= {pair[column]: [(_RETURN, 0, 0, _ZERO)] for pair in ZEROED.values()}
-    numbers = sorted({pair[column] for pair in ALLOWED.values()} - {-1} | set(special))
+    allowed = {pair[column] for name, pair in ALLOWED.items() if clocks or name not in CLOCKS}
+    numbers = sorted(allowed - {-1} | set(special))
     head = [(_LOAD, 0, 0, _MACHINE), (_JUMP_EQUAL, 1, 0, machine), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NUMBER)]
     code = head + _search(numbers, special)
     return b"".join(struct.pack("=HBBI", *step) for step in code)
@@ -105,10 +108,10 @@ def _own_limits() -> list[tuple[int, int, int, int]]:
 
 
 class Filter:
-    """The filter as the kernel wants it, kept alive here; built once per zygote, installed in every child."""
+    """The filter as the kernel wants it, kept alive here; built once per zygote, installed in its children."""
 
-    def __init__(self) -> None:
-        code = program()
+    def __init__(self, *, clocks: bool) -> None:
+        code = program(clocks=clocks)
         self._code = ctypes.create_string_buffer(code, len(code))
         header = struct.pack("@HP", len(code) // 8, ctypes.addressof(self._code))
         self._header = ctypes.create_string_buffer(header, len(header))

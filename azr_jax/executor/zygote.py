@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from azr_jax.executor import child, clock, draws, imports, jail, names, packages
+from azr_jax.executor import addresses, child, clock, draws, imports, jail, names, packages, vdso
 from azr_jax.executor.values import ALSO
 
 REPLY = struct.Struct("=QBiQQQ")  # request number, how it ended, exit status, wall us, cpu us, peak kilobytes
@@ -88,10 +88,12 @@ def _set_up(
         _become_init(sockets)
     warnings.simplefilter("ignore")
     clock.shift(settings["seed"])
+    vdso.ask_the_kernel()
     known = _preload(settings)
     gc.collect()
     _shift_addresses(settings["seed"])
     draws.fix(settings["seed"])
+    addresses.hide(settings["seed"])
     wall = jail.ChildJail(settings["memory_mb"])  # reads /proc, which is gone after the next line
     layers, missing = jail.enter_zygote(paths, namespaces, settings["package_paths"])
     wall.limit_zygote()
@@ -251,12 +253,13 @@ def _serve(nursery: _Nursery, *, alone: bool, early: bool) -> NoReturn:
             os._exit(0)
         if len(head) < child.HEADER.size:
             os._exit(0)  # the trainer is gone
-        number, milliseconds = child.HEADER.unpack(head)
+        number, milliseconds, how = child.HEADER.unpack(head)
         started = _now_s()
         # Every child is forked from here: one made a call deeper would have a frame less until RecursionError.
         running = waiting if waiting is not None and nursery.fits(waiting, number) else nursery.fork(None)
         try:
-            waiting = nursery.fork(running) if early and nursery.taken(number) else None
+            ahead = early and how & child.AHEAD and nursery.taken(number)
+            waiting = nursery.fork(running) if ahead else None
         except OSError:  # no room for another process
             waiting = None
         if alone and waiting is not None and waiting.pid > running.pid + 1:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import selectors
 import time
 from collections import Counter, deque
@@ -50,6 +51,7 @@ class Zygotes:
         read: Callable[[Answer], Reply],
     ) -> None:
         self._workers, self._settings, self._selector = workers, settings, selector
+        self._cores = len(os.sched_getaffinity(0))
         self._stats, self._done, self._read = stats, done, read
         self.links: dict[Link, Work | None] = {}
         self.layers: list[str] = []  # what all zygotes have
@@ -172,10 +174,11 @@ class Zygotes:
     def _give(self, link: Link, work: Work) -> None:
         del self.links[link]  # to the end: who has waited longest comes first in `_dispatch`
         self.links[link] = work
+        running = sum(one is not None for one in self.links.values())
         work.given = time.monotonic()
         self._stats.time("queue", work.given - work.since)
         try:
-            link.send(work.request, work.seconds)
+            link.send(work.request, work.seconds, ahead=running < self._cores)  # else no core is idle to fork on
         except Lost as lost:
             self._lost(link, str(lost))
 

@@ -54,16 +54,22 @@ def test_the_probe_tries_it(monkeypatch):
     """A filter that lets all of fcntl through is noticed at the start, and the executor does not run with it."""
     assert "notice" in MINIMUM
     monkeypatch.setattr(seccomp, "_own_descriptors", lambda: [(0x06, 0, 0, 0x7FFF0000)])
-    code = seccomp.program()
+    code = seccomp.program(clocks=False)
     held = _probe_with(code)
     assert held == ["notice"]
 
 
-def _probe_with(code: bytes) -> list[str]:
+def test_the_probe_reads_a_clock():
+    """The kernel maps one into each process, and no filter sees who looks: it is taken away before (vdso.py)."""
+    code = seccomp.program(clocks=False)
+    assert (_probe_with(code), _probe_with(code, "pass")) == ([], ["clock"])
+
+
+def _probe_with(code: bytes, before: str = "vdso.ask_the_kernel()") -> list[str]:
     """What the probe of a process with this filter finds, in a process of its own."""
     script = (
-        "import sys\nfrom azr_jax.executor import jail, seccomp\n"
-        f"seccomp.program = lambda: bytes.fromhex({code.hex()!r})\n"
+        f"import sys\nfrom azr_jax.executor import jail, seccomp, vdso\n{before}\n"
+        f"seccomp.program = lambda **_: bytes.fromhex({code.hex()!r})\n"
         "paths = jail.readable_paths()\nwall = jail.ChildJail(512)\n"
         "jail.enter_zygote(paths, [], [])\nwall.limit_zygote()\n"
         "print(*jail.probe(wall, '/etc/passwd'))\n"
@@ -71,4 +77,4 @@ def _probe_with(code: bytes) -> list[str]:
     found = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ROOT}
     )
-    return found.stdout.split() or [found.stderr]
+    return found.stdout.split() if not found.returncode else [found.stderr]

@@ -85,3 +85,29 @@ def test_an_honest_one_keeps_the_inputs_that_differ(executor):
     program = "def add(x, y=0):\n    return x + y"
     task = executor.submit(Validate(Proposal(Kind.INDUCTION, program, inputs, "m"), pairs="as_given")).result(60).task
     assert task.inputs == ("5", "x=6", "5, 1", "7")
+
+
+P_AHEAD = """import os, json
+class P:
+    def __init__(self, n):
+        self.n = n
+for n in range(10):
+    given = json.dumps({"t": [{"d": [["p", n]]}, 1, {"t": []}]}, separators=(",", ":"))
+    os.write(30, json.dumps(["value", n, str(n * n % 3), given], separators=(",", ":")).encode() + b"\\n")
+def f(p):
+    return p.n
+"""
+
+
+def test_one_input_by_names_of_the_programs_own_is_no_task(executor):
+    """What is known of `P(+5)` without the program is its text; who may write lines itself is not believed the rest."""
+    inputs = ("P(5)", "P(+5)", "P(n=5)", "P(5,)", "P(*[5])", "P(int(5))", "P((5))", "P(4 + 1)", "(P)(5)", "1 / 0")
+    validation = executor.submit(Validate(Proposal(Kind.INDUCTION, P_AHEAD, inputs, "m"))).result(60)
+    assert (validation.reason, validation.detail) == ("too few inputs", "1 of 10 left")
+
+
+def test_an_honest_class_keeps_its_inputs(executor):
+    program = "class P:\n    def __init__(self, n):\n        self.n = n\ndef f(p):\n    return p.n * 2"
+    inputs = ("P(1)", "P(2)", "P(3)", "P(4)")
+    task = executor.submit(Validate(Proposal(Kind.INDUCTION, program, inputs, "m"))).result(60).task
+    assert task.inputs == inputs
