@@ -114,3 +114,10 @@ def test_a_package_installed_below_the_interpreter_is_no_way_to_what_lies_beside
     root = str(Path(__file__).resolve().parents[2])
     done = subprocess.run([sys.executable, "-S", "-P", "-c", code, root], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_numpy_is_not_told_the_time_either(with_numpy):
+    """Its `now` asks libc, where no zygote's clock stood in the way: a task whose answer was the hour."""
+    program = HEAD + "def f(x):\n    return int(str(np.datetime64('now'))[:4]) > 2000"
+    validation = with_numpy.submit(Validate(Proposal(Kind.DEDUCTION, program, ("1",)))).result()
+    assert validation.task.output == "False"
