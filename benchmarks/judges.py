@@ -28,6 +28,7 @@ from azr_jax.evals.datasets import Row
 from azr_jax.evals.letters import letter_in
 from azr_jax.evals.mathematics import MathJudge
 from azr_jax.evals.suites import SUITES
+from azr_jax.selfplay.event_loop import EventLoop
 
 FIXTURES = Path(__file__).resolve().parents[1] / "tests" / "fixtures"
 
@@ -63,7 +64,7 @@ def graded(case: dict[str, Any], judge: MathJudge) -> bool:
         fields = {"problem": "?", "solution": rf"\boxed{{{gold}}}"}
     item = suite.make(suite, Row("0", fields), "boxed", SimpleNamespace(mathematics=judge))  # type: ignore[arg-type]
     assert item is not None
-    return item.grade(case["text"]).score == 1
+    return EventLoop(None, judge).run(item.grade(case["text"])).score == 1
 
 
 def compare(name: str, ours: list[Any], theirs: list[Any], other: str, show: bool) -> dict[str, Any]:

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import ast
 import re
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from azr_jax.evals import jail_runtime, plus_rules
-from azr_jax.executor.jobs import Outcome, Run
+from azr_jax.executor.jobs import Outcome, Run, Verify
 from azr_jax.executor.pool import Executor
 from azr_jax.executor.values import Refused, decode, same, show
+from azr_jax.selfplay.event_loop import EventLoop, Job, Start, Started
 from azr_jax.tasks.types import Verdict
+
+T = TypeVar("T")
 
 _INSIDE = Path(jail_runtime.__file__).read_text()
 _CORRECT = Verdict(1.0, "correct")
@@ -59,20 +61,42 @@ class BrokenTest(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Timed:
+    """Gives the outcomes, and the seconds from when it was asked to when the executor had them: not those in which the
+    device was busy and nobody looked.
+    """
+
+    run: Run
+
+
+@dataclass(frozen=True)
 class Runner:
     executor: Executor
     timeout_s: float = 10.0  # of one call of a sample
 
-    def call(self, program: str, f: str, inputs: Sequence[str], factor: float = 1.0) -> tuple[Outcome, ...]:
+    def submit(self, job: Run | Verify | Timed) -> Future[Any]:
+        if not isinstance(job, Timed):
+            return self.executor.submit(job)
+        asked, began, timed = self.executor.submit(job.run), time.monotonic(), Future[Any]()
+        asked.add_done_callback(lambda done: _pass_on(done, timed, time.monotonic() - began))
+        return timed
+
+    def result(self, job: Job[T]) -> T:
+        """Of a job that samples nothing: done here and now."""
+        return EventLoop(None, self).run(job)
+
+    def call(self, program: str, f: str, inputs: Sequence[str], factor: float = 1.0) -> Job[tuple[Outcome, ...]]:
         """`f` is an expression over the names of jail_runtime.py and `names`, those of the program that has run."""
-        jobs = [self._submit(program, f, part, factor) for part in _batches(inputs)]
-        return tuple(outcome for job in jobs for outcome in job.result())
+        found = yield [self._run(program, f, part, factor) for part in _batches(inputs)]
+        return tuple(outcome for part in found for outcome in part)
 
-    def _submit(self, program: str, f: str, inputs: Sequence[str], factor: float) -> Future[tuple[Outcome, ...]]:
+    def _run(self, program: str, f: str, inputs: Sequence[str], factor: float) -> Run:
         whole = f"{_names_in(inputs)}{_INSIDE}\n\nnames = _program({program!r})\nf = {f}\n"
-        return self.executor.submit(Run(whole, tuple(inputs), self.timeout_s * factor))
+        return Run(whole, tuple(inputs), self.timeout_s * factor)
 
-    def first_then_rest(self, program: str, f: str, inputs: Sequence[str], factor: float = 1.0) -> tuple[Outcome, ...]:
+    def first_then_rest(
+        self, program: str, f: str, inputs: Sequence[str], factor: float = 1.0
+    ) -> Job[tuple[Outcome, ...]]:
         """As `call`, but a program that ends without a value or an exception is not asked again: it costs one time
         limit, not many.
         """
@@ -80,21 +104,51 @@ class Runner:
         for part in [inputs[:1], *_batches(inputs[1:])]:
             if not part:
                 break
-            new = self._submit(program, f, part, max(factor, REST_FACTOR) if found else factor).result()
+            new = yield self._run(program, f, part, max(factor, REST_FACTOR) if found else factor)
             found += new
             ended = next((one for one in new if one.reason != "ok" and one.error is None), None)
             if ended is not None:
                 return found + (ended,) * (len(inputs) - len(found))
         return found
 
-    def canonical(self, program: str, f: str, inputs: Sequence[str]) -> tuple[tuple[Outcome, ...], float]:
+    def canonical(self, program: str, f: str, inputs: Sequence[str]) -> Job[tuple[tuple[Outcome, ...], float]]:
         """As `call`, for the canonical solution; and how much longer than the limit a sample may then take. Where this
         one takes long, the task is long or the machine is busy.
         """
-        started = time.monotonic()
-        outcomes = self.call(program, f, inputs, CANONICAL_FACTOR)
-        seconds = SAMPLE_FACTOR * (time.monotonic() - started)
+        found = yield [Timed(self._run(program, f, part, CANONICAL_FACTOR)) for part in _batches(inputs)]
+        outcomes = tuple(outcome for part, _ in found for outcome in part)
+        seconds = SAMPLE_FACTOR * max(seconds for _, seconds in found)
         return outcomes, min(max(1.0, seconds / self.timeout_s), CANONICAL_FACTOR)
+
+
+def _pass_on(done: Future[Any], timed: Future[Any], seconds: float) -> None:
+    if (error := done.exception()) is not None:
+        timed.set_exception(error)
+    else:
+        timed.set_result((done.result(), seconds))
+
+
+class Once(Generic[T]):
+    """A job done when its result is first needed; who needs it meanwhile waits for the same one."""
+
+    def __init__(self, make: Callable[[], Job[T]]):
+        self._make = make
+        self._begun: Started[T | Exception] | None = None
+
+    def result(self) -> Job[T]:
+        """Raises, each time, what the job raised."""
+        if self._begun is None:
+            self._begun = yield Start(self._done())
+        found: T | Exception = yield self._begun
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _done(self) -> Job[T | Exception]:
+        try:
+            return (yield from self._make())
+        except Exception as error:
+            return error
 
 
 def _batches(inputs: Sequence[str]) -> list[list[str]]:
@@ -147,23 +201,21 @@ class Calls:
             if known is None
             else f"_method(names, {entry_point!r})"
         )
-        self._lock = threading.Lock()
+        self.expected = Once(self._expected)
 
-    @cached_property
-    def expected(self) -> tuple[list[Any], float]:
+    def _expected(self) -> Job[tuple[list[Any], float]]:
         """The outputs, and the factor of a sample's time limit."""
         if self.known is not None:
             return [_settled(value) for value in self.known], 1.0
-        outcomes, factor = self.runner.canonical(self.canonical, self.f, self.texts)
+        outcomes, factor = yield from self.runner.canonical(self.canonical, self.f, self.texts)
         for text, outcome in zip(self.texts, outcomes):
             if outcome.value is None:
                 raise BrokenTest(f"the expected output for {text[:80]}: {outcome.reason} {outcome.detail}")
         return [decode(outcome.value or "") for outcome in outcomes], factor
 
-    def judge(self, program: str) -> Judged:
-        with self._lock:
-            expected, factor = self.expected
-        outcomes = self.runner.first_then_rest(program, self.f, self.texts, factor)
+    def judge(self, program: str) -> Job[Judged]:
+        expected, factor = yield from self.expected.result()
+        outcomes = yield from self.runner.first_then_rest(program, self.f, self.texts, factor)
         wrong = [number for number, outcome in enumerate(outcomes) if not self._right(number, outcome, expected)]
         if not wrong:
             return Judged(1.0, "correct", base=True)
@@ -189,37 +241,34 @@ class CheckFunction:
     def __init__(self, runner: Runner, entry_point: str, canonical: str, test: str, check: str = "check"):
         self.runner, self.entry_point, self.canonical = runner, entry_point, canonical
         self.test, self.check = test, check
-        self._lock = threading.Lock()
+        self.calls = Once(self._calls)
 
-    @cached_property
-    def calls(self) -> tuple[list[tuple[tuple[Any, ...], dict[str, Any]]], float]:
+    def _calls(self) -> Job[tuple[list[tuple[tuple[Any, ...], dict[str, Any]]], float]]:
         """What the test asks, in order, and the factor of a sample's time limit."""
         program, f = f"{self.canonical}\n\n{self.test}", f"_record(names[{self.check!r}], names[{self.entry_point!r}])"
-        (count,) = self.runner.call(program, f, ["-1"], CANONICAL_FACTOR)
+        (count,) = yield from self.runner.call(program, f, ["-1"], CANONICAL_FACTOR)
         if count.value is None:
             raise BrokenTest(f"the canonical solution fails its test: {count.reason} {count.detail}")
-        outcomes, factor = self.runner.canonical(program, f, [str(n) for n in range(decode(count.value))])
+        outcomes, factor = yield from self.runner.canonical(program, f, [str(n) for n in range(decode(count.value))])
         bad = next((outcome for outcome in outcomes if outcome.value is None), None)
         if bad is not None:
             raise BrokenTest(f"the test calls the program with what is not plain data: {bad.reason} {bad.detail}")
         return [decode(outcome.value or "") for outcome in outcomes], factor
 
-    def judge(self, program: str) -> Verdict:
-        with self._lock:
-            calls, factor = self.calls
+    def judge(self, program: str) -> Job[Verdict]:
+        calls, factor = yield from self.calls.result()
         texts = [
             ", ".join([show(value) for value in given] + [f"{name}={show(value)}" for name, value in named.items()])
             for given, named in calls
         ]
         f = f"_settle(names[{self.entry_point!r}], whole=True)"
-        outcomes = self.runner.first_then_rest(program, f, texts, factor)
+        outcomes = yield from self.runner.first_then_rest(program, f, texts, factor)
         values = [_returned(outcome) for outcome in outcomes]
         answered = [
             (call, value is not _NOTHING, None if value is _NOTHING else value) for call, value in zip(calls, values)
         ]
-        said = self.runner.call(
-            f"{self.canonical}\n\n{self.test}", f"_replay(names[{self.check!r}])", [show(answered)]
-        )[0]
+        replay = f"_replay(names[{self.check!r}])"
+        (said,) = yield from self.runner.call(f"{self.canonical}\n\n{self.test}", replay, [show(answered)])
         passed = _returned(said)
         if passed is True:
             return _CORRECT
@@ -259,8 +308,8 @@ class Scripts:
     def _expected(self) -> list[Any]:
         return [_settled(jail_runtime._words(text)) for text in self.outputs]
 
-    def judge(self, program: str) -> Verdict:
-        outcomes = self.runner.first_then_rest("", f"_run_script({program!r})", self.texts)
+    def judge(self, program: str) -> Job[Verdict]:
+        outcomes = yield from self.runner.first_then_rest("", f"_run_script({program!r})", self.texts)
         for outcome, expected in zip(outcomes, self._expected, strict=True):
             if outcome.value is None:
                 return Verdict(0.0, outcome.reason, outcome.detail)
@@ -290,4 +339,4 @@ def _returned(outcome: Outcome) -> Any:
         return _NOTHING
 
 
-Judge = Callable[[str], Verdict]
+Judge = Callable[[str], Job[Verdict]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -14,7 +13,7 @@ from azr_jax.evals import published, table
 from azr_jax.evals.asked import Asked
 from azr_jax.evals.code import BrokenTest, Runner
 from azr_jax.evals.datasets import DataProblem
-from azr_jax.evals.harness import SAME_SUITE, Harness, NoTemplate, Tokenizing, Weights, fit
+from azr_jax.evals.harness import SAME_SUITE, Harness, NoTemplate, Weights, fit
 from azr_jax.evals.harness import Asked as Request
 from azr_jax.evals.mathematics import MathJudge
 from azr_jax.evals.models import Found, NoModel, find
@@ -23,6 +22,7 @@ from azr_jax.evals.suites import SUITES, Item, Judges, UnknownSuite, named
 from azr_jax.executor.installed import NotInstalled
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.monitor.console import Console
+from azr_jax.selfplay.prompting import PromptCodec
 
 
 class CannotEvaluate(ValueError):
@@ -60,7 +60,7 @@ def evaluate(model: str, compare: str | None, *parts: Asked) -> dict[str, Any]:
         check_window(asked.since, asked.until, {name: items for name, (items, _) in rows.items()})
         for each in {model.identity: model for model in models}.values():  # compared with itself it is sampled once
             ready += [_get_ready(each, rows, part, console) for part in parts]
-        found = _sample_and_judge(ready, console)
+        found = _sample_and_judge(ready, judges, console)
     except OSError as error:
         raise CannotEvaluate(f"{error} (--out={asked.out}; what was judged is kept)") from error
     except (DataProblem, OtherSettings, NoTemplate, BrokenTest, NoModel, RuntimeError) as error:
@@ -126,7 +126,7 @@ def _get_ready(model: Found, rows: dict[str, tuple[list[Item], str]], asked: Ask
     if asked.packages:  # what was judged without any says nothing of them
         settings["packages"] = list(asked.packages)
     del settings["slots"]  # which changes nothing that is sampled
-    tokenizing = Tokenizing(model.tokenizer, model)
+    codec = PromptCodec(model.tokenizer, model.folder)
     results = Results(asked.folder(model), asked.shard)
     results.open(settings)
     mine: list[tuple[int, Item]] = []
@@ -144,24 +144,24 @@ def _get_ready(model: Found, rows: dict[str, tuple[list[Item], str]], asked: Ask
             windows[suite] = f"{windows.get(suite, '')} the first {asked.limit}".strip()
         wanted[suite] = [item.id for _, item in numbered]
         mine += [pair for pair in numbered if pair[0] % asked.shard[1] == asked.shard[0]]
-    requests, told = fit(mine, tokenizing, model.spec.max_positions, asked.max_new_tokens)
+    requests, told = fit(mine, codec, model.spec.max_positions, asked.max_new_tokens)
     for line in told:
         console.message(line)
     digests = {name: rows[name][1] for name in wanted}
-    return _Ready(model, asked, Harness(asked.sampling(), results, tokenizing, digests), requests, wanted, windows)
+    return _Ready(model, asked, Harness(asked.sampling(), results, codec, digests), requests, wanted, windows)
 
 
-def _sample_and_judge(ready: Sequence[_Ready], console: Console) -> dict[str, list[table.SuiteResult]]:
+def _sample_and_judge(ready: Sequence[_Ready], judges: Judges, console: Console) -> dict[str, list[table.SuiteResult]]:
     """Of each model; its weights are read once, and only where something is left to sample."""
     found: dict[str, list[table.SuiteResult]] = {}
     for identity in dict.fromkeys(each.model.identity for each in ready):
         parts = [each for each in ready if each.model.identity == identity]
         weights = functools.cache(parts[0].model.weights)
-        found[identity] = [result for part in parts for result in _part(part, weights, console)]
+        found[identity] = [result for part in parts for result in _part(part, weights, judges, console)]
     return found
 
 
-def _part(ready: _Ready, weights: Weights, console: Console) -> list[table.SuiteResult]:
+def _part(ready: _Ready, weights: Weights, judges: Judges, console: Console) -> list[table.SuiteResult]:
     """What is not there yet; all results are read back."""
     model, harness, asked = ready.model, ready.harness, ready.asked
     todo = harness.to_do(ready.requests)
@@ -170,7 +170,7 @@ def _part(ready: _Ready, weights: Weights, console: Console) -> list[table.Suite
         f"{harness.results.folder}"
     )
     with console.stages(f"evaluating {model.slug}") as show:
-        harness.run(model, weights, todo, 2 * (os.cpu_count() or 1), show)
+        harness.run(model, weights, todo, judges, show)
     if harness.figures:
         e = harness.figures
         console.message(

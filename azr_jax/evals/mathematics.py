@@ -10,10 +10,12 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from azr_jax.evals.records import JUDGE_FAILED
 from azr_jax.evals.spelling import compound, plain
 from azr_jax.tasks.parsing import answer_part, blocks
 from azr_jax.tasks.types import Verdict
@@ -39,6 +41,14 @@ _SAID_IN_TEXT = re.compile(r"^\\text\{\s*(?i:(?:the )?(?:final )?answer is:?)\s*
 _ONE_OF = re.compile(r"\\l?or\b|\\vee\b|\u2228|\bor\b")
 
 
+@dataclass(frozen=True)
+class Compare:
+    """Gives a Verdict on the answer."""
+
+    gold: str
+    answer: str
+
+
 class MathJudge:
     """A few workers, each with one comparison at a time; `judge` may be called from any thread, and waits."""
 
@@ -48,8 +58,18 @@ class MathJudge:
         self._count = workers
         # Workers die with the thread that started them, so that is one which lives as long as this judge.
         self._starter = ThreadPoolExecutor(1, "math-starter")
+        self._waiting = ThreadPoolExecutor(workers, "math-judge")
         for _ in range(workers):
             self._idle.put(None)  # started when first needed: loading sympy takes seconds
+
+    def submit(self, asked: Compare) -> Future[Verdict]:
+        return self._waiting.submit(self._verdict, asked)
+
+    def _verdict(self, asked: Compare) -> Verdict:
+        try:
+            return self.judge(asked.gold, asked.answer)
+        except Exception as error:  # as where no worker could be started: whoever waits for it goes on
+            return Verdict(0.0, JUDGE_FAILED, f"{type(error).__name__}: {error}")
 
     def judge(self, gold: str, answer: str) -> Verdict:
         if len(answer) > LONGEST:
@@ -80,6 +100,7 @@ class MathJudge:
             self._idle.put(worker)
 
     def close(self) -> None:
+        self._waiting.shutdown(cancel_futures=True)
         for _ in range(self._count):
             worker = self._idle.get()
             if worker is not None:

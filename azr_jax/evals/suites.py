@@ -14,17 +14,20 @@ import pickle
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from azr_jax.evals import bbeh, code, evalplus, plus_rules, questions
 from azr_jax.evals.datasets import DataProblem, Row, load
 from azr_jax.evals.letters import letter_in
-from azr_jax.evals.mathematics import MathJudge, final_answer, gold_of, hedged, only_number
+from azr_jax.evals.mathematics import Compare, MathJudge, final_answer, gold_of, hedged, only_number
 from azr_jax.evals.sources import DATASETS
 from azr_jax.executor import literals
-from azr_jax.executor.jobs import Verify
+from azr_jax.executor.jobs import Run, Verify
 from azr_jax.executor.values import encode
+from azr_jax.selfplay.event_loop import Job
 from azr_jax.tasks.parsing import parse_answer
 from azr_jax.tasks.prompts import Prompt
 from azr_jax.tasks.types import FormatError, Kind, Triplet, Verdict
@@ -46,15 +49,20 @@ class Item:
     suite: str
     id: str
     prompt: Prompt
-    grade: Callable[[str], Graded]  # prefix + completion -> how good it is; may be called from any thread
+    grade: Callable[[str], Graded | Job[Graded]]  # prefix + completion -> how good it is
     category: str = ""  # MMLU-Pro's subject
     date: str = ""  # when a contest was, YYYY-MM-DD
 
 
 @dataclass(frozen=True)
 class Judges:
+    """Whoever is asked what jobs that grade yield."""
+
     runner: code.Runner
     mathematics: MathJudge
+
+    def submit(self, job: Run | Verify | code.Timed | Compare) -> Future[Any]:
+        return self.mathematics.submit(job) if isinstance(job, Compare) else self.runner.submit(job)
 
 
 @dataclass(frozen=True)
@@ -88,9 +96,11 @@ def _program_item(
 ) -> Item:
     """`before` is what the prompt shows of the program; `head` goes before it unseen."""
 
-    def grade(text: str) -> Graded:
+    def grade(text: str) -> Job[Graded]:
         program = questions.program_in(text, style, before=before, name=name, stops=prompt.stop)
-        return _graded(FormatError("no program") if program is None else judge(head + program))
+        if program is None:
+            return _graded(FormatError("no program"))
+        return _graded((yield from judge(head + program)))
 
     return Item(suite.name, row.id, prompt, grade)
 
@@ -173,7 +183,7 @@ def _contest(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
     script = json.loads(f["public_test_cases"])[0]["testtype"] == "stdin"
     name = "" if script else json.loads(f["metadata"])["func_name"]
 
-    def judge(program: str) -> Verdict:
+    def judge(program: str) -> Job[Verdict]:
         tests = contest_tests(f)  # unpacked only now: those of a whole suite would not fit the memory
         if script:
             return code.Scripts(judges.runner, [t["input"] for t in tests], [t["output"] for t in tests]).judge(program)
@@ -193,7 +203,7 @@ def value_of(text: str, judges: Judges | None) -> str | None:
     except literals.NotLiteral:
         if judges is None:
             return None
-        (outcome,) = judges.runner.call("", "lambda value: value", [text])
+        (outcome,) = judges.runner.result(judges.runner.call("", "lambda value: value", [text]))
         if outcome.value is None:
             raise code.BrokenTest(f"the stored output {text[:60]} is not plain data: {outcome.reason}") from None
         return outcome.value
@@ -217,18 +227,21 @@ def _traced(kind: Kind) -> Callable[[Suite, Row, str, Judges], Item]:
         else:
             shown = task
 
-        def grade(text: str) -> Graded:
+        def grade(text: str) -> Job[Graded]:
             if broken is not None:
                 raise broken
-            answer = parse_answer(kind, text)
-            if isinstance(answer, FormatError):
-                return _graded(answer)
-            verdict = judges.runner.executor.submit(Verify(kind, task, answer)).result()
-            return _graded(verdict, answer.text.strip())
+            return (yield from _answered(kind, task, text))
 
         return Item(suite.name, row.id, questions.reasoning(kind, shown, style, suite.examples), grade)
 
     return make
+
+
+def _answered(kind: Kind, task: Triplet, text: str) -> Job[Graded]:
+    answer = parse_answer(kind, text)
+    if isinstance(answer, FormatError):
+        return _graded(answer)
+    return _graded((yield Verify(kind, task, answer)), answer.text.strip())
 
 
 def _foretold(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
@@ -238,14 +251,7 @@ def _foretold(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
     call = f"{f['function_name']}({code.as_arguments(_arguments(test['input']))})"
     task = Triplet("", call, test["output"], encode(json.loads(test["output"])))
 
-    def grade(text: str) -> Graded:
-        answer = parse_answer(Kind.DEDUCTION, text)
-        if isinstance(answer, FormatError):
-            return _graded(answer)
-        verdict = judges.runner.executor.submit(Verify(Kind.DEDUCTION, task, answer)).result()
-        return _graded(verdict, answer.text.strip())
-
-    item = Item(suite.name, row.id, questions.foretold(f, call, style), grade)
+    item = Item(suite.name, row.id, questions.foretold(f, call, style), partial(_answered, Kind.DEDUCTION, task))
     return replace(item, date=str(f.get("contest_date", ""))[:10])
 
 
@@ -268,15 +274,15 @@ def _mathematics(suite: Suite, row: Row, style: str, judges: Judges) -> Item:
     whole = suite.name == "gsm8k"  # its answers are whole numbers, whatever words stand around them
     problem = f["problem"] if "problem" in f else f["question"]
 
-    def grade(text: str) -> Graded:
+    def grade(text: str) -> Job[Graded]:
         answer = final_answer(text, numbers=whole)
         if answer is None:
             return Graded(0.0, "no answer")
         if hedged(gold, answer):
             return Graded(0.0, "wrong value", "more than one answer", answer="".join(answer.split()))
-        verdict = judges.mathematics.judge(gold, answer)
+        verdict: Verdict = yield Compare(gold, answer)
         if whole and not verdict.correct and (number := only_number(answer)) is not None:
-            verdict = judges.mathematics.judge(gold, number)
+            verdict = yield Compare(gold, number)
         return _graded(verdict, "".join(answer.split()))
 
     return Item(suite.name, row.id, questions.mathematics(problem, style), grade)

@@ -44,7 +44,7 @@ def proposing(prompter: Prompter, tasks: Sequence[HeldOut], kind: Kind, count: i
         question = prompter.propose(kind, references)
         (rollout,) = yield Sample(prompter.request(RequestId(Stage.PROPOSE, kind.number, number), question, 1))
         program = references[0].program if kind == Kind.INDUCTION else ""
-        proposal = prompter.read_proposal(kind, prompter.text(question, rollout), rollout, program)
+        proposal = prompter.read_proposal(kind, prompter.text(question.prompt, rollout), rollout, program)
         if isinstance(proposal, FormatError):
             return proposal.reason
         validation: Validation = yield Validate(proposal, shown=INDUCTION_SHOWN)

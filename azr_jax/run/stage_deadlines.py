@@ -35,7 +35,15 @@ STAGES = ("seed", "play", "evaluate", "round", "verdict", "update", "weights", "
 
 class Watch:
     def __init__(
-        self, settings: Config, workdir: Path, loop: EventLoop, kinds: Iterable[Kind] = Kind, *, poll_s: float = 0.5
+        self,
+        settings: Config,
+        workdir: Path,
+        loop: EventLoop,
+        engine: Engine,
+        executor: Judge,
+        kinds: Iterable[Kind] = Kind,
+        *,
+        poll_s: float = 0.5,
     ):
         """`settings` is the config's `watchdog`: on_expiry, process_s and a deadline for each of STAGES.
 
@@ -45,8 +53,8 @@ class Watch:
         self._seconds: dict[str, float] = defaultdict(float)
         self.dog = Watchdog(workdir, loop.hosts.index, on_expiry=settings.on_expiry, poll_s=poll_s)
         self.dog.waiting_for("job", lambda: [loop.doing] if loop.doing else [])
-        self.dog.waiting_for("sampling", lambda: requests(loop, loop.engine, kinds))
-        self.dog.waiting_for("executor", lambda: jobs(loop, loop.executor))
+        self.dog.waiting_for("sampling", lambda: requests(loop, engine, kinds))
+        self.dog.waiting_for("executor", lambda: jobs(loop, executor))
         self.dog.watch_children(settings.process_s)
         loop.watched(self.stage)
 

@@ -83,7 +83,8 @@ def train(
 def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: str | None) -> bool:
     """False where updates went bad and the run is to go on from a checkpoint before them."""
     try:
-        watched = Watch(run.config.watchdog, run.workdir, run.self_play.loop, run.self_play.settings.kinds).on()
+        play = run.self_play
+        watched = Watch(run.config.watchdog, run.workdir, play.loop, run.engine, run.executor, play.settings.kinds).on()
         with Stop(run.hosts) as stop, watched as watch, jax.set_mesh(run.mesh):
             if run.mesh.size > 1:
                 console.message(f"{run.mesh.size} devices: {run.layout}")

@@ -26,7 +26,7 @@ class Solver:
         question = self.prompter.solve(kind, task)
 
         def attempt(rollout: Rollout) -> Job[Solved]:
-            completion = Completion(question.tokens, rollout, self.prompter.text(question, rollout))
+            completion = Completion(question.tokens, rollout, self.prompter.text(question.prompt, rollout))
             answer = self.prompter.read_answer(kind, completion.text, rollout)
             verdict: Verdict | None = None
             if not isinstance(answer, FormatError):

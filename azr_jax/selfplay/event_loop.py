@@ -2,7 +2,7 @@
 
     (rollout,) = yield Sample(request)              # completions of the engine, all n of them
     attempts = yield Sample(request, judged)        # the same, each one's own job begun as soon as it ends
-    verdict = yield Verify(kind, task, answer)      # the executor's word; so for Validate and Run
+    verdict = yield Verify(kind, task, answer)      # the executor's word; so for whatever else it can be asked
     results = yield [job, job, ...]                 # of everything in a list, side by side
     estimate = yield Start(job)                     # goes on beside this one; `yield estimate` when it is needed
 
@@ -30,10 +30,9 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from azr_jax.executor import jobs
-from azr_jax.executor.judge import Judge
+from azr_jax.executor.jobs import Validate
 from azr_jax.executor.verdict_codec import Settled, from_plain, to_plain
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.rollout.engine import Engine, Request, Rollout
@@ -96,15 +95,21 @@ class Started(Generic[T]):
         self.awaited_by: list[Started[Any]] = []
 
 
-Wanted = Sample | Start | Started[Any] | jobs.Job | Generator[Any, Any, Any] | Sequence[Any]
-Job = Generator[Wanted, Any, T]
+class Judge(Protocol):
+    """The executor, or whoever else is asked what a job yields and this loop does not know itself."""
+
+    def submit(self, job: Any) -> Future[Any]: ...
+
+
+Job = Generator[Any, Any, T]
 
 
 class EventLoop:
-    def __init__(self, engine: Engine, executor: Judge, hosts: Hosts | None = None):
+    def __init__(self, engine: Engine | None, executor: Judge, hosts: Hosts | None = None):
+        """Without an engine for jobs that sample nothing."""
         self.engine, self.executor, self.hosts = engine, executor, hosts or Hosts()
         self.to_come: dict[int, int] = {}  # completions still to come, by request id, the oldest first
-        self.judging: dict[int, jobs.Job] = {}  # what the executor was asked and has not answered, the oldest first
+        self.judging: dict[int, Any] = {}  # what the executor was asked and has not answered, the oldest first
         self.doing = ""  # what was just handed to the job that is running
         self.waited_s = 0.0  # time the device had nothing to do because a verdict was awaited
         self._ready: deque[tuple[Started[Any], Any]] = deque()  # jobs to resume, and what with
@@ -140,14 +145,14 @@ class EventLoop:
         finally:
             self._check = before
 
-    def run(self, wanted: Wanted) -> Any:
+    def run(self, wanted: Any) -> Any:
         """What the job, or whatever else may be yielded, gives; when it is there, nothing is under way any more."""
         started = self._start(wanted)
         self._resume("the first job")
         while self.to_come or self.judging:
             self._check()
             with self._stage("round" if self.to_come else "verdict"):
-                rollouts = self.engine.step() if self.to_come else []
+                rollouts = self.engine.step() if self.engine and self.to_come else []
                 for rollout in sorted(rollouts, key=lambda rollout: (rollout.request.id, rollout.sample)):
                     self._completed(rollout)
                 self._deliver(wait=bool(self.judging) and not self.to_come)
@@ -168,7 +173,7 @@ class EventLoop:
                 self._finish(started, stop.value)
                 continue
             if isinstance(wanted, Start):
-                self._ready.append((started, self._start(wanted.job)))
+                self._ready.appendleft((started, self._start(wanted.job)))
                 continue
             awaited = self._start(wanted)
             if awaited.done:
@@ -187,7 +192,7 @@ class EventLoop:
             if not waiting.missing:
                 self._finish(waiting, [part.result for part in waiting.parts])
 
-    def _start(self, wanted: Wanted) -> Started[Any]:
+    def _start(self, wanted: Any) -> Started[Any]:
         match wanted:
             case Started():
                 return wanted
@@ -196,16 +201,16 @@ class EventLoop:
                 self._ready.append((started, None))
                 return started
             case Sample(request):
+                assert self.engine, "jobs that sample need an engine"
                 parts = [Started[Any]() for _ in range(request.n)]
                 self._samples[request.id], self.to_come[request.id] = (parts, wanted), request.n
                 self._count(_name(request), total=request.n)
                 self.engine.submit(request)
                 return self._all(parts)
-            case jobs.Validate() | jobs.Verify() | jobs.Run():
-                return self._judge(wanted)
-            case Sequence():
+            case list() | tuple():
                 return self._all([self._start(each) for each in wanted])
-        raise TypeError(f"a job yielded {wanted!r}; should be what the head of this file lists")
+            case _:
+                return self._judge(wanted)
 
     def _all(self, parts: Sequence[Started[Any]]) -> Started[Any]:
         whole = Started[Any](parts=parts)
@@ -235,7 +240,7 @@ class EventLoop:
 
     # --- verdicts
 
-    def _judge(self, job: jobs.Job) -> Started[Any]:
+    def _judge(self, job: Any) -> Started[Any]:
         number, started = next(self._numbers), Started[Any]()
         self.judging[number], self._verdicts_of[number] = job, started
         self._total["execute"] += 1
@@ -265,7 +270,7 @@ class EventLoop:
 
     def _answer(self, number: int, plain: dict[str, Any]) -> Settled:
         job = self.judging[number]
-        return from_plain(plain, job.proposal.kind.task_type) if isinstance(job, jobs.Validate) else from_plain(plain)
+        return from_plain(plain, job.proposal.kind.task_type) if isinstance(job, Validate) else from_plain(plain)
 
     def _finished(self, *, wait: bool) -> list[tuple[int, Settled]]:
         """What this process's executor has answered. Alone, it waits for an answer; others may have one meanwhile."""

@@ -50,10 +50,32 @@ class Question:
     prompt: Prompt
 
 
-class Prompter:
+class PromptCodec:
+    """Prompts to tokens and completions to text, for one model."""
+
+    def __init__(self, tokenizer: Any, folder: Path):
+        self.tokenizer, self.stop_ids = tokenizer, stop_ids(tokenizer, folder)
+
+    def tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        if prompt.messages:  # the template writes the special tokens itself
+            return tuple(self.tokenizer.encode(prompt.render(self._template), add_special_tokens=False))
+        return tuple(self.tokenizer.encode(prompt.render()))
+
+    def text(self, prompt: Prompt, rollout: Rollout) -> str:
+        """What the parser reads: the opened block of the prompt, and the completion without its end-of-text token."""
+        tokens = list(rollout.tokens)
+        if tokens and tokens[-1] in self.stop_ids:
+            tokens.pop()
+        return prompt.prefix + self.tokenizer.decode(tokens)
+
+    def _template(self, messages: list[dict[str, str]]) -> str:
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+class Prompter(PromptCodec):
     def __init__(self, tokenizer: Any, folder: Path, settings: SamplingSettings):
-        self.tokenizer, self.settings = tokenizer, settings
-        self.stop_ids = stop_ids(tokenizer, folder)
+        super().__init__(tokenizer, folder)
+        self.settings = settings
 
     def propose(
         self, kind: Kind, references: Sequence[Task], functions: Sequence[str] = (), *, stripped: bool = False
@@ -72,7 +94,7 @@ class Prompter:
                 functions=functions,
                 rules=Rules(s.banned, stripped, s.induction_message, s.examples),
                 max_tokens=s.max_prompt_tokens,
-                count_tokens=lambda prompt: len(self._tokens(prompt)),
+                count_tokens=lambda prompt: len(self.tokens(prompt)),
             )
         )
 
@@ -85,7 +107,7 @@ class Prompter:
                 style=s.style,
                 examples=s.examples,
                 max_tokens=s.max_prompt_tokens,
-                count_tokens=lambda prompt: len(self._tokens(prompt)),
+                count_tokens=lambda prompt: len(self.tokens(prompt)),
             )
         )
 
@@ -118,13 +140,6 @@ class Prompter:
             limited=limited,
         )
 
-    def text(self, question: Question, rollout: Rollout) -> str:
-        """What the parser reads: the opened block of the prompt, and the completion without its end-of-text token."""
-        tokens = list(rollout.tokens)
-        if tokens and tokens[-1] in self.stop_ids:
-            tokens.pop()
-        return question.prompt.prefix + self.tokenizer.decode(tokens)
-
     def read_proposal(self, kind: Kind, text: str, rollout: Rollout, program: str = "") -> Proposal | FormatError:
         s = self.settings
         if s.strict:
@@ -136,12 +151,4 @@ class Prompter:
         return whole_answer(kind, text, style=s.style, ended=rollout.ended) if s.strict else parse_answer(kind, text)
 
     def _question(self, prompt: Prompt) -> Question:
-        return Question(self._tokens(prompt), prompt)
-
-    def _tokens(self, prompt: Prompt) -> tuple[int, ...]:
-        if prompt.messages:  # the template writes the special tokens itself
-            return tuple(self.tokenizer.encode(prompt.render(self._template), add_special_tokens=False))
-        return tuple(self.tokenizer.encode(prompt.render()))
-
-    def _template(self, messages: list[dict[str, str]]) -> str:
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return Question(self.tokens(prompt), prompt)

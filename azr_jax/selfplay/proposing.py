@@ -74,8 +74,9 @@ class Proposer:
         """It has become a task, or is known to be none, when this returns."""
         shown = (self._about_a_program if kind.about_a_program else self._new)(kind, rng)
         (rollout,) = yield Sample(self.prompter.request(request, shown.question, 1, limited=self.settings.limited))
-        completion = Completion(shown.question.tokens, rollout, self.prompter.text(shown.question, rollout))
-        proposal = self.prompter.read_proposal(kind, completion.text, rollout, shown.program)
+        text = self.prompter.text(shown.question.prompt, rollout)
+        completion = Completion(shown.question.tokens, rollout, text)
+        proposal = self.prompter.read_proposal(kind, text, rollout, shown.program)
         validation, found = None, None
         if isinstance(proposal, Proposal):
             validation, found = yield from self._validate(proposal, shown)

@@ -9,14 +9,12 @@ from azr_jax.evals import plus_rules
 from azr_jax.evals.code import (
     CHECK,
     BrokenTest,
-    Calls,
-    CheckFunction,
     Runner,
-    Scripts,
     asserts_as_check,
     name_of_tested,
 )
 from azr_jax.executor.pool import Executor, ExecutorSettings
+from tests.evals.at_once import Calls, CheckFunction, Scripts
 
 SQUARE = "def square(x):\n    return x * x\n"
 BIG = "def numbers(n):\n    return list(range(n))\n"

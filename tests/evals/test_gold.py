@@ -19,6 +19,7 @@ from azr_jax.evals.datasets import DataProblem, load
 from azr_jax.evals.mathematics import MathJudge, final_answer, gold_of
 from azr_jax.evals.suites import SUITES, Judges, mbpp_test, plus_calls
 from azr_jax.executor.pool import Executor, ExecutorSettings
+from tests.evals.at_once import graded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -70,7 +71,7 @@ def test_canonical_programs_pass_and_constant_ones_fail(name, rows, judges, data
         test, canonical = program_test(name, row, judges.runner)
         try:
             wrong = returning(canonical, test.entry_point, "('no', 'such', 'answer')")
-            return test.judge(canonical), test.judge(wrong)
+            return judges.runner.result([test.judge(canonical), test.judge(wrong)])
         except BrokenTest as broken:
             return str(broken), None
 
@@ -118,7 +119,7 @@ def test_cruxeval_takes_its_own_answers_and_no_others(name, answer, judges, data
     def both(row):
         item = suite.make(suite, row, "boxed", judges)
         wrong = "'no such answer'" if answer == "output" else "*range(99)"
-        return [item.grade(f"```{answer}\n{text}\n```").score for text in (row.fields[answer], wrong)]
+        return [graded(item, f"```{answer}\n{text}\n```", judges).score for text in (row.fields[answer], wrong)]
 
     scores = everywhere(both, rows)
     assert [row.id for row, score in zip(rows, scores) if score != [1.0, 0.0]] == []
@@ -159,8 +160,8 @@ def test_golds_of_files_that_are_fetched_are_right_where_they_are_there(name, ju
         rows = load(suite.dataset, data_dir).rows
     except DataProblem as problem:
         pytest.skip(str(problem))
-    graded = {row.id: suite.make(suite, row, "think", judges).grade(FETCHED[name](row.fields)) for row in rows}
-    assert {row: each for row, each in graded.items() if each.score != 1.0} == {}
+    found = {row.id: graded(suite.make(suite, row, "think", judges), FETCHED[name](row.fields), judges) for row in rows}
+    assert {row: each for row, each in found.items() if each.score != 1.0} == {}
 
 
 def test_verdicts_are_those_of_evalplus(judges, data_dir):
@@ -186,12 +187,9 @@ def test_verdicts_are_those_of_evalplus(judges, data_dir):
         for one in map(json.loads, said.stdout.splitlines())
     }
     tests = {row.id: plus_calls(row, judges.runner) for row in rows}
-
-    def ours(one):
-        verdict = tests[one["id"]].judge(one["solution"])
-        return verdict.correct or verdict.base, verdict.correct
-
-    found = {(one["id"], one["n"]): mine for one, mine in zip(asked, everywhere(ours, asked))}
+    verdicts = judges.runner.result([tests[one["id"]].judge(one["solution"]) for one in asked])
+    ours = [(verdict.correct or verdict.base, verdict.correct) for verdict in verdicts]
+    found = {(one["id"], one["n"]): mine for one, mine in zip(asked, ours)}
     assert len(theirs) == len(found) == 3 * 164
     differ = {key: (mine, theirs[key]) for key, mine in found.items() if mine != theirs[key]}
     # EvalPlus 0.3.1 passes over `find_zero` without noting it as done, so that no program can pass there.

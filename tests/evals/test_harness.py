@@ -1,22 +1,24 @@
 """The whole command on made-up benchmarks and a tiny random model: resumed, shared, refused where it cannot work."""
 
 import json
-import threading
-from dataclasses import replace
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from azr_jax.evals import harness
 from azr_jax.evals.command import Asked, CannotEvaluate, evaluate
 from azr_jax.evals.harness import fit
-from azr_jax.evals.mathematics import MathJudge
+from azr_jax.evals.mathematics import Compare, MathJudge
 from azr_jax.evals.models import Found
 from azr_jax.evals.records import OtherSettings, Results
 from azr_jax.evals.sources import DATASETS, Dataset, File
-from azr_jax.evals.suites import Item
+from azr_jax.evals.suites import Graded, Item
 from azr_jax.evals.table import result
+from azr_jax.selfplay.event_loop import EventLoop
 from azr_jax.tasks.prompts import Prompt
+from tests.evals.at_once import finished
 
 MODEL = "random:tiny"
 ROWS = 6
@@ -87,32 +89,61 @@ def test_an_interruption_keeps_what_was_judged(tmp_path, monkeypatch):
 
 def test_judging_goes_beside_sampling(tmp_path, monkeypatch):
     """The first verdict waits for the last completion, which would never come were judging in the way of sampling."""
-    all_sampled = threading.Event()
-    judge, grade_first = harness.Harness._judge, [True]
+    late = Future()
 
-    def slow_first(self, pool, each, rollout):
-        if grade_first:
-            grade_first.clear()
-            grade = each.item.grade
-            each = replace(each, item=replace(each.item, grade=lambda text: all_sampled.wait(60) and grade(text)))
-        judge(self, pool, each, rollout)
+    def first_verdict_is_late(self, item, text):
+        if not lines(tmp_path):
+            yield Compare("1", "1")
+        return Graded(0.0, "no answer")
 
-    def run(self, model, weights, todo, threads, show):
+    def run(self, model, weights, todo, judges, show):
         def seen(name, done, total):
             if name == "sampled" and done == total:
-                all_sampled.set()
+                late.set_result(None)
             show(name, done, total)
 
-        whole_run(self, model, weights, todo, threads, seen)
+        whole_run(self, model, weights, todo, judges, seen)
 
     whole_run = harness.Harness.run
-    monkeypatch.setattr(harness.Harness, "_judge", slow_first)
+    monkeypatch.setattr(MathJudge, "submit", lambda self, asked: late)
+    monkeypatch.setattr(harness.Harness, "_graded", first_verdict_is_late)
     monkeypatch.setattr(harness.Harness, "run", run)
     evaluate(MODEL, None, asked(tmp_path))
-    assert all_sampled.is_set()
+    assert late.done()
     assert len(lines(tmp_path)) == 2 * ROWS
-    assert {line["reason"] for line in lines(tmp_path)}.isdisjoint({"judge failed"})
     assert max(line["judged_s"] for line in lines(tmp_path)) < 60
+
+
+def test_as_many_are_judged_at_once_as_there_is_room_for(monkeypatch):
+    """The tests of every finished sample at once would fill the memory."""
+    monkeypatch.setattr(harness, "AT_ONCE", 2)
+    at_work, most, written = [], [], []
+
+    def grade(text):
+        at_work.append(text)
+        most.append(len(at_work))
+        yield Compare(text, text)
+        at_work.remove(text)
+        return Graded(1.0, "correct")
+
+    class Later:
+        def __init__(self):
+            self.asked = []
+
+        def submit(self, asked):
+            self.asked.append(Future())
+            if len(self.asked) == 2:
+                while self.asked:
+                    self.asked.pop().set_result(None)
+            return self.asked[-1] if self.asked else finished(None)
+
+    settings = harness.SampleSettings("boxed", 1, 0.0, 1.0, 9, 0, "float32", 1)
+    made = harness.Harness(settings, None, SimpleNamespace(text=lambda prompt, rollout: rollout.text), {})
+    monkeypatch.setattr(made, "_write", lambda each, sample, graded, more: written.append(more["text"]))
+    row = SimpleNamespace(item=SimpleNamespace(prompt=None, grade=grade))
+    rollouts = [SimpleNamespace(text=text, sample=0, finish="stop", tokens=()) for text in "abcdef"]
+    EventLoop(None, Later()).run([made._judge(row, rollout) for rollout in rollouts])
+    assert sorted(written) == list("abcdef") and max(most) == 2
 
 
 def test_two_processes_share_the_rows(tmp_path):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from azr_jax.evals.code import Calls, CheckFunction, Scripts
+from tests.evals.at_once import Calls, CheckFunction, Scripts
 
 SQUARE = "def square(x):\n    return x * x\n"
 CHECK = "def check(candidate):\n    assert candidate(3) == 9\n    assert sorted(candidate(2) for _ in '12') == [4, 4]\n"

@@ -14,6 +14,7 @@ from azr_jax.evals.datasets import Row
 from azr_jax.evals.letters import letter_in
 from azr_jax.evals.mathematics import MathJudge, final_answer
 from azr_jax.evals.suites import SUITES
+from azr_jax.selfplay.event_loop import EventLoop
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
@@ -57,7 +58,7 @@ def test_mathematics_is_judged_as_a_reader_does(judge):
         row = Row("0", question if suite.name == "gsm8k" else problem)
         item = suite.make(suite, row, "boxed", SimpleNamespace(mathematics=judge))  # type: ignore[arg-type]
         assert item is not None
-        if (item.grade(case["text"]).score == 1) != case["decided"]:
+        if (EventLoop(None, judge).run(item.grade(case["text"])).score == 1) != case["decided"]:
             wrong.append((case["from"], gold, case["text"][-80:], case["decided"]))
     assert not wrong
 

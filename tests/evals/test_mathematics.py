@@ -8,6 +8,8 @@ from azr_jax.evals import mathematics
 from azr_jax.evals.datasets import Row
 from azr_jax.evals.mathematics import MathJudge, final_answer, gold_of, last_boxed
 from azr_jax.evals.suites import SUITES, Judges
+from azr_jax.selfplay.event_loop import EventLoop
+from tests.evals.at_once import finished
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +190,10 @@ GRADE_SCHOOL = SUITES["gsm8k"]
 def test_grade_school_answers(judge, gold, answer, right):
     """However they are worded; several at once are none."""
     row = Row("0", {"question": "?", "answer": f"#### {gold}"})
-    item = GRADE_SCHOOL.make(GRADE_SCHOOL, row, "think", Judges(None, SimpleNamespace(judge=judge)))  # type: ignore[arg-type]
+    item = GRADE_SCHOOL.make(GRADE_SCHOOL, row, "think", Judges(None, None))  # type: ignore[arg-type]
     assert item is not None
-    assert item.grade(f"<think>so</think><answer>{answer}</answer>").score == right
+    asks = SimpleNamespace(submit=lambda asked: finished(judge(asked.gold, asked.answer)))
+    assert EventLoop(None, asks).run(item.grade(f"<think>so</think><answer>{answer}</answer>")).score == right
 
 
 def test_boxes_within_boxes():

@@ -4,7 +4,6 @@ import base64
 import json
 import pickle
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,7 +16,9 @@ from azr_jax.evals.datasets import Row
 from azr_jax.evals.mathematics import MathJudge
 from azr_jax.evals.questions import STYLES, TASK_STYLE, first_answer, mathematics, program_in
 from azr_jax.evals.suites import GROUPS, SUITES, Graded, Judges, UnknownSuite, contest_tests, inside_call, named
+from azr_jax.selfplay.event_loop import EventLoop
 from azr_jax.tasks.prompts import Prompt
+from tests.evals.at_once import graded
 
 TESTS = [{"input": "1\n2\n", "output": "3\n", "testtype": "stdin"}]
 PROMPT = 'def add(a, b):\n    """Adds.\n    >>> add(1, 2)\n    3\n    """\n'
@@ -126,11 +127,11 @@ def test_right_answers_are_found_and_wrong_ones_are_not_taken(name, style, judge
     item = suite.make(suite, Row(row_id, fields), style, judges)
     assert item is not None
     text = completion(name, style, item.prompt, answer)
-    assert item.grade(text).score == 1.0, (item.prompt, text, item.grade(text))
+    assert graded(item, text, judges).score == 1.0, (item.prompt, text, graded(item, text, judges))
     wrong = completion(name, style, item.prompt, answer.replace("+", "-").replace("3", "4").replace("B", "A"))
     wrong = wrong.replace("a + b", "a - b").replace("{1}", "{2}").replace("True", "False")
-    assert item.grade(wrong).score == 0.0
-    assert item.grade(item.prompt.prefix).score == 0.0
+    assert graded(item, wrong, judges).score == 0.0
+    assert graded(item, item.prompt.prefix, judges).score == 0.0
 
 
 def test_the_gold_of_a_reasoning_task_is_not_in_its_prompt(judges):
@@ -148,8 +149,8 @@ def test_a_call_is_shown_with_its_arguments_and_without_what_it_returns(judges):
     assert "add([1, 2.5, True], 'a\\nb', None)" in str(item.prompt.text)
     assert "'q'" not in str(item.prompt)
     assert item.date == "2023-08-21"
-    assert item.grade("<think>hm</think><answer>```output\n[['q', None]]\n```</answer>").score == 1.0
-    assert item.grade("<think>hm</think><answer>```output\n[['q', 'None']]\n```</answer>").score == 0.0
+    assert graded(item, "<think>hm</think><answer>```output\n[['q', None]]\n```</answer>", judges).score == 1.0
+    assert graded(item, "<think>hm</think><answer>```output\n[['q', 'None']]\n```</answer>", judges).score == 0.0
 
 
 def test_only_the_test_split_of_mbpp_is_asked(judges):
@@ -203,18 +204,18 @@ def test_contest_answers_may_take_names_for_granted(judges):
         suite = SUITES["livecodebench_v5"]
         item = suite.make(suite, row, "boxed", judges)
         assert item is not None
-        graded = item.grade(f"```python\n{script}\n```")
-        assert graded.score == 1.0, (script, graded)
+        found = graded(item, f"```python\n{script}\n```", judges)
+        assert found.score == 1.0, (script, found)
 
 
 def test_stored_outputs_that_are_no_literals(judges):
     suite = SUITES["cruxeval_o"]
     program = "def f(a):\n    return float(a)"
     item = suite.make(suite, Row("s", {"code": program, "input": "'nan'", "output": "nan"}), "boxed", judges)
-    assert item.grade("```output\nfloat('nan')\n```").score == 1.0
+    assert graded(item, "```output\nfloat('nan')\n```", judges).score == 1.0
     broken = suite.make(suite, Row("s", {"code": program, "input": "'1'", "output": "unknown"}), "boxed", judges)
     with pytest.raises(BrokenTest, match="unknown"):
-        broken.grade("```output\n1\n```")
+        graded(broken, "```output\n1\n```", judges)
 
 
 def test_unknown_suites_are_answered_with_all_there_are():
@@ -267,14 +268,13 @@ def test_the_first_whole_answer_is_read(text, read):
 
 
 def test_every_judge_gets_the_first_whole_answer():
-    graded = []
+    asked = []
     prompt = mathematics("1 + 1", "think")
     assert (prompt.stop, prompt.stop_after) == (("</answer>",), "</think>")
-    tokenizing = SimpleNamespace(
-        text=lambda prompt, rollout: "<think>hm<answer>2</answer>\nUser: more?<answer>3</answer>"
-    )
     settings = harness.SampleSettings("think", 1, 0.0, 1.0, 9, 0, "float32", 1)
-    item = SimpleNamespace(prompt=prompt, grade=lambda text: graded.append(text) or Graded(1.0, "correct"))
-    with ThreadPoolExecutor(1) as pool:
-        harness.Harness(settings, None, tokenizing, {})._judge(pool, SimpleNamespace(item=item), None)
-    assert graded == ["<think>hm<answer>2</answer>"]
+    item = SimpleNamespace(grade=lambda text: asked.append(text) or Graded(1.0, "correct"))
+    job = harness.Harness(settings, None, None, {})._graded(
+        item, "<think>hm<answer>2</answer>\nUser: 3?<answer>3</answer>"
+    )
+    assert EventLoop(None, None).run(job).score == 1.0
+    assert asked == ["<think>hm<answer>2</answer>"]

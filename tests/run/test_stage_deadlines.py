@@ -87,7 +87,7 @@ def until_closed(loop, job):
 def test_a_silent_executor_is_named_with_kind_program_and_answer(tmp_path):
     executor = Silent()
     loop = EventLoop(OneAtATime(), executor)
-    watch = Watch(settings(verdict_s=0.3), tmp_path, loop, poll_s=0.05)
+    watch = Watch(settings(verdict_s=0.3), tmp_path, loop, loop.engine, loop.executor, poll_s=0.05)
     verdicts = []
     with watch.on():
         task = Triplet("def f(x):\n    return x * 3", "4", "12", "12")
@@ -107,7 +107,7 @@ def test_a_silent_executor_is_named_with_kind_program_and_answer(tmp_path):
 def test_a_program_that_never_ends_is_named_by_the_real_executor(tmp_path):
     with Executor(ExecutorSettings(workers=1, timeout_s=120.0)) as executor:
         loop = EventLoop(OneAtATime(), executor)
-        watch = Watch(settings(verdict_s=1.0), tmp_path, loop, poll_s=0.05)
+        watch = Watch(settings(verdict_s=1.0), tmp_path, loop, loop.engine, loop.executor, poll_s=0.05)
         with watch.on():
             in_background(lambda: until_closed(loop, Run("def f(x):\n    while True:\n        pass", ("1",))))
             text = told(watch, "stage verdict has taken")
@@ -118,7 +118,7 @@ def test_a_program_that_never_ends_is_named_by_the_real_executor(tmp_path):
 
 def test_a_job_that_never_goes_on_is_named_with_its_request(tmp_path):
     loop, release = EventLoop(OneAtATime(), Silent()), threading.Event()
-    watch = Watch(settings(round_s=0.3), tmp_path, loop, poll_s=0.05)
+    watch = Watch(settings(round_s=0.3), tmp_path, loop, loop.engine, loop.executor, poll_s=0.05)
 
     number = RequestId(Stage.ESTIMATE, Kind.INDUCTION.number, 5)
 
@@ -143,7 +143,7 @@ def test_nothing_is_said_of_a_run_that_keeps_its_deadlines(tmp_path):
         yield Sample(Request(RequestId(Stage.SOLVE, 0, 1), (1, 2), 10))
         time.sleep(0.2)
 
-    watch = Watch(settings(round_s=PATIENCE_S), tmp_path, loop, poll_s=0.02)
+    watch = Watch(settings(round_s=PATIENCE_S), tmp_path, loop, loop.engine, loop.executor, poll_s=0.02)
     with watch.on(), watch.stage("play"):
         loop.run(slow())
     assert watch.dog.path.read_text() == ""
