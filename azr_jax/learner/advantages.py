@@ -6,6 +6,8 @@ advantage; spreading it over tokens is packing's work. No discounting and no val
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -36,6 +38,7 @@ class Advantages(NamedTuple):
     values: np.ndarray  # float32, one per reward, in the order given
     groups: int  # how many baselines there were
     flat_groups: int  # those whose rewards are all equal: they teach nothing, and their advantages are zero
+    zero: Mapping[Hashable, float]  # of each group, the share of completions that teach nothing
 
 
 def advantages(
@@ -84,7 +87,35 @@ def advantages(
             flat += 1
         else:
             value_S[indices] = _compared(name, reward, weight, deviation)
-    return Advantages(value_S.astype(np.float32), len(members), flat)
+    values = value_S.astype(np.float32)
+    each: dict[Hashable, list[bool]] = {}
+    for group, value in zip(groups, values, strict=True):
+        each.setdefault(group, []).append(value == 0.0)
+    return Advantages(values, len(members), flat, {group: sum(zeros) / len(zeros) for group, zeros in each.items()})
+
+
+def rewards_told(rewards: Sequence[float], groups: Sequence[Hashable], control: str, rng: random.Random) -> list[float]:
+    """The rewards that the update is told; they are the true ones unless a control experiment asks for others.
+
+    `shuffled` deals the rewards of each group out anew, `flipped` makes good bad. Metrics keep the true ones.
+    """
+    if control == "flipped":
+        return [-reward for reward in rewards]
+    told = list(rewards)
+    if control == "shuffled":
+        for group in dict.fromkeys(groups):
+            places = [place for place, of in enumerate(groups) if of == group]
+            dealt = [rewards[place] for place in places]
+            rng.shuffle(dealt)
+            for place, reward in zip(places, dealt, strict=True):
+                told[place] = reward
+    return told
+
+
+def repeated(tasks: Sequence[int]) -> list[int]:
+    """Which completions are attempts at the same task; -1 for one that was sampled once."""
+    times = Counter(tasks)
+    return [task if times[task] > 1 else -1 for task in tasks]
 
 
 def _baseline_of(name: str, group: Hashable, task: int) -> Hashable:

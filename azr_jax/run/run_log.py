@@ -20,7 +20,7 @@ from azr_jax.monitor.report import build_in_background
 from azr_jax.monitor.rundata import read_rows
 from azr_jax.run import presenting
 from azr_jax.run.build import Run
-from azr_jax.selfplay.metrics import measure
+from azr_jax.run.iteration_metrics import measure
 from azr_jax.selfplay.results import Played
 
 

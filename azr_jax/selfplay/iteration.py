@@ -20,15 +20,9 @@ from azr_jax.selfplay.event_loop import EventLoop, Job, RequestId, Stage, Start,
 from azr_jax.selfplay.proposing import Proposer, draw
 from azr_jax.selfplay.results import Played, Proposed, Solved
 from azr_jax.selfplay.scoring import CreditSettings
-from azr_jax.tasks.buffers import Entry, Unkept
+from azr_jax.tasks.buffers import FILTERS, Entry, Unkept
 from azr_jax.tasks.types import Kind
 
-# Which valid tasks are kept, by their measured solve rate: the public code's names for it.
-FILTERS: Mapping[str, Callable[[float], bool]] = {
-    "all": lambda rate: True,
-    "non_one": lambda rate: rate < 1.0,
-    "non_extremes": lambda rate: 0.0 < rate < 1.0,
-}
 Estimate = Started[list[Solved]] | None  # attempts that measure how hard a new task is
 
 
@@ -64,8 +58,8 @@ class SelfPlay:
             played = scoring.with_rewards(played, self.credit.rewards)  # 16
         with stage("update"):
             chosen = scoring.learned_from(played, self.credit)
-            rewards = scoring.rewards_told(chosen, self.credit.control, draw(self.settings.seed, t, "control"))
-            advantages, numbers = scoring.compute_advantages(chosen, rewards, self.credit, self.baselines)
+            rng = draw(self.settings.seed, t, "control")
+            advantages, numbers = scoring.compute_advantages(chosen, self.credit, rng, self.baselines)
             learned = update(t, scoring.training_samples(chosen, advantages, self.settings.kinds))  # 17
         return scoring.with_advantages(played, advantages), {**learned, **numbers}
 

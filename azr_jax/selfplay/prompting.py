@@ -85,31 +85,22 @@ class Prompter(PromptCodec):
         `stripped`: the program will lose its comments and globals, and its proposer should know.
         """
         s = self.settings
-        return self._question(
-            prompts.propose(
-                kind,
-                references,
-                style=s.style,
-                inputs=s.induction_inputs,
-                functions=functions,
-                rules=Rules(s.banned, stripped, s.induction_message, s.examples),
-                max_tokens=s.max_prompt_tokens,
-                count_tokens=lambda prompt: len(self.tokens(prompt)),
-            )
+        prompt = prompts.propose(
+            kind,
+            references,
+            style=s.style,
+            inputs=s.induction_inputs,
+            functions=functions,
+            rules=Rules(s.banned, stripped, s.induction_message, s.examples),
+            max_tokens=s.max_prompt_tokens,
+            count_tokens=self._length,
         )
+        return Question(self.tokens(prompt), prompt)
 
     def solve(self, kind: Kind, task: Task) -> Question:
-        s = self.settings
-        return self._question(
-            prompts.solve(
-                kind,
-                task,
-                style=s.style,
-                examples=s.examples,
-                max_tokens=s.max_prompt_tokens,
-                count_tokens=lambda prompt: len(self.tokens(prompt)),
-            )
-        )
+        s, limits = self.settings, {"max_tokens": self.settings.max_prompt_tokens, "count_tokens": self._length}
+        prompt = prompts.solve(kind, task, style=s.style, examples=s.examples, **limits)
+        return Question(self.tokens(prompt), prompt)
 
     def why_not(self, kind: Kind, task: Task) -> str:
         """Why nobody can be asked to solve it, which makes it no task; empty where somebody can."""
@@ -150,5 +141,5 @@ class Prompter(PromptCodec):
         s = self.settings
         return whole_answer(kind, text, style=s.style, ended=rollout.ended) if s.strict else parse_answer(kind, text)
 
-    def _question(self, prompt: Prompt) -> Question:
-        return Question(self.tokens(prompt), prompt)
+    def _length(self, prompt: Prompt) -> int:
+        return len(self.tokens(prompt))

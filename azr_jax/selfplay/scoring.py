@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from azr_jax.learner.advantages import Baselines, advantages
+from azr_jax.learner.advantages import Baselines, advantages, repeated, rewards_told
 from azr_jax.learner.packing import Sample
 from azr_jax.selfplay.results import Played, Proposed, Scored, Solved
 from azr_jax.tasks.buffers import Unkept
@@ -72,35 +71,17 @@ def learned_from(played: Played, settings: CreditSettings) -> Chosen:
     return [(role, item) for role, item in chosen if not item.completion.rollout.truncated] or chosen
 
 
-def rewards_told(chosen: Chosen, control: str, rng: random.Random) -> list[float]:
-    """The rewards that the update is told; they are the true ones unless a control experiment asks for others.
-
-    `shuffled` deals the rewards of each (role, kind) out anew, `flipped` makes good bad. Metrics keep the true ones.
-    """
-    rewards = [item.reward for _, item in chosen]
-    if control == "flipped":
-        return [-reward for reward in rewards]
-    if control == "shuffled":
-        groups: dict[tuple[Role, Kind], list[int]] = {}
-        for place, (role, item) in enumerate(chosen):
-            groups.setdefault((role, item.kind), []).append(place)
-        for places in groups.values():
-            dealt = [rewards[place] for place in places]
-            rng.shuffle(dealt)
-            for place, reward in zip(places, dealt, strict=True):
-                rewards[place] = reward
-    return rewards
-
-
 def compute_advantages(
-    chosen: Chosen, rewards: Sequence[float], settings: CreditSettings, baselines: Baselines | None = None
+    chosen: Chosen, settings: CreditSettings, rng: random.Random, baselines: Baselines | None = None
 ) -> tuple[dict[Key, float], dict[str, float]]:
     """The advantage of every chosen completion, and what share of them teaches nothing. `baselines` move on."""
+    groups = [f"{role}/{item.kind}" for role, item in chosen]
     result = advantages(
         settings.advantage,
-        rewards=rewards,
-        groups=[f"{role}/{item.kind}" for role, item in chosen],
-        tasks=_tasks(chosen),
+        rewards=rewards_told([item.reward for _, item in chosen], groups, settings.control, rng),
+        groups=groups,
+        # A prompt that was sampled once has its group to compare with.
+        tasks=repeated([item.task_id if isinstance(item, Solved) else -1 for _, item in chosen]),
         lengths=[len(item.completion.rollout.tokens) for _, item in chosen],
         weighting=settings.weighting,
         deviation=settings.deviation,
@@ -110,7 +91,7 @@ def compute_advantages(
     return values, {
         "advantage/flat_groups": float(result.flat_groups),  # their rewards are all equal
         "advantage/flat_share": result.flat_groups / result.groups,
-        **_without_advantage(chosen, values),
+        **{f"{group}/advantage/zero": share for group, share in result.zero.items()},
         **{f"{name}/advantage/baseline": value for name, value in (baselines.values if baselines else {}).items()},
     }
 
@@ -118,21 +99,6 @@ def compute_advantages(
 def with_advantages(played: Played, values: Mapping[Key, float]) -> Played:
     """With the advantages: 0 for what the update does not learn from."""
     return played.with_each(lambda one: {"advantage": values.get(one.key, 0.0)})
-
-
-def _tasks(chosen: Chosen) -> list[int]:
-    """Which attempts are at the same task; -1 for a prompt that was sampled once, and has its group to compare with."""
-    ids = [item.task_id if isinstance(item, Solved) else -1 for _, item in chosen]
-    times = Counter(ids)
-    return [task if times[task] > 1 else -1 for task in ids]
-
-
-def _without_advantage(chosen: Chosen, values: Mapping[Key, float]) -> dict[str, float]:
-    """The share of completions that teach nothing, of each role and kind."""
-    each: dict[str, list[bool]] = {}
-    for role, item in chosen:
-        each.setdefault(f"{role}/{item.kind}/advantage/zero", []).append(values[item.key] == 0.0)
-    return {name: sum(zeros) / len(zeros) for name, zeros in each.items()}
 
 
 def trained_groups(kinds: Sequence[Kind]) -> list[tuple[Role, Kind]]:

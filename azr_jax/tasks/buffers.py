@@ -26,10 +26,17 @@ from azr_jax.tasks.sameness import COPIES
 from azr_jax.tasks.seedfile import read_seed_file, write_seed_file
 from azr_jax.tasks.types import Kind, Task
 
-__all__ = ["Buffer", "BufferSettings", "Buffers", "Damaged", "Entry", "Unkept", "read_seed_file", "write_seed_file"]
+__all__ = [
+    "FILTERS", "Buffer", "BufferSettings", "Buffers", "Damaged", "Entry", "Unkept", "read_seed_file", "write_seed_file"
+]  # fmt: skip
 
 RECENT = 256  # how many of the newest tasks `recent`, `frontier` and `mistakes` draw from
 UNMEASURED = 0.5  # chance of a task without a solve rate under `learnability`; one of rate 1/2 has 1
+FILTERS: Mapping[str, Callable[[float], bool]] = {  # which valid tasks are kept, by their measured solve rate
+    "all": lambda rate: True,
+    "non_one": lambda rate: rate < 1.0,  # the public code's names for it
+    "non_extremes": lambda rate: 0.0 < rate < 1.0,
+}
 LEAST = 0.05  # and one that all or none solved has this much, so that drawing always ends
 
 

@@ -2,18 +2,17 @@
 
 import math
 import random
-from types import SimpleNamespace
 
 import pytest
 
 from azr_jax.evals.datasets import DataProblem
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.executor.values import encode
+from azr_jax.learner.advantages import rewards_told
 from azr_jax.run import heldout_eval, presenting
 from azr_jax.run.heldout_eval import EvalSettings, Evaluation
-from azr_jax.selfplay import scoring
 from azr_jax.selfplay.event_loop import EventLoop
-from azr_jax.tasks.types import Kind, Role, Triplet
+from azr_jax.tasks.types import Kind, Triplet
 from tests.selfplay.scripted import ScriptedEngine, prompter
 
 DOUBLE = Triplet("def f(x):\n    return x + x", "2", "4", encode(4))
@@ -71,20 +70,13 @@ def test_a_mean_and_its_error():
     assert mean.value == 0.25 and mean.error == pytest.approx(math.sqrt(0.25 / 4))
 
 
-def chosen(rewards):
-    kinds = [Kind.DEDUCTION, Kind.DEDUCTION, Kind.DEDUCTION, Kind.ABDUCTION, Kind.ABDUCTION]
-    roles = [Role.PROPOSE, Role.PROPOSE, Role.SOLVE, Role.SOLVE, Role.SOLVE]
-    return [(role, SimpleNamespace(kind=k, reward=r)) for role, k, r in zip(roles, kinds, rewards, strict=True)]
-
-
-def test_spoiled_rewards_stay_in_their_group_and_leave_the_true_ones_alone():
-    true = [1.0, 2.0, 3.0, 4.0, 5.0]
-    items = chosen(true)
-    assert scoring.rewards_told(items, "none", random.Random(0)) == true
-    assert scoring.rewards_told(items, "flipped", random.Random(0)) == [-1.0, -2.0, -3.0, -4.0, -5.0]
-    dealt = {tuple(scoring.rewards_told(items, "shuffled", random.Random(seed))) for seed in range(40)}
+def test_spoiled_rewards_stay_in_their_group():
+    true, groups = [1.0, 2.0, 3.0, 4.0, 5.0], ["propose/d", "propose/d", "solve/d", "solve/a", "solve/a"]
+    assert rewards_told(true, groups, "none", random.Random(0)) == true
+    assert rewards_told(true, groups, "flipped", random.Random(0)) == [-1.0, -2.0, -3.0, -4.0, -5.0]
+    dealt = {tuple(rewards_told(true, groups, "shuffled", random.Random(seed))) for seed in range(40)}
     assert dealt == {(a, b, 3.0, c, d) for a, b in ((1.0, 2.0), (2.0, 1.0)) for c, d in ((4.0, 5.0), (5.0, 4.0))}
-    assert [item.reward for _, item in items] == true
+    assert true == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
 def test_the_end_of_a_run_compares_its_last_ten_iterations_with_its_first_ten():

@@ -17,11 +17,11 @@ from azr_jax.executor.values import encode
 from azr_jax.learner.packing import Sample
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.rollout.engine import Request, Rollout
+from azr_jax.run.iteration_metrics import measure
 from azr_jax.run.settings import buffer_settings, played_kinds, sampling_settings, seed_settings, self_play
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.event_loop import EventLoop
 from azr_jax.selfplay.event_loop import Stage as IterationStage
-from azr_jax.selfplay.metrics import measure
 from azr_jax.selfplay.prompting import Prompter, SamplingSettings
 from azr_jax.selfplay.results import Played
 from azr_jax.selfplay.seeding import Seeding

@@ -12,7 +12,6 @@ import pytest
 from azr_jax.config.presets import PRESETS
 from azr_jax.config.schema import RULES
 from azr_jax.executor.pool import Executor, ExecutorSettings
-from azr_jax.selfplay import scoring
 from azr_jax.selfplay.seeding import SeedingFailed
 from azr_jax.tasks.buffers import Entry, Unkept
 from azr_jax.tasks.programs import rename_part
@@ -877,9 +876,11 @@ def test_control_experiments_spoil_what_the_update_is_told_and_nothing_else(exec
         told.append([item.advantage for role, item in made.chosen if role == Role.PROPOSE])
     assert told[0] == [1.0, -1.0] and told[1] == [-1.0, 1.0]
     # Shuffled: of 64 groups of two about half are dealt the wrong way round.
+    from azr_jax.learner.advantages import rewards_told
     from azr_jax.selfplay.proposing import draw
 
-    dealt = [scoring.rewards_told(honest.chosen, "shuffled", draw(0, n, "control"))[:2] for n in range(64)]
+    rewards, groups = zip(*[(item.reward, (role, item.kind)) for role, item in honest.chosen])
+    dealt = [rewards_told(rewards, groups, "shuffled", draw(0, n, "control"))[:2] for n in range(64)]
     assert 16 <= dealt.count([-1.0, 0.5]) <= 48 and all(sorted(two) == [-1.0, 0.5] for two in dealt)
 
 

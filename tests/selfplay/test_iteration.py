@@ -1,17 +1,18 @@
 """Whole iterations played by a script, with the real executor and the real buffers; every number derived by hand."""
 
 import math
+import random
 
 import pytest
 
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.rollout.engine import Request
+from azr_jax.run.iteration_metrics import measure
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.attempting import Solver
 from azr_jax.selfplay.event_loop import EventLoop, RequestId, Sample, Stage, Start
 from azr_jax.selfplay.iteration import PlaySettings, SelfPlay
-from azr_jax.selfplay.metrics import measure
 from azr_jax.selfplay.proposing import Proposer, ProposeSettings
 from azr_jax.selfplay.scoring import CreditSettings
 from azr_jax.tasks.buffers import Buffers
@@ -82,7 +83,7 @@ def test_deduction_rewards_and_advantages_are_those_of_the_paper(executor):
     chosen = scoring.learned_from(played, credit)
     assert [role for role, _ in chosen] == [Role.PROPOSE] * 2 + [Role.SOLVE] * 2
     # Proposer: mean -0.25, deviation 0.75. Solver: no variance, so nothing to learn, and it is counted.
-    advantages, shares = scoring.compute_advantages(chosen, [item.reward for _, item in chosen], credit)
+    advantages, shares = scoring.compute_advantages(chosen, credit, random.Random(0))
     assert shares["advantage/flat_groups"] == 1
     assert [advantages[item.key] for _, item in chosen] == pytest.approx([-1.0, 1.0, 0.0, 0.0])
     with_both = scoring.with_advantages(played, advantages)
@@ -176,7 +177,7 @@ def test_what_is_drawn_does_not_depend_on_the_order_of_arrival(executor):
             CreditSettings(RewardSettings(), estimates=True),
         )
         chosen = scoring.learned_from(played, credit)
-        advantages, _ = scoring.compute_advantages(chosen, [item.reward for _, item in chosen], credit)
+        advantages, _ = scoring.compute_advantages(chosen, credit, random.Random(0))
         return [
             (item.completion.prompt, item.completion.rollout.tokens, item.reward, advantages[item.key])
             for _, item in chosen

@@ -6,7 +6,7 @@
     novelty/<kind>/...    what the new tasks are like: intricacy, distances, types of values
     buffer/<kind>/...     what is kept
 
-`<role>/<kind>/advantage/...` comes from scoring.py, where advantages are made.
+`<role>/<kind>/advantage/...` comes from selfplay/scoring.py, where advantages are made.
 """
 
 from __future__ import annotations
