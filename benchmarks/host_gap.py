@@ -61,7 +61,7 @@ def measure(slots: int, requests: int, stop: bool, decode_text) -> dict[str, flo
     )  # fmt: skip
     graphdef, params = nnx.split(random_model(SPEC, 0))
     engine = Engine(graphdef, SPEC, settings, seed=0, decode_text=decode_text)
-    engine.begin(params, 0)
+    engine.load_weights(params, 0)
     engine._run_prefill = lambda *_: None  # the words do not matter
     programs = _Clock(engine)
     rng = np.random.default_rng(0)

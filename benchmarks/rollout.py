@@ -67,7 +67,7 @@ def static_occupancy(lengths: list[int]) -> float:
 
 
 def run_engine(engine: Engine, params, prompts: list[list[int]], lengths: list[int]) -> tuple[float, dict]:
-    engine.begin(params, 0)
+    engine.load_weights(params, 0)
     started = time.perf_counter()
     for number, (prompt, length) in enumerate(zip(prompts, lengths)):
         engine.submit(Request(number, tuple(prompt), length))
@@ -78,7 +78,7 @@ def run_engine(engine: Engine, params, prompts: list[list[int]], lengths: list[i
 
 def greedy(engine: Engine, params, prompts: list[list[int]], count: int) -> dict[str, list[list[int]]]:
     """So many greedy tokens after each prompt: another sampler of the same model must write the same."""
-    engine.begin(params, 0)
+    engine.load_weights(params, 0)
     for number, prompt in enumerate(prompts):
         engine.submit(Request(number, tuple(prompt), count, temperature=0.0))
     written = {rollout.request.id: list(map(int, rollout.tokens)) for rollout in engine.drain()}
@@ -118,7 +118,7 @@ def by_context(graphdef, params, spec: ModelSpec, slots: int, steps: int) -> dic
     engine = Engine(graphdef, spec, EngineSettings(**sizes, prefill_tokens=512, decode_steps=steps), seed=0)
     found = {}
     for context in CONTEXTS:
-        engine.begin(params, 0)
+        engine.load_weights(params, 0)
         prompt = tuple(np.random.default_rng(2).integers(0, spec.vocab, context).tolist())
         engine.submit(Request(0, prompt, 2 * steps, n=slots))
         for _ in engine.drain():
@@ -151,7 +151,7 @@ def main() -> None:
     longest = max(map(max, work.values()))
     sizes = EngineSettings(SLOTS, PROMPT, longest, page_size=args.page_size, prefill_tokens=64)
     engine = Engine(graphdef, spec, sizes, seed=0)
-    engine.begin(params, 0)  # compiles
+    engine.load_weights(params, 0)  # compiles
     ours = {}
     for name, lengths in work.items():
         ours[name] = run_engine(engine, params, prompts, lengths)

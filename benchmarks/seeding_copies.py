@@ -38,7 +38,7 @@ FAR = 1001  # iterations that no run of this length has
 
 def proposed(run: Run, iteration: int) -> list[Proposed]:
     """Iteration 1's proposals, with the same references in the same requests, by the random numbers of `iteration`."""
-    run.engine.begin(run.for_sampling(run.start_state), iteration)
+    run.engine.load_weights(run.for_sampling(run.start_state), iteration)
     play, propose = run.self_play.settings, run.self_play.proposer.propose
     return run.self_play.loop.run(
         [
@@ -65,7 +65,7 @@ def measure(seed: str, references: str, others: int) -> dict[str, Any]:
         run = build(config, Path(folder), Hosts(), None)
         try:
             with jax.set_mesh(run.mesh):
-                run.engine.begin(run.for_sampling(run.start_state), SEEDING)
+                run.engine.load_weights(run.for_sampling(run.start_state), SEEDING)
                 Seeding(run.seeding, run.self_play.loop, run.self_play.proposer, Path(folder) / "seeding.json").fill()
                 found = {n: copies(run, proposed(run, n)) for n in (1, SEEDING, *range(FAR, FAR + others))}
         finally:

@@ -139,7 +139,7 @@ class Harness:
             never=model.never,
         )
         engine = Engine(graphdef, model.spec, sizes, seed=self.settings.seed, decode_text=self.codec.tokenizer.decode)
-        engine.begin(params, 0)
+        engine.load_weights(params, 0)
         return engine
 
     # --- jobs

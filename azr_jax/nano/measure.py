@@ -69,7 +69,7 @@ def measure(
     prompter = Prompter(tokenizer, folder, sampling(temperature=1.0))
     sampled, greedy = Solver(prompter), Solver(Prompter(tokenizer, folder, sampling(temperature=0.0)))
     found: dict[str, Mean] = {}
-    engine.begin(params, 0)
+    engine.load_weights(params, 0)
     for kind in KINDS:
         of_kind = [held for held in tasks if held.kind == kind]
         asked = [(held.kind, held.task) for held in of_kind]

@@ -81,14 +81,14 @@ class Engine:
         self._warm = False
         self._counts = dict.fromkeys(COUNTS, 0.0)
 
-    def begin(self, params: Any, iteration: int, dropped_V: np.ndarray | None = None) -> None:
+    def load_weights(self, params: Any, iteration: int, dropped_V: np.ndarray | None = None) -> None:
         """New weights, in any layout, and the randomness of another iteration. Nothing may be under way.
 
         Weights that already lie as the sampler needs them are used where they are, not copied. `dropped_V` names the
         tokens that limited requests do without.
         """
         if self.busy:
-            raise RuntimeError("begin() while requests are under way: drain() them first")
+            raise RuntimeError("load_weights() while requests are under way: drain() them first")
         self._params = None  # the old ones go first: two generations may not fit
         self._params = reshard(params, self.programs.params_layout, self.programs.params_dtype)
         if self._cache is None:  # last: the weights' way here needs room
@@ -130,7 +130,7 @@ class Engine:
     def step(self) -> list[Rollout]:
         """One round: takes in what the device decoded, fills free slots, sends it on, hands out what ended."""
         if self._params is None:
-            raise RuntimeError("step() without begin(): there are no weights")
+            raise RuntimeError("step() without load_weights(): there are no weights")
         self._collect()
         self._admit()
         self._depart()
@@ -138,7 +138,7 @@ class Engine:
         return ended
 
     def metrics(self) -> dict[str, float]:
-        """Since the last begin()."""
+        """Since the last load_weights()."""
         n, scheduler = self._counts, self._scheduler
 
         def ratio(over: str, under: str) -> float:
@@ -162,10 +162,10 @@ class Engine:
             "nan": n["nan"],
         }
 
-    def rest(self) -> None:
-        """Gives the memory of weights and cache back until the next begin(), for an optimizer step to use."""
+    def release_memory(self) -> None:
+        """Gives the memory of weights and cache back until the next load_weights(), for an optimizer step to use."""
         if self.busy:
-            raise RuntimeError("rest() while requests are under way: drain() them first")
+            raise RuntimeError("release_memory() while requests are under way: drain() them first")
         self._params = self._cache = None
 
     def close(self) -> None:
@@ -198,7 +198,7 @@ class Engine:
         for slot, sequence in self._scheduler.running():
             row = row_of[slot]
             count = counts[row]
-            for values, new in zip((sequence.tokens, sequence.logprobs, sequence.sampled_logprobs), by_row):
+            for values, new in zip((sequence.tokens, sequence.logprobs, sequence.sampler_logprobs), by_row):
                 values += new[row][:count]
             self._end_if_complete(slot, sequence, count)
         self._count_flight(flight, was_active_NxS)
@@ -220,7 +220,7 @@ class Engine:
             if at is not None and (at < cut or not finish):
                 finish, cut = "repetition", at
         if finish:
-            for values in (sequence.tokens, sequence.logprobs, sequence.sampled_logprobs):
+            for values in (sequence.tokens, sequence.logprobs, sequence.sampler_logprobs):
                 del values[cut:]
             self._ended.append(self._rollout(self._scheduler.end(slot), finish))
 
@@ -320,7 +320,7 @@ class Engine:
             sequence.sample,
             tuple(sequence.tokens),
             tuple(sequence.logprobs),
-            tuple(sequence.sampled_logprobs),
+            tuple(sequence.sampler_logprobs),
             finish,
             seconds=now - started,
             waited=started - sequence.submitted,

@@ -77,7 +77,7 @@ class Request:
     stop_strings: tuple[str, ...] = ()
     stop_after: str = ""  # stop strings count only behind this; empty: anywhere
     repetition_stop: int = 0  # ends where the same phrase came so many times in a row; 0: never
-    limited: bool = False  # does without the tokens that begin() was told: for its completions they do not exist
+    limited: bool = False  # does without the tokens that load_weights() was told: for its completions they do not exist
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Rollout:
     sample: int
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]  # of the model, at temperature 1
-    sampled_logprobs: tuple[float, ...]  # at the request's temperature, without its cuts (sampling.py); 0 where greedy
+    sampler_logprobs: tuple[float, ...]  # at the request's temperature, without its cuts (sampling.py); 0 where greedy
     finish: str  # stop | length | repetition | nan (the logits were not finite; tokens are those before)
     seconds: float = 0.0  # from its start in a slot to its end
     waited: float = 0.0  # from submit to its start

@@ -31,13 +31,13 @@ class Sampled(NamedTuple):
 
     token: jax.Array
     logprob: jax.Array  # of the model, at temperature 1
-    sampled_logprob: jax.Array  # at the sampling temperature, before top-k, top-p and min-p; see `sample`
+    sampler_logprob: jax.Array  # at the sampling temperature, before top-k, top-p and min-p; see `sample`
 
 
 def sample(logits_SxV: jax.Array, params: SamplingParams, keys_S: jax.Array, positions_S: jax.Array) -> Sampled:
     """The key of a token is its request's key and its position in the completion, whatever else is in the batch.
 
-    `sampled_logprob` leaves the cuts out, because it is there to be compared with the learner, which knows the whole
+    `sampler_logprob` leaves the cuts out, because it is there to be compared with the learner, which knows the whole
     distribution: two policies cut to the same words stand in the ratio p q(kept) / (q p(kept)), and p(kept) and q(kept)
     agree but for the small difference that is measured. With the cut distribution in place of q, the ratio would be
     q(kept), below 1 even where sampler and learner agree to the bit: every gap too wide by -log q(kept), and the weight

@@ -30,7 +30,7 @@ class Sequence:
     started: float = 0.0
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    sampled_logprobs: list[float] = field(default_factory=list)
+    sampler_logprobs: list[float] = field(default_factory=list)
     pages: list[int] = field(default_factory=list)  # in the order of the positions they hold
 
     def __lt__(self, other: Sequence) -> bool:
@@ -172,7 +172,7 @@ class Scheduler:
     def _preempt_youngest(self, replica: int) -> None:
         slot, sequence = self.running(replica)[-1]
         self._leave(slot)
-        for values in (sequence.tokens, sequence.logprobs, sequence.sampled_logprobs):
+        for values in (sequence.tokens, sequence.logprobs, sequence.sampler_logprobs):
             values.clear()
         heapq.heappush(self.waiting, sequence)
         self.crowded.add(replica)

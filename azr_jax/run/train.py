@@ -176,7 +176,7 @@ class Training:
     def _update(self, number: int, samples: Sequence[Sample]) -> dict[str, float]:
         """One optimizer step on everything the iteration produced, or several (learner.epochs, learner.minibatches)."""
         learner = self.run.config.learner
-        self.run.engine.rest()  # on a full chip there is no room for its cache beside the backward pass
+        self.run.engine.release_memory()  # on a full chip there is no room for its cache beside the backward pass
         parts = minibatches(samples, learner.minibatches)
         dropped_V = self.run.dropout.of(number) if self.run.dropout else None
         how = {"rows": self.run.rows, "row_lengths": learner.row_lengths, "share": learner.share_prompts}
@@ -194,7 +194,7 @@ class Training:
         """
         with self.watch.stage("weights"):
             dropped_V = self.run.dropout.of(iteration) if self.run.dropout else None
-            self.run.engine.begin(self.run.for_sampling(self.state), iteration, dropped_V)
+            self.run.engine.load_weights(self.run.for_sampling(self.state), iteration, dropped_V)
 
     def _evaluate(self, timings: dict[str, float]) -> dict[str, float]:
         """The weights just learned, on tasks that are never trained on."""

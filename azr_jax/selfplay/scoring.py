@@ -112,7 +112,7 @@ def training_samples(chosen: Chosen, values: Mapping[Key, float], kinds: Sequenc
         Sample(
             prompt=item.completion.prompt,
             completion=item.completion.rollout.tokens,
-            sampler_logprobs=item.completion.rollout.sampled_logprobs,
+            sampler_logprobs=item.completion.rollout.sampler_logprobs,
             advantage=values[item.key],
             limited=item.completion.rollout.request.limited,
             group=group[role, item.kind],

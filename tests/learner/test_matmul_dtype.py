@@ -68,11 +68,11 @@ def test_sampler_and_learner_agree_to_the_rounding_of_float32(parted):
     graphdef, params = parted
     sizes = {"slots": 4, "max_prompt_tokens": 12, "max_new_tokens": 12, "page_size": 4}
     engine = Engine(graphdef, SPEC, EngineSettings(**sizes, **MIXED), seed=0)
-    engine.begin(params, 1)
+    engine.load_weights(params, 1)
     assert {leaf.dtype for leaf in jax.tree.leaves(engine._params)} == {jnp.dtype(jnp.bfloat16)}
     for number in range(6):
         engine.submit(Request(number, tuple(range(1 + number, 8 + 2 * number)), max_new_tokens=12))
-    made = [Sample(r.request.prompt, r.tokens, r.sampled_logprobs, 1.0) for r in engine.drain()]
+    made = [Sample(r.request.prompt, r.tokens, r.sampler_logprobs, 1.0) for r in engine.drain()]
     batch = pack(made, 48)
     scored = make_score(graphdef, LearnerSettings(**MIXED))(params, None, batch)
     real = batch.lengths > 0

@@ -112,7 +112,7 @@ def model():
 def drawn(model, never):
     sizes = {"slots": 4, "max_prompt_tokens": 20, "max_new_tokens": 30, "page_size": 8}
     engine = Engine(model[0], SPEC, EngineSettings(**sizes, never=never), seed=1)
-    engine.begin(model[1], 1)
+    engine.load_weights(model[1], 1)
     engine.submit(Request(1, (5, 6, 7), 30, n=4))
     return list(engine.drain())
 

@@ -19,7 +19,7 @@ def engine():
         slots=32, max_prompt_tokens=64, max_new_tokens=256, page_size=8, prefill_tokens=64, decode_steps=8
     )
     engine = Engine(graph, SPEC, settings, seed=0)
-    engine.begin(jax.device_put(params, jax.devices()[0]), 0)  # committed, as weights of a checkpoint are
+    engine.load_weights(jax.device_put(params, jax.devices()[0]), 0)  # committed, as weights of a checkpoint are
     return engine
 
 

@@ -33,7 +33,7 @@ def text_of(tokens) -> str:
 def engine_of(model, params=None, decode_steps=8) -> Engine:
     sizes = {"slots": 4, "max_prompt_tokens": 100, "max_new_tokens": 40, "page_size": 8, "prefill_tokens": 32}
     engine = Engine(model[0], SPEC, EngineSettings(**sizes, decode_steps=decode_steps), seed=1, decode_text=text_of)
-    engine.begin(model[1] if params is None else params, 3)
+    engine.load_weights(model[1] if params is None else params, 3)
     return engine
 
 
@@ -190,9 +190,9 @@ def test_nan_ends_its_own_request_and_no_other_even_in_reused_pages():
     sizes = {"slots": 2, "max_prompt_tokens": 60, "max_new_tokens": 20, "page_size": 8, "pages": 12}
     engine = Engine(graph, untied, EngineSettings(**sizes, prefill_tokens=16, decode_steps=4), seed=1)
     healthy = [Request(i, tuple(range(i, i + 25)), 12) for i in range(10, 16)]
-    engine.begin(clean, 0)
+    engine.load_weights(clean, 0)
     expected = {key: r.tokens for key, r in sample(engine, *healthy).items()}
-    engine.begin(poisoned, 0)
+    engine.load_weights(poisoned, 0)
     sick = [Request(i, (3,) * 30 + (POISON,) + (4,) * 10, 12) for i in range(3)]
     mixed = sample(engine, *[r for pair in zip(sick, healthy) for r in pair], *healthy[3:])
     nan = {key for key, r in mixed.items() if r.finish == "nan"}
@@ -213,4 +213,4 @@ def test_begin_is_refused_while_something_is_under_way(model):
     engine = engine_of(model)
     engine.submit(Request(1, (5,), 5))
     with pytest.raises(RuntimeError, match="under way"):
-        engine.begin(model[1], 4)
+        engine.load_weights(model[1], 4)

@@ -44,14 +44,14 @@ def engine_of(model, **changes) -> Engine:
     sizes = {"slots": 4, "max_prompt_tokens": 100, "max_new_tokens": 40, "page_size": 8, "prefill_tokens": 32}
     graph, params = model
     engine = Engine(graph, SPEC, EngineSettings(**(sizes | {"decode_steps": 8} | changes)), seed=1)
-    engine.begin(params, 3)
+    engine.load_weights(params, 3)
     return engine
 
 
 def sample(engine: Engine, wanted: list[Request]) -> dict:
     for request in wanted:
         engine.submit(request)
-    return {(r.request.id, r.sample): (r.tokens, r.logprobs, r.sampled_logprobs, r.finish) for r in engine.drain()}
+    return {(r.request.id, r.sample): (r.tokens, r.logprobs, r.sampler_logprobs, r.finish) for r in engine.drain()}
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +90,10 @@ def test_text_is_the_same_alone(model, together):
 def test_text_is_the_same_after_a_restart(model, together):
     """An engine that has played another iteration, and a new one that takes over in the middle of this."""
     wanted, engine = requests(), engine_of(model)
-    engine.begin(model[1], 2)
+    engine.load_weights(model[1], 2)
     before = sample(engine, wanted)
     assert before.keys() == together[0].keys() and before != together[0]
-    engine.begin(model[1], 3)
+    engine.load_weights(model[1], 3)
     found = sample(engine, wanted[:7]) | sample(engine_of(model), wanted[7:])
     assert found == together[0]
 
@@ -145,13 +145,13 @@ def test_at_rest_it_holds_nothing_and_afterwards_all_is_as_before(model, togethe
     engine = engine_of(model)
     pool = sum(array.nbytes for array in jax.tree.leaves(engine._cache))
     before = sum(array.nbytes for array in jax.live_arrays())
-    engine.rest()
+    engine.release_memory()
     assert sum(array.nbytes for array in jax.live_arrays()) <= before - pool
-    with pytest.raises(RuntimeError, match="without begin"):
+    with pytest.raises(RuntimeError, match="without load_weights"):
         engine.step()
-    engine.begin(model[1], 3)
+    engine.load_weights(model[1], 3)
     assert sample(engine, requests()) == together[0]
     assert engine.metrics()["compilations"] == 0
     engine.submit(requests(1)[0])
     with pytest.raises(RuntimeError, match="under way"):
-        engine.rest()
+        engine.release_memory()

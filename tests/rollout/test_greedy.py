@@ -56,7 +56,7 @@ def plain_loop(graph, params, prompts, rows: int) -> list[tuple[int, ...]]:
 def engine_texts(graph, params, spec, prompts, **sizes) -> list[tuple[int, ...]]:
     settings = EngineSettings(max_prompt_tokens=max(map(len, prompts)), max_new_tokens=WRITTEN, **sizes)
     engine = Engine(graph, spec, settings, seed=0)
-    engine.begin(params, 0)
+    engine.load_weights(params, 0)
     for number, prompt in enumerate(prompts):
         engine.submit(Request(number, prompt, WRITTEN, temperature=0.0))
     found = {rollout.request.id: rollout.tokens for rollout in engine.drain()}

@@ -45,7 +45,7 @@ def sample(
     graph, _ = nnx.split(nnx.eval_shape(lambda: random_model(SPEC, 0)))
     settings = dataclasses.replace(SETTINGS, slots=slots, never=never, limits=dropped_V is not None)
     engine = Engine(graph, SPEC, settings, seed=1, mesh=mesh)
-    engine.begin(params, 3, dropped_V)
+    engine.load_weights(params, 3, dropped_V)
     for request in wanted:
         engine.submit(request)
     found = {(r.request.id, r.sample): (r.tokens, r.logprobs, r.finish) for r in engine.drain()}

@@ -62,7 +62,7 @@ def test_draws_follow_the_distribution_asked_for(knobs):
     fine = wanted > 0
     assert stats.chisquare(observed[fine], wanted[fine]).pvalue > 1e-3
     whole = probabilities(logits, knobs.get("temperature", 1.0))
-    np.testing.assert_allclose(drawn.sampled_logprob, np.log(whole[drawn.token]), atol=1e-4)
+    np.testing.assert_allclose(drawn.sampler_logprob, np.log(whole[drawn.token]), atol=1e-4)
     np.testing.assert_allclose(drawn.logprob, np.log(probabilities(logits)[drawn.token]), atol=1e-4)
 
 
@@ -73,12 +73,12 @@ def test_a_cut_does_not_show_as_a_gap_to_a_learner_that_knows_no_cut():
     learner = jax.nn.log_softmax(jnp.asarray(logits, jnp.float32) / 0.8)[drawn.token]
     cut = probabilities(logits, 0.8, top_k=20)
     assert np.log(cut[drawn.token]).mean() - float(learner.mean()) > 0.5, "20 of 300 words hold well under all of it"
-    assert float(jnp.abs(learner - drawn.sampled_logprob).max()) < 1e-5
+    assert float(jnp.abs(learner - drawn.sampler_logprob).max()) < 1e-5
 
 
 def test_greedy_takes_the_likeliest():
     drawn = draw([0.0, 3.0, 1.0], rows=4, temperature=0.0)
-    assert drawn.token.tolist() == [1] * 4 and drawn.sampled_logprob.tolist() == [0.0] * 4
+    assert drawn.token.tolist() == [1] * 4 and drawn.sampler_logprob.tolist() == [0.0] * 4
 
 
 def test_top_k_of_one_and_a_tiny_top_p_are_greedy():

@@ -95,7 +95,7 @@ def test_a_piece_of_a_prompt_sees_what_it_sees_by_xla(start, end):
 def greedy(backend: str, mesh) -> dict:
     graph, params = nnx.split(random_model(SPEC, 0))
     engine = Engine(graph, SPEC, dataclasses.replace(SETTINGS, attention=backend), seed=0, mesh=mesh)
-    engine.begin(jax.tree.map(lambda x: 4 * x, params), 0)
+    engine.load_weights(jax.tree.map(lambda x: 4 * x, params), 0)
     rng = np.random.default_rng(0)
     for number, length in enumerate((40, 33, 17, 16, 5, 1)):
         prompt = tuple(rng.integers(0, SPEC.vocab, length).tolist())

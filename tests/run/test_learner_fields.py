@@ -266,13 +266,13 @@ def quiet_hub(monkeypatch):
 @pytest.mark.timeout(1200)
 def test_a_run_with_corrections_samples_from_resumes_and_exports_the_merged_weights(tmp_path, quiet_hub, monkeypatch):
     sampled = []
-    begin = build.Engine.begin
+    load_weights = build.Engine.load_weights
 
     def noted(engine, params, *rest):
         sampled.append(jax.device_get(params))
-        begin(engine, params, *rest)
+        load_weights(engine, params, *rest)
 
-    monkeypatch.setattr(build.Engine, "begin", noted)
+    monkeypatch.setattr(build.Engine, "load_weights", noted)
     lora = {"learner__lora__rank": "2", "learner__lora__targets": "q,down"}
     run(tmp_path / "run", iterations="1", **lora)
     run(tmp_path / "run", iterations="2", **lora)  # resumes

@@ -97,11 +97,11 @@ def test_sampler_learner_and_reference_policy_do_without_the_same_words():
     dropped_V = np.arange(SPEC.vocab) % 2 == 1
     sizes = EngineSettings(slots=4, max_prompt_tokens=8, max_new_tokens=12, page_size=8, prefill_tokens=8, limits=True)
     engine = Engine(graph, SPEC, sizes, seed=1)
-    engine.begin(params, 1, dropped_V)
+    engine.load_weights(params, 1, dropped_V)
     for number, limited in enumerate((True, False)):
         engine.submit(Request(number, (4, 5, 6), 12, n=3, temperature=0.7, limited=limited))
     samples = [
-        Sample(r.request.prompt, r.tokens, r.sampled_logprobs, 1.0 - r.sample, limited=r.request.limited)
+        Sample(r.request.prompt, r.tokens, r.sampler_logprobs, 1.0 - r.sample, limited=r.request.limited)
         for r in engine.drain()
     ]
     assert {s.limited for s in samples} == {True, False}

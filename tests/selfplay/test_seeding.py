@@ -31,7 +31,7 @@ class Dice(ScriptedEngine):
         super().__init__(lambda prompt, sample: "")
         self.seed, self.iteration = seed, -1
 
-    def begin(self, params, iteration: int, dropped_V=None) -> None:
+    def load_weights(self, params, iteration: int, dropped_V=None) -> None:
         self.iteration = iteration
 
     def text(self, request, prompt, sample):
