@@ -28,7 +28,7 @@ from azr_jax.tasks.seedfile import write_seed_file
 FLAGS = flags.FLAGS
 
 
-class CannotExport(ValueError):
+class NoTasks(ValueError):
     """The run's folder or the flags are not what an export needs."""
 
 
@@ -36,14 +36,14 @@ def export_tasks(workdir: Path, out: Path) -> int:
     """How many tasks were written."""
     written = workdir / "config.json"
     if not written.is_file() or not (workdir / "buffers").is_dir():
-        raise CannotExport(f"--workdir={workdir}: holds no config.json and buffers, so it is not the folder of a run")
+        raise NoTasks(f"--workdir={workdir}: holds no config.json and buffers, so it is not the folder of a run")
     if out.exists():
-        raise CannotExport(f"--out={out}: is there already; give another name or move it away")
+        raise NoTasks(f"--out={out}: is there already; give another name or move it away")
     config: Config = from_json(written.read_text())
     try:
         kinds = named(config.tasks.kinds)
     except UnknownKind as error:
-        raise CannotExport(f"--workdir={workdir}: tasks.kinds={error}") from error
+        raise NoTasks(f"--workdir={workdir}: tasks.kinds={error}") from error
     with tempfile.TemporaryDirectory() as copy:
         for file in (workdir / "buffers").glob("*.jsonl"):
             shutil.copy(file, copy)
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
         sys.exit(f"{argv[1]}: not understood; flags look like --workdir=...")
     try:
         count = export_tasks(Path(FLAGS.workdir), Path(FLAGS.out))
-    except (CannotExport, Damaged, OSError) as error:
+    except (NoTasks, Damaged, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     print(f"{FLAGS.out}: {count} tasks")

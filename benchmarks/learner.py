@@ -39,14 +39,16 @@ def ours(case: str, sequences: int) -> None:
     from flax import nnx
 
     from azr_jax.learner.optimizer import OptimizerSettings
-    from azr_jax.learner.packing import Sample, pack, padding_share
+    from azr_jax.learner.packing import TrainingSample, pack, padding_share
     from azr_jax.learner.step import LearnerSettings, init_state, make_step
     from azr_jax.learner.terms import Objective
     from azr_jax.models.transformer import Transformer
 
     random = np.random.default_rng(1)
     samples = [
-        Sample(random.integers(0, 49152, p), random.integers(0, 49152, c), -random.random(c), float(random.normal()))
+        TrainingSample(
+            random.integers(0, 49152, p), random.integers(0, 49152, c), -random.random(c), float(random.normal())
+        )
         for p, c in lengths(case, sequences)
     ]
     batch = pack(samples, LONGEST, rows=1, row_lengths=32)  # as configs/base.py packs

@@ -33,7 +33,7 @@ def needs(vocab: int, row: int, options: dict) -> tuple[int, int]:
     import jax
     from flax import nnx
 
-    from azr_jax.learner.packing import Sample, pack
+    from azr_jax.learner.packing import TrainingSample, pack
     from azr_jax.learner.step import LearnerSettings, init_state, step_program
     from azr_jax.models.spec import ModelSpec
     from azr_jax.models.transformer import Transformer
@@ -42,7 +42,7 @@ def needs(vocab: int, row: int, options: dict) -> tuple[int, int]:
     settings = LearnerSettings(remat="full", chunk=256, **options)
     graphdef, params = nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))
     state = jax.eval_shape(lambda p: init_state(p, settings), params)
-    batch = pack([Sample([1] * 2, [1] * (row - 1), [-1.0] * (row - 1), 1.0)], row)
+    batch = pack([TrainingSample([1] * 2, [1] * (row - 1), [-1.0] * (row - 1), 1.0)], row)
     used = step_program(graphdef, settings).lower(state, batch).compile().memory_analysis()
     return used.argument_size_in_bytes, used.temp_size_in_bytes
 

@@ -24,7 +24,7 @@ import jax
 
 from azr_jax.config import flags as configs
 from azr_jax.parallel.hosts import Hosts
-from azr_jax.run.build import Run, build
+from azr_jax.run.build import RunParts, build
 from azr_jax.selfplay.event_loop import RequestId, Stage
 from azr_jax.selfplay.proposing import draw
 from azr_jax.selfplay.results import Proposed
@@ -36,7 +36,7 @@ KINDS = (Kind.DEDUCTION, Kind.ABDUCTION)
 FAR = 1001  # iterations that no run of this length has
 
 
-def proposed(run: Run, iteration: int) -> list[Proposed]:
+def proposed(run: RunParts, iteration: int) -> list[Proposed]:
     """Iteration 1's proposals, with the same references in the same requests, by the random numbers of `iteration`."""
     run.engine.load_weights(run.for_sampling(run.start_state), iteration)
     play, propose = run.self_play.settings, run.self_play.proposer.propose
@@ -49,7 +49,7 @@ def proposed(run: Run, iteration: int) -> list[Proposed]:
     )
 
 
-def copies(run: Run, made: list[Proposed]) -> list[str]:
+def copies(run: RunParts, made: list[Proposed]) -> list[str]:
     seeds = {(kind, entry.task.program, entry.task.input) for kind in KINDS for entry in run.buffers[kind]}
     written = [each.proposal for each in made if isinstance(each.proposal, Proposal)]
     found = [one for one in written if (one.kind, one.program, one.inputs[0]) in seeds]

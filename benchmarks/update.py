@@ -26,7 +26,7 @@ ATTEMPTS, ALIKE = 4, 120  # attempts at one prompt; tokens with which all prompt
 
 
 def samples(groups: int, vocab: int) -> list:
-    from azr_jax.learner.packing import Sample
+    from azr_jax.learner.packing import TrainingSample
 
     random = np.random.default_rng(0)
     start, made = random.integers(0, vocab, ALIKE), []
@@ -35,7 +35,7 @@ def samples(groups: int, vocab: int) -> list:
         for _ in range(ATTEMPTS):
             count = random.integers(30, 201)
             completion = random.integers(0, vocab, count)
-            made.append(Sample(prompt, completion, np.full(count, -1.0), float(random.normal())))
+            made.append(TrainingSample(prompt, completion, np.full(count, -1.0), float(random.normal())))
     return made
 
 

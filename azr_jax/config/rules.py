@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Rule:
+class FieldRule:
     """What a field may be: `parse` reads a flag's text, `good` judges a value, `wanted` says it in words."""
 
     parse: Callable[[str], Any]
@@ -18,38 +18,38 @@ class Rule:
     wanted: str
 
 
-def integer(low: int, high: int | None = None, why: str = "") -> Rule:
+def integer(low: int, high: int | None = None, why: str = "") -> FieldRule:
     def good(value: Any) -> bool:
         return type(value) is int and value >= low and (high is None or value <= high)
 
     wanted = f"a whole number from {low}" + (f" to {high}" if high is not None else " up")
-    return Rule(int, good, f"{wanted}: {why}" if why else wanted)
+    return FieldRule(int, good, f"{wanted}: {why}" if why else wanted)
 
 
-def number(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
+def number(low: float, high: float = math.inf, *, above: bool = False) -> FieldRule:
     def good(value: Any) -> bool:
         in_range = type(value) in (int, float) and low <= value <= high
         return in_range and math.isfinite(value) and not (above and value == low)
 
     bounds = f"above {low:g}" if above else f"from {low:g}"
-    return Rule(float, good, f"a number {bounds}" + (f" to {high:g}" if high != math.inf else " up"))
+    return FieldRule(float, good, f"a number {bounds}" + (f" to {high:g}" if high != math.inf else " up"))
 
 
-def number_or(word: str, low: float, high: float) -> Rule:
+def number_or(word: str, low: float, high: float) -> FieldRule:
     """A number, or one word in its place."""
     numbers = number(low, high)
-    return Rule(
+    return FieldRule(
         lambda text: text if text == word else float(text),
         lambda value: value == word or numbers.good(value),
         f"{numbers.wanted}, or {word}",
     )
 
 
-def one_of(*names: str) -> Rule:
-    return Rule(str, lambda value: value in names, " | ".join(names))
+def one_of(*names: str) -> FieldRule:
+    return FieldRule(str, lambda value: value in names, " | ".join(names))
 
 
-def some_of(*names: str, empty: bool = False) -> Rule:
+def some_of(*names: str, empty: bool = False) -> FieldRule:
     def parse(text: str) -> tuple[str, ...]:
         if text.strip().startswith(("(", "[")):
             return tuple(ast.literal_eval(text))
@@ -60,10 +60,12 @@ def some_of(*names: str, empty: bool = False) -> Rule:
             return False
         return all(isinstance(item, str) and item in names for item in value) and len(set(value)) == len(value)
 
-    return Rule(parse, good, f"{'any' if empty else 'at least one'} of {', '.join(names)}, each once, joined by commas")
+    return FieldRule(
+        parse, good, f"{'any' if empty else 'at least one'} of {', '.join(names)}, each once, joined by commas"
+    )
 
 
-def kinds(*names: str) -> Rule:
+def kinds(*names: str) -> FieldRule:
     """Of these, or a user's own, of which only the form can be told here."""
 
     def good(value: Any) -> bool:
@@ -72,28 +74,28 @@ def kinds(*names: str) -> Rule:
         return all(isinstance(one, str) and (one in names or ":" in one) for one in value)
 
     wanted = f"at least one of {', '.join(names)}, or your own as module:Class, each once, joined by commas"
-    return Rule(some_of().parse, good, wanted)
+    return FieldRule(some_of().parse, good, wanted)
 
 
-def identifiers() -> Rule:
+def identifiers() -> FieldRule:
     def good(value: Any) -> bool:
         each = isinstance(value, (tuple, list)) and all(isinstance(one, str) and one.isidentifier() for one in value)
         return each and len(set(value)) == len(value)
 
-    return Rule(some_of().parse, good, "names that an import statement takes, each once, joined by commas")
+    return FieldRule(some_of().parse, good, "names that an import statement takes, each once, joined by commas")
 
 
-def integers(low: int) -> Rule:
+def integers(low: int) -> FieldRule:
     def parse(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.strip("()[] ").split(",") if part.strip())
 
     def good(value: Any) -> bool:
         return isinstance(value, (tuple, list)) and all(type(item) is int and item >= low for item in value)
 
-    return Rule(parse, good, f"whole numbers from {low} up, joined by commas")
+    return FieldRule(parse, good, f"whole numbers from {low} up, joined by commas")
 
 
-def assigned(*names: str, low: float = -math.inf, known: Callable[[str], bool] | None = None) -> Rule:
+def assigned(*names: str, low: float = -math.inf, known: Callable[[str], bool] | None = None) -> FieldRule:
     """Numbers by name, each as `name=number`. `known` says which names there are, where more than `names`."""
     is_known = known or names.__contains__
 
@@ -108,22 +110,24 @@ def assigned(*names: str, low: float = -math.inf, known: Callable[[str], bool] |
         return good and len(dict(given)) == len(given)
 
     numbers = "" if low == -math.inf else f" and numbers from {low:g} up"
-    return Rule(some_of().parse, good, f"name=number, joined by commas, with names from {', '.join(names)}{numbers}")
+    return FieldRule(
+        some_of().parse, good, f"name=number, joined by commas, with names from {', '.join(names)}{numbers}"
+    )
 
 
-def text(*, empty: bool = True) -> Rule:
-    return Rule(
+def text(*, empty: bool = True) -> FieldRule:
+    return FieldRule(
         str, lambda value: isinstance(value, str) and bool(value or empty), "a text" + ("" if empty else ", not empty")
     )
 
 
-def texts() -> Rule:
+def texts() -> FieldRule:
     def good(value: Any) -> bool:
         return isinstance(value, (tuple, list)) and all(isinstance(item, str) and item for item in value)
 
-    return Rule(some_of().parse, good, "texts joined by commas")
+    return FieldRule(some_of().parse, good, "texts joined by commas")
 
 
-def boolean() -> Rule:
+def boolean() -> FieldRule:
     words = {"true": True, "1": True, "false": False, "0": False}
-    return Rule(lambda word: words[word.lower()], lambda value: type(value) is bool, "true or false")
+    return FieldRule(lambda word: words[word.lower()], lambda value: type(value) is bool, "true or false")

@@ -10,7 +10,7 @@ from typing import Any
 from azr_jax.config import loss_weights
 from azr_jax.config.presets import PRESETS
 from azr_jax.config.rules import (
-    Rule,
+    FieldRule,
     assigned,
     boolean,
     identifiers,
@@ -45,7 +45,7 @@ class ConfigError(ValueError):
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")  # of a layer
 FREEZABLE = ("embed", "unembed", "final_norm", "layers", *(f"layers.{w}" for w in (*MATRICES, "attn_norm", "mlp_norm")))
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, FieldRule] = {
     "seed": integer(0, 2**31 - 1),
     "iterations": integer(1),
     "batch_size": integer(1),

@@ -13,8 +13,7 @@ from azr_jax.evals import published, table
 from azr_jax.evals.asked import Asked
 from azr_jax.evals.code import BrokenTest, Runner
 from azr_jax.evals.datasets import DataProblem
-from azr_jax.evals.harness import SAME_SUITE, Harness, NoTemplate, Weights, fit
-from azr_jax.evals.harness import Asked as Request
+from azr_jax.evals.harness import SAME_SUITE, AskedRow, Harness, NoTemplate, Weights, fit
 from azr_jax.evals.mathematics import MathJudge
 from azr_jax.evals.models import Found, NoModel, find
 from azr_jax.evals.records import JUDGE_FAILED, OtherSettings, Results
@@ -113,7 +112,7 @@ class _Ready:
     model: Found
     asked: Asked
     harness: Harness
-    requests: list[Request]
+    requests: list[AskedRow]
     wanted: dict[str, list[str]]  # the rows of each suite, also those of other shards
     windows: dict[str, str]  # of each suite whose rows are not all asked
 

@@ -43,7 +43,7 @@ class SampleSettings:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedRow:
     """A row as the engine gets it."""
 
     number: int  # request id
@@ -56,7 +56,9 @@ class NoTemplate(ValueError):
     """The style needs what the model's tokenizer does not have."""
 
 
-def fit(items: Sequence[tuple[int, Item]], codec: PromptCodec, context: int, new: int) -> tuple[list[Asked], list[str]]:
+def fit(
+    items: Sequence[tuple[int, Item]], codec: PromptCodec, context: int, new: int
+) -> tuple[list[AskedRow], list[str]]:
     """The rows as requests, and what to tell about those that the model's context is too short for."""
     if any(item.prompt.messages for _, item in items) and not getattr(codec.tokenizer, "chat_template", None):
         raise NoTemplate("--style=boxed: this model has no chat template; --style=completion or think would do")
@@ -64,7 +66,7 @@ def fit(items: Sequence[tuple[int, Item]], codec: PromptCodec, context: int, new
     for number, item in items:
         tokens = codec.tokens(item.prompt)
         left = min(new, context - len(tokens))
-        asked.append(Asked(number, item, tokens, left if left >= min(new, LEAST_NEW) else 0))
+        asked.append(AskedRow(number, item, tokens, left if left >= min(new, LEAST_NEW) else 0))
     told = []
     for suite in dict.fromkeys(each.item.suite for each in asked):
         rows = [each for each in asked if each.item.suite == suite]
@@ -88,11 +90,11 @@ class Harness:
         self.settings, self.results, self.codec, self.digests = settings, results, codec, digests
         self.figures: dict[str, float] = {}  # of what this process sampled, once it has
         self._show: Callable[[str, int, int], None] = lambda name, done, total: None
-        self._sampled: deque[tuple[Asked, Rollout]] = deque()  # not yet being judged
+        self._sampled: deque[tuple[AskedRow, Rollout]] = deque()  # not yet being judged
         self._at_judging, self._last_sample = 0, 0.0
         self._counts = Counter[str]()
 
-    def to_do(self, asked: Sequence[Asked]) -> list[Asked]:
+    def to_do(self, asked: Sequence[AskedRow]) -> list[AskedRow]:
         """Rows of which some sample is missing; those that do not fit are settled at once."""
         rest = []
         for each in asked:
@@ -110,7 +112,7 @@ class Harness:
         self,
         model: Found,
         weights: Weights,
-        todo: Sequence[Asked],
+        todo: Sequence[AskedRow],
         judges: Judges,
         show: Callable[[str, int, int], None],
     ) -> None:
@@ -128,7 +130,7 @@ class Harness:
         finally:
             engine.close()
 
-    def _engine(self, model: Found, weights: Weights, todo: Sequence[Asked]) -> Engine:
+    def _engine(self, model: Found, weights: Weights, todo: Sequence[AskedRow]) -> Engine:
         graphdef, params = weights(self.settings.dtype)
         sizes = EngineSettings(
             slots=min(self.settings.slots, len(todo) * self.settings.n),
@@ -144,7 +146,7 @@ class Harness:
 
     # --- jobs
 
-    def _row(self, each: Asked) -> Job[None]:
+    def _row(self, each: AskedRow) -> Job[None]:
         s = self.settings
         request = Request(
             id=each.number,
@@ -159,7 +161,7 @@ class Harness:
         )
         yield Sample(request, partial(self._judge, each))
 
-    def _judge(self, each: Asked, rollout: Rollout) -> Job[None]:
+    def _judge(self, each: AskedRow, rollout: Rollout) -> Job[None]:
         """Judges it now, or leaves it to whoever is through first: the tests of many samples would fill the memory."""
         self._sampled.append((each, rollout))
         self._last_sample = time.perf_counter()
@@ -190,7 +192,7 @@ class Harness:
         self._counts[name] += 1
         self._show(name, self._counts[name], 0)
 
-    def _write(self, each: Asked, sample: int, graded: Graded, more: dict[str, Any]) -> None:
+    def _write(self, each: AskedRow, sample: int, graded: Graded, more: dict[str, Any]) -> None:
         item = each.item
         line = {
             "id": item.id,

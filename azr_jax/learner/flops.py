@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from azr_jax.learner.packing import Sample
+from azr_jax.learner.packing import TrainingSample
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.chips import chip_of
 
 
-def step_flops(spec: ModelSpec, samples: Sequence[Sample]) -> float:
+def step_flops(spec: ModelSpec, samples: Sequence[TrainingSample]) -> float:
     """Of one forward and backward pass over the samples."""
     table = spec.vocab * spec.width
     body = spec.parameters() - table * (1 if spec.tied else 2)

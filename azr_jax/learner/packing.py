@@ -32,7 +32,7 @@ Array = Any  # NumPy on the host, JAX inside the step
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrainingSample:
     """One prompt and what was sampled after it, with the sampler's log-probabilities of the completion's tokens."""
 
     prompt: Sequence[int]
@@ -75,7 +75,7 @@ class Batch:
 
 
 def pack(
-    samples: Sequence[Sample],
+    samples: Sequence[TrainingSample],
     row_tokens: int,
     *,
     rows: int = 1,
@@ -113,7 +113,7 @@ def pack(
     return batch
 
 
-def minibatches(samples: Sequence[Sample], count: int) -> list[list[Sample]]:
+def minibatches(samples: Sequence[TrainingSample], count: int) -> list[list[TrainingSample]]:
     """Every count-th sample in each, so that neighbours (of one role and kind) are spread over all of them.
 
     There are fewer where there are not enough samples with a completion to go round.
@@ -165,7 +165,7 @@ def padding_share(batch: Batch) -> float:
     return 1.0 - float(filled_MxRxT.sum()) / float(computed)
 
 
-def _fill_row(batch: Batch, row: tuple[int, int], samples: Sequence[Sample]) -> None:
+def _fill_row(batch: Batch, row: tuple[int, int], samples: Sequence[TrainingSample]) -> None:
     start = done = 0
     path = np.zeros(0, np.int64)  # where in the row the tokens stand that a sample reads
     for segment, sample in enumerate(samples, 1):
@@ -195,7 +195,7 @@ def _power_of_two(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def _check(samples: Sequence[Sample], used: Sequence[Sample], row_tokens: int) -> None:
+def _check(samples: Sequence[TrainingSample], used: Sequence[TrainingSample], row_tokens: int) -> None:
     if not samples:
         raise ValueError("samples: none given; a step needs at least one")
     if not used:

@@ -57,7 +57,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Group:
-    """Completions that are measured together. `Sample.group` counts in the order in which the groups are given."""
+    """Completions that are measured together. `TrainingSample.group` counts in the order given."""
 
     name: str
     weight: float = 1.0  # of its loss; 0: it is not trained, and not measured

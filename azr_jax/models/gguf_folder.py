@@ -18,7 +18,7 @@ Progress = Callable[[str, float], None]  # (what is being done, share done betwe
 
 
 @dataclass(frozen=True)
-class Known:
+class GgufModel:
     """What is understood of one GGUF architecture, and what Hugging Face calls it."""
 
     architecture: str
@@ -32,8 +32,8 @@ SIZES = (
     "attention.head_count_kv", "attention.layer_norm_rms_epsilon", "rope.freq_base",
 )  # fmt: skip
 KNOWN = {
-    "llama": Known("LlamaForCausalLM", "smollm", True, (*SIZES, "vocab_size", "rope.dimension_count")),
-    "qwen2": Known("Qwen2ForCausalLM", "qwen2", False, SIZES),
+    "llama": GgufModel("LlamaForCausalLM", "smollm", True, (*SIZES, "vocab_size", "rope.dimension_count")),
+    "qwen2": GgufModel("Qwen2ForCausalLM", "qwen2", False, SIZES),
 }
 SAME_FOR_ALL = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.add_bos_token": False}
 CONTROL, USER_DEFINED, UNUSED = 3, 4, 5  # GGUF token types: special tokens, added ones that are text, padding
@@ -84,7 +84,7 @@ def write_folder(gguf_file: Path, folder: Path, progress: Progress) -> None:
     _write_weights(reader, embedding, config, known, folder, progress)
 
 
-def _understood(facts: dict[str, Any]) -> Known:
+def _understood(facts: dict[str, Any]) -> GgufModel:
     """Which of KNOWN it is, all else refused: an unknown fact may change the numbers."""
     name = facts.get("general.architecture")
     if name not in KNOWN:
@@ -98,7 +98,7 @@ def _understood(facts: dict[str, Any]) -> Known:
     return KNOWN[name]
 
 
-def _config(facts: dict[str, Any], known: Known) -> dict[str, Any]:
+def _config(facts: dict[str, Any], known: GgufModel) -> dict[str, Any]:
     name = facts["general.architecture"]
     width, heads = facts[f"{name}.embedding_length"], facts[f"{name}.attention.head_count"]
     return {
@@ -125,7 +125,7 @@ def _config(facts: dict[str, Any], known: Known) -> dict[str, Any]:
     }
 
 
-def _write_tokenizer(facts: dict[str, Any], known: Known, folder: Path) -> None:
+def _write_tokenizer(facts: dict[str, Any], known: GgufModel, folder: Path) -> None:
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
     tokens, types = facts["tokenizer.ggml.tokens"], facts["tokenizer.ggml.token_type"]
@@ -189,7 +189,12 @@ def _embedding(reader: Any) -> np.ndarray:
 
 
 def _write_weights(
-    reader: Any, embedding: np.ndarray, config: dict[str, Any], known: Known, folder: Path, progress: Progress
+    reader: Any,
+    embedding: np.ndarray,
+    config: dict[str, Any],
+    known: GgufModel,
+    folder: Path,
+    progress: Progress,
 ) -> None:
     from gguf import dequantize
     from safetensors.numpy import save_file

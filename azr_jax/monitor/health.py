@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from azr_jax.monitor.rules import RULES, History, Rule
+from azr_jax.monitor.rules import RULES, AlarmRule, MetricHistory
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Health:
         self.settings = settings or HealthSettings()
         self.active: set[tuple[str, str]] = set()
         self.stop = ""  # the name of the rule that asks to stop
-        self._history = History()
+        self._history = MetricHistory()
         for row in past:
             self.check(int(row["iteration"]), row)
         self.stop = ""
@@ -68,7 +68,7 @@ class Health:
         counts = {f"health/{rule}": 1.0 for rule, _ in sorted(self.active)}
         return {"health/active": float(len(self.active))} | counts
 
-    def _judge(self, rule: Rule, history: History, iteration: int) -> list[Alarm]:
+    def _judge(self, rule: AlarmRule, history: MetricHistory, iteration: int) -> list[Alarm]:
         threshold = self.settings.thresholds.get(rule.name, rule.threshold)
         found = dict(rule.find(history, threshold))
         before = {subject for name, subject in self.active if name == rule.name}

@@ -22,7 +22,7 @@ EVIDENCE = 100  # tasks to look at before saying that their solve rates are all 
 SIGMAS = 4.5  # a fall or growth must stand this many standard errors out of the scatter
 
 
-class History:
+class MetricHistory:
     """What was measured so far, by iteration and by metric: the latest KEPT iterations, oldest first."""
 
     def __init__(self) -> None:
@@ -54,25 +54,25 @@ class History:
         return (values[:WINDOW], values[-WINDOW:]) if len(values) >= 2 * WINDOW else ([], [])
 
 
-Find = Callable[[History, float], Found]
+Find = Callable[[MetricHistory, float], Found]
 
 
 @dataclass(frozen=True)
-class Rule:
+class AlarmRule:
     name: str
     threshold: float
     advice: str
     find: Find
 
 
-RULES: list[Rule] = []
+RULES: list[AlarmRule] = []
 
 
 def rule(threshold: float, advice: str) -> Callable[[Find], Find]:
     """The function's name is the rule's."""
 
     def register(find: Find) -> Find:
-        RULES.append(Rule(find.__name__, threshold, advice, find))
+        RULES.append(AlarmRule(find.__name__, threshold, advice, find))
         return find
 
     return register
@@ -94,7 +94,7 @@ def _deviation(values: Sequence[float]) -> float:
     return math.sqrt(fmean((value - mean) ** 2 for value in values))
 
 
-def _fell(history: History, name: str, share: float) -> str:
+def _fell(history: MetricHistory, name: str, share: float) -> str:
     """What was seen, if the latest mean lies a `share` below the best earlier one, and clearly so."""
     values = history.values(name)
     earlier = [values[i : i + WINDOW] for i in range(0, len(values) - 2 * WINDOW + 1, WINDOW // 2)]
@@ -109,7 +109,7 @@ def _fell(history: History, name: str, share: float) -> str:
 
 
 @rule(0.5, "Look at the refusal reasons; a proposer that forgets the format needs a lower lr.")
-def valid_falling(history: History, threshold: float) -> Found:
+def valid_falling(history: MetricHistory, threshold: float) -> Found:
     for name in history.names("propose/", "valid_rate"):
         if seen := _fell(history, name, threshold):
             yield name, seen
@@ -120,7 +120,7 @@ def valid_falling(history: History, threshold: float) -> Found:
     "The proposer learns nothing from this kind: its tasks are all too easy or too hard; check the "
     "temperature and the attempts.",
 )
-def solve_rates_agree(history: History, threshold: float) -> Found:
+def solve_rates_agree(history: MetricHistory, threshold: float) -> Found:
     for name in history.names("estimate/", "/agree_rate"):
         # A small batch gives few tasks at a time: it takes many of them to say that none is in between.
         counts = [row.get(name.replace("agree_rate", "tasks"), 1.0) for row in history.rows if name in row]
@@ -133,7 +133,7 @@ def solve_rates_agree(history: History, threshold: float) -> Found:
 
 
 @rule(0.9, "The proposer says what it said before: try more tasks.references, a higher temperature or a novelty gate.")
-def old_tasks(history: History, threshold: float) -> Found:
+def old_tasks(history: MetricHistory, threshold: float) -> Found:
     for name in history.names("propose/", "/duplicate_rate"):
         values = history.latest(name)
         if values and fmean(values) > threshold:
@@ -141,7 +141,7 @@ def old_tasks(history: History, threshold: float) -> Found:
 
 
 @rule(0.6, "Most groups teach nothing; raise batch_size or look at which rewards are constant.")
-def flat_groups(history: History, threshold: float) -> Found:
+def flat_groups(history: MetricHistory, threshold: float) -> Found:
     name = "advantage/flat_groups"
     groups = len([n for n in history.names("", "/reward/mean") if n.startswith(("propose/", "solve/"))])
     values = history.latest(name)
@@ -150,7 +150,7 @@ def flat_groups(history: History, threshold: float) -> Found:
 
 
 @rule(0.2, "Raise learner.entropy or lower learner.lr, and go back to an earlier checkpoint.")
-def entropy_collapse(history: History, threshold: float) -> Found:
+def entropy_collapse(history: MetricHistory, threshold: float) -> Found:
     # A proposer that collapses hides in the mean with the solver, which writes as much as it does or more.
     for name in ("learner/entropy", *history.names("learner/propose/", "/entropy")):
         first, now = history.first_and_latest(name)
@@ -159,14 +159,14 @@ def entropy_collapse(history: History, threshold: float) -> Found:
 
 
 @rule(3.0, "The policy falls apart: lower learner.lr, lower learner.entropy, go back to an earlier checkpoint.")
-def entropy_explosion(history: History, threshold: float) -> Found:
+def entropy_explosion(history: MetricHistory, threshold: float) -> Found:
     first, now = history.first_and_latest("learner/entropy")
     if first and fmean(now) > threshold * max(fmean(first), 0.05):
         yield "learner/entropy", f"{fmean(now):.3g}, it began at {fmean(first):.3g}"
 
 
 @rule(0.2, "Completions became very short: read some in the task viewer, the reward may be hacked.")
-def length_collapse(history: History, threshold: float) -> Found:
+def length_collapse(history: MetricHistory, threshold: float) -> Found:
     for name in history.names("", "/length/mean"):
         first, now = history.first_and_latest(name)
         if first and fmean(now) < threshold * fmean(first):
@@ -174,7 +174,7 @@ def length_collapse(history: History, threshold: float) -> Found:
 
 
 @rule(0.5, "Completions are cut off before they answer: raise rollout.max_new_tokens or look for endless text.")
-def length_explosion(history: History, threshold: float) -> Found:
+def length_explosion(history: MetricHistory, threshold: float) -> Found:
     for name in history.names("", "/length/clipped"):
         first, now = history.first_and_latest(name)
         if first and fmean(now) > threshold and fmean(now) - fmean(first) > 0.25:
@@ -182,7 +182,7 @@ def length_explosion(history: History, threshold: float) -> Found:
 
 
 @rule(0.3, "New tasks repeat old ones: try buffer.reference_sampling or a novelty gate.")
-def novelty_falling(history: History, threshold: float) -> Found:
+def novelty_falling(history: MetricHistory, threshold: float) -> Found:
     for name in history.names("novelty/"):
         if any(word in name for word in ("nearest", "distance", "diversity")) and (
             seen := _fell(history, name, threshold)
@@ -191,7 +191,7 @@ def novelty_falling(history: History, threshold: float) -> Found:
 
 
 @rule(0.2, "The model writes the same thing over and over: go back to an earlier checkpoint and lower learner.lr.")
-def repeated_text(history: History, threshold: float) -> Found:
+def repeated_text(history: MetricHistory, threshold: float) -> Found:
     for name in history.names("", "/repeats"):
         values = history.latest(name)
         if values and fmean(values) > threshold:
@@ -199,7 +199,7 @@ def repeated_text(history: History, threshold: float) -> Found:
 
 
 @rule(0.95, "The format is not being learned: try tasks.prompt_style=completion or chat, or a lower temperature.")
-def format_plateau(history: History, threshold: float) -> Found:
+def format_plateau(history: MetricHistory, threshold: float) -> Found:
     for name in history.names("", "/format_error_rate"):
         values = history.latest(name, 2 * WINDOW)
         if values and min(fmean(values[:WINDOW]), fmean(values[WINDOW:])) > threshold:
@@ -207,7 +207,7 @@ def format_plateau(history: History, threshold: float) -> Found:
 
 
 @rule(0.1, "Sampler and learner disagree: check model.dtype, or set learner.importance=token.")
-def sampler_gap(history: History, threshold: float) -> Found:
+def sampler_gap(history: MetricHistory, threshold: float) -> Found:
     values = history.latest("learner/gap/mean")
     if values and fmean(values) > threshold:
         yield "learner/gap/mean", f"{fmean(values):.3g} nats per token between sampler and learner"
@@ -217,7 +217,7 @@ def sampler_gap(history: History, threshold: float) -> Found:
     0.2,
     "Programs are being killed: see their records; raise executor.timeout_s or memory_mb only if they are honest.",
 )
-def kills_rising(history: History, threshold: float) -> Found:
+def kills_rising(history: MetricHistory, threshold: float) -> Found:
     for name in history.names(""):
         if ("/refused/" not in name and "/wrong/" not in name) or not name.rsplit("/", 1)[1].startswith(KILLS):
             continue
@@ -229,7 +229,7 @@ def kills_rising(history: History, threshold: float) -> Found:
 
 
 @rule(0.2, "Verdicts come too slowly: raise executor.workers or lower executor.timeout_s.")
-def device_waits(history: History, threshold: float) -> Found:
+def device_waits(history: MetricHistory, threshold: float) -> Found:
     waited, play = history.latest("time/waiting_for_executor"), history.latest("time/play")
     # Of the window's middle iteration: a program that never ends makes one iteration wait, not most of them.
     shares = [w / p for w, p in zip(waited, play, strict=True) if p] if waited and play else []
@@ -238,7 +238,7 @@ def device_waits(history: History, threshold: float) -> Found:
 
 
 @rule(0.25, "Something is kept that should not be: resume from the checkpoint before memory runs out, and report it.")
-def memory_creep(history: History, threshold: float) -> Found:
+def memory_creep(history: MetricHistory, threshold: float) -> Found:
     # The first iterations compile and warm caches up; creeping shows in every later quarter.
     values = history.values("system/rss_mb")[WINDOW:]
     quarter = len(values) // 4
@@ -251,14 +251,14 @@ def memory_creep(history: History, threshold: float) -> Found:
 
 
 @rule(0.5, "Look at lengths, compilations and other users of the machine.")
-def throughput_drop(history: History, threshold: float) -> Found:
+def throughput_drop(history: MetricHistory, threshold: float) -> Found:
     values = history.values("engine/tokens_per_s")
     if len(values) >= 2 * WINDOW and median(values[-WINDOW:]) < threshold * median(values):
         yield "engine/tokens_per_s", f"{median(values[-WINDOW:]):.0f}, the run's median is {median(values):.0f}"
 
 
 @rule(1.0, "They were skipped; if it goes on, return to the last checkpoint with a lower learner.lr.")
-def bad_updates(history: History, threshold: float) -> Found:
+def bad_updates(history: MetricHistory, threshold: float) -> Found:
     values = history.latest("learner/steps/bad_in_row", 1)
     if values and values[0] >= threshold:
         yield "learner/steps/bad_in_row", f"{values[0]:.0f} updates in a row had gradients that are not finite"

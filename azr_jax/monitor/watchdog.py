@@ -37,7 +37,7 @@ ON_EXPIRY = ("continue", "end")
 
 
 @dataclass(eq=False)
-class Stage:
+class WatchedStage:
     name: str
     deadline_s: float
     began: float = field(default_factory=time.monotonic)
@@ -56,7 +56,7 @@ class Watchdog:
             raise ValueError(f"watchdog.on_expiry={on_expiry!r}: should be one of {' | '.join(ON_EXPIRY)}")
         self.path = workdir / (f"watchdog_{process}.txt" if process else "watchdog.txt")
         self._on_expiry, self._poll_s = on_expiry, poll_s
-        self._stages: list[Stage] = []
+        self._stages: list[WatchedStage] = []
         self._waiting: dict[str, Callable[[], Sequence[str]]] = {}
         self._alive: dict[str, Callable[[], bool]] = {}
         self._dead: set[str] = set()
@@ -79,7 +79,7 @@ class Watchdog:
     @contextlib.contextmanager
     def stage(self, name: str, deadline_s: float) -> Iterator[None]:
         """Stages may lie within each other; each has its own deadline."""
-        stage = Stage(name, deadline_s)
+        stage = WatchedStage(name, deadline_s)
         self._stages.append(stage)
         self._arm()
         try:

@@ -34,7 +34,7 @@ from tokenizers import Tokenizer
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.learner.checkpoint import Checkpointer
 from azr_jax.learner.optimizer import OptimizerSettings
-from azr_jax.learner.packing import Sample, pack
+from azr_jax.learner.packing import TrainingSample, pack
 from azr_jax.learner.step import LearnerSettings, init_state, make_step
 from azr_jax.learner.terms import Objective
 from azr_jax.models.hf import their_tensors
@@ -99,13 +99,13 @@ def batch_texts(recipe: Recipe, known: Sequence[Known], step: int) -> list[Text]
     return [draw(rng, known, role, kind, mistaken) for role, kind in chosen]
 
 
-def sample_of(tokenizer: Tokenizer, text: Text, *, reading: bool = False) -> Sample:
+def sample_of(tokenizer: Tokenizer, text: Text, *, reading: bool = False) -> TrainingSample:
     """Prompt and completion are encoded apart, as they will be when the completion is sampled."""
     prompt = tokenizer.encode(text.prompt).ids
     completion = [*tokenizer.encode(text.completion).ids, tokenizer.token_to_id(tokens.END)]
     if reading:
         prompt, completion = prompt[:1], prompt[1:] + completion
-    return Sample(prompt, completion, [0.0] * len(completion), 1.0)
+    return TrainingSample(prompt, completion, [0.0] * len(completion), 1.0)
 
 
 def config_of(recipe: Recipe, tokenizer: Tokenizer) -> dict:
@@ -155,7 +155,7 @@ def train(recipe: Recipe, spec: ModelSpec, known: Sequence[Known], tokenizer: To
     for number in range(begun, recipe.stop):
         reading = number < recipe.reading
         samples = [sample_of(tokenizer, text, reading=reading) for text in batch_texts(recipe, known, number)]
-        samples = [s if s.inputs <= recipe.row_tokens else Sample(s.prompt, (), (), 0.0) for s in samples]
+        samples = [s if s.inputs <= recipe.row_tokens else TrainingSample(s.prompt, (), (), 0.0) for s in samples]
         batch = pack(samples, recipe.row_tokens, rows=recipe.rows)
         state, metrics = (step if number < recipe.steps else mistaken_step)(state, batch)
         done = number + 1

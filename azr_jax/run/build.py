@@ -60,7 +60,7 @@ from azr_jax.tasks.types import Role
 
 
 @dataclass
-class Run:
+class RunParts:
     """Everything a run is made of."""
 
     config: Config
@@ -187,7 +187,7 @@ def open_judge(c: Config) -> Judge:
         raise ConfigError([f"executor: {error}"]) from error
 
 
-def build(config: Config, place: Place, hosts: Hosts) -> Run:
+def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
     """Computes nothing in which processes wait for each other: what is wrong may be found by one of them alone."""
     c = config
     if jax.process_count() != hosts.count:
@@ -230,7 +230,7 @@ def build(config: Config, place: Place, hosts: Hosts) -> Run:
     )
     loop = EventLoop(engine, executor, hosts)
     evaluation = _evaluation(c, prompter, loop)
-    return Run(
+    return RunParts(
         config=c,
         hosts=hosts,
         place=place,

@@ -19,13 +19,13 @@ from azr_jax.monitor.report import build as build_report
 from azr_jax.monitor.report import build_in_background
 from azr_jax.monitor.rundata import read_rows
 from azr_jax.run import presenting
-from azr_jax.run.build import Run
+from azr_jax.run.build import RunParts
 from azr_jax.run.iteration_metrics import measure
 from azr_jax.selfplay.results import Played
 
 
 class Ledger:
-    def __init__(self, run: Run, console: Console, cursors: Mapping[str, Any]):
+    def __init__(self, run: RunParts, console: Console, cursors: Mapping[str, Any]):
         """Opening it cuts the files back to `cursors`."""
         self.run, self.console = run, console
         self.metrics = MetricsWriter(run.workdir, run.config.monitor.sinks, cursors.get("metrics"))

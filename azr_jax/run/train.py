@@ -21,13 +21,13 @@ import jax
 from azr_jax.config import flags as configs
 from azr_jax.config import recipes
 from azr_jax.config.schema import Config, ConfigError
-from azr_jax.learner.packing import Sample, minibatches, pack, padding_share
+from azr_jax.learner.packing import TrainingSample, minibatches, pack, padding_share
 from azr_jax.learner.update import GradientsNotFinite, over_steps, stop_if_stuck
 from azr_jax.monitor.console import Console, log_to_file, quiet_libraries
 from azr_jax.monitor.system import system_metrics
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.run import presenting
-from azr_jax.run.build import Run, build
+from azr_jax.run.build import RunParts, build
 from azr_jax.run.device_stats import compilations, device_memory
 from azr_jax.run.place import open_place, settled
 from azr_jax.run.process_checks import check_same, check_seen_by_all, together
@@ -80,7 +80,7 @@ def train(
         hosts.gather()  # who is done waits here for who writes the report
 
 
-def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: str | None) -> bool:
+def _train(run: RunParts, console: Console, returns: Returns, again: str, fork_from: str | None) -> bool:
     """False where updates went bad and the run is to go on from a checkpoint before them."""
     try:
         play = run.self_play
@@ -107,7 +107,7 @@ def _train(run: Run, console: Console, returns: Returns, again: str, fork_from: 
 
 
 class Training:
-    def __init__(self, run: Run, console: Console, stop: Stop, watch: Watch, fork_from: str | None):
+    def __init__(self, run: RunParts, console: Console, stop: Stop, watch: Watch, fork_from: str | None):
         self.run, self.console, self.stop, self.watch = run, console, stop, watch
         self.iteration = self.saved = 0  # the last one finished, and the last one saved
         self.state: Any = run.start_state  # a TrainState
@@ -173,7 +173,7 @@ class Training:
         if self.ledger:
             self.ledger.report_when_due(number)
 
-    def _update(self, number: int, samples: Sequence[Sample]) -> dict[str, float]:
+    def _update(self, number: int, samples: Sequence[TrainingSample]) -> dict[str, float]:
         """One optimizer step on everything the iteration produced, or several (learner.epochs, learner.minibatches)."""
         learner = self.run.config.learner
         self.run.engine.release_memory()  # on a full chip there is no room for its cache beside the backward pass

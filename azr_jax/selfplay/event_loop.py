@@ -95,7 +95,7 @@ class Started(Generic[T]):
         self.awaited_by: list[Started[Any]] = []
 
 
-class Judge(Protocol):
+class JobExecutor(Protocol):
     """The executor, or whoever else is asked what a job yields and this loop does not know itself."""
 
     def submit(self, job: Any) -> Future[Any]: ...
@@ -105,7 +105,7 @@ Job = Generator[Any, Any, T]
 
 
 class EventLoop:
-    def __init__(self, engine: Engine | None, executor: Judge, hosts: Hosts | None = None):
+    def __init__(self, engine: Engine | None, executor: JobExecutor, hosts: Hosts | None = None):
         """Without an engine for jobs that sample nothing."""
         self.engine, self.executor, self.hosts = engine, executor, hosts or Hosts()
         self.to_come: dict[int, int] = {}  # completions still to come, by request id, the oldest first

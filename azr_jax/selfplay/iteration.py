@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from azr_jax.learner.advantages import Baselines
-from azr_jax.learner.packing import Sample as TrainingSample
+from azr_jax.learner.packing import TrainingSample
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.attempting import Solver
 from azr_jax.selfplay.event_loop import EventLoop, Job, RequestId, Stage, Start, Started

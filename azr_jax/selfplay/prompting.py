@@ -19,7 +19,7 @@ from azr_jax.selfplay.event_loop import RequestId
 from azr_jax.tasks import prompts
 from azr_jax.tasks.kind import KindFailed
 from azr_jax.tasks.parsing import parse_answer, parse_proposal
-from azr_jax.tasks.prompts import Prompt, PromptTooLong, Rules
+from azr_jax.tasks.prompts import Prompt, PromptRules, PromptTooLong
 from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Task
 from azr_jax.tasks.wellformed import whole_answer, whole_proposal
 
@@ -91,7 +91,7 @@ class Prompter(PromptCodec):
             style=s.style,
             inputs=s.induction_inputs,
             functions=functions,
-            rules=Rules(s.banned, stripped, s.induction_message, s.examples),
+            rules=PromptRules(s.banned, stripped, s.induction_message, s.examples),
             max_tokens=s.max_prompt_tokens,
             count_tokens=self._length,
         )

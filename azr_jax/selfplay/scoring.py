@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from azr_jax.learner.advantages import Baselines, advantages, repeated, rewards_told
-from azr_jax.learner.packing import Sample
+from azr_jax.learner.packing import TrainingSample
 from azr_jax.selfplay.results import Played, Proposed, Scored, Solved
 from azr_jax.tasks.buffers import Unkept
 from azr_jax.tasks.rewards import RewardSettings, proposer_reward, remembered, solver_reward
@@ -106,10 +106,10 @@ def trained_groups(kinds: Sequence[Kind]) -> list[tuple[Role, Kind]]:
     return [(role, kind) for kind in kinds for role in (Role.PROPOSE, Role.SOLVE)]
 
 
-def training_samples(chosen: Chosen, values: Mapping[Key, float], kinds: Sequence[Kind]) -> list[Sample]:
+def training_samples(chosen: Chosen, values: Mapping[Key, float], kinds: Sequence[Kind]) -> list[TrainingSample]:
     group = {of: number for number, of in enumerate(trained_groups(kinds))}
     return [
-        Sample(
+        TrainingSample(
             prompt=item.completion.prompt,
             completion=item.completion.rollout.tokens,
             sampler_logprobs=item.completion.rollout.sampler_logprobs,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from azr_jax.tasks.programs import DEFINITIONS
 from azr_jax.tasks.purity import Function, Purity
@@ -152,7 +152,7 @@ class _Function:
                 if plain and not other and name not in self._pinned and _count(result, name) == 1:
                     self._reads[name] -= 1
                     self._stores[name] -= 1
-                    return ast.Return(_Instead({name: value}).visit(result))
+                    return ast.Return(Instead({name: value}).visit(result))
         return None
 
     def _use_parameters(self) -> None:
@@ -169,11 +169,13 @@ class _Function:
         if same:
             for name, value in same.items():
                 self._reads[value.id] += self._reads.pop(name, 0)
-            self._node.body = [_Instead(same).visit(one) for one in self._node.body]
+            self._node.body = [Instead(same).visit(one) for one in self._node.body]
 
 
-class _Instead(ast.NodeTransformer):
-    def __init__(self, values: dict[str, ast.expr] | dict[str, ast.Name]) -> None:
+class Instead(ast.NodeTransformer):
+    """Expressions in place of names that are read."""
+
+    def __init__(self, values: Mapping[str, ast.expr]) -> None:
         self._values = values
 
     def visit_Name(self, node: ast.Name) -> ast.expr:

@@ -57,7 +57,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class PromptRules:
     """What a proposer is told beside its material: worked examples in the short requests, the rest in the long ones."""
 
     banned: tuple[str, ...] = ()  # modules and names that the executor refuses
@@ -74,7 +74,7 @@ class Material:
     references: Sequence[Any]  # tasks of its own; for a kind that is about a program, one task of any kind
     functions: Sequence[str] = ()  # that the program must call
     inputs: int = 10  # asked for, where several are
-    rules: Rules = Rules()
+    rules: PromptRules = PromptRules()
 
 
 def propose(
@@ -84,7 +84,7 @@ def propose(
     style: str,
     inputs: int = 10,
     functions: Sequence[str] = (),
-    rules: Rules = Rules(),
+    rules: PromptRules = PromptRules(),
     max_tokens: int | None = None,
     count_tokens: Callable[[Prompt], int] | None = None,
 ) -> Prompt:

@@ -11,7 +11,7 @@ import ast
 from collections import Counter
 from collections.abc import Mapping
 
-from azr_jax.tasks.deadstores import drop_unread
+from azr_jax.tasks.deadstores import Instead, drop_unread
 from azr_jax.tasks.purity import Purity, is_idle
 
 
@@ -93,7 +93,7 @@ def _constants(tree: ast.Module) -> None:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant() as value) if stores[name] == 1:
                 values[name] = value
     if values:
-        _Instead(values).visit(tree)
+        Instead(values).visit(tree)
 
 
 def _at_default(function: ast.FunctionDef, fixed: Mapping[str, ast.Constant]) -> None:
@@ -104,7 +104,7 @@ def _at_default(function: ast.FunctionDef, fixed: Mapping[str, ast.Constant]) ->
         a.args.pop()
         a.defaults.pop()
     gone = values.keys() - {one.arg for one in a.args}
-    function.body = [_Instead({name: values[name] for name in gone}).visit(one) for one in function.body]
+    function.body = [Instead({name: values[name] for name in gone}).visit(one) for one in function.body]
 
 
 def _unwrap(tree: ast.Module, entry: str) -> None:
@@ -129,7 +129,7 @@ def _unwrap(tree: ast.Module, entry: str) -> None:
         if fits and reads[called] == _reads(function)[called] + 1:
             del tree.body[place]
             function.name = entry
-            _Instead({called: ast.Name(entry, ast.Load())}).visit(function)
+            Instead({called: ast.Name(entry, ast.Load())}).visit(function)
         return
 
 
@@ -163,11 +163,3 @@ def _without_unread(function: ast.FunctionDef) -> set[int]:
     a.defaults = [one for place, one in enumerate(a.defaults, start=first) if place not in gone]
     a.args = [one for place, one in enumerate(a.args) if place not in gone]
     return gone
-
-
-class _Instead(ast.NodeTransformer):
-    def __init__(self, values: Mapping[str, ast.expr]) -> None:
-        self._values = values
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return self._values.get(node.id, node) if isinstance(node.ctx, ast.Load) else node

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from azr_jax.learner.packing import Sample, pack
+from azr_jax.learner.packing import TrainingSample, pack
 from azr_jax.learner.step import LearnerSettings, init_state, make_step
 from azr_jax.learner.terms import Objective
 from azr_jax.models.spec import ModelSpec
@@ -53,7 +53,7 @@ def named(tree):
 def test_loss_and_gradients_are_those_of_torch():
     random = np.random.default_rng(0)
     samples = [
-        Sample(random.integers(0, 64, p).tolist(), random.integers(0, 64, c).tolist(), [-4.0] * c, float(a))
+        TrainingSample(random.integers(0, 64, p).tolist(), random.integers(0, 64, c).tolist(), [-4.0] * c, float(a))
         for p, c, a in [(5, 7, 1.3), (3, 2, -0.4), (9, 4, -1.1), (2, 8, 0.6)]
     ]
     graphdef, params = nnx.split(Transformer(SPEC, rngs=nnx.Rngs(0)))

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from azr_jax.learner.flops import peak_flops, step_flops
-from azr_jax.learner.packing import Sample
+from azr_jax.learner.packing import TrainingSample
 from azr_jax.models.spec import ModelSpec
 
 
@@ -13,7 +13,7 @@ def test_products_are_counted_once_forward_and_twice_backward():
     body = 16 + 8 + 8 + 16 + 3 * 32 + 3 * 4
     assert spec.parameters() == 40 + body
     # Two tokens of prompt and two of completion: 3 are read, 2 pass the unembedding, 3^2 / 2 pairs attend.
-    sample = Sample([1, 2], [3, 4], [-1.0, -1.0], 1.0)
+    sample = TrainingSample([1, 2], [3, 4], [-1.0, -1.0], 1.0)
     assert step_flops(spec, [sample]) == 6 * (3 * body + 2 * 40) + 12 * 1 * 2 * 2 * 4.5
 
 

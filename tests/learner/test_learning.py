@@ -11,7 +11,7 @@ from flax import nnx
 from azr_jax.learner.advantages import advantages
 from azr_jax.learner.lora import Trained, merged
 from azr_jax.learner.optimizer import OptimizerSettings
-from azr_jax.learner.packing import Sample, pack
+from azr_jax.learner.packing import TrainingSample, pack
 from azr_jax.learner.step import LearnerSettings, init_state
 from azr_jax.learner.terms import Objective
 from azr_jax.learner.update import make_update
@@ -60,7 +60,9 @@ def learn(settings, advantage="trr", weighting="sequence", steps=200, minibatche
         rewards = [float(token == WANTED) for token in tokens]
         groups = ["solve"] * len(tokens)
         found = advantages(advantage, rewards, groups, prompts.tolist(), [1] * len(tokens), weighting)
-        samples = [Sample([int(p)], [t], [log_p[p, t]], float(a)) for p, t, a in zip(prompts, tokens, found.values)]
+        samples = [
+            TrainingSample([int(p)], [t], [log_p[p, t]], float(a)) for p, t, a in zip(prompts, tokens, found.values)
+        ]
         parts = [samples[start::minibatches] for start in range(minibatches)]
         state, _ = update(state, [pack(part, 8) for part in parts])
     return chance, steps

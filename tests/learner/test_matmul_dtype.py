@@ -7,7 +7,7 @@ import pytest
 from tiny_learner import SPEC, make_samples
 
 from azr_jax.learner.lora import Trained
-from azr_jax.learner.packing import Sample, pack
+from azr_jax.learner.packing import TrainingSample, pack
 from azr_jax.learner.step import LearnerSettings, init_state, make_score, make_step
 from azr_jax.models.transformer import product
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
@@ -72,7 +72,7 @@ def test_sampler_and_learner_agree_to_the_rounding_of_float32(parted):
     assert {leaf.dtype for leaf in jax.tree.leaves(engine._params)} == {jnp.dtype(jnp.bfloat16)}
     for number in range(6):
         engine.submit(Request(number, tuple(range(1 + number, 8 + 2 * number)), max_new_tokens=12))
-    made = [Sample(r.request.prompt, r.tokens, r.sampler_logprobs, 1.0) for r in engine.drain()]
+    made = [TrainingSample(r.request.prompt, r.tokens, r.sampler_logprobs, 1.0) for r in engine.drain()]
     batch = pack(made, 48)
     scored = make_score(graphdef, LearnerSettings(**MIXED))(params, None, batch)
     real = batch.lengths > 0

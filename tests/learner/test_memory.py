@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 from tiny_learner import SPEC
 
-from azr_jax.learner.packing import Sample, pack
+from azr_jax.learner.packing import TrainingSample, pack
 from azr_jax.learner.step import LearnerSettings, init_state, step_program
 from azr_jax.models.transformer import Transformer
 
@@ -16,7 +16,7 @@ def temporary(vocab: int, row: int) -> int:
     graphdef, params = nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))
     settings = LearnerSettings(remat="full", chunk=16)
     state = jax.eval_shape(lambda: init_state(params, settings))
-    batch = pack([Sample([1, 1], [1] * (row - 1), [-1.0] * (row - 1), 1.0)], row)
+    batch = pack([TrainingSample([1, 1], [1] * (row - 1), [-1.0] * (row - 1), 1.0)], row)
     return step_program(graphdef, settings).lower(state, batch).compile().memory_analysis().temp_size_in_bytes
 
 

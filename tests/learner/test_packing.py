@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from azr_jax.learner.packing import Sample, best_fit, minibatches, pack, padding_share, row_length
+from azr_jax.learner.packing import TrainingSample, best_fit, minibatches, pack, padding_share, row_length
 
 
-def sample(prompt: int, completion: int, advantage: float = 1.0, start: int = 100) -> Sample:
+def sample(prompt: int, completion: int, advantage: float = 1.0, start: int = 100) -> TrainingSample:
     tokens = list(range(start, start + prompt + completion))
-    return Sample(tokens[:prompt], tokens[prompt:], [-0.5] * completion, advantage)
+    return TrainingSample(tokens[:prompt], tokens[prompt:], [-0.5] * completion, advantage)
 
 
 def test_two_samples_in_one_row_token_by_token():
@@ -46,7 +46,7 @@ def test_best_fit_holds_everything_once_and_leaves_no_two_rows_that_would_fit_in
     assert len(sums) < 2 or sums[0] + sums[1] > 50
 
 
-def lognormal(median: int, seed: int) -> list[Sample]:
+def lognormal(median: int, seed: int) -> list[TrainingSample]:
     random = np.random.default_rng(seed)
     lengths = np.clip(random.lognormal(np.log(median), 0.8, 384), 20, 7900).astype(int)
     return [sample(200, int(length)) for length in lengths]
@@ -120,8 +120,8 @@ def test_an_empty_completion_is_left_out():
         ),
         ([sample(0, 2)], r"samples\[0\].prompt is empty"),
         ([sample(1, 1, float("nan"))], r"samples\[0\].advantage=nan"),
-        ([Sample([1], [2, 3], [-1.0], 0.0)], r"sampler_logprobs: 1 for 2 completion"),
-        ([Sample([1], [2], [float("-inf")], 0.0)], r"sampler_logprobs: should all be finite"),
+        ([TrainingSample([1], [2, 3], [-1.0], 0.0)], r"sampler_logprobs: 1 for 2 completion"),
+        ([TrainingSample([1], [2], [float("-inf")], 0.0)], r"sampler_logprobs: should all be finite"),
     ],
 )
 def test_bad_input_is_named(samples, message):

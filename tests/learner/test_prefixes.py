@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from tiny_learner import SPEC
 
 from azr_jax.learner import prefixes
-from azr_jax.learner.packing import Sample, pack
+from azr_jax.learner.packing import TrainingSample, pack
 from azr_jax.learner.step import LearnerSettings, init_state, make_score, make_step
 
 ROW = 64
 
 
-def sample(prompt: list[int], completion: list[int], advantage: float = 1.0) -> Sample:
-    return Sample(prompt, completion, [-4.0] * len(completion), advantage)
+def sample(prompt: list[int], completion: list[int], advantage: float = 1.0) -> TrainingSample:
+    return TrainingSample(prompt, completion, [-4.0] * len(completion), advantage)
 
 
-def attempts(seed: int = 0) -> list[Sample]:
+def attempts(seed: int = 0) -> list[TrainingSample]:
     """Two tasks of one kind, whose prompts begin alike, four attempts at the one and three at the other; one more."""
     random = np.random.default_rng(seed)
     draw = lambda count: random.integers(0, SPEC.vocab, count).tolist()  # noqa: E731

@@ -10,7 +10,7 @@ from tiny_learner import SPEC, make_samples
 
 from azr_jax.learner.lora import Trained, merged
 from azr_jax.learner.optimizer import OptimizerSettings, decays, learning_rate
-from azr_jax.learner.packing import Sample, pack
+from azr_jax.learner.packing import TrainingSample, pack
 from azr_jax.learner.step import LearnerSettings, init_state, make_score, make_step
 from azr_jax.learner.terms import Objective
 from azr_jax.learner.update import GradientsNotFinite, make_update, stop_if_stuck
@@ -176,7 +176,7 @@ def test_small_optimizers_hold_less_and_still_learn(parted, name):
     state, step = init_state(params, settings), make_step(graphdef, settings)
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.optimizer))
     assert held < 1.6 * weights  # float32 moments are 2.0 times the weights
-    batch, loss = pack([Sample([1, 2], [3, 4, 5], [-4.2] * 3, 1.0)], 8), []
+    batch, loss = pack([TrainingSample([1, 2], [3, 4, 5], [-4.2] * 3, 1.0)], 8), []
     for _ in range(12):
         state, metrics = step(state, batch)
         loss.append(float(metrics["logprob"]))

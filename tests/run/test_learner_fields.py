@@ -16,7 +16,7 @@ from azr_jax.config import flags as configs
 from azr_jax.config.schema import RULES, ConfigError
 from azr_jax.export import export
 from azr_jax.learner.checkpoint import Checkpointer
-from azr_jax.learner.packing import Sample, minibatches, pack
+from azr_jax.learner.packing import TrainingSample, minibatches, pack
 from azr_jax.learner.step import init_state, step_program
 from azr_jax.learner.update import make_update, over_steps
 from azr_jax.models import hf
@@ -41,14 +41,14 @@ def configured(**flags: str):
     return config
 
 
-def samples(count: int = 9) -> list[Sample]:
+def samples(count: int = 9) -> list[TrainingSample]:
     random = np.random.default_rng(0)
     made = []
     for number in range(count):
         prompt, completion = random.integers(1, 12), random.integers(1, 12)
         ids = random.integers(0, SPEC.vocab, prompt + completion).tolist()
         told = (-4.2 + random.normal(size=completion)).tolist()
-        made.append(Sample(ids[:prompt], ids[prompt:], told, float(random.normal()), group=number % 6))
+        made.append(TrainingSample(ids[:prompt], ids[prompt:], told, float(random.normal()), group=number % 6))
     return made
 
 

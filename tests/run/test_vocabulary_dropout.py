@@ -11,7 +11,7 @@ from flax import nnx
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from azr_jax.learner.packing import Sample, pack
+from azr_jax.learner.packing import TrainingSample, pack
 from azr_jax.learner.step import LearnerSettings, init_state, make_score, make_step
 from azr_jax.learner.terms import Objective
 from azr_jax.models.sharding import random_model
@@ -101,7 +101,7 @@ def test_sampler_learner_and_reference_policy_do_without_the_same_words():
     for number, limited in enumerate((True, False)):
         engine.submit(Request(number, (4, 5, 6), 12, n=3, temperature=0.7, limited=limited))
     samples = [
-        Sample(r.request.prompt, r.tokens, r.sampler_logprobs, 1.0 - r.sample, limited=r.request.limited)
+        TrainingSample(r.request.prompt, r.tokens, r.sampler_logprobs, 1.0 - r.sample, limited=r.request.limited)
         for r in engine.drain()
     ]
     assert {s.limited for s in samples} == {True, False}

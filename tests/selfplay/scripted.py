@@ -14,7 +14,7 @@ from azr_jax.config import flags as configs
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor
 from azr_jax.executor.values import encode
-from azr_jax.learner.packing import Sample
+from azr_jax.learner.packing import TrainingSample
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.rollout.engine import Request, Rollout
 from azr_jax.run.iteration_metrics import measure
@@ -145,7 +145,7 @@ class Stage:
         self.numbers = measure(played, self.buffers) | learned
         return played
 
-    def _update(self, number: int, samples: Sequence[Sample]) -> dict[str, float]:
+    def _update(self, number: int, samples: Sequence[TrainingSample]) -> dict[str, float]:
         self.learned = samples
         return {}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from azr_jax.export_tasks import CannotExport, export_tasks
+from azr_jax.export_tasks import NoTasks, export_tasks
 from azr_jax.tasks.buffers import Buffers, BufferSettings, read_seed_file
 from azr_jax.tasks.types import InductionTask, Kind, Proposal, Triplet
 
@@ -55,10 +55,10 @@ def test_a_run_that_is_writing_is_left_as_it_is(workdir, tmp_path):
 
 
 def test_what_cannot_be_exported_is_named(workdir, tmp_path):
-    with pytest.raises(CannotExport, match="not the folder of a run"):
+    with pytest.raises(NoTasks, match="not the folder of a run"):
         export_tasks(tmp_path, tmp_path / "tasks.jsonl")
     (tmp_path / "there").write_text("precious")
-    with pytest.raises(CannotExport, match="is there already"):
+    with pytest.raises(NoTasks, match="is there already"):
         export_tasks(workdir, tmp_path / "there")
     assert (tmp_path / "there").read_text() == "precious"
 

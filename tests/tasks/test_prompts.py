@@ -12,8 +12,8 @@ from azr_jax.tasks.prompts import (
     PROGRAM_PLACE,
     STYLES,
     Prompt,
+    PromptRules,
     PromptTooLong,
-    Rules,
     block,
     fill,
     propose,
@@ -165,7 +165,7 @@ def test_nothing_a_base_model_would_go_on_to_number(style):
 def test_proposers_are_told_what_is_refused_and_what_their_programs_lose(style):
     told, plain = (
         everything(propose(Kind.DEDUCTION, [], style=style, rules=rules))
-        for rules in (Rules(banned=("hashlib", "os.environ"), stripped=True), Rules())
+        for rules in (PromptRules(banned=("hashlib", "os.environ"), stripped=True), PromptRules())
     )
     assert "hashlib, os.environ" in told and "hashlib" not in plain
     assert "at the top level" in told and "at the top level" not in plain
@@ -174,7 +174,7 @@ def test_proposers_are_told_what_is_refused_and_what_their_programs_lose(style):
 
 def test_the_induction_message_is_a_question_or_a_hint():
     question, hint = (
-        everything(propose(Kind.INDUCTION, [TASK], style="think", rules=Rules(message=how)))
+        everything(propose(Kind.INDUCTION, [TASK], style="think", rules=PromptRules(message=how)))
         for how in ("question", "hint")
     )
     assert "a coding question or an instruction" in question and "nor the rule" not in question

@@ -3,7 +3,7 @@
 import pytest
 
 from azr_jax.tasks import worked
-from azr_jax.tasks.prompts import Rules, propose, solve
+from azr_jax.tasks.prompts import PromptRules, propose, solve
 from azr_jax.tasks.types import InductionTask, Kind, Triplet
 from azr_jax.tasks.worked import EVENS, LENGTHS, REPEATED
 
@@ -64,16 +64,16 @@ def test_a_hidden_program_is_matched_by_its_calls():
 @pytest.mark.parametrize("style", ["chat", "completion"])
 def test_which_examples_a_proposer_of_inputs_sees(style):
     for examples, seen in {"one": (REPEATED,), "matching": (EVENS,), "none": ()}.items():
-        prompt = propose(Kind.INDUCTION, [ONE], style=style, rules=Rules(examples=examples))
+        prompt = propose(Kind.INDUCTION, [ONE], style=style, rules=PromptRules(examples=examples))
         assert shown(prompt) == seen
 
 
 def test_without_examples_and_references_the_request_alone_is_left():
-    prompt = propose(Kind.DEDUCTION, [], style="chat", rules=Rules(examples="none"))
+    prompt = propose(Kind.DEDUCTION, [], style="chat", rules=PromptRules(examples="none"))
     (message,) = prompt.messages
     assert message["content"].startswith("Write a Python function f and an input")
-    assert len(propose(Kind.DEDUCTION, [ONE], style="chat", rules=Rules(examples="none")).messages) == 3
-    assert shown(propose(Kind.DEDUCTION, [], style="chat", rules=Rules(examples="several"))) == (
+    assert len(propose(Kind.DEDUCTION, [ONE], style="chat", rules=PromptRules(examples="none")).messages) == 3
+    assert shown(propose(Kind.DEDUCTION, [], style="chat", rules=PromptRules(examples="several"))) == (
         EVENS,
         REPEATED,
         LENGTHS,
