@@ -21,7 +21,7 @@ from absl import app, flags
 
 from azr_jax.config.flags import from_json
 from azr_jax.config.schema import Config
-from azr_jax.tasks.buffers import Buffers, BufferSettings, Damaged
+from azr_jax.tasks.buffers import Buffers, BufferSettings, DamagedJournal
 from azr_jax.tasks.kind import UnknownKind, named
 from azr_jax.tasks.seedfile import write_seed_file
 
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
         sys.exit(f"{argv[1]}: not understood; flags look like --workdir=...")
     try:
         count = export_tasks(Path(FLAGS.workdir), Path(FLAGS.out))
-    except (NoTasks, Damaged, OSError) as error:
+    except (NoTasks, DamagedJournal, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     print(f"{FLAGS.out}: {count} tasks")

@@ -28,7 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from azr_jax.executor.cases import Request
+from azr_jax.executor.cases import ChildRequest
 from azr_jax.executor.installed import paths_of
 from azr_jax.executor.jobs import Run, Validate
 from azr_jax.executor.link import Link, ZygoteSettings
@@ -70,13 +70,13 @@ def floor(seconds: float, body: bytes, workers: int = 1, packages: tuple[str, ..
         used, started = cpu_s(), time.perf_counter()
         for link in links:
             began[link] = time.perf_counter()
-            link.send(Request(body, 1, 10.0), 10.0)
+            link.send(ChildRequest(body, 1, 10.0), 10.0)
         while time.perf_counter() < started + seconds:
             for key, _ in selector.select():
                 answer = key.data.receive()
                 times.append(time.perf_counter() - began[key.data])
                 began[key.data] = time.perf_counter()
-                key.data.send(Request(body, 1, 10.0), 10.0)
+                key.data.send(ChildRequest(body, 1, 10.0), 10.0)
                 answer.read()
         spent, used = time.perf_counter() - started, cpu_s() - used
     for link in links:

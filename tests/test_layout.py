@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,18 @@ def test_files_import_each_other_in_no_circle():
 
     for module in graph:
         visit(module, ())
+
+
+def test_no_class_name_stands_twice():
+    nodes = [node for path in SOURCES for node in ast.walk(ast.parse(path.read_text()))]
+    found = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
+    assert {name for name, times in found.items() if times > 1} == set()
+
+
+def test_the_algorithm_stays_on_one_page_and_its_room_small():
+    room = sorted((ROOT / "azr_jax/selfplay").glob("*.py"))
+    lines = {path.name: len(path.read_text().splitlines()) for path in room}
+    assert len(room) <= 10 and sum(lines.values()) <= 1300 and lines["iteration.py"] <= 150, lines
 
 
 def test_every_path_and_module_the_readme_names_exists():

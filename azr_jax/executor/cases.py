@@ -24,7 +24,7 @@ MAX_INPUT_CHARS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ChildRequest:
     """One child's work. Equal requests have equal results, which is what the cache relies on."""
 
     body: bytes
@@ -84,15 +84,17 @@ class Cases:
     detail: str = ""
 
 
-Together = tuple[Request, ...]  # run side by side as far as there are workers; sent back is a tuple of their results
-Steps = Generator[Request | Together, Any, Any]
+Together = tuple[
+    ChildRequest, ...
+]  # run side by side as far as there are workers; sent back is a tuple of their results
+Steps = Generator[ChildRequest | Together, Any, Any]
 
 
 def request(
     mode: str, timeout_s: float, seed: int = SEEDS[0], lines: int = 4, *, real_time: bool = False, **fields: Any
-) -> Request:
+) -> ChildRequest:
     body = json.dumps({"mode": mode, **fields}, separators=(",", ":")).encode()
-    return Request(body, seed, timeout_s, lines, real_time)
+    return ChildRequest(body, seed, timeout_s, lines, real_time)
 
 
 @dataclass(slots=True)
@@ -111,7 +113,7 @@ class Budget:
 
 def check(
     program: str, inputs: Sequence[str], *, banned: Sequence[str], timeout_s: float, budget: Budget
-) -> Generator[Request, Result, Checked]:
+) -> Generator[ChildRequest, Result, Checked]:
     """Has the program and its inputs looked at, by a child that runs none of it."""
     found = Checked(program)
     budget.take(timeout_s)
@@ -146,7 +148,7 @@ def run_cases(
     all_of_them: bool = True,
     budget: Budget | None = None,
     real_time: bool = False,
-) -> Generator[Request, Result, Cases]:
+) -> Generator[ChildRequest, Result, Cases]:
     """Runs the numbered calls, in one child where that goes well.
 
     A call that ends the child while others ran before it gets a fresh one, so that every call has the whole time
@@ -196,12 +198,12 @@ def run_cases(
     return found
 
 
-def side_by_side(*runs: Generator[Request, Result, Cases]) -> Generator[Together, tuple[Result, ...], list[Cases]]:
+def side_by_side(*runs: Generator[ChildRequest, Result, Cases]) -> Generator[Together, tuple[Result, ...], list[Cases]]:
     """Several runs at once, step by step: a program that never ends costs the time of one run, not of their sum."""
     found: dict[int, Cases] = {}
     answers: dict[int, Any] = dict.fromkeys(range(len(runs)))  # None starts a generator
     while answers:
-        asked: dict[int, Request] = {}
+        asked: dict[int, ChildRequest] = {}
         for place, answer in answers.items():
             try:
                 asked[place] = runs[place].send(answer)

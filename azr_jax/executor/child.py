@@ -79,7 +79,7 @@ class Pipe:
         self._rest = _PAGE - over if not behind else 0 if whole else self._rest - over
 
 
-class Stream(Pipe):
+class Sockets(Pipe):
     """A pair of sockets in its place, where the user's share of pipes is used up (zygote.py, _channel).
 
     The kernel counts what it keeps of a message: at the most this much, so that no write has to wait.

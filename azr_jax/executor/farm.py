@@ -21,7 +21,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from azr_jax.executor.cases import Request, Result, read_lines
+from azr_jax.executor.cases import ChildRequest, Result, read_lines
 
 _FOLDER = Path(__file__).parent
 _IMPORT = re.compile(r"^from azr_jax\.executor(?:\.(\w+))? import (.+)$", re.MULTILINE)
@@ -70,7 +70,7 @@ def _modules() -> list[tuple[str, str]]:
     return rooms + [(f"azr_jax.executor.{name}", source) for name, source in found.items()]
 
 
-def script(request: Request) -> str:
+def script(request: ChildRequest) -> str:
     """A program for the farm that does what a child does with this request."""
     return _SCRIPT.format(packed=json.dumps([_modules(), json.loads(request.body)]))
 
@@ -85,7 +85,7 @@ class Farm:
             raise ValueError(f"executor.url: {url!r}, http://<host>:<port> of a sandbox server would be right")
         self._parts, self._local = parts, threading.local()
 
-    def run(self, request: Request) -> Result:
+    def run(self, request: ChildRequest) -> Result:
         """Raises Unanswered."""
         began = time.monotonic()
         body = {
@@ -139,7 +139,7 @@ class Farm:
         connection.close()
 
 
-def _result(told: dict[str, Any], request: Request, run_s: float) -> Result:
+def _result(told: dict[str, Any], request: ChildRequest, run_s: float) -> Result:
     ran = told.get("run_result")
     if told.get("status") not in ("Success", "Failed") or not isinstance(ran, dict):
         raise Unanswered(f"status {told.get('status')!r}: {str(told.get('message'))[:200]}")

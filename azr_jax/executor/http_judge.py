@@ -20,7 +20,7 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Any, overload
 
-from azr_jax.executor.cases import Request, Result, run_cases
+from azr_jax.executor.cases import ChildRequest, Result, run_cases
 from azr_jax.executor.farm import Farm, Unanswered
 from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify, check_job, unjudged
 from azr_jax.executor.judge import steps_of
@@ -39,7 +39,7 @@ _PROBE_S = 10.0
 
 
 @dataclass(slots=True, eq=False)
-class _Task:
+class _Sent:
     number: int
     job: Job
     future: Future[Any]
@@ -56,8 +56,8 @@ class HttpJudge:
         self._stats = Stats()
         self._room = threading.Semaphore(settings.queue)
         self._numbers = itertools.count(1)
-        self._tasks: dict[int, _Task] = {}
-        self._waiting: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._tasks: dict[int, _Sent] = {}
+        self._waiting: queue.SimpleQueue[_Sent | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._down: tuple[float, str] | None = None  # since when, and why
@@ -85,7 +85,7 @@ class HttpJudge:
         check_job(job)
         while not self._room.acquire(timeout=1.0):
             self._check_open()
-        task = _Task(next(self._numbers), job, Future(), time.monotonic())
+        task = _Sent(next(self._numbers), job, Future(), time.monotonic())
         with self._lock:
             self._check_open()
             self._tasks[task.number] = task
@@ -152,7 +152,7 @@ class HttpJudge:
             self._stats.count(f"{what}/{reason}")
             self._finish(task, value)
 
-    def _finish(self, task: _Task, value: Any = None, error: Exception | None = None) -> None:
+    def _finish(self, task: _Sent, value: Any = None, error: Exception | None = None) -> None:
         self._forget(task)
         with contextlib.suppress(InvalidStateError):  # closed meanwhile
             if error is None:
@@ -160,7 +160,7 @@ class HttpJudge:
             else:
                 task.future.set_exception(error)
 
-    def _forget(self, task: _Task) -> None:
+    def _forget(self, task: _Sent) -> None:
         if self._tasks.pop(task.number, None) is not None:
             self._room.release()
 
@@ -176,7 +176,7 @@ class HttpJudge:
             else:
                 answer = self._result(asked)
 
-    def _result(self, request: Request) -> Result:
+    def _result(self, request: ChildRequest) -> Result:
         """What the farm says, however long it takes to say it."""
         if json.loads(request.body)["mode"] == "same":
             # It holds the task's own input, which stays here. "No" costs nothing but names of the program's own in it.

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from azr_jax.executor.cases import Request
+from azr_jax.executor.cases import ChildRequest
 
 SLICE_S = 0.1
 _WORTH_A_SLICE = 4  # slices that a limit must be long, or the whole limit is the slice
@@ -23,7 +23,7 @@ _WORTH_A_SLICE = 4  # slices that a limit must be long, or the whole limit is th
 class Work:
     """A request in progress, for one job or for several that ask the same."""
 
-    request: Request
+    request: ChildRequest
     since: float
     waiting: list[Any] = field(default_factory=list)  # who wants the result
     slow: bool = False  # it has used up its slice

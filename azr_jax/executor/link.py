@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from azr_jax.executor import zygote
-from azr_jax.executor.cases import Request, Result, read_lines
+from azr_jax.executor.cases import ChildRequest, Result, read_lines
 from azr_jax.executor.child import AHEAD, HEADER, NOT_ITS_FAULT, PIPE_BYTES, REAL_TIME, REQUEST_BYTES
 from azr_jax.executor.installed import ONE_THREAD
 from azr_jax.executor.jail import interpreter
@@ -57,7 +57,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ChildEnd:
     """How a child ended, and the pipe with its lines: read apart, so that the zygote can have its next request."""
 
     descriptor: int
@@ -128,7 +128,7 @@ class Link:
             self._requests.close()
             raise
 
-    def send(self, request: Request, seconds: float, *, ahead: bool = True) -> None:
+    def send(self, request: ChildRequest, seconds: float, *, ahead: bool = True) -> None:
         """The request, how long it may take this time, and whether the next child is to be forked meanwhile."""
         self._number += 1
         self._due = time.monotonic() + seconds + _GRACE_S
@@ -154,7 +154,7 @@ class Link:
             handed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
             self._requests.sendmsg([head], handed, socket.MSG_DONTWAIT)
 
-    def receive(self) -> Answer | None:
+    def receive(self) -> ChildEnd | None:
         """The answer that has arrived; None when it was the zygote's word on its walls."""
         if not self.greeted:
             self._greet()
@@ -170,7 +170,7 @@ class Link:
             number, *ending = zygote.REPLY.unpack(data)
             if number != self._number or len(descriptors) != 1:
                 raise Lost("the zygote answered out of turn")
-            return Answer(descriptors.pop(), self._most_lines, *ending)
+            return ChildEnd(descriptors.pop(), self._most_lines, *ending)
         except struct.error:
             raise Lost("the zygote ended") from None
         finally:

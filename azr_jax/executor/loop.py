@@ -15,10 +15,10 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any
 
-from azr_jax.executor.cases import Request, Result, Steps, Together
+from azr_jax.executor.cases import ChildRequest, Result, Steps, Together
 from azr_jax.executor.jobs import Job, unjudged
 from azr_jax.executor.lanes import Work
-from azr_jax.executor.link import Answer, Reply, ZygoteSettings
+from azr_jax.executor.link import ChildEnd, Reply, ZygoteSettings
 from azr_jax.executor.stats import Stats
 from azr_jax.executor.zygotes import Zygotes
 
@@ -39,8 +39,8 @@ class _Task:
     steps: Steps
     future: Future[Any]
     since: float
-    asked: Request | Together | None = None  # what it waits for
-    answers: dict[Request, Result] = field(default_factory=dict)  # what of it is in
+    asked: ChildRequest | Together | None = None  # what it waits for
+    answers: dict[ChildRequest, Result] = field(default_factory=dict)  # what of it is in
 
     @property
     def wanted(self) -> Together:
@@ -61,8 +61,8 @@ class Loop:
         self._numbers = itertools.count(1)
         self._tasks: dict[int, _Task] = {}
         self._added: deque[_Task] = deque()
-        self._works: dict[Request, Work] = {}
-        self._cache: OrderedDict[Request, Result] = OrderedDict()
+        self._works: dict[ChildRequest, Work] = {}
+        self._cache: OrderedDict[ChildRequest, Result] = OrderedDict()
         self._cache_bytes = 0
         self._told = 0
         self._closing = False
@@ -210,7 +210,7 @@ class Loop:
             if missing:
                 return
 
-    def _want(self, task: _Task, request: Request) -> None:
+    def _want(self, task: _Task, request: ChildRequest) -> None:
         work = self._works.get(request)
         if work is None:
             work = Work(request, time.monotonic())
@@ -241,7 +241,7 @@ class Loop:
             self._done()
 
     # ------------------------------------------------------------------------------------ results
-    def _read(self, answer: Answer) -> Reply:
+    def _read(self, answer: ChildEnd) -> Reply:
         try:
             return answer.read()
         except Exception:
@@ -260,7 +260,7 @@ class Loop:
             if task.answers.keys() >= set(task.wanted):
                 self._step(task)
 
-    def _remember(self, request: Request, result: Result) -> None:
+    def _remember(self, request: ChildRequest, result: Result) -> None:
         """Only what a child finished in good order: a timeout or a crash may be the machine's fault."""
         self._cache[request] = result
         self._cache_bytes += len(request.body) + result.size

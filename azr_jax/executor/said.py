@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from azr_jax.executor.cases import MORE_SEEDS, SEEDS, STILL_MORE_SEEDS, Request
+from azr_jax.executor.cases import MORE_SEEDS, SEEDS, STILL_MORE_SEEDS, ChildRequest
 from azr_jax.executor.child import LARGEST_REQUEST
 from azr_jax.executor.jobs import LONGEST_S, SHORTEST_S, Validate, Verify, is_limit
 from azr_jax.tasks.types import Validation, Verdict
@@ -42,11 +42,11 @@ def check_requests(asked: Any) -> None:
     if not requests:
         raise ValueError("no request in a tuple of them")
     for one in requests:
-        if not isinstance(one, Request):
-            raise TypeError(f"{one!r:.60}: a Request of executor.cases would be right")
+        if not isinstance(one, ChildRequest):
+            raise TypeError(f"{one!r:.60}: a ChildRequest of executor.cases would be right")
         known = type(one.seed) is int and one.seed in _SEEDS
         if not (isinstance(one.body, bytes) and len(one.body) <= LARGEST_REQUEST and known):
-            raise ValueError("a Request made by hand: run_cases or request of executor.cases would be right")
+            raise ValueError("a ChildRequest made by hand: run_cases or request of executor.cases would be right")
         if not is_limit(one.timeout_s):
             raise ValueError(f"timeout_s {one.timeout_s!r}: {SHORTEST_S:g} to {LONGEST_S:.0f} s would be right")
         if not (type(one.lines) is int and 0 < one.lines <= _MOST_LINES):

@@ -17,7 +17,7 @@ from azr_jax.executor.cases import (
     Case,
     Cases,
     Checked,
-    Request,
+    ChildRequest,
     Together,
     check,
     run_cases,
@@ -37,7 +37,7 @@ PROPOSAL_LIMITS = 8  # time limits that all runs of one proposal may take togeth
 
 def validate(
     job: Validate, banned: tuple[str, ...], max_output_chars: int, timeout_s: float
-) -> Generator[Request | Together, Any, Validation]:
+) -> Generator[ChildRequest | Together, Any, Validation]:
     """Runs the proposal under two hash seeds side by side and builds the task from what both agree on."""
     proposal, kind = job.proposal, job.proposal.kind
     refusal = _misshapen(job)

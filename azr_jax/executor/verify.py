@@ -15,7 +15,7 @@ from azr_jax.executor.cases import (
     OF_A_CALL,
     Case,
     Cases,
-    Request,
+    ChildRequest,
     Result,
     case,
     request,
@@ -26,7 +26,7 @@ from azr_jax.executor.jobs import Outcome, Run
 from azr_jax.executor.values import Refused, decode, encode, same
 from azr_jax.tasks.types import InductionTask, Triplet, Verdict
 
-Judging = Generator[Request, Result, Verdict]
+Judging = Generator[ChildRequest, Result, Verdict]
 _CORRECT, _WRONG = Verdict(1.0, "correct"), Verdict(0.0, "wrong value")
 _UNDONE = ("crashed", "not run")  # reasons that may be the fault of calls before
 _UNKNOWN_FORM = ("not inert", "not written out")
@@ -152,7 +152,7 @@ def _failed(case: Case) -> Verdict:
     return Verdict(0.0, {"unplain": "not plain"}.get(case.status, case.status), case.detail)
 
 
-def run(job: Run, timeout_s: float) -> Generator[Request, Result, tuple[Outcome, ...]]:
+def run(job: Run, timeout_s: float) -> Generator[ChildRequest, Result, tuple[Outcome, ...]]:
     """Every call's outcome, for tools and evaluations; no list of banned modules applies."""
     calls = [{"text": text} for text in job.inputs]
     found = yield from run_cases(job.program, calls, timeout_s=job.timeout_s or timeout_s, real_time=True)

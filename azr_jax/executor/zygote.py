@@ -232,7 +232,7 @@ def _channel() -> tuple[int, int, child.Pipe]:
     end, other = socket.socketpair()
     other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, child.PIPE_BYTES // 2)  # the kernel doubles it
     room = other.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-    return end.detach(), other.detach(), child.Stream(child.OUTCOMES, room)
+    return end.detach(), other.detach(), child.Sockets(child.OUTCOMES, room)
 
 
 def _watched(pid: int, reader: int) -> int:

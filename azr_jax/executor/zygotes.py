@@ -17,9 +17,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
-from azr_jax.executor.cases import SEEDS, Cases, Request, Result, run_cases
+from azr_jax.executor.cases import SEEDS, Cases, ChildRequest, Result, run_cases
 from azr_jax.executor.lanes import Lanes, Work
-from azr_jax.executor.link import Answer, Link, Lost, Reply, ZygoteSettings
+from azr_jax.executor.link import ChildEnd, Link, Lost, Reply, ZygoteSettings
 from azr_jax.executor.stats import Stats
 
 _TICK_S = 0.5  # how often deadlines are looked at when nothing happens
@@ -31,7 +31,7 @@ _AROUND_S = 1.0  # how near another death is one around
 _FIRST_STARTS = 5  # that fail in a row before all zygotes were up once, after which there is no executor
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 2.0  # of starts and of second tries
 _TRIAL_S = 20.0
-Trial = Generator[Request, Result, Cases]
+Trial = Generator[ChildRequest, Result, Cases]
 
 
 def _delay(failures: int) -> float:
@@ -48,7 +48,7 @@ class Zygotes:
         selector: selectors.BaseSelector,
         stats: Stats,
         done: Callable[[Work, Result], None],
-        read: Callable[[Answer], Reply],
+        read: Callable[[ChildEnd], Reply],
     ) -> None:
         self._workers, self._settings, self._selector = workers, settings, selector
         self._cores = len(os.sched_getaffinity(0))

@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from azr_jax.tasks.history import History
-from azr_jax.tasks.journal import Damaged, Journal, Position
+from azr_jax.tasks.journal import DamagedJournal, Journal, Position
 from azr_jax.tasks.kind import asked
 from azr_jax.tasks.sameness import COPIES
 from azr_jax.tasks.seedfile import read_seed_file, write_seed_file
 from azr_jax.tasks.types import Kind, Task
 
 __all__ = [
-    "FILTERS", "Buffer", "BufferSettings", "Buffers", "Damaged", "Entry", "Unkept", "read_seed_file", "write_seed_file"
+    "FILTERS", "Buffer", "BufferSettings", "Buffers", "DamagedJournal", "Entry", "Unkept",
+    "read_seed_file", "write_seed_file",
 ]  # fmt: skip
 
 RECENT = 256  # how many of the newest tasks `recent`, `frontier` and `mistakes` draw from

@@ -22,7 +22,7 @@ HEAD, MIDDLE, TAIL = b'{"sum":"', b'","record":', b"}\n"
 RECORD_AT = len(HEAD) + 8 + len(MIDDLE)
 
 
-class Damaged(ValueError):
+class DamagedJournal(ValueError):
     """A journal does not hold what was written; the message names the file and the line."""
 
 
@@ -48,7 +48,7 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab")
             if self._file.tell() != self._end.bytes:
-                raise Damaged(
+                raise DamagedJournal(
                     f"{self.path}: is {self._file.tell()} bytes long, not the {self._end.bytes} this run knows of; "
                     "read it first, or choose another folder"
                 )
@@ -84,7 +84,7 @@ class Journal:
             with self.path.open("rb") as file:
                 yield from self._records(file, until)
         if until is not None and self._end != until:
-            raise Damaged(
+            raise DamagedJournal(
                 f"{self.path}: ends at byte {self._end.bytes}, checksum {self._end.checksum:08x}; the checkpoint "
                 f"knows byte {until.bytes}, checksum {until.checksum:08x}: this is not the file it was made with"
             )
@@ -106,6 +106,6 @@ class Journal:
             body = line[RECORD_AT : -len(TAIL)]
             checksum = zlib.crc32(body, self._end.checksum)
             if line != HEAD + b"%08x" % checksum + MIDDLE + body + TAIL:
-                raise Damaged(f"{self.path}: line {number} is damaged: its checksum does not fit its content")
+                raise DamagedJournal(f"{self.path}: line {number} is damaged: its checksum does not fit its content")
             yield json.loads(body)
             self._end = Position(self._end.bytes + len(line), checksum)

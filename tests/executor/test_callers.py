@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from azr_jax.executor.cases import Request, request
+from azr_jax.executor.cases import ChildRequest, request
 from azr_jax.executor.jobs import LONGEST_S, UNJUDGED, Run, Verify
 from azr_jax.executor.pool import ExecutorSettings
 from azr_jax.executor.values import encode
@@ -32,7 +32,7 @@ def exits():
 
 def asks(seconds=1.0, lines=4, seed=1):
     body = request("expression", 1.0, text="1 + 3", form="any").body
-    yield Request(body, seed, seconds, lines)
+    yield ChildRequest(body, seed, seconds, lines)
     return Verdict(0.0, "x")
 
 

@@ -26,7 +26,7 @@ def test_a_stream_never_has_to_wait(sizes):
     with reader, writer:
         writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, child.PIPE_BYTES // 2)
         writer.setblocking(False)
-        stream = child.Stream(writer.fileno(), writer.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
+        stream = child.Sockets(writer.fileno(), writer.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
         stream.begin()
         with pytest.raises(child.Full):
             for number in range(10_000):

@@ -14,7 +14,7 @@ from test_pool import children, signal_all, wait_until
 
 from azr_jax.executor import link as link_module
 from azr_jax.executor import zygotes
-from azr_jax.executor.cases import Budget, Request, Result, run_cases
+from azr_jax.executor.cases import Budget, ChildRequest, Result, run_cases
 from azr_jax.executor.jobs import Run, Validate
 from azr_jax.executor.lanes import SLICE_S, Lanes, Work
 from azr_jax.executor.pool import Executor, ExecutorSettings
@@ -113,7 +113,7 @@ def test_an_exit_status_of_the_programs_choice_buys_nothing(how):
 def test_what_starves_is_tried_three_times_and_shields_nobody():
     done, reads = [], []
     owner = zygotes.Zygotes(1, link_module.ZygoteSettings(), None, Stats(), lambda *a: done.append(a), reads.append)
-    work = Work(Request(b"", 1, 10.0), 0.0)
+    work = Work(ChildRequest(b"", 1, 10.0), 0.0)
     for tries in (1, 2, 3):
         owner._heard(work, link_module.Reply(Result("starved", run_s=0.25), 0.0, 0.0))
         assert (len(owner._later), len(done)) == ((tries, 0) if tries < 3 else (2, 1))
@@ -163,8 +163,8 @@ def test_slow_work_is_not_starved_by_short_work():
 
 def test_lanes_keep_a_place_for_short_work():
     lanes = Lanes(workers=2)
-    slow = [Work(Request(b"%d" % n, 1, 10.0), 0.0, slow=True) for n in range(4)]
-    short = [Work(Request(b"s%d" % n, 1, 10.0), 0.0) for n in range(3)]
+    slow = [Work(ChildRequest(b"%d" % n, 1, 10.0), 0.0, slow=True) for n in range(4)]
+    short = [Work(ChildRequest(b"s%d" % n, 1, 10.0), 0.0) for n in range(3)]
     for work in slow:
         lanes.put(work)
     assert lanes.take(1, 2) is slow[0]
@@ -178,7 +178,7 @@ def test_lanes_keep_a_place_for_short_work():
     lanes.ended(slow[0])
     assert lanes.take(1, 3) is short[1]
     assert lanes.take(1, 3) is None
-    assert (short[0].seconds, slow[0].seconds, Work(Request(b"", 1, 0.2), 0.0).seconds) == (SLICE_S, 10.0, 0.2)
+    assert (short[0].seconds, slow[0].seconds, Work(ChildRequest(b"", 1, 0.2), 0.0).seconds) == (SLICE_S, 10.0, 0.2)
 
 
 def test_no_process_to_be_had_is_waited_out(monkeypatch):

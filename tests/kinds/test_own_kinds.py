@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from azr_jax.config import flags
-from azr_jax.executor.cases import Request
+from azr_jax.executor.cases import ChildRequest
 from azr_jax.executor.jobs import Validate, Verify
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.tasks.buffers import Buffers, BufferSettings, Entry
@@ -126,7 +126,7 @@ def yields_rubbish():
 
 
 def yields_a_request_of_its_own():
-    yield Request(b"{}", 77, 1.0)
+    yield ChildRequest(b"{}", 77, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azr_jax.executor.values import encode
-from azr_jax.tasks.buffers import RECENT, Buffers, BufferSettings, Damaged, Entry, Unkept
+from azr_jax.tasks.buffers import RECENT, Buffers, BufferSettings, DamagedJournal, Entry, Unkept
 from azr_jax.tasks.types import InductionTask, Kind, Triplet
 
 D, A, I, E = Kind.DEDUCTION, Kind.ABDUCTION, Kind.INDUCTION, Kind.ERROR  # noqa: E741
@@ -374,7 +374,7 @@ def test_a_damaged_line_is_named(tmp_path):
     for edited in edits.values():
         file.write_bytes(b"".join(edited))
         number = 5 if edited is edits["twice"] else 4
-        with pytest.raises(Damaged, match=rf"deduction\.jsonl: line {number} is damaged"):
+        with pytest.raises(DamagedJournal, match=rf"deduction\.jsonl: line {number} is damaged"):
             Buffers([D, A, I], BufferSettings(capacity=6), tmp_path).load()
 
 
@@ -384,16 +384,16 @@ def test_a_file_shorter_than_the_checkpoint_is_refused(tmp_path):
     buffers.close()
     file = tmp_path / "deduction.jsonl"
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
-    with pytest.raises(Damaged, match="this is not the file it was made with"):
+    with pytest.raises(DamagedJournal, match="this is not the file it was made with"):
         Buffers([D, A, I], BufferSettings(capacity=6), tmp_path).load(cursor)
     file.unlink()
-    with pytest.raises(Damaged, match="ends at byte 0"):
+    with pytest.raises(DamagedJournal, match="ends at byte 0"):
         Buffers([D, A, I], BufferSettings(capacity=6), tmp_path).load(cursor)
 
 
 def test_a_new_run_does_not_write_into_the_files_of_an_old_one(tmp_path):
     played(tmp_path).close()
-    with pytest.raises(Damaged, match="read it first"):
+    with pytest.raises(DamagedJournal, match="read it first"):
         fill(Buffers([D], folder=tmp_path), D, range(1))
 
 
