@@ -3,10 +3,10 @@
     python -m azr_jax.main --config=configs/qwen05b_coder_cpu.py
 
 As configs/qwen05b_coder.py but for sizes: B = 8, four estimates, two references, short answers, temperature 0.8.
-Trained are low-rank corrections of all matrices (LoRA): gradients and moments of all weights would take 6 GB more. The solver
-learns from estimates too: their prompts are read anyway, and once for all four. Products are of bfloat16, which this
-is worth doing for where a processor has them (avx512_bf16, amx_bf16 in /proc/cpuinfo); sums and all else are float32.
-The learning rate is that of corrections, a hundred times that of weights.
+Trained are low-rank corrections of all matrices (LoRA): gradients and moments of all weights would take 6 GB more. The
+solver learns from estimates too: their prompts are read anyway, and once for all four. Products are of bfloat16, which
+this is worth doing for where a processor has them (avx512_bf16, amx_bf16 in /proc/cpuinfo); sums and all else are
+float32. The learning rate is that of corrections, a hundred times that of weights.
 """
 
 from ml_collections import ConfigDict

@@ -22,8 +22,9 @@ class Solver:
     abduction_answer: Literal["literal", "operators", "any"] = "any"
 
     def attempts(self, kind: Kind, task: Task, task_id: int, request: RequestId, n: int) -> Job[list[Solved]]:
-        """N of them, in the order of their sample numbers."""
-        question = self.prompter.solve(kind, task)
+        """N of them, in the order of their sample numbers; none where nobody can be asked."""
+        if isinstance(question := self.prompter.solve(kind, task), str):
+            return []
 
         def attempt(rollout: Rollout) -> Job[Solved]:
             completion = Completion(question.tokens, rollout, self.prompter.text(question.prompt, rollout))

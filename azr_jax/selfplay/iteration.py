@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+from azr_jax.executor.jobs import UNJUDGED
 from azr_jax.learner.advantages import Baselines
 from azr_jax.learner.packing import TrainingSample
 from azr_jax.selfplay import scoring
@@ -21,7 +22,8 @@ from azr_jax.selfplay.proposing import Proposer, draw
 from azr_jax.selfplay.results import Played, Proposed, Solved
 from azr_jax.selfplay.scoring import CreditSettings
 from azr_jax.tasks.buffers import FILTERS, Entry, Unkept
-from azr_jax.tasks.types import Kind
+from azr_jax.tasks.kind import KindFailed
+from azr_jax.tasks.types import Kind, Validation
 
 Estimate = Started[list[Solved]] | None  # attempts that measure how hard a new task is
 
@@ -82,7 +84,7 @@ class SelfPlay:
             self.solver.attempts(kind, entry.task, entry.id, RequestId(Stage.SOLVE, kind.number, index), 1)  # 15
             for index, entry in enumerate(batch)
         ]
-        solved = tuple(solution for (solution,) in solved)
+        solved = tuple(solution for solutions in solved for solution in solutions)
         estimates = [estimate for _, estimate in asked]
         proposals = yield from self._with_attempts(list(zip(proposals, estimates, strict=True)))
         self._note(kind, proposals, solved)
@@ -94,8 +96,7 @@ class SelfPlay:
         proposed = yield from self.proposer.propose(kind, RequestId(Stage.PROPOSE, kind.number, b), rng)  # 5-6, 10-11
         n, task = self.settings.estimate_attempts, proposed.task
         # The buffer of a kind does not change while its proposals come in: the answer is the same in any order.
-        held = task is not None and self.proposer.buffers[kind].holds(task)
-        if task is None or not n or (held and not self.settings.estimate_duplicates):
+        if task is None or not n or (self.proposer.buffers[kind].holds(task) and not self.settings.estimate_duplicates):
             return proposed, None
         # The task has no id of a buffer yet; the request's is one that no entry has.
         request = RequestId(Stage.ESTIMATE, kind.number, b)
@@ -115,7 +116,10 @@ class SelfPlay:
         passes = FILTERS[self.settings.valid_program_filter]
         if proposed.task and rate is not None and not passes(rate) and not buffer.holds(proposed.task):
             return replace(proposed, kept=Unkept.FILTERED)
-        return self.proposer.keep(proposed, t)
+        try:
+            return self.proposer.keep(proposed, t)
+        except KindFailed as error:  # it did not when the task was admitted
+            return replace(proposed, validation=Validation(None, UNJUDGED, str(error)))
 
     def _note(self, kind: Kind, proposals: Sequence[Proposed], solved: Sequence[Solved]) -> None:
         """In the buffer: what the attempts found."""

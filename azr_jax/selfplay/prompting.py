@@ -97,21 +97,20 @@ class Prompter(PromptCodec):
         )
         return Question(self.tokens(prompt), prompt)
 
-    def solve(self, kind: Kind, task: Task) -> Question:
+    def solve(self, kind: Kind, task: Task) -> Question | str:
+        """Or why nobody can be asked to solve it, which makes it no task."""
         s, limits = self.settings, {"max_tokens": self.settings.max_prompt_tokens, "count_tokens": self._length}
-        prompt = prompts.solve(kind, task, style=s.style, examples=s.examples, **limits)
-        return Question(self.tokens(prompt), prompt)
-
-    def why_not(self, kind: Kind, task: Task) -> str:
-        """Why nobody can be asked to solve it, which makes it no task; empty where somebody can."""
         try:
-            self.solve(kind, task)
+            prompt = prompts.solve(kind, task, style=s.style, examples=s.examples, **limits)
         except PromptTooLong:
             return "too long for a prompt"
         except KindFailed:
-            log.exception("a task is refused for it")
+            log.exception("nobody is asked to solve a task")
             return "asking failed"
-        return ""
+        return Question(self.tokens(prompt), prompt)
+
+    def why_not(self, kind: Kind, task: Task) -> str:
+        return "" if isinstance(found := self.solve(kind, task), Question) else found
 
     def request(self, request_id: RequestId, question: Question, n: int, *, limited: bool = False) -> Request:
         s = self.settings

@@ -185,7 +185,7 @@ class Proposer:
         found = traits(task, written, shown.programs, self.buffers[kind].history)
         if found.nearest < self.settings.novelty_gate:
             return Validation(None, NOT_NOVEL), found
-        self.buffers[kind].holds(task)  # a kind that fails at marking it does so here, where it costs this proposal
+        self.buffers[kind].mark(task)  # a kind that fails at it does so here, where it costs this proposal
         return validation, found
 
     def keep(self, proposed: Proposed, iteration: int) -> Proposed:

@@ -21,7 +21,7 @@ from typing import Any
 
 from azr_jax.tasks.history import History
 from azr_jax.tasks.journal import DamagedJournal, Journal, Position
-from azr_jax.tasks.kind import asked
+from azr_jax.tasks.kind import KindFailed, asked
 from azr_jax.tasks.sameness import COPIES
 from azr_jax.tasks.seedfile import read_seed_file, write_seed_file
 from azr_jax.tasks.types import Kind, Task
@@ -108,14 +108,17 @@ class Buffer:
         return iter(self._slots)
 
     def holds(self, task: Task) -> bool:
-        """Whether this task, or a copy of it (sameness.py), is kept."""
-        return self._mark(task) in self._marks
+        """Whether this task, or a copy of it (sameness.py), is kept; so counts one that its kind fails to mark."""
+        try:
+            return self.mark(task) in self._marks
+        except KindFailed:
+            return True
 
     def append(
         self, task: Task, *, iteration: int, references: Sequence[int] = (), seed: bool = False
     ) -> Entry | Unkept:
         """The new entry, or why there is none."""
-        mark = self._mark(task)
+        mark = self.mark(task)
         if self._mark_of_seed(task) in self._seed_marks if seed else mark in self._marks:
             return Unkept.DUPLICATE
         if self._is_closed():
@@ -200,14 +203,15 @@ class Buffer:
         for record in records:
             if "entry" in record:
                 entry = _from_record(self.kind, record["entry"])
-                self._keep(entry, self._mark(entry.task))
+                self._keep(entry, self.mark(entry.task))
             elif entry := self._by_id.get(record["id"]):
                 if "solve_rate" in record:
                     self._measured(entry, record["solve_rate"])
                 else:
                     _renew(self._failed, entry, not record["solved"])
 
-    def _mark(self, task: Task) -> bytes:
+    def mark(self, task: Task) -> bytes:
+        """The same for copies of a task. Raises KindFailed."""
         return _marked(self.kind, task, self.settings.copies)
 
     def _mark_of_seed(self, task: Task) -> bytes:

@@ -10,6 +10,7 @@ from azr_jax.config import flags
 from azr_jax.executor.cases import ChildRequest
 from azr_jax.executor.jobs import Validate, Verify
 from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.tasks import buffers, history
 from azr_jax.tasks.buffers import Buffers, BufferSettings, Entry
 from azr_jax.tasks.kind import KindFailed, find, named
 from azr_jax.tasks.prompts import STYLES, propose, solve
@@ -184,6 +185,36 @@ def test_a_method_that_fails_costs_the_one_proposal(executor, method, refusal, m
     played = made.play()
     assert [p.refusal for p in played.proposed[kind]] == ["", refusal, ""]
     assert [p.entry_id is not None for p in played.proposed[kind]] == [True, False, True]
+
+
+@pytest.mark.parametrize("good", [1, 2, 3])
+@pytest.mark.parametrize("method", ["mark", "written", "answers", "solve_prompt"])
+def test_a_method_that_fails_later_costs_the_one_task_too(executor, method, good, monkeypatch):
+    """It answers so often when the task is admitted, and fails from then on: where it was kept, or solved, that ended
+    the run.
+    """
+    right, calls = getattr(Rubbish, method), []
+    monkeypatch.setattr(buffers, "_marked", buffers._marked.__wrapped__)  # what is remembered is not asked again
+    monkeypatch.setattr(history, "_bins", history._bins.__wrapped__)
+
+    def fails_by_and_by(self, *given):
+        if "x + 22" in repr(given):
+            calls.append(given)
+            if len(calls) > good:
+                raise KeyError("mine")
+        return right(self, *given)
+
+    kind = find(f"{OWN}:Rubbish")
+    monkeypatch.setattr(Rubbish, method, fails_by_and_by)
+    monkeypatch.setattr(Rubbish, "wrong", staticmethod(lambda: Verdict(0.0, "wrong value")))
+    proposals = [f"x):\n    return x + {n}  # {method} {good}\n```\n```input\n1\n```" for n in (1, 22, 3)]
+    flags = {"tasks__kinds": f"{OWN}:Rubbish", "batch_size": "3", "tasks__estimate_attempts": "2"}
+    made = Stage(executor, Cast({kind: proposals}, {"x +": ["1\n```"]}), **flags)
+    made.put(kind, PROGRAM, "1")
+    for _ in range(2):
+        proposed = made.play().proposed[kind]
+        assert [p.entry_id is not None or p.refusal == "" for p in (proposed[0], proposed[2])] == [True, True]
+    assert calls
 
 
 def test_a_reference_that_cannot_be_shown_is_left_out(executor, monkeypatch):
