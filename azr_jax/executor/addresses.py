@@ -2,10 +2,10 @@
 
 Python's own text of a function, an iterator or an object holds its address, and so do messages of exceptions; all of
 them are written by libc's `%p`, whatever built-in function, method or format led there. Here that is given another
-writer, which counts the places in the order in which they are first asked for; `id` counts along. In the first two
-zygotes every bit of these numbers differs, so a program that gives one is no task; and what is judged is judged by the
-first, where they are always the same. What still goes by the address itself is the order of sets of objects, and `hash`
-(reach.py).
+writer, which counts the places in the order in which they are first asked for, in each call of a program anew; `id`
+counts along. In the first two zygotes every bit of these numbers differs, so a program that gives one is no task; and
+what is judged is judged by the first, where they are always the same. What still goes by the address itself is the
+order of sets of objects, and `hash` (reach.py).
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ _TURNED = {1: 0, 2: 2**48 - 1}  # bits, by hash seed; of later ones some
 _PA_POINTER = 5  # from printf.h
 _libc = ctypes.PyDLL(None)  # whose calls keep the interpreter's lock
 _KEPT: list[Any] = []  # libc calls these for as long as the process lives
+_numbers: dict[int, int] = {}  # of the places that were asked for
+forget = _numbers.clear  # or the count would tell a call of earlier ones
 
 
 def hide(seed: int) -> None:
     """Of this process and its children, from now on."""
     turned = _TURNED[seed] if seed in _TURNED else random.Random(f"places {seed}").randrange(2**44)
-    numbers: dict[int, int] = {}
-    real, setdefault, count = id, numbers.setdefault, numbers.__len__
+    real, setdefault, count = id, _numbers.setdefault, _numbers.__len__
     pointers = ctypes.POINTER(ctypes.c_void_p)
     put = _libc.fputs
     put.argtypes = [ctypes.c_char_p, ctypes.c_void_p]

@@ -19,7 +19,7 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from azr_jax.executor import arguments, binding, clock, hygiene, imports, proposal_check, written
+from azr_jax.executor import addresses, arguments, binding, clock, hygiene, imports, proposal_check, written
 from azr_jax.executor.values import Refused, as_json, decode, encode
 
 if TYPE_CHECKING:
@@ -190,6 +190,7 @@ def _program(pipe: Pipe, request: dict[str, Any], names: dict[str, Any]) -> None
     calls = [_prepare(call, names) for call in request["calls"]]
     code = hygiene.compiled(text)
     space = _space(names)
+    addresses.forget()  # what we asked for ourselves
     try:
         exec(code, space)
     except BaseException as error:  # SystemExit and the like are the program's failure too
@@ -278,6 +279,7 @@ def _built(code: types.CodeType) -> Build:
 
 def _call(pipe: Pipe, number: int, function: Any, build: Build, space: dict[str, Any], *, keep: bool = False) -> None:
     """One call, its outcome as one line: the value and, to `keep`, what was given, an exception, or a refusal."""
+    addresses.forget()
     try:
         positional, named = build(space)
     except BaseException as error:

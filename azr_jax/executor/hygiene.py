@@ -40,7 +40,7 @@ _OWN_CLOCKS = frozenset({
 })  # fmt: skip
 # A name that no text shows reaches whatever the lists above and below keep out.
 _BY_TEXT = frozenset({"vars", "globals", "locals"})
-_BY_TEXT_ATTRIBUTES = frozenset({"__dict__", "attrgetter", "methodcaller"})
+_BY_TEXT_ATTRIBUTES = frozenset({"__dict__", "attrgetter", "methodcaller", "bltns"})  # the last: builtins, in enum
 # Of a proposal: what makes functions, modules or code of what no text shows.
 _BY_TEXT_IMPORTS = frozenset({"builtins", "pickle", "_pickle", "marshal", "shelve", "code", "codeop"})
 _MATCHED_WHOLE = frozenset({

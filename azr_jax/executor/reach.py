@@ -34,7 +34,8 @@ _MODULES = frozenset({
 _DENIED = frozenset({
     "attrgetter", "methodcaller", "get_type_hints", "ForwardRef", "Formatter", "Template", "make_dataclass",
     "update_wrapper", "wraps", "singledispatch", "singledispatchmethod", "cached_property", "register",
-    "dispatch_table", "decoder", "encoder", "scanner", "*",
+    "dispatch_table", "decoder", "encoder", "scanner", "bltns", "overload", "get_overloads", "clear_overloads",
+    "get_cache_token", "all_feature_names", "unicode_whitespace_trans", "*",
 })  # fmt: skip
 _OTHER_MODULES = sys.stdlib_module_names - _MODULES  # reached as attributes: `statistics.random`
 _CONSTANTS = frozenset({

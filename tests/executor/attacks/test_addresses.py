@@ -59,3 +59,10 @@ def test_builtin_functions_in_a_set_are_objects_too(executor: Executor):
         Validate(Proposal(Kind.ABDUCTION, "def f(x):\n    return [g(x) for g in [*{len, all}]][:0]", ("'a'",)))
     ).result(60)
     assert executor.stats()["runs"] - runs == 13
+
+
+def test_a_place_tells_no_call_of_earlier_ones(executor: Executor):
+    """Its number is that of the first place asked for in this call; counted through, only the first call saw it."""
+    program = "def f(x):\n    many = [(i for i in []) for _ in range(200)]\n    return type('')(many[x])[-14:]"
+    outcomes = executor.submit(Run(program, ("1", "17", "90"))).result(60)
+    assert len({outcome.value for outcome in outcomes}) == 1
