@@ -17,7 +17,6 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags
@@ -41,7 +40,7 @@ TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0: greedy.", lower_bound=0
 TOP_P = flags.DEFINE_float("top_p", 1.0, "Nucleus sampling; 1: off.", lower_bound=0.0, upper_bound=1.0)
 MAX_NEW = flags.DEFINE_integer("max_new_tokens", 8096, "Completions are cut here.", lower_bound=1)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder with the benchmarks' files, laid down by hand.")
-OUT = flags.DEFINE_string("out", "evals", "Results go to <out>/<model>/<how it was sampled>.")
+OUT = flags.DEFINE_string("out", "evals", "Results go to <out>/<model>/<how it was sampled>; also gs://....")
 LIMIT = flags.DEFINE_integer("limit", 0, "Only the first rows of each suite, for trying out; 0: all.", lower_bound=0)
 SINCE = flags.DEFINE_string("since", "", "Only contests of this day (as 2024-08-01) and later: livecodebench_v*.")
 UNTIL = flags.DEFINE_string("until", "", "Only contests of this day and earlier.")
@@ -91,7 +90,7 @@ def _run(shard: tuple[int, int]) -> None:
     from azr_jax.monitor.console import quiet_libraries
 
     quiet_libraries()
-    own: dict[str, Any] = {"suites": tuple(SUITE.value or ()), "shard": shard, "out": Path(OUT.value)}
+    own: dict[str, Any] = {"suites": tuple(SUITE.value or ()), "shard": shard, "out": (OUT.value or "").rstrip("/")}
     own["packages"] = tuple(PACKAGES.value or ())
     names = Asked.__dataclass_fields__
     values: dict[str, Any] = {name: flags.FLAGS[name].value for name in names if name not in own}

@@ -18,6 +18,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -37,6 +38,7 @@ from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
 from azr_jax.monitor.console import quiet_libraries
 from azr_jax.parallel.mesh import make_mesh
+from azr_jax.storage import folders
 from azr_jax.storage.errors import StorageError
 from azr_jax.storage.reading import Reader
 from azr_jax.tasks.prompts import answer_stop
@@ -44,7 +46,7 @@ from azr_jax.tasks.prompts import answer_stop
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "The run's folder or gs:// address, with config.json and checkpoints.", required=True
 )
-OUT = flags.DEFINE_string("out", None, "The folder to make.", required=True)
+OUT = flags.DEFINE_string("out", None, "The folder to make, here or at a gs:// address.", required=True)
 ITERATION = flags.DEFINE_integer("iteration", None, "Which checkpoint; the latest when not given.")
 DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16", "float16"], "Type; the source's when not given.")
 SOURCE = flags.DEFINE_string("source", None, "The original model's folder, where the run's own is not on this machine.")
@@ -151,26 +153,48 @@ def main(argv: list[str]) -> None:
     quiet_libraries()
     try:
         with Reader(WORKDIR.value, wanted=lambda name: name == "config.json") as read:
-            out = export(
-                read.folder,
-                Path(OUT.value),
-                home=read.home,
-                source=Path(SOURCE.value) if SOURCE.value else None,
-                iteration=ITERATION.value,
-                dtype=DTYPE.value,
-                overwrite=OVERWRITE.value,
-                adapter=ADAPTER.value,
-            )
+            if "://" in OUT.value:
+                size = _into_bucket(OUT.value, read)
+            else:
+                out = _from_flags(read, Path(OUT.value))
+                size = sum(file.stat().st_size for file in out.iterdir())
     except StorageError as error:
         print(f"--workdir={error}", file=sys.stderr)
         sys.exit(2)
     except (CannotExport, CannotSpell, CheckpointError, ModelNotFound, BadFolder, BadWeights, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    size = sum(file.stat().st_size for file in out.iterdir())
-    print(f"{out}: {size / 1e9:.2f} GB")
+    print(f"{OUT.value}: {size / 1e9:.2f} GB")
     if JSON.value:
-        print(json.dumps({"out": str(out), "bytes": size}))
+        print(json.dumps({"out": OUT.value, "bytes": size}))
+
+
+def _from_flags(read: Reader, out: Path) -> Path:
+    return export(
+        read.folder,
+        out,
+        home=read.home,
+        source=Path(SOURCE.value) if SOURCE.value else None,
+        iteration=ITERATION.value,
+        dtype=DTYPE.value,
+        overwrite=OVERWRITE.value,
+        adapter=ADAPTER.value,
+    )
+
+
+def _into_bucket(url: str, read: Reader) -> int:
+    """Made below TMPDIR, and sent."""
+    mark = ADAPTER_CONFIG if ADAPTER.value else "config.json"
+    try:
+        bucket = folders.check_free(url, mark, OVERWRITE.value)
+    except StorageError as error:
+        raise CannotExport(f"--out={error}") from error
+    with TemporaryDirectory() as place:
+        out = _from_flags(read, Path(place) / "out")
+        try:
+            return folders.send(out, bucket, mark)
+        except StorageError as error:
+            raise CannotExport(f"--out={error}") from error
 
 
 if __name__ == "__main__":

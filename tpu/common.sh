@@ -34,10 +34,16 @@ usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
 
 need() { [[ -n "${!1}" ]] || fail "--${1,,}= is missing. $(usage)"; }
 
-# The workdir is one folder for all workers, and the program writes files there: a bucket by its address is none.
+# Of a slice with one worker the workdir may be in a bucket, by its address. Several need a folder they share. A bucket
+# that is mounted is none: a checkpoint is finished by renaming, and files grow, and of neither a bucket knows anything.
 need_workdir() {
   need WORKDIR
-  [[ $WORKDIR == /* ]] || fail "--workdir=$WORKDIR: should be a folder that all workers share, as /mnt/shared/qwen7b; a bucket has to be mounted, and its folder given"
+  accelerator
+  [[ $WORKDIR == /* || ( $WORKDIR == gs://?* && $WORKERS == 1 ) ]] && return
+  if [[ $WORKDIR == gs://* ]]; then
+    fail "--workdir=$WORKDIR: a bucket is for a slice with one worker so far, $SLICE has $WORKERS; give a folder that they share, as /mnt/shared/qwen7b on NFS (tpu/setup --share), and no mounted bucket"
+  fi
+  fail "--workdir=$WORKDIR: should be a folder that all workers share, as /mnt/shared/qwen7b, or of one worker gs://bucket/folder"
 }
 
 go() {
@@ -56,6 +62,8 @@ accelerator() {
     v5p) TYPE="v5p-$((chips * 2))" IMAGE=v2-alpha-tpuv5 ;;
     v6e) TYPE="v6e-$chips" IMAGE=v2-alpha-tpuv6e ;;
   esac
+  WORKERS=1  # up to eight chips of v5e and v6e are on one machine, four of v5p; machines of larger slices have four
+  [[ $chip != v5p && $chips -le 8 ]] || WORKERS=$(((chips + 3) / 4))
 }
 
 # A command on one worker, or on all of them at once.

@@ -23,7 +23,7 @@ class Asked:
     limit: int
     shard: tuple[int, int]
     data_dir: str | None
-    out: Path
+    out: Path | str  # a folder, or a gs:// address
     timeout_s: float
     memory_mb: int
     allow_weak: bool
@@ -43,7 +43,7 @@ class Asked:
             return f"avg@{self.n}"
         return "one sample" if self.temperature else "greedy"
 
-    def folder(self, model: Found) -> Path:
+    def folder(self, model: Found) -> str:
         examples = "" if self.examples == "one" else f"-{self.examples}"
         how = f"{self.style}{examples}-n{self.n}-t{self.temperature:g}-{self.max_new_tokens}"
-        return self.out / model.slug / how
+        return f"{self.out}/{model.slug}/{how}"

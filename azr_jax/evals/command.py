@@ -22,6 +22,7 @@ from azr_jax.executor.installed import NotInstalled
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.monitor.console import Console
 from azr_jax.selfplay.prompting import PromptCodec
+from azr_jax.storage.errors import StorageError
 
 
 class CannotEvaluate(ValueError):
@@ -62,6 +63,8 @@ def evaluate(model: str, compare: str | None, *parts: Asked) -> dict[str, Any]:
         found = _sample_and_judge(ready, judges, console)
     except OSError as error:
         raise CannotEvaluate(f"{error} (--out={asked.out}; what was judged is kept)") from error
+    except StorageError as error:
+        raise CannotEvaluate(f"--out={error}") from error
     except (DataProblem, OtherSettings, NoTemplate, BrokenTest, NoModel, RuntimeError) as error:
         raise CannotEvaluate(str(error)) from error
     finally:
@@ -125,8 +128,23 @@ def _get_ready(model: Found, rows: dict[str, tuple[list[Item], str]], asked: Ask
     if asked.packages:  # what was judged without any says nothing of them
         settings["packages"] = list(asked.packages)
     del settings["slots"]  # which changes nothing that is sampled
-    codec = PromptCodec(model.tokenizer, model.folder)
-    results = Results(asked.folder(model), asked.shard)
+    results = Results.at(asked.folder(model), asked.shard)
+    try:
+        return _asked_of(model, rows, asked, results, settings, console)
+    except BaseException:
+        results.close()
+        raise
+
+
+def _asked_of(
+    model: Found,
+    rows: dict[str, tuple[list[Item], str]],
+    asked: Asked,
+    results: Results,
+    settings: dict[str, Any],
+    console: Console,
+) -> _Ready:
+    """What is there already, and what is left to ask."""
     results.open(settings)
     mine: list[tuple[int, Item]] = []
     wanted: dict[str, list[str]] = {}
@@ -143,6 +161,7 @@ def _get_ready(model: Found, rows: dict[str, tuple[list[Item], str]], asked: Ask
             windows[suite] = f"{windows.get(suite, '')} the first {asked.limit}".strip()
         wanted[suite] = [item.id for _, item in numbered]
         mine += [pair for pair in numbered if pair[0] % asked.shard[1] == asked.shard[0]]
+    codec = PromptCodec(model.tokenizer, model.folder)
     requests, told = fit(mine, codec, model.spec.max_positions, asked.max_new_tokens)
     for line in told:
         console.message(line)
@@ -166,10 +185,11 @@ def _part(ready: _Ready, weights: Weights, judges: Judges, console: Console) -> 
     todo = harness.to_do(ready.requests)
     console.message(
         f"{model.name}: {len(ready.requests)} rows, {len(ready.requests) - len(todo)} of them done already; results in "
-        f"{harness.results.folder}"
+        f"{harness.results.place}"
     )
     with console.stages(f"evaluating {model.slug}") as show:
         harness.run(model, weights, todo, judges, show)
+    harness.results.send()
     if harness.figures:
         e = harness.figures
         console.message(
@@ -206,7 +226,7 @@ def _tell(model: Found, results: Sequence[table.SuiteResult], console: Console) 
             console.table(f"{each.suite} by subject", ["subject", "rows", "accuracy"], rows)
     every_row = [each.suite for each in results if each.whole and not each.window]
     shares = {suite: numbers[suite]["pass@1"] for suite in every_row}
-    known = None if model.workdir else published.beside(model.path, shares)
+    known = None if model.home else published.beside(model.path, shares)
     if known:
         console.table("beside the paper's figures of this model", *known)
     means = table.averages(shares)

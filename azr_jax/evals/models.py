@@ -1,4 +1,5 @@
-"""A model to be evaluated, by folder (of weights, or of an adapter in PEFT's format), hub name, or a run's workdir.
+"""A model to be evaluated, by folder (of weights, or of an adapter in PEFT's format), hub name, or a run's workdir;
+folders and workdirs may be in a bucket.
 
 `workdir@iteration` is one of its checkpoints, `workdir` alone the latest.
 """
@@ -26,6 +27,9 @@ from azr_jax.models.spec import ModelSpec
 from azr_jax.models.spelling import CannotSpell, spell_out, spelled_out_in
 from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
+from azr_jax.storage.bucket import Bucket, is_bucket
+from azr_jax.storage.errors import StorageError
+from azr_jax.storage.reading import Reader
 
 
 class NoModel(ValueError):
@@ -41,7 +45,7 @@ class Found:
     folder: Path  # of the tokenizer, and of the weights unless they are a checkpoint's
     spec: ModelSpec
     tokenizer: Any
-    workdir: Path | None = None
+    home: str | None = None  # of a run: the folder or gs:// address with its checkpoints
     iteration: int | None = None
     never: tuple[int, ...] = ()  # tokens that it was not trained with: not drawn, and its tokenizer spells them out
     adapter: Path | None = None  # whose corrections are added to the folder's weights
@@ -60,9 +64,13 @@ class Found:
     @property
     def fingerprint(self) -> str:
         """Of the weights: names, sizes and a sample of the bytes of their files; tells an export made anew."""
-        folder = self.folder if self.workdir is None else self.workdir / "checkpoints" / str(self.iteration)
         mark = hashlib.sha256()
-        files = folder.rglob("*") if self.workdir else [*folder.glob("*.safetensors"), *self._adapter_files()]
+        if self.home and is_bucket(self.home):
+            objects, _ = Bucket(self.home).list(f"checkpoints/{self.iteration}/")
+            mark.update("".join(f"{each.name} {each.size} {each.crc32c} " for each in objects).encode())
+            return mark.hexdigest()[:16]
+        folder = Path(self.home) / "checkpoints" / str(self.iteration) if self.home else self.folder
+        files = folder.rglob("*") if self.home else [*folder.glob("*.safetensors"), *self._adapter_files()]
         for path in sorted(files):
             if path.is_file():
                 size = path.stat().st_size
@@ -81,7 +89,7 @@ class Found:
         )
 
     def weights(self, dtype: str) -> tuple[nnx.GraphDef, Any]:
-        if self.workdir is None:
+        if self.home is None:
             try:
                 graphdef, params = nnx.split(hf.load(self.folder))
                 if self.adapter is not None:
@@ -90,7 +98,7 @@ class Found:
                 raise NoModel(f"--model={self.name}: {error}") from error
         else:
             graphdef, _ = nnx.split(nnx.eval_shape(lambda: Transformer(self.spec, rngs=nnx.Rngs(0))))
-            params = _restored(self.workdir, self.iteration, self.spec)
+            params = _restored(self.home, self.iteration, self.spec)
         return graphdef, jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf.astype(dtype), tree))(params)
 
 
@@ -101,31 +109,43 @@ def find(name: str, cache_dir: str | None = None) -> Found:
         path, _, step = name.rpartition("@")
     path = path.rstrip("/") or path
     try:
-        if (Path(path) / "checkpoints").is_dir():
+        if "://" in path:
+            with Reader(path, wanted=lambda file: file == "config.json") as read:
+                if iterations_in(read.home):
+                    return _of_run(name, path, read.folder, read.home, step)
+            place = path if step else str(resolve(path, cache_dir=cache_dir))  # a copy of it
+        elif (Path(path) / "checkpoints").is_dir():
             workdir = Path(path).resolve()
-            model = open_folder(started_from(workdir))
-            iteration = _iteration(name, workdir, step)
-            never = spell_out(model.tokenizer, run_config(workdir)["model"].get("spell_out") or ())
-            return Found(name, path, model.path, model.spec, model.tokenizer, workdir, iteration, never)
+            return _of_run(name, path, workdir, str(workdir), step)
+        else:
+            place = path
         if step:
             raise NoModel(f"--model={name}: {path} holds no checkpoints; @<iteration> goes with the workdir of a run")
-        if (Path(path) / peft_adapter.CONFIG).is_file():
-            adapter = Path(path)
+        if (Path(place) / peft_adapter.CONFIG).is_file():
+            adapter = Path(place)
             model = open_folder(resolve(peft_adapter.base_of(adapter), cache_dir=cache_dir))
             peft_adapter.load_adapter(adapter, model.spec)  # small: whatever is wrong with it is told before sampling
             never = spell_out(model.tokenizer, spelled_out_in(model.path))
             return Found(name, path, model.path, model.spec, model.tokenizer, never=never, adapter=adapter)
-        model = open_folder(resolve(path, cache_dir=cache_dir))
+        model = open_folder(resolve(place, cache_dir=cache_dir))
         never = spell_out(model.tokenizer, spelled_out_in(model.path))
         return Found(name, path, model.path, model.spec, model.tokenizer, never=never)
-    except (ModelNotFound, BadFolder, BadWeights, UnsupportedModel, CannotSpell, OSError) as error:
+    except (ModelNotFound, BadFolder, BadWeights, UnsupportedModel, CannotSpell, StorageError, OSError) as error:
         # Of what was tried for a name there is a list; all else is one line, whatever a file's names hold.
         said = str(error) if isinstance(error, ModelNotFound) else one_line(error)
         raise NoModel(f"--model={name}: {said}") from error
 
 
-def _iteration(name: str, workdir: Path, step: str) -> int:
-    there = iterations_in(workdir)
+def _of_run(name: str, path: str, folder: Path, home: str, step: str) -> Found:
+    """A checkpoint of the run whose config.json is in `folder`."""
+    model = open_folder(started_from(folder))
+    iteration = _iteration(name, home, step)
+    never = spell_out(model.tokenizer, run_config(folder)["model"].get("spell_out") or ())
+    return Found(name, path, model.path, model.spec, model.tokenizer, home, iteration, never)
+
+
+def _iteration(name: str, home: str, step: str) -> int:
+    there = iterations_in(home)
     if not there:
         raise NoModel(f"--model={name}: the run has no checkpoint yet")
     if not step:
@@ -135,7 +155,7 @@ def _iteration(name: str, workdir: Path, step: str) -> int:
     return int(step)
 
 
-def _restored(workdir: Path, iteration: int | None, spec: ModelSpec) -> Any:
+def _restored(workdir: str, iteration: int | None, spec: ModelSpec) -> Any:
     checkpointer = Checkpointer(workdir)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.tree.map(

@@ -6,15 +6,21 @@ shard and files of its own; whoever reads, reads all of them.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from azr_jax.monitor.jsonl import JsonLines, read
+from azr_jax.storage.bucket import open_bucket
+from azr_jax.storage.errors import StorageError
+from azr_jax.storage.lease import BucketLease, Taken
+from azr_jax.storage.mirror import Mirror
 
 JUDGE_FAILED = "judge failed"  # nothing is known of the sample: it is judged again when the command is run again
 
@@ -23,12 +29,43 @@ class OtherSettings(ValueError):
     """The folder holds results that were made in another way."""
 
 
+SEND_EVERY_S = 10.0
+
+
 @dataclass
 class Results:
+    """`Results.at(...)` also takes a gs:// address: the folder is then this process's own, which the bucket follows."""
+
     folder: Path
     shard: tuple[int, int] = (0, 1)  # this process's number, and how many there are
     done: dict[str, set[tuple[str, int]]] = field(default_factory=dict)  # of each suite: (row, sample)
+    place: str = ""  # where they are, for people
     _lock: IO[str] | None = None
+    _mirror: Mirror | None = None
+    _lease: BucketLease | None = None
+    _sent_s: float = 0.0
+
+    @classmethod
+    def at(cls, place: str, shard: tuple[int, int]) -> Results:
+        """Raises StorageError, or OtherSettings where another process has this shard there."""
+        if "://" not in place:
+            return cls(Path(place), shard, place=place)
+        bucket, (number, count) = open_bucket(place), shard
+        try:
+            lease = BucketLease(bucket, name=f"locks/{number}of{count}")
+        except Taken as error:
+            raise OtherSettings(f"--out={place}: another process is at work on shard {number}/{count}") from error
+        mirror = Mirror(bucket, term=lease.term, may_write=lease.check, grows=lambda name: name.endswith(".jsonl"))
+        mirror.pull()
+        return cls(mirror.folder, shard, place=place, _mirror=mirror, _lease=lease)
+
+    def send(self, *, at_least_s: float = 0.0) -> None:
+        """What is new, into the bucket, where it is one; and what other shards have sent, from it."""
+        if self._mirror is not None and time.monotonic() - self._sent_s >= at_least_s:
+            self._mirror.publish()
+            if not at_least_s:
+                self._mirror.pull()
+            self._sent_s = time.monotonic()
 
     def open(self, settings: Mapping[str, Any]) -> None:
         """Makes the folder, or checks that what it holds was made with the same settings."""
@@ -39,7 +76,9 @@ class Results:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OtherSettings(f"--out={self.folder}: another process is at work on shard {number}/{count}") from None
+            raise OtherSettings(
+                f"--out={self.place or self.folder}: another process is at work on shard {number}/{count}"
+            ) from None
         if any(each.stat().st_size for each in self.folder.glob("*.jsonl")) and path.exists():
             before = self._json(path)
             changed = [
@@ -49,7 +88,7 @@ class Results:
             ]
             if changed:
                 raise OtherSettings(
-                    f"--out={self.folder}: holds other results ({'; '.join(changed)}); give another --out"
+                    f"--out={self.place or self.folder}: holds other results ({'; '.join(changed)}); give another --out"
                 )
             return
         part = path.with_name(f"settings.{os.getpid()}.part")
@@ -73,6 +112,7 @@ class Results:
         if key not in self.done[suite]:
             self.done[suite].add(key)
             self._own(suite).append(line)
+            self.send(at_least_s=SEND_EVERY_S)
 
     def lines(self, suite: str) -> list[dict[str, Any]]:
         """Of all shards, each sample once; what could not be judged gives way to a later verdict."""
@@ -91,6 +131,12 @@ class Results:
         """Another process may have this shard now."""
         if self._lock is not None:
             self._lock.close()
+        with contextlib.suppress(StorageError):  # what could not be sent has been told; the rest is sampled again
+            self.send()
+        if self._lease is not None:
+            self._lease.release()
+        if self._mirror is not None:
+            self._mirror.close()
 
     def _json(self, path: Path) -> dict[str, Any]:
         try:

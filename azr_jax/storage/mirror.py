@@ -28,7 +28,8 @@ from azr_jax.storage.bucket import Bucket, Object, together
 from azr_jax.storage.spans import SpanFile, Torn
 
 LOGS = ("metrics.jsonl", "timings.jsonl", "records.jsonl", "buffers/", "logs/", "tensorboard/")
-ELSEWHERE = ("checkpoints/", "compiled/", "profile/", "owner.json")  # not pulled
+ELSEWHERE = ("checkpoints/", "compiled/", "profile/", "locks/", "owner.json")  # not pulled
+OF_THIS_MACHINE = (".tmp", ".lock", ".part")  # not handed on
 LIST_AGAIN, LIST_WAIT_S = 5, 0.2  # where a listing has holes: what was just written may not be in it yet
 
 
@@ -40,8 +41,10 @@ class Mirror:
         term: int = 0,
         may_write: Callable[[], None] = lambda: None,
         folder: Path | None = None,
+        grows: Callable[[str], bool] = lambda name: name.startswith(LOGS),
     ):
-        """`may_write` raises where this process must not write any more."""
+        """`may_write` raises where this process must not write any more; `grows` says which files do."""
+        self._grows = grows
         self._own = None if folder else _own_folder(bucket.url)
         self.bucket, self.folder = bucket, folder or Path(self._own or "") / bucket.url.rpartition("/")[2]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +64,7 @@ class Mirror:
     def publish(self) -> None:
         """Logs first: what the other files say of them is true once it can be read."""
         here = {name: path for path, name in self._files()}
-        logs = [name for name in here if name.startswith(LOGS)]
+        logs = [name for name in here if self._grows(name)]
         grown = [name for name in logs if self._log(name).end != here[name].stat().st_size or not self._agrees(name)]
         whole = [name for name in here if name not in logs and self._whole.get(name) != _state(here[name])]
         if grown or whole:
@@ -145,7 +148,7 @@ class Mirror:
 
     def _files(self) -> Iterator[tuple[Path, str]]:
         for path in sorted(self.folder.rglob("*")):
-            if path.is_file() and path.suffix != ".tmp":
+            if path.is_file() and path.suffix not in OF_THIS_MACHINE:
                 yield path, path.relative_to(self.folder).as_posix()
 
 

@@ -3,6 +3,8 @@
 import pytest
 from etils import epath
 
+from azr_jax.learner.checkpoint import iterations_in
+from azr_jax.run.rollback import Returns
 from azr_jax.storage import filesystem
 from azr_jax.storage.bucket import Bucket
 from tests.storage.conftest import bucket_at, client
@@ -62,3 +64,17 @@ def test_a_busy_server_is_waited_for(folder: epath.Path, proxy: Proxy):
     (folder / "metadata").write_text("{}")
     proxy.spoil(Fault("cut"), times=1, method="GET")
     assert (folder / "metadata").read_text() == "{}"
+
+
+def test_going_back_drops_later_checkpoints(folder: epath.Path, tmp_path):
+    """After updates that went bad: what is not whole is not counted, and what is dropped is gone at once."""
+    for iteration in (1, 2, 3):
+        (folder / "checkpoints" / str(iteration) / "params" / "d" / "0").write_bytes(b"x")
+        if iteration != 2:
+            (folder / "checkpoints" / str(iteration) / "commit_success.txt").write_text("")
+    returns = Returns(tmp_path, 2, home=str(folder))
+    assert iterations_in(str(folder)) == [1, 3]
+    assert returns.go_back(3) and returns.target == 1
+    assert iterations_in(str(folder)) == [1]
+    assert not (folder / "checkpoints" / "3").exists()
+    assert not returns.go_back(1), "nothing is left before it"

@@ -1,6 +1,8 @@
 """The whole program with its workdir in a bucket: the same bytes as on a disk, through kills, and what it refuses."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +46,29 @@ def test_a_run_in_a_bucket_is_killed_goes_on_and_leaves_what_a_run_on_disk_leave
     assert "resumed after iteration" in output
     Mirror(Bucket(url, client(server)), folder=tmp_path / "bucket").pull()
     assert loop.files_that_must_repeat(tmp_path / "bucket") == loop.files_that_must_repeat(tmp_path / "disk")
+
+
+def test_a_run_that_is_preempted_saves_and_one_that_lost_its_workdir_writes_nothing(fake_gcs: str, tmp_path: Path):
+    """Exit codes: 0 after SIGTERM, as on a disk, and 2 for who is no owner any more: it must not be started again."""
+    name = f"test-bucket-{os.getpid()}-{next(NUMBERS)}"
+    make_bucket(fake_gcs, name)
+    url = f"gs://{name}/runs/first"
+    bucket = Bucket(url, client(fake_gcs))
+    preempted = start(fake_gcs, tmp_path, url, "--config.iterations=50")
+    loop.wait_for(preempted, "iteration 1/")
+    preempted.send_signal(signal.SIGTERM)
+    output, _ = preempted.communicate(timeout=240)
+    assert preempted.returncode == 0 and "stopped after iteration" in output, output
+    assert bucket.exists("checkpoints/1/commit_success.txt")
+    lost = start(fake_gcs, tmp_path, url, "--config.iterations=50")
+    said = loop.wait_for(lost, "resumed after iteration")
+    bucket.write("owner.json", json.dumps({"token": "x", "process": 7, "host": "far-away", "term": 9}).encode())
+    before = {each.name for each in bucket.list("metrics.jsonl/")[0]}
+    output, _ = lost.communicate(timeout=240)
+    assert lost.returncode == 2, said + output
+    (line,) = [line for line in output.splitlines() if line.startswith("error:")]
+    assert f"--workdir={url}: process 7 on far-away" in line and "has taken this run over" in line
+    assert {each.name for each in bucket.list("metrics.jsonl/")[0]} == before
 
 
 def test_what_cannot_be_a_workdir_is_one_line(server: str, tmp_path: Path):

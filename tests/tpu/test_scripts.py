@@ -134,6 +134,15 @@ def test_on_kubernetes_pods_share_the_storage_named_and_start_again_after_a_dead
     assert "--storage=folder" in workload and "--restart-on-exit-codes=86" in workload
 
 
+@pytest.mark.parametrize("slice_", ["v5e:1x1", "v5e:2x4", "v6e:2x4", "v5p:2x2x1"])
+def test_a_slice_with_one_worker_may_live_in_a_bucket(cloud, slice_):
+    assert call("run", *RUN, f"--slice={slice_}", "--workdir=gs://bucket/run").returncode == 0
+    assert "--workdir=gs://bucket/run" in cloud.read_text()
+    kubernetes = [flag for flag in GKE if not flag.startswith("--storage")]
+    assert call("gke", *kubernetes, f"--slice={slice_}", "--workdir=gs://bucket/run").returncode == 0
+    assert "--storage" not in cloud.read_text()
+
+
 def test_stop_asks_every_worker_to_end(cloud):
     assert call("stop", *WHERE).returncode == 0
     assert "--worker=all --command=kill -TERM $(cat azr/run.pid)" in cloud.read_text()
@@ -145,8 +154,10 @@ def test_stop_asks_every_worker_to_end(cloud):
         ("create", ["--zone=z", "--slice=v5litepod-16"], "--slice=v5litepod-16: should be as v5e:4x4"),
         ("create", ["--slice=v5e:4x4"], "--zone= is missing"),
         ("run", [*WHERE, "--slice=v5e:4x4", "--workdir=run"], "--workdir=run: should be a folder that all workers"),
-        ("run", [*RUN, "--workdir=gs://bucket/run"], "a bucket has to be mounted, and its folder given"),
-        ("gke", [*GKE, "--workdir=gs://bucket/run"], "a bucket has to be mounted, and its folder given"),
+        ("run", [*RUN, "--workdir=gs://bucket/run"], "a bucket is for a slice with one worker so far, v5e:4x4 has 4"),
+        ("gke", [*GKE, "--workdir=gs://bucket/run"], "a bucket is for a slice with one worker so far, v5e:4x4 has 4"),
+        ("run", [*RUN, "--slice=v5p:2x2x2", "--workdir=gs://bucket/run"], "v5p:2x2x2 has 2"),
+        ("run", [*RUN, "--slice=v5e:2x4", "--workdir=s3://bucket/run"], "should be a folder that all workers share"),
         ("gke", [*RUN, "--project=mine"], "--storage= is missing"),
         ("delete", ["--zne=z"], "--zne=z: unknown"),
     ],

@@ -1,0 +1,110 @@
+"""A folder that travels whole: checked, fetched once, never half of one in a bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from azr_jax.storage import bucket as module
+from azr_jax.storage import folders
+from azr_jax.storage.bucket import Bucket
+from azr_jax.storage.errors import StorageError
+from tests.storage.conftest import bucket_at
+from tests.storage.proxy import Fault, Proxy
+
+
+@pytest.fixture(autouse=True)
+def of_the_test(monkeypatch: pytest.MonkeyPatch) -> dict[str, Bucket]:
+    """Addresses are those of the buckets that a test made."""
+    made: dict[str, Bucket] = {}
+    monkeypatch.setattr(module, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(folders, "open_bucket", lambda url: made[url])
+    return made
+
+
+def every(name: str) -> bool:
+    return True
+
+
+def test_what_came_stays_and_what_changed_comes_again(proxy: Proxy, of_the_test, tmp_path: Path):
+    bucket = bucket_at(proxy.url)
+    of_the_test[bucket.url] = bucket
+    bucket.write("config.json", b"{}")
+    bucket.write("model.safetensors", b"x" * 1000)
+    bucket.write("notes/else", b"")
+    folder = folders.fetched(bucket.url, tmp_path, every)
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", folders.STATE}
+    assert (folder / "model.safetensors").read_bytes() == b"x" * 1000
+    before = len(proxy.seen)
+    assert folders.fetched(bucket.url, tmp_path, every) == folder
+    assert not [each for each in proxy.seen[before:] if "alt=media" in each.path], "nothing came again"
+    bucket.write("config.json", b'{"a": 1}')
+    bucket.delete(["model.safetensors"])
+    bucket.write("other.json", b"{}")
+    folders.fetched(bucket.url, tmp_path, every)
+    assert {path.name for path in folder.iterdir()} == {"config.json", "other.json", folders.STATE}
+    assert (folder / "config.json").read_text() == '{"a": 1}'
+
+
+def test_bytes_that_are_not_the_objects_own_are_not_taken(proxy: Proxy, of_the_test, tmp_path: Path, monkeypatch):
+    bucket = bucket_at(proxy.url)
+    of_the_test[bucket.url] = bucket
+    bucket.write("model.safetensors", b"x" * 1000)
+    spoiled = [2]
+    fetch = bucket.fetch
+
+    def fetches(name: str, file: Path) -> None:
+        fetch(name, file)
+        if spoiled[0]:
+            spoiled[0] -= 1
+            file.write_bytes(b"y" * 1000)
+
+    monkeypatch.setattr(bucket, "fetch", fetches)
+    folder = folders.fetched(bucket.url, tmp_path / "once", every)
+    assert (folder / "model.safetensors").read_bytes() == b"x" * 1000
+    spoiled[0] = 99
+    with pytest.raises(StorageError, match="has not the checksum it should have") as told:
+        folders.fetched(bucket.url, tmp_path / "never", every)
+    assert told.value.passing
+    assert not list((tmp_path / "never").rglob("model*"))
+
+
+def test_a_folder_of_nothing_is_told(server: str, of_the_test, tmp_path: Path):
+    bucket = bucket_at(server)
+    of_the_test[bucket.url] = bucket
+    with pytest.raises(StorageError, match="holds no files of a model"):
+        folders.fetched(bucket.url, tmp_path, every)
+
+
+def test_the_mark_of_a_model_comes_last_and_goes_first(proxy: Proxy, of_the_test, tmp_path: Path):
+    """Who reads it meanwhile, or after the sender was killed, finds no model."""
+    bucket = bucket_at(proxy.url)
+    of_the_test[bucket.url] = bucket
+    bucket.write("config.json", b"old")
+    bucket.write("old.safetensors", b"old")
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (tmp_path / name).write_text(name)
+    with pytest.raises(StorageError, match="is not empty: give another folder, or --overwrite"):
+        folders.check_free(bucket.url, "config.json", overwrite=False)
+    assert folders.check_free(bucket.url, "config.json", overwrite=True) is bucket
+    before = len(proxy.seen)
+    folders.send(tmp_path, bucket, "config.json")
+    did = [(each.method, each.path) for each in proxy.seen[before:] if each.method in ("DELETE", "POST")]
+    assert "config.json" in did[0][1] and did[0][0] == "DELETE"
+    assert did[-1][0] == "POST"
+    assert [each.name for each in bucket.list()[0]] == ["config.json", "model.safetensors", "tokenizer.json"]
+    bucket.delete(["config.json"])
+    with pytest.raises(StorageError, match=r"holds no config\.json, so it is no model to overwrite"):
+        folders.check_free(bucket.url, "config.json", overwrite=True)
+
+
+def test_a_sender_that_fails_half_way_leaves_no_model(proxy: Proxy, of_the_test, tmp_path: Path):
+    bucket = bucket_at(proxy.url, patience_s=0.1)
+    bucket.write("config.json", b"old")
+    (tmp_path / "config.json").write_text("new")
+    (tmp_path / "model.safetensors").write_text("new")
+    proxy.spoil(Fault("status", 403), times=99, method="POST")
+    with pytest.raises(StorageError, match="not permitted"):
+        folders.send(tmp_path, bucket, "config.json")
+    assert bucket.list() == ([], [])
