@@ -170,16 +170,19 @@ def main(argv: list[str]) -> None:
 
 
 def _from_flags(read: Reader, out: Path) -> Path:
-    return export(
-        read.folder,
-        out,
-        home=read.home,
-        source=Path(SOURCE.value) if SOURCE.value else None,
-        iteration=ITERATION.value,
-        dtype=DTYPE.value,
-        overwrite=OVERWRITE.value,
-        adapter=ADAPTER.value,
-    )
+    try:
+        return export(
+            read.folder,
+            out,
+            home=read.home,
+            source=Path(SOURCE.value) if SOURCE.value else None,
+            iteration=ITERATION.value,
+            dtype=DTYPE.value,
+            overwrite=OVERWRITE.value,
+            adapter=ADAPTER.value,
+        )
+    except BadFolder as error:  # of a bucket there is a copy here, whose name says nothing to anybody
+        raise BadFolder(str(error).replace(str(read.folder), read.home)) from error
 
 
 def _into_bucket(url: str, read: Reader) -> int:

@@ -101,6 +101,7 @@ class RunParts:
         finally:
             other.close()
         self.hosts.from_first(lambda: self.place.copy_tasks(source))
+        self.place.follow()
         self.buffers.load(restored.extra["buffers"])
         reserved = self.evaluation.reserved
         spoiled = sum(entry.task.program in reserved for buffer in self.buffers.values() for entry in buffer)

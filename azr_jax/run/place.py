@@ -2,8 +2,9 @@
 
 The run reads and writes files in `folder`. Checkpoints and compiled programs go to `home` by themselves. In a bucket
 `publish()` is called wherever something is said to be done: after opening, restoring, each round of seeding, each
-iteration, before its checkpoint, so that what a checkpoint speaks of is there before it. Several processes want a
-shared folder.
+iteration, before its checkpoint, so that what a checkpoint speaks of is there before it. Of several processes the first
+owns the bucket and writes; each other one has a folder of its own, a copy that it brings up to date where all read what
+one wrote, and hands on its log.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from azr_jax.config.schema import Config, ConfigError
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.run.lease import Lease
+from azr_jax.run.process_checks import check_seen_by_all
 from azr_jax.run.workdir import BEGUN, CHANGES, open_folder_of_run, open_workdir
 from azr_jax.storage import filesystem
 from azr_jax.storage.bucket import SCHEME, Bucket, is_bucket, open_bucket
@@ -53,6 +55,21 @@ class Place:
         if self.mirror is not None:
             self.mirror.close()
 
+    def join(self, hosts: Hosts) -> None:
+        """Called by all, once the first process has opened it: from here on they see the same files."""
+        if self.mirror is None:
+            check_seen_by_all(hosts, self.folder)
+        elif hosts.count > 1:
+            self.mirror.term = hosts.from_first(lambda: self.lease.term if isinstance(self.lease, BucketLease) else 0)
+            if not hosts.first:
+                self.mirror.pull(self.mirror.mine)  # its log, which it goes on with
+            self.follow()
+
+    def follow(self) -> None:
+        """Where another process writes: what it has published."""
+        if self.mirror is not None and self.lease is None:
+            self.mirror.pull(lambda name: name.startswith(READ) and not name.startswith("logs/"))
+
     def publish(self) -> None:
         if self.mirror is not None:
             self.mirror.publish()
@@ -84,13 +101,13 @@ def open_place(path: str, config: Config, base: Config, hosts: Hosts) -> Place:
     if not _is_bucket(path):
         folder = Path(path).resolve()
         return Place(folder, str(folder), open_workdir(path, config, base) if hosts.first else None)
-    if hosts.count > 1:
-        raise ConfigError(
-            [f"--workdir={path}: a bucket is for one process so far, not for {hosts.count}; give a folder they share"]
-        )
     try:
         bucket = open_bucket(path)
         filesystem.install()
+        if not hosts.first:
+            log = f"logs/process_{hosts.index}.log"
+            mirror = Mirror(bucket, mine=lambda name: name == log)
+            return Place(mirror.folder, bucket.url, None, mirror)
         _check_is_run(path, bucket)
         lease = BucketLease(bucket)
         mirror = Mirror(bucket, term=lease.term, may_write=lease.check)

@@ -30,7 +30,7 @@ from azr_jax.run import presenting
 from azr_jax.run.build import RunParts, build
 from azr_jax.run.device_stats import compilations, device_memory
 from azr_jax.run.place import open_place, settled
-from azr_jax.run.process_checks import check_same, check_seen_by_all, together
+from azr_jax.run.process_checks import check_same, together
 from azr_jax.run.profiling import keep_compiled, traced
 from azr_jax.run.rollback import Returns
 from azr_jax.run.run_log import Ledger
@@ -62,7 +62,7 @@ def train(
         with together(hosts):
             place = held.enter_context(open_place(workdir, config, base, hosts))
         folder = place.folder
-        check_seen_by_all(hosts, folder)
+        place.join(hosts)
         quiet_libraries()
         log_to_file(folder, hosts.index)
         keep_compiled(place.home)
@@ -73,6 +73,7 @@ def train(
         returns = Returns(folder, config.monitor.health.returns, hosts, place.home)
         done = False
         while not done:
+            place.follow()
             with together(hosts):
                 run = build(returns.reseeded(config), place, hosts)
             done = _train(run, console, returns, again, fork_from)

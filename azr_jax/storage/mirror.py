@@ -42,13 +42,16 @@ class Mirror:
         may_write: Callable[[], None] = lambda: None,
         folder: Path | None = None,
         grows: Callable[[str], bool] = lambda name: name.startswith(LOGS),
+        mine: Callable[[str], bool] = lambda name: True,
     ):
-        """`may_write` raises where this process must not write any more; `grows` says which files do."""
-        self._grows = grows
+        """`may_write` raises where this process must not write any more; `grows` says which files do, `mine` which are
+        handed on.
+        """
+        self._grows, self.mine = grows, mine
         self._own = None if folder else _own_folder(bucket.url)
         self.bucket, self.folder = bucket, folder or Path(self._own or "") / bucket.url.rpartition("/")[2]
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._term, self._may_write = term, may_write
+        self.term, self._may_write = term, may_write
         self._logs: dict[str, SpanFile] = {}
         self._whole: dict[str, tuple[int, int]] = {}  # size and time of what was handed on, or came
         self._generations: dict[str, int] = {}
@@ -78,7 +81,7 @@ class Mirror:
             shutil.rmtree(self._own, ignore_errors=True)
 
     def _log(self, name: str) -> SpanFile:
-        return self._logs.setdefault(name, SpanFile(self.bucket, name, self._term))
+        return self._logs.setdefault(name, SpanFile(self.bucket, name, self.term))
 
     def _agrees(self, name: str) -> bool:
         """Whether the last span is still what the file holds in its place."""
@@ -109,6 +112,8 @@ class Mirror:
         path, log = self.folder / name, self._log(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         same = sum(1 for _ in _same(log.spans, wanted))
+        if same == len(wanted) == len(log.spans) and path.exists():
+            return  # not touched: who asks whether something is new looks at the file's time
         data = spans.read(self.bucket, wanted[same:])
         kept = log.spans[:same]
         with path.open("r+b" if path.exists() else "w+b") as file:
@@ -149,7 +154,9 @@ class Mirror:
     def _files(self) -> Iterator[tuple[Path, str]]:
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and path.suffix not in OF_THIS_MACHINE:
-                yield path, path.relative_to(self.folder).as_posix()
+                name = path.relative_to(self.folder).as_posix()
+                if self.mine(name):
+                    yield path, name
 
 
 def _same(known: Sequence[spans.Span], wanted: Sequence[spans.Span]) -> Iterator[spans.Span]:

@@ -36,8 +36,18 @@ def started():
 STARTED: list[subprocess.Popen] = []
 
 
-def start(shared: Path, workdir: Path, count: int, *flags: str, last: list[str] | None = None, missing: int = 0):
-    """All processes of a run, four devices in all; `last` are flags of the last one, so many are `missing`."""
+def start(
+    shared: Path,
+    workdir: Path | str,
+    count: int,
+    *flags: str,
+    last: list[str] | None = None,
+    missing: int = 0,
+    where: dict[str, str] | None = None,
+):
+    """All processes of a run, four devices in all; `last` are flags of the last one, so many are `missing`; `where` is
+    the server of a bucket.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         join = [f"--coordinator=localhost:{free.getsockname()[1]}", f"--processes={count}"] if count > 1 else []
@@ -48,7 +58,7 @@ def start(shared: Path, workdir: Path, count: int, *flags: str, last: list[str] 
     run = [
         subprocess.Popen(
             [*command, *([f"--process={n}"] if join else []), *(last if last and n == count - 1 else [])],
-            cwd=ROOT, env=environment(shared) | {"XLA_FLAGS": devices},
+            cwd=ROOT, env=environment(shared) | {"XLA_FLAGS": devices} | (where or {}),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for n in range(count - missing)

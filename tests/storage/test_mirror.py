@@ -45,9 +45,12 @@ def test_another_machine_reads_the_same_bytes(server: str, tmp_path: Path):
         play(mirror.folder, iteration)
         mirror.publish()
     assert pulled(bucket, tmp_path / "there") == contents(mirror.folder)
-    # And follows what comes, as `report --live` does.
+    # And follows what comes, as `report --live` does, which makes its page anew where a file has another time.
     follower = Mirror(bucket, folder=tmp_path / "there")
     follower.pull()
+    times = {path: path.stat().st_mtime_ns for path in follower.folder.rglob("*.jsonl")}
+    follower.pull()
+    assert times == {path: path.stat().st_mtime_ns for path in follower.folder.rglob("*.jsonl")}
     play(mirror.folder, 5)
     (mirror.folder / "config.json").write_text('{"a": 1}')
     mirror.publish()
