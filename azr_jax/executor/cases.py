@@ -84,9 +84,7 @@ class Cases:
     detail: str = ""
 
 
-Together = tuple[
-    ChildRequest, ...
-]  # run side by side as far as there are workers; sent back is a tuple of their results
+Together = tuple[ChildRequest, ...]  # run side by side as far as workers are there; sent back is a tuple of results
 Steps = Generator[ChildRequest | Together, Any, Any]
 
 

@@ -8,11 +8,18 @@ give is the useful one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
 from azr_jax.learner.packing import TrainingSample
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.chips import chip_of
+
+
+class Device(Protocol):
+    """As jax.Device, of which only the kind is asked."""
+
+    @property
+    def device_kind(self) -> str: ...
 
 
 def step_flops(spec: ModelSpec, samples: Sequence[TrainingSample]) -> float:
@@ -26,7 +33,21 @@ def step_flops(spec: ModelSpec, samples: Sequence[TrainingSample]) -> float:
     return 6.0 * (body * read + table * trained) + 12.0 * spec.depth * spec.heads * spec.head_dim * pairs
 
 
-def peak_flops(device: Any) -> float | None:
+def peak_flops(device: Device) -> float | None:
     """Of one device, or None where it is not in the table (CPUs, unknown kinds)."""
     chip = chip_of(device)
     return chip.flops if chip else None
+
+
+def throughput(
+    spec: ModelSpec, samples: Sequence[TrainingSample], epochs: int, seconds: float, devices: Sequence[Device]
+) -> dict[str, float]:
+    """Of an update: tokens and model FLOPs of each device and second, and the share of the peak where that is known."""
+    spent = (seconds or float("inf")) * len(devices)
+    flops_s = epochs * step_flops(spec, samples) / spent
+    found = {
+        "learner/tokens_per_s_per_device": epochs * sum(sample.inputs for sample in samples) / spent,
+        "learner/model_tflops_per_s_per_device": flops_s / 1e12,
+    }
+    peak = peak_flops(devices[0])
+    return found | ({"learner/mfu": flops_s / peak} if peak else {})

@@ -21,6 +21,7 @@ import jax
 from azr_jax.config import flags as configs
 from azr_jax.config import recipes
 from azr_jax.config.schema import Config, ConfigError
+from azr_jax.learner.flops import throughput
 from azr_jax.learner.packing import TrainingSample, minibatches, pack, padding_share
 from azr_jax.learner.update import GradientsNotFinite, over_steps, stop_if_stuck
 from azr_jax.monitor.console import Console, log_to_file, quiet_libraries
@@ -111,6 +112,7 @@ class Training:
     def __init__(self, run: RunParts, console: Console, stop: Stop, watch: Watch, fork_from: str | None):
         self.run, self.console, self.stop, self.watch = run, console, stop, watch
         self.iteration = self.saved = 0  # the last one finished, and the last one saved
+        self.learned_from: Sequence[TrainingSample] = ()  # by the last update
         self.state: Any = run.start_state  # a TrainState
         run.start_state = None  # the first step consumes it
         extra = self._restore(fork_from)
@@ -176,7 +178,7 @@ class Training:
 
     def _update(self, number: int, samples: Sequence[TrainingSample]) -> dict[str, float]:
         """One optimizer step on everything the iteration produced, or several (learner.epochs, learner.minibatches)."""
-        learner = self.run.config.learner
+        learner, self.learned_from = self.run.config.learner, samples
         self.run.engine.release_memory()  # on a full chip there is no room for its cache beside the backward pass
         parts = minibatches(samples, learner.minibatches)
         dropped_V = self.run.dropout.of(number) if self.run.dropout else None
@@ -210,7 +212,10 @@ class Training:
 
     def _timings(self, played: Played) -> dict[str, float]:
         timings = self.watch.taken("play", "update") | {"time/waiting_for_executor": played.waited_s}
+        devices, epochs = list(self.run.mesh.devices.flat), self.run.config.learner.epochs
+        timings |= throughput(self.run.spec, self.learned_from, epochs, timings["time/update"], devices)
         timings |= {f"engine/{name}": value for name, value in self.run.engine.metrics().items()}
+        timings["engine/tokens_per_s_per_device"] = timings["engine/tokens_per_s"] / len(devices)
         timings |= {f"executor/{name}": value for name, value in self.run.executor.stats().items()}
         # A checkpoint is written after its iteration's line: its time stands in the next one.
         timings |= self.watch.taken("weights", "save")

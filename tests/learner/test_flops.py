@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from azr_jax.learner.flops import peak_flops, step_flops
+from azr_jax.learner.flops import peak_flops, step_flops, throughput
 from azr_jax.learner.packing import TrainingSample
 from azr_jax.models.spec import ModelSpec
 
@@ -21,3 +21,16 @@ def test_peaks_are_found_by_the_longest_name_that_fits():
     assert peak_flops(SimpleNamespace(device_kind="TPU v5 lite")) == 197e12
     assert peak_flops(SimpleNamespace(device_kind="TPU v5")) == 459e12
     assert peak_flops(SimpleNamespace(device_kind="cpu")) is None
+
+
+def test_an_update_says_what_each_device_did_in_a_second():
+    """`learner/flops.py` was there and nobody asked it: no run reported its MFU."""
+    spec = ModelSpec("llama", 10, 4, 1, heads=2, kv_heads=1, head_dim=2, mlp=8, tied=True)
+    samples = [TrainingSample([1, 2], [3, 4], [-1.0, -1.0], 1.0)] * 4  # 3 tokens read of each
+    known, unknown = (SimpleNamespace(device_kind=kind) for kind in ("NVIDIA H100", "cpu"))
+    found = throughput(spec, samples, 2, 0.5, [known] * 4)  # two epochs in half a second, four devices
+    assert found["learner/tokens_per_s_per_device"] == 2 * 4 * 3 / (0.5 * 4)
+    flops_s = 2 * 4 * step_flops(spec, samples[:1]) / (0.5 * 4)
+    assert found["learner/model_tflops_per_s_per_device"] == flops_s / 1e12
+    assert found["learner/mfu"] == flops_s / 989e12
+    assert "learner/mfu" not in throughput(spec, samples, 1, 1.0, [unknown])
