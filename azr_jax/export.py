@@ -28,7 +28,7 @@ from flax import nnx
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError, iterations_in
 from azr_jax.learner.peft_adapter import CONFIG as ADAPTER_CONFIG
 from azr_jax.learner.peft_adapter import save_adapter
-from azr_jax.models.endings import stop_ids
+from azr_jax.models.endings import HfTokenizer, stop_ids
 from azr_jax.models.folder import BadFolder, open_folder, run_config, started_from
 from azr_jax.models.hf import check_free, save
 from azr_jax.models.sharding import LearnerRules, abstract_params, shardings
@@ -101,7 +101,7 @@ def export(
 
 
 def generation_config(
-    folder: Path, tokenizer: Any, stop_strings: Sequence[str] = (), never: Sequence[int] = ()
+    folder: Path, tokenizer: HfTokenizer, stop_strings: Sequence[str] = (), never: Sequence[int] = ()
 ) -> dict[str, str]:
     """generation_config.json with what ends a text, by its name; nothing where the folder's own says so already."""
     path = folder / "generation_config.json"

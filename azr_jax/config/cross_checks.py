@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from azr_jax.config import loss_weights
+from azr_jax.config.rules import Config
 from azr_jax.tasks.kind import BUILT_IN, Kind, KindFailed, UnknownKind, asked, named
 from azr_jax.tasks.prompts import Material, Prompt
 from azr_jax.tasks.seedfile import SeedFileError, read_seed_file
 from azr_jax.tasks.types import Proposal, Role
 
 
-def problems(c: Any) -> list[str]:
+def problems(c: Config) -> list[str]:
     """One line each: the field, its value, and what would be right. The fields of `c` are sound by themselves."""
     try:
         kinds = named(c.tasks.kinds)
@@ -24,7 +24,7 @@ def problems(c: Any) -> list[str]:
     return [*found, *_of_the_seed_file(c, kinds), *_of_sizes(c)]
 
 
-def _of_prompts(c: Any) -> list[str]:
+def _of_prompts(c: Config) -> list[str]:
     if c.tasks.examples != "one" and c.tasks.prompt_style not in ("chat", "completion"):
         return [
             f"tasks.examples={c.tasks.examples}: is for tasks.prompt_style=chat or completion; "
@@ -33,7 +33,7 @@ def _of_prompts(c: Any) -> list[str]:
     return []
 
 
-def _of_kinds(c: Any, kinds: Sequence[Kind]) -> list[str]:
+def _of_kinds(c: Config, kinds: Sequence[Kind]) -> list[str]:
     found, said = [], f"tasks.kinds={','.join(c.tasks.kinds)}"
     no_programs = all(kind.about_a_program for kind in kinds)
     if c.tasks.induction_shown >= c.tasks.induction_inputs:
@@ -62,7 +62,7 @@ def _of_kinds(c: Any, kinds: Sequence[Kind]) -> list[str]:
     return found
 
 
-def _asked_once(c: Any, kind: Kind) -> list[str]:
+def _asked_once(c: Config, kind: Kind) -> list[str]:
     """What a kind of the user's is asked first, before anything dear: its mistakes are found here if they can be."""
     try:
         asked(kind, "first", gives=Proposal, or_none=True)
@@ -74,7 +74,7 @@ def _asked_once(c: Any, kind: Kind) -> list[str]:
     return []
 
 
-def _of_buffers(c: Any) -> list[str]:
+def _of_buffers(c: Config) -> list[str]:
     found, seeds = [], c.seeding.factor * c.batch_size
     if c.buffer.capacity < seeds + c.batch_size:
         found.append(
@@ -99,7 +99,7 @@ def _of_buffers(c: Any) -> list[str]:
     return found
 
 
-def _of_rewards(c: Any) -> list[str]:
+def _of_rewards(c: Config) -> list[str]:
     found = []
     if c.rewards.combine != "add" and not any(c.rewards.intrinsic.values()):
         found.append(
@@ -114,7 +114,7 @@ def _of_rewards(c: Any) -> list[str]:
     return found
 
 
-def _of_the_loss(c: Any, kinds: Sequence[Kind]) -> list[str]:
+def _of_the_loss(c: Config, kinds: Sequence[Kind]) -> list[str]:
     learner, found = c.learner, []
     if 0 < learner.clip_dual <= 1:
         found.append(f"learner.clip_dual={learner.clip_dual}: should be above 1, or 0 for no bound")
@@ -144,7 +144,7 @@ def _of_the_loss(c: Any, kinds: Sequence[Kind]) -> list[str]:
     return found + loss_weights.problems(learner.weights, kinds, proposer=c.tasks.train_proposer)
 
 
-def _of_the_seed_file(c: Any, kinds: Sequence[Kind]) -> list[str]:
+def _of_the_seed_file(c: Config, kinds: Sequence[Kind]) -> list[str]:
     """Read whole: a mistake in the last line should not be found after the model was loaded."""
     path = c.seeding.import_from
     if not path:
@@ -158,7 +158,7 @@ def _of_the_seed_file(c: Any, kinds: Sequence[Kind]) -> list[str]:
     return _of_rows(c, kinds, rows)
 
 
-def _of_rows(c: Any, kinds: Sequence[Kind], rows: list[Proposal]) -> list[str]:
+def _of_rows(c: Config, kinds: Sequence[Kind], rows: list[Proposal]) -> list[str]:
     name = f"seeding.import_from={c.seeding.import_from}"
     if not rows:
         return [f"{name}: holds no rows; give a file with some, or none to start from the identity triplet"]
@@ -176,7 +176,7 @@ def _of_rows(c: Any, kinds: Sequence[Kind], rows: list[Proposal]) -> list[str]:
     return []
 
 
-def _of_sizes(c: Any) -> list[str]:
+def _of_sizes(c: Config) -> list[str]:
     """Of rollouts, rows, judges and schedules."""
     found: list[str] = []
 

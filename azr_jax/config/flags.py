@@ -60,7 +60,7 @@ def flatten(config: Config) -> dict[str, Any]:
     return flat
 
 
-def put(config: Config, field: str, value: Any) -> None:
+def put(config: Config, field: str, value: object) -> None:
     *path, name = field.split(".")
     for part in path:
         config = config[part]
@@ -124,7 +124,7 @@ def to_json(config: Config) -> str:
 
 
 def from_json(written: str) -> Config:
-    def with_tuples(value: Any) -> Any:  # JSON has no tuples
+    def with_tuples(value: object) -> Any:  # JSON has no tuples
         if isinstance(value, dict):
             return {key: with_tuples(inner) for key, inner in value.items()}
         return tuple(value) if isinstance(value, list) else value

@@ -6,7 +6,9 @@ import ast
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
+
+Config: TypeAlias = Any  # an ml_collections.ConfigDict; its fields are checked at run time, not by the type checker
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class FieldRule:
 
 
 def integer(low: int, high: int | None = None, why: str = "") -> FieldRule:
-    def good(value: Any) -> bool:
+    def good(value: object) -> bool:
         return type(value) is int and value >= low and (high is None or value <= high)
 
     wanted = f"a whole number from {low}" + (f" to {high}" if high is not None else " up")
@@ -27,9 +29,10 @@ def integer(low: int, high: int | None = None, why: str = "") -> FieldRule:
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False) -> FieldRule:
-    def good(value: Any) -> bool:
-        in_range = type(value) in (int, float) and low <= value <= high
-        return in_range and math.isfinite(value) and not (above and value == low)
+    def good(value: object) -> bool:
+        if not isinstance(value, (int, float)) or type(value) not in (int, float):
+            return False
+        return low <= value <= high and math.isfinite(value) and not (above and value == low)
 
     bounds = f"above {low:g}" if above else f"from {low:g}"
     return FieldRule(float, good, f"a number {bounds}" + (f" to {high:g}" if high != math.inf else " up"))
@@ -55,7 +58,7 @@ def some_of(*names: str, empty: bool = False) -> FieldRule:
             return tuple(ast.literal_eval(text))
         return tuple(part.strip() for part in text.split(",") if part.strip())
 
-    def good(value: Any) -> bool:
+    def good(value: object) -> bool:
         if not isinstance(value, (tuple, list)) or not (value or empty):
             return False
         return all(isinstance(item, str) and item in names for item in value) and len(set(value)) == len(value)
@@ -68,7 +71,7 @@ def some_of(*names: str, empty: bool = False) -> FieldRule:
 def kinds(*names: str) -> FieldRule:
     """Of these, or a user's own, of which only the form can be told here."""
 
-    def good(value: Any) -> bool:
+    def good(value: object) -> bool:
         if not isinstance(value, (tuple, list)) or not value or len(set(value)) < len(value):
             return False
         return all(isinstance(one, str) and (one in names or ":" in one) for one in value)
@@ -78,9 +81,10 @@ def kinds(*names: str) -> FieldRule:
 
 
 def identifiers() -> FieldRule:
-    def good(value: Any) -> bool:
-        each = isinstance(value, (tuple, list)) and all(isinstance(one, str) and one.isidentifier() for one in value)
-        return each and len(set(value)) == len(value)
+    def good(value: object) -> bool:
+        if not isinstance(value, (tuple, list)):
+            return False
+        return all(isinstance(one, str) and one.isidentifier() for one in value) and len(set(value)) == len(value)
 
     return FieldRule(some_of().parse, good, "names that an import statement takes, each once, joined by commas")
 
@@ -89,7 +93,7 @@ def integers(low: int) -> FieldRule:
     def parse(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.strip("()[] ").split(",") if part.strip())
 
-    def good(value: Any) -> bool:
+    def good(value: object) -> bool:
         return isinstance(value, (tuple, list)) and all(type(item) is int and item >= low for item in value)
 
     return FieldRule(parse, good, f"whole numbers from {low} up, joined by commas")
@@ -99,7 +103,7 @@ def assigned(*names: str, low: float = -math.inf, known: Callable[[str], bool] |
     """Numbers by name, each as `name=number`. `known` says which names there are, where more than `names`."""
     is_known = known or names.__contains__
 
-    def good(value: Any) -> bool:
+    def good(value: object) -> bool:
         if not isinstance(value, (tuple, list)):
             return False
         try:
@@ -122,7 +126,7 @@ def text(*, empty: bool = True) -> FieldRule:
 
 
 def texts() -> FieldRule:
-    def good(value: Any) -> bool:
+    def good(value: object) -> bool:
         return isinstance(value, (tuple, list)) and all(isinstance(item, str) and item for item in value)
 
     return FieldRule(some_of().parse, good, "texts joined by commas")

@@ -5,10 +5,11 @@ What fields say about each other stands in cross_checks.py, what the presets fil
 
 from __future__ import annotations
 
-from typing import Any
-
 from azr_jax.config import loss_weights
 from azr_jax.config.presets import PRESETS
+from azr_jax.config.rules import (
+    Config as Config,
+)
 from azr_jax.config.rules import (
     FieldRule,
     assigned,
@@ -30,8 +31,6 @@ from azr_jax.tasks.kind import BUILT_IN
 from azr_jax.tasks.rewards import COMBINE, INTRINSIC, MEMORY
 from azr_jax.tasks.sameness import COPIES
 from azr_jax.tasks.worked import SHOWN as EXAMPLES
-
-Config = Any  # an ml_collections.ConfigDict; its fields are checked here, at run time, not by the type checker
 
 
 class ConfigError(ValueError):

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+from azr_jax.config.schema import Config
 from azr_jax.dryrun import topology as slices
 from azr_jax.dryrun.measure import DoesNotFit, Measured, measure
 from azr_jax.dryrun.programs import Job, Shape, engine_jobs_of, other_jobs, sampler_settings, shape_of, train_job
@@ -22,7 +23,7 @@ GIB = 2**30
 
 
 def take(
-    c: Any, recipe: str, topology: slices.Topology, only: str, sequences: int, say: Callable[[str], None]
+    c: Config, recipe: str, topology: slices.Topology, only: str, sequences: int, say: Callable[[str], None]
 ) -> tuple[Account, dict[str, str]]:
     """The account, and each program's compiled text."""
     spec = spec_of(c.model.name, c.model.cache_dir or None)
@@ -56,7 +57,7 @@ def take(
     return account, texts
 
 
-def for_tpu(c: Any, spec: ModelSpec) -> Any:
+def for_tpu(c: Config, spec: ModelSpec) -> Config:
     """The config with what `auto` means on a TPU written out: the compiler's target is not this machine."""
     c = copy.deepcopy(c)
     if c.model.attention == "auto":
@@ -64,12 +65,12 @@ def for_tpu(c: Any, spec: ModelSpec) -> Any:
     return c
 
 
-def plan(c: Any, spec: ModelSpec, topology: slices.Topology) -> Layout:
+def plan(c: Config, spec: ModelSpec, topology: slices.Topology) -> Layout:
     return lay_out(c, spec, topology.chips, topology.chip.memory_gib * GIB, topology.chip)
 
 
 def _jobs(
-    c: Any, spec: ModelSpec, topology: slices.Topology, layout: Layout, only: str, sequences: int
+    c: Config, spec: ModelSpec, topology: slices.Topology, layout: Layout, only: str, sequences: int
 ) -> tuple[list[Job], Shape, EngineSettings]:
     devices = slices.devices(topology)
     learner = make_mesh(layout.fsdp, layout.tensor, devices)
@@ -86,7 +87,14 @@ def _jobs(
     return jobs, shape, settings
 
 
-def _knobs(c: Any, spec: ModelSpec, topology: slices.Topology, sequences: int, options: dict[str, str], say: Any):
+def _knobs(
+    c: Config,
+    spec: ModelSpec,
+    topology: slices.Topology,
+    sequences: int,
+    options: dict[str, str],
+    say: Callable[[str], None],
+):
     """(knob, what came of it), each tried by itself on the train step."""
     knobs: list[tuple[str, Any]] = []
     if c.model.remat != "full":

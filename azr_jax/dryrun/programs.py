@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +18,14 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from azr_jax.config.schema import Config
 from azr_jax.learner.packing import Batch
 from azr_jax.learner.step import init_state, step_program
 from azr_jax.models.sharding import LearnerRules, RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import bytes_per_device, mover
+from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout import paged_tpu
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import EngineSettings
@@ -64,7 +65,7 @@ class Shape:
         return self.spec.vocab * self.spec.width
 
 
-def shape_of(c: Any, spec: ModelSpec, mesh: Mesh, sequences: int = 0) -> Shape:
+def shape_of(c: Config, spec: ModelSpec, mesh: Mesh, sequences: int = 0) -> Shape:
     rows = c.learner.microbatch or mesh.size // mesh.shape["tensor"]
     sequences = sequences or len(c.tasks.kinds) * c.batch_size * (1 + c.tasks.train_proposer)
     minibatch = math.ceil(sequences / c.learner.minibatches)
@@ -72,7 +73,7 @@ def shape_of(c: Any, spec: ModelSpec, mesh: Mesh, sequences: int = 0) -> Shape:
     return Shape(spec, row_tokens(c, "tpu"), rows, microbatches, sequences)
 
 
-def abstract_state(c: Any, spec: ModelSpec, mesh: Mesh) -> Any:
+def abstract_state(c: Config, spec: ModelSpec, mesh: Mesh) -> PyTree:
     """The learner's state on the slice: weights, moments and counters."""
     layout = shardings(spec, mesh, LearnerRules())
     params = jax.tree.map(
@@ -83,13 +84,13 @@ def abstract_state(c: Any, spec: ModelSpec, mesh: Mesh) -> Any:
     return jax.tree.map(partial(_on, mesh), state)
 
 
-def _on(mesh: Mesh, leaf: Any) -> Any:
+def _on(mesh: Mesh, leaf: PyTree) -> PyTree:
     """The abstract array, on the mesh's own devices."""
     layout = leaf.sharding.spec if getattr(leaf, "sharding", None) is not None else P()
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, layout))
 
 
-def train_job(c: Any, shape: Shape, mesh: Mesh) -> Job:
+def train_job(c: Config, shape: Shape, mesh: Mesh) -> Job:
     """One optimizer step on the longest rows."""
     state = abstract_state(c, shape.spec, mesh)
     place = NamedSharding(mesh, P(None, "fsdp", None))
@@ -117,7 +118,7 @@ def train_job(c: Any, shape: Shape, mesh: Mesh) -> Job:
     return Job(f"train step, {shape.microbatches} x {shape.rows} rows", lower, wanted, model)
 
 
-def other_jobs(c: Any, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Job]:
+def other_jobs(c: Config, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Job]:
     """Weights as they start, and learner -> sampler."""
     state = abstract_state(c, shape.spec, learner)
     beside = bytes_per_device(state)
@@ -143,13 +144,15 @@ def other_jobs(c: Any, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Job]:
     ]
 
 
-def sampler_settings(c: Any, spec: ModelSpec, learner: Mesh, mesh: Mesh, memory: float, slots: int) -> EngineSettings:
+def sampler_settings(
+    c: Config, spec: ModelSpec, learner: Mesh, mesh: Mesh, memory: float, slots: int
+) -> EngineSettings:
     """What a run on the slice would give its engine; `memory`: bytes of a chip."""
     held = bytes_per_device(abstract_state(c, spec, learner))
     return with_pages(engine_settings(c, slots), spec, mesh.shape["tensor"], memory, held)
 
 
-def engine_jobs_of(c: Any, settings: EngineSettings, shape: Shape, learner: Mesh, mesh: Mesh) -> list[Job]:
+def engine_jobs_of(c: Config, settings: EngineSettings, shape: Shape, learner: Mesh, mesh: Mesh) -> list[Job]:
     """The engine's programs; the learner's state lies on the chips meanwhile."""
     beside = bytes_per_device(abstract_state(c, shape.spec, learner))
     tensor, s = mesh.shape["tensor"], shape.spec

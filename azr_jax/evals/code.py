@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 from azr_jax.evals import jail_runtime, plus_rules
 from azr_jax.executor.jobs import Outcome, Run, Verify
 from azr_jax.executor.pool import Executor
-from azr_jax.executor.values import Refused, decode, same, show
+from azr_jax.executor.values import Refused, Value, decode, same, show
 from azr_jax.selfplay.event_loop import EventLoop, Job, Start, Started
 from azr_jax.tasks.types import Verdict
 
@@ -319,19 +319,19 @@ class Scripts:
         return _CORRECT
 
 
-def _settled(value: Any) -> Any:
+def _settled(value: object) -> Value:
     """A value that the benchmark states, in the form in which programs' values come back: a long one as its digest."""
     return jail_runtime._settle(lambda: value)()
 
 
-def _is_digest(value: Any) -> bool:
+def _is_digest(value: object) -> bool:
     return type(value) is tuple and len(value) == 2 and value[0] == jail_runtime.DIGEST and type(value[1]) is str
 
 
 _NOTHING = object()
 
 
-def _returned(outcome: Outcome) -> Any:
+def _returned(outcome: Outcome) -> Value:
     """The value that the program returned, or _NOTHING: also where it wrote what is no value at all, which is wrong."""
     try:
         return _NOTHING if outcome.value is None else decode(outcome.value)

@@ -19,6 +19,7 @@ from azr_jax.learner import peft_adapter
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError, iterations_in
 from azr_jax.learner.lora import merged
 from azr_jax.models import hf
+from azr_jax.models.endings import HfTokenizer
 from azr_jax.models.fields import UnsupportedModel, one_line
 from azr_jax.models.folder import BadFolder, open_folder, run_config, started_from
 from azr_jax.models.sharding import abstract_params
@@ -27,6 +28,7 @@ from azr_jax.models.spec import ModelSpec
 from azr_jax.models.spelling import CannotSpell, spell_out, spelled_out_in
 from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
+from azr_jax.parallel.trees import PyTree
 from azr_jax.storage.bucket import Bucket, is_bucket
 from azr_jax.storage.errors import StorageError
 from azr_jax.storage.reading import Reader
@@ -44,7 +46,7 @@ class Found:
     path: str  # the same without an iteration
     folder: Path  # of the tokenizer, and of the weights unless they are a checkpoint's
     spec: ModelSpec
-    tokenizer: Any
+    tokenizer: HfTokenizer
     home: str | None = None  # of a run: the folder or gs:// address with its checkpoints
     iteration: int | None = None
     never: tuple[int, ...] = ()  # tokens that it was not trained with: not drawn, and its tokenizer spells them out
@@ -155,7 +157,7 @@ def _iteration(name: str, home: str, step: str) -> int:
     return int(step)
 
 
-def _restored(workdir: str, iteration: int | None, spec: ModelSpec) -> Any:
+def _restored(workdir: str, iteration: int | None, spec: ModelSpec) -> PyTree:
     checkpointer = Checkpointer(workdir)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.tree.map(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from azr_jax.executor.values import same
+from azr_jax.executor.values import Value, same
 
 RTOL = 1e-7  # beside a tolerance, relative to the expected value
 FLOAT_ATOL = 1e-6  # where floats are expected and the task names no tolerance
@@ -21,7 +21,7 @@ _AS_SETS = frozenset({
 })  # fmt: skip
 
 
-def accepts(entry_point: str, inputs: Sequence[Any], output: Any, expected: Any, atol: float) -> bool:
+def accepts(entry_point: str, inputs: Sequence[Any], output: Value, expected: Value, atol: float) -> bool:
     """Whether an output is right; never raises, whatever the output is."""
     try:
         if entry_point == "find_zero":
@@ -34,7 +34,7 @@ def accepts(entry_point: str, inputs: Sequence[Any], output: Any, expected: Any,
         return False
 
 
-def _also(entry_point: str, inputs: Sequence[Any], output: Any) -> bool:
+def _also(entry_point: str, inputs: Sequence[Any], output: Value) -> bool:
     """Tasks with more than one right answer, or a wrong canonical one."""
     if entry_point == "sum_div":
         return output == 0
@@ -52,19 +52,19 @@ def _polynomial(coefficients: Sequence[float], x: float) -> float:
     return sum(coefficient * math.pow(x, power) for power, coefficient in enumerate(coefficients))
 
 
-def _close(output: Any, expected: Any, atol: float) -> bool:
+def _close(output: Value, expected: Value, atol: float) -> bool:
     if not atol and _floats(expected):
         atol = FLOAT_ATOL
     return bool(atol) and type(output) is type(expected) and _near(output, expected, atol)
 
 
-def _floats(value: Any) -> bool:
+def _floats(value: Value) -> bool:
     return isinstance(value, float) or (
         isinstance(value, (list, tuple)) and bool(value) and all(isinstance(member, float) for member in value)
     )
 
 
-def _near(output: Any, expected: Any, atol: float) -> bool:
+def _near(output: Value, expected: Value, atol: float) -> bool:
     if isinstance(expected, (list, tuple)):
         return len(output) == len(expected) and all(_near(a, b, atol) for a, b in zip(output, expected))
     if isinstance(expected, str) or isinstance(output, str):
@@ -86,7 +86,7 @@ def _each_of_each(arguments: Inputs) -> Inputs:
     return [[tuple(member) for member in argument] for argument in arguments]
 
 
-def _all_below(value: Any) -> Any:
+def _all_below(value: Value) -> Value:
     return tuple(_all_below(member) for member in value) if isinstance(value, list) else value
 
 

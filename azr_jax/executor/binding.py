@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Callable
 from typing import Any
 
 _REST, _NAMED_REST = 0x04, 0x08  # flags of a code object: it takes *args, it takes **kwargs
@@ -15,7 +16,7 @@ _DEEPEST = 16  # wrappers that are looked through
 
 
 def bound(
-    function: Any, positional: tuple[Any, ...], named: dict[str, Any]
+    function: Callable[..., object], positional: tuple[Any, ...], named: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """The parameters' values as given, and the defaults of those that were not; None where it cannot be said."""
     plain = _unwrapped(function)
@@ -37,7 +38,7 @@ def bound(
     return values | {"*": rest, "**": extra}, {name: value for name, value in missing.items() if name not in values}
 
 
-def _unwrapped(function: Any) -> types.FunctionType | None:
+def _unwrapped(function: Callable[..., object]) -> types.FunctionType | None:
     """The function behind decorators that say what they wrap."""
     for _ in range(_DEEPEST):
         if type(function) is functools._lru_cache_wrapper:

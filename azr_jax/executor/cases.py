@@ -277,18 +277,18 @@ def _or_none(check: Check) -> Check:
     return lambda v: v is None or check(v)
 
 
-def _flag(v: Any) -> bool:
+def _flag(v: object) -> bool:
     return type(v) is bool
 
 
 _ANY_TEXT = _text(1 << 20)
 
 
-def _name(v: Any) -> bool:
+def _name(v: object) -> bool:
     return type(v) is str and len(v) <= _NAME_CHARS and v.isprintable()
 
 
-def _value(v: Any) -> bool:
+def _value(v: object) -> bool:
     return type(v) is str and len(v) <= MAX_CHARS and v.isascii()  # as the codec writes it
 
 

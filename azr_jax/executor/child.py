@@ -64,7 +64,7 @@ class Pipe:
         self._claim(len(BEGUN) + 1)
         _write(self._descriptor, BEGUN + b"\n")
 
-    def send(self, *line: Any) -> None:
+    def send(self, *line: object) -> None:
         data = as_json(line).encode() + b"\n"
         self._claim(len(data))
         put(self._descriptor, data)
@@ -156,7 +156,7 @@ def _whole(ancillary: list[tuple[int, int, bytes]]) -> bytes:
     return b"".join(parts)
 
 
-def empty(jail: ChildJail, requests: socket.socket, *_: Any) -> NoReturn:
+def empty(jail: ChildJail, requests: socket.socket, *_: object) -> NoReturn:
     """A child that takes its message and ends: the floor that benchmarks measure the rest against."""
     requests.recvmsg(REQUEST_BYTES, _ONE_DESCRIPTOR)
     _exit(0)
@@ -277,7 +277,9 @@ def _built(code: types.CodeType) -> Build:
     return build
 
 
-def _call(pipe: Pipe, number: int, function: Any, build: Build, space: dict[str, Any], *, keep: bool = False) -> None:
+def _call(
+    pipe: Pipe, number: int, function: Callable[..., object], build: Build, space: dict[str, Any], *, keep: bool = False
+) -> None:
     """One call, its outcome as one line: the value and, to `keep`, what was given, an exception, or a refusal."""
     addresses.forget()
     try:
@@ -299,7 +301,7 @@ def _call(pipe: Pipe, number: int, function: Any, build: Build, space: dict[str,
         pipe.send("unplain", number, str(refused)[:100], given)
 
 
-def _given(function: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> str | None:
+def _given(function: Callable[..., object], positional: tuple[Any, ...], named: dict[str, Any]) -> str | None:
     """The parameters' values, None where they are not plain; how many arguments came without a name; the names."""
     given, defaults = binding.bound(function, positional, named) or ({"*": positional, "**": named}, {})
     shape = (len(positional), tuple(sorted(named)))
@@ -307,7 +309,7 @@ def _given(function: Any, positional: tuple[Any, ...], named: dict[str, Any]) ->
     return next(filter(None, texts), None)
 
 
-def _encoded_or_none(value: Any) -> str | None:
+def _encoded_or_none(value: object) -> str | None:
     try:
         return encode(value)
     except Refused:

@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Hashable, Iterable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
+
+Value: TypeAlias = Any  # what a program works with and gives back: its type is asked for, never assumed
+Json: TypeAlias = Any  # what json.loads makes of a text
 
 _MOST_ALIKE = 32
 
@@ -23,7 +26,7 @@ class _NaN:
 _FLOAT_NAN, _DECIMAL_NAN = _NaN(), _NaN()
 
 
-def same(a: Any, b: Any) -> bool:
+def same(a: Value, b: Value) -> bool:
     """Python's ==, except that a NaN equals a NaN in the same place. For decoded values only."""
     try:
         return bool(a == b) or (_has_nan(a) and _has_nan(b) and key(a) == key(b))
@@ -31,7 +34,7 @@ def same(a: Any, b: Any) -> bool:
         return False
 
 
-def key(value: Any) -> Hashable:
+def key(value: Value) -> Hashable:
     """A picture of the value that can be hashed, equal for what is the same. A Counter or an OrderedDict equals its own
     kind alone here: Python's == calls either of them the same as a dict, and not each other.
     """
@@ -68,7 +71,7 @@ def _counted(members: Iterable[Hashable]) -> frozenset[tuple[Hashable, int]]:
     return frozenset(Counter(members).items())
 
 
-def _has_nan(value: Any) -> bool:
+def _has_nan(value: Value) -> bool:
     if isinstance(value, dict):
         return any(_has_nan(k) or _has_nan(v) for k, v in value.items())
     if isinstance(value, list | tuple | set | frozenset | deque):

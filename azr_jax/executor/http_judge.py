@@ -152,7 +152,7 @@ class HttpJudge:
             self._stats.count(f"{what}/{reason}")
             self._finish(task, value)
 
-    def _finish(self, task: _Sent, value: Any = None, error: Exception | None = None) -> None:
+    def _finish(self, task: _Sent, value: object = None, error: Exception | None = None) -> None:
         self._forget(task)
         with contextlib.suppress(InvalidStateError):  # closed meanwhile
             if error is None:
@@ -164,7 +164,7 @@ class HttpJudge:
         if self._tasks.pop(task.number, None) is not None:
             self._room.release()
 
-    def _through(self, job: Job) -> Any:
+    def _through(self, job: Job) -> object:
         steps, answer = steps_of(job, self.settings), None
         while True:
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Protocol, overload
 
 from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify
 from azr_jax.executor.said import check_requests, checked_answer
@@ -65,7 +65,7 @@ def _asked_of_the_kind(job: Validate | Verify, settings: ExecutorSettings) -> St
         steps = job.kind.verify(job, settings)
     if not isinstance(steps, Generator):
         return checked_answer(job, steps)
-    answer: Any = None
+    answer: object = None
     while True:
         try:
             asked = steps.send(answer)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, TypeVar
 
-from azr_jax.executor.values import MAX_CHARS, MAX_DEPTH
+from azr_jax.executor.values import MAX_CHARS, MAX_DEPTH, Value
 
 Held = TypeVar("Held", set[Any], dict[Any, Any])
 
@@ -36,7 +36,7 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _MAX_DIGITS = 4_300  # as Python's own limit, without asking what this process has set
 
 
-def read(text: str, *, written: bool = False) -> Any:
+def read(text: str, *, written: bool = False) -> Value:
     """The value of a literal; a bare `1, 2` is a tuple, as it is for Python."""
     text = text.strip(" \t\n")
     if len(text) > MAX_CHARS or (not text.isprintable() and re.search(r"[\ud800-\udfff]", text)):
@@ -86,7 +86,7 @@ class _Reader:
         self.kind, self._text = next(self._tokens)
         return text
 
-    def value(self, depth: int) -> Any:
+    def value(self, depth: int) -> Value:
         if depth > MAX_DEPTH:
             raise NotLiteral("nested too deep")
         if self.mark in ("+", "-"):
@@ -103,7 +103,7 @@ class _Reader:
             return _number(text)
         return _NAMES[text] if kind == "name" else _string(text[1:-1])
 
-    def display(self, depth: int) -> Any:
+    def display(self, depth: int) -> Value:
         """What stands between brackets."""
         opening = self.take()
         closing = _CLOSING.get(opening)
@@ -122,7 +122,7 @@ class _Reader:
         self.take(closing)
         return tuple(values) if opening == "(" else values
 
-    def more(self, first: Any, closing: str, depth: int) -> list[Any]:
+    def more(self, first: Value, closing: str, depth: int) -> list[Any]:
         """The values after the first, a trailing comma allowed."""
         values = [first]
         while self.mark == ",":
@@ -132,7 +132,7 @@ class _Reader:
             values.append(self.value(depth))
         return values
 
-    def braces(self, depth: int) -> Any:
+    def braces(self, depth: int) -> Value:
         if self.mark == "}":
             self.take()
             return {}
@@ -146,7 +146,7 @@ class _Reader:
         except TypeError:
             raise NotLiteral("a key that cannot be hashed") from None
 
-    def pairs(self, key: Any, depth: int) -> dict[Any, Any]:
+    def pairs(self, key: Value, depth: int) -> dict[Any, Any]:
         self.take(":")
         pairs, count = {key: self.value(depth)}, 1
         while self.mark == ",":

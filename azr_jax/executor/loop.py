@@ -46,7 +46,7 @@ class _Task:
     def wanted(self) -> Together:
         return self.asked if isinstance(self.asked, tuple) else (self.asked,) if self.asked else ()
 
-    def answer(self) -> Any:
+    def answer(self) -> object:
         """What the generator is sent; None starts it."""
         results = tuple(self.answers[request] for request in self.wanted)
         return results if isinstance(self.asked, tuple) else results[0] if results else None
@@ -220,7 +220,7 @@ class Loop:
             self._stats.count("cache_hits")
         work.waiting.append(task)
 
-    def _finish(self, task: _Task, value: Any) -> None:
+    def _finish(self, task: _Task, value: object) -> None:
         self._forget(task)
         reason = getattr(value, "reason", "") or ("accepted" if task.what.startswith("validate") else "ran")
         self._stats.count(f"{task.what.split()[0]}/{reason}")

@@ -36,7 +36,7 @@ def checked_answer(job: Validate | Verify, said: Any) -> Any:
     return said
 
 
-def check_requests(asked: Any) -> None:
+def check_requests(asked: object) -> None:
     """Raises TypeError or ValueError for what no zygote could be asked."""
     requests = asked if isinstance(asked, tuple) else (asked,)
     if not requests:
@@ -53,11 +53,11 @@ def check_requests(asked: Any) -> None:
             raise ValueError(f"lines {one.lines!r}: 1 to {_MOST_LINES} would be right")
 
 
-def _is_reason(reason: Any) -> bool:
+def _is_reason(reason: object) -> bool:
     return isinstance(reason, str) and len(reason) <= LONGEST_REASON and (reason.isprintable() or not reason)
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, tuple):
         return all(isinstance(one, str) for one in value)
     return isinstance(value, str | bool | int)

@@ -26,7 +26,7 @@ from azr_jax.executor.cases import (
 from azr_jax.executor.constants import marks_in
 from azr_jax.executor.equality import same
 from azr_jax.executor.jobs import Validate
-from azr_jax.executor.values import Refused, decode, encode, show
+from azr_jax.executor.values import Refused, Value, decode, encode, show
 from azr_jax.executor.written import without_comments
 from azr_jax.tasks.types import InductionTask, Kind, Proposal, Triplet, Validation
 
@@ -131,7 +131,7 @@ def _error_name(case: Case) -> str:
     return case.name if case.status == "raised" else NO_ERROR if case.status in ("value", "unplain") else case.status
 
 
-def _value(case: Case) -> Any:
+def _value(case: Case) -> Value:
     return decode(case.value or "")
 
 

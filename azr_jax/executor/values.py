@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
 from itertools import accumulate
-from typing import Any
+from typing import Any, NoReturn
 
+from azr_jax.executor.equality import Json as Json
+from azr_jax.executor.equality import Value as Value
 from azr_jax.executor.equality import crowded
 from azr_jax.executor.equality import same as same
 
@@ -40,7 +42,7 @@ class Refused(ValueError):
     """The value, or the text, is not something that may cross the wall. The message is the reason."""
 
 
-def encode(value: Any) -> str:
+def encode(value: Value) -> str:
     """The value as JSON text. Equal sets give equal text, whatever order they are held in."""
     text = as_json(_Packer().pack(value, 0))
     if len(text) > MAX_CHARS:
@@ -48,7 +50,7 @@ def encode(value: Any) -> str:
     return text
 
 
-def decode(text: str) -> Any:
+def decode(text: str) -> Value:
     """The value of an encoded text; anything that `encode` would not have written is refused."""
     if len(text) > MAX_CHARS:
         raise Refused("value too large")
@@ -60,7 +62,7 @@ def decode(text: str) -> Any:
         raise Refused(f"not an encoded value: {type(error).__name__}") from None
 
 
-def show(value: Any) -> str:
+def show(value: Value) -> str:
     """The value as Python text for prompts: its repr where that can be read back, else a call that can."""
     shower = _SHOW.get(type(value))
     return repr(value) if shower is None else shower(value)
@@ -70,7 +72,7 @@ def show(value: Any) -> str:
 as_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # made once; trees have no cycles
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str) -> Json:
     """`json.loads` for text from a child: no floats, no long numbers, and no depth that could exhaust the C stack.
 
     Neither the recursion limit nor the digit limit of this process is relied on: a trainer may have raised both.
@@ -82,7 +84,7 @@ def parse_json(text: str) -> Any:
     return _DECODER.decode(text)
 
 
-def _no_number(text: str) -> Any:
+def _no_number(text: str) -> NoReturn:
     raise Refused(f"not an encoded value: {text[:20]}")
 
 
@@ -99,7 +101,7 @@ class _Packer:
     def __init__(self) -> None:
         self.left = MAX_CHARS
 
-    def pack(self, value: Any, depth: int) -> Any:
+    def pack(self, value: Value, depth: int) -> Json:
         kind = type(value)
         if depth > MAX_DEPTH:
             raise Refused("value nested too deep")
@@ -127,7 +129,7 @@ class _Packer:
         if self.left < 0:
             raise Refused("value too large")
 
-    def integer(self, value: int) -> Any:
+    def integer(self, value: int) -> Json:
         if -_SMALL < value < _SMALL:
             return value
         if value.bit_length() > MAX_INT_BITS:
@@ -205,7 +207,7 @@ _PACK: dict[type, tuple[str, Callable[[_Packer, Any, int], Any]]] = {
 
 
 # ---------------------------------------------------------------------------------------------- JSON -> value
-def _unpack(tree: Any, depth: int) -> Any:
+def _unpack(tree: Json, depth: int) -> Value:
     if depth > MAX_DEPTH:
         raise Refused("value nested too deep")
     if type(tree) is list:
@@ -216,13 +218,13 @@ def _unpack(tree: Any, depth: int) -> Any:
     return _UNPACK[tag](body, depth + 1)
 
 
-def _each(body: Any, depth: int) -> list[Any]:
+def _each(body: Json, depth: int) -> list[Any]:
     if type(body) is not list:
         raise Refused("not an encoded value: a list was due")
     return [_unpack(v, depth + 1) for v in body]
 
 
-def _pairs(body: Any, depth: int) -> list[tuple[Any, Any]]:
+def _pairs(body: Json, depth: int) -> list[tuple[Any, Any]]:
     return [(_unpack(k, depth), _unpack(v, depth)) for k, v in _listed(body, None, list)]
 
 
@@ -232,82 +234,82 @@ def _spread(keys: list[Any]) -> list[Any]:
     return keys
 
 
-def _mapping(body: Any, depth: int) -> dict[Any, Any]:
+def _mapping(body: Json, depth: int) -> dict[Any, Any]:
     pairs = _pairs(body, depth)
     _spread([k for k, _ in pairs])
     return dict(pairs)
 
 
-def _listed(body: Any, length: int | None, *kinds: type) -> list[Any]:
+def _listed(body: Json, length: int | None, *kinds: type) -> list[Any]:
     """The body, if it is a list of so many members of these types."""
     if type(body) is not list or length not in (None, len(body)) or any(type(v) not in kinds for v in body):
         raise Refused("not an encoded value: other parts were due")
     return body
 
 
-def _text(body: Any, most: int = MAX_CHARS) -> str:
+def _text(body: Json, most: int = MAX_CHARS) -> str:
     if type(body) is not str or len(body) > most:
         raise Refused("not an encoded value: a text was due")
     return body
 
 
-def _integer(body: Any) -> int:
+def _integer(body: Json) -> int:
     value = _unpack(body, MAX_DEPTH - 1)
     if type(value) is not int:
         raise Refused("not an encoded value: an integer was due")
     return value
 
 
-def _integers(body: Any, length: int) -> list[int]:
+def _integers(body: Json, length: int) -> list[int]:
     """Small ones. The constructors of `datetime` take other things too, texts of their own pickles among them."""
     return _listed(body, length, int)
 
 
-def _hex(body: Any) -> int:
+def _hex(body: Json) -> int:
     value = int(_text(body), 16)
     if value.bit_length() > MAX_INT_BITS:
         raise Refused("integer too large")
     return value
 
 
-def _float(body: Any) -> float:
+def _float(body: Json) -> float:
     return float(_text(body, 32))  # no float's repr is longer
 
 
-def _complex(body: Any) -> complex:
+def _complex(body: Json) -> complex:
     real, imaginary = _listed(body, 2, str)
     return complex(_float(real), _float(imaginary))
 
 
-def _decimal(body: Any) -> Decimal:
+def _decimal(body: Json) -> Decimal:
     value = Decimal(_text(body))
     if value.is_snan():
         raise Refused("not a plain value: signalling NaN")
     return value
 
 
-def _whole_numbers(body: Any, length: int) -> list[int]:
+def _whole_numbers(body: Json, length: int) -> list[int]:
     if type(body) is not list or len(body) != length:
         raise Refused("not an encoded value: so many integers were due")
     return [_integer(part) for part in body]
 
 
-def _factory(body: Any, depth: int) -> defaultdict[Any, Any]:
+def _factory(body: Json, depth: int) -> defaultdict[Any, Any]:
     name, pairs = _listed(body, 2, str, type(None), list)
     return defaultdict(None if name is None else _FACTORIES[_text(name)], _mapping(pairs, depth))
 
 
-def _deque(body: Any, depth: int) -> deque[Any]:
+def _deque(body: Json, depth: int) -> deque[Any]:
     maxlen, values = _listed(body, 2, int, type(None), list)
     return deque(_each(values, depth), maxlen=None if maxlen is None else _integer(maxlen))
 
 
-def _clock(body: Any) -> datetime.time:
+def _clock(body: Json) -> datetime.time:
     hour, minute, second, microsecond, fold = _integers(body, 5)
     return datetime.time(hour, minute, second, microsecond, fold=fold)
 
 
-def _moment(body: Any) -> datetime.datetime:
+def _moment(body: Json) -> datetime.datetime:
     if type(body) is not list or len(body) != 9:
         raise Refused("not an encoded value: nine parts were due")
     *whole, offset = body
@@ -368,7 +370,7 @@ def _show_members(value: Iterable[Any]) -> str:
     return "{" + ", ".join(shown) + "}"
 
 
-def _has_no_place(value: Any) -> bool:
+def _has_no_place(value: Value) -> bool:
     """Whether `<` says nothing of it: frozensets are compared by what they contain, and NaN is never less."""
     if type(value) is tuple:
         return any(map(_has_no_place, value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from azr_jax.executor.equality import Json
 from azr_jax.executor.jobs import Outcome
 from azr_jax.tasks.types import Triplet, Validation, Verdict
 
@@ -29,5 +30,5 @@ def from_plain(plain: dict[str, Any], task_type: type = Triplet) -> Settled:
     return Validation(**fields)
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: Json) -> Json:
     return tuple(value) if isinstance(value, list) else value

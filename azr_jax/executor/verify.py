@@ -23,7 +23,7 @@ from azr_jax.executor.cases import (
     told,
 )
 from azr_jax.executor.jobs import Outcome, Run
-from azr_jax.executor.values import Refused, decode, encode, same
+from azr_jax.executor.values import Refused, Value, decode, encode, same
 from azr_jax.tasks.types import InductionTask, Triplet, Verdict
 
 Judging = Generator[ChildRequest, Result, Verdict]
@@ -118,7 +118,7 @@ def induction(task: InductionTask, text: str, reward: str, timeout_s: float) -> 
     return Verdict(right / len(golds), "partly correct" if right else "wrong value")
 
 
-def _of_case(found: Cases, number: int, gold: Any) -> Verdict:
+def _of_case(found: Cases, number: int, gold: Value) -> Verdict:
     if found.reason:
         return Verdict(0.0, found.reason, found.detail)
     ran = found.cases.get(number)
@@ -139,7 +139,7 @@ def _only_case(result: Result) -> Case:
     return Case("crashed" if result.end == "done" else result.end, detail=result.detail)
 
 
-def _compared(case: Case, gold: Any) -> Verdict:
+def _compared(case: Case, gold: Value) -> Verdict:
     if case.status != "value" or case.value is None:
         return _failed(case)
     try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from azr_jax.executor import verify
+from azr_jax.executor.jobs import Verify
 from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.kinds.base import Words
 from azr_jax.kinds.triplets import TripletKind
+from azr_jax.tasks.kind import Own
 from azr_jax.tasks.prompts import block
 from azr_jax.tasks.types import Triplet
 
@@ -33,7 +33,7 @@ class Abduction(TripletKind):
     def answers(self, task: Triplet) -> tuple[str, ...]:
         return (task.input,)
 
-    def verify(self, job: Any, settings: ExecutorSettings) -> Any:
+    def verify(self, job: Verify, settings: ExecutorSettings) -> Own:
         return verify.abduction(
             job.task, job.answer.text, job.abduction_answer, settings.banned_modules, settings.timeout_s
         )

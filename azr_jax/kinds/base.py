@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, ClassVar, NamedTuple
 
 from azr_jax.tasks import wording
-from azr_jax.tasks.kind import BUILT_IN
+from azr_jax.tasks.kind import BUILT_IN, Own
 from azr_jax.tasks.novelty import grams
 from azr_jax.tasks.parsing import MOST_INPUTS, Block, defines, inputs_in
 from azr_jax.tasks.prompts import (
@@ -60,7 +60,7 @@ class BaseKind(Kind):
     stop_at: ClassVar[tuple[str, ...]] = ()  # in chat and completion: where a proposal goes on to what is not its part
 
     @abstractmethod
-    def shown(self, task: Any) -> str:
+    def shown(self, task: Own) -> str:
         """What a solver sees of the task, in blocks. Never what it has to find."""
 
     # --- prompts
@@ -99,7 +99,7 @@ class BaseKind(Kind):
             "examples": fill(wording.EXAMPLES, tasks="\n\n".join(existing)) if existing else "",
         }
 
-    def solve_prompt(self, task: Any, style: str, examples: str) -> Prompt:
+    def solve_prompt(self, task: Own, style: str, examples: str) -> Prompt:
         words, text = self._to_solver(), self.shown(task)
         if style in THOUGHT:
             form = layout((self.answer_block, self.answer_place))
@@ -119,11 +119,11 @@ class BaseKind(Kind):
         """In chat, after the references: proposals of our own for small models."""
         return []
 
-    def worked_answers(self, examples: str, task: Any) -> list[tuple[str, str]]:
+    def worked_answers(self, examples: str, task: Own) -> list[tuple[str, str]]:
         """In chat and completion: tasks as a solver sees them, each with its answer's block."""
         return []
 
-    def result_of(self, task: Any) -> str:
+    def result_of(self, task: Own) -> str:
         """What a long request tells of an existing task beside its proposal: a line, after a line break."""
         return ""
 
@@ -139,7 +139,7 @@ class BaseKind(Kind):
         return Words(long, f"{{task}}\n{said}", f"### {self.name.capitalize()} {{number}}\n{{task}}\n")
 
     # --- proposals
-    def proposal_of(self, task: Any) -> Proposal:
+    def proposal_of(self, task: Own) -> Proposal:
         """What was proposed, as it is shown to other proposers."""
         if isinstance(task, InductionTask):
             return Proposal(self, task.program, task.inputs, task.message)
@@ -179,7 +179,7 @@ class BaseKind(Kind):
     def written(self, task: Task) -> Counter[str]:
         return grams(task.program)
 
-    def answers(self, task: Any) -> tuple[str, ...]:
+    def answers(self, task: Own) -> tuple[str, ...]:
         return task.outputs if isinstance(task, InductionTask) else (task.output,)
 
     def row(self, task: Task) -> dict[str, Any] | None:

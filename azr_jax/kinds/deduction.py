@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from azr_jax.executor import verify
+from azr_jax.executor.jobs import Verify
 from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.kinds.base import Words
 from azr_jax.kinds.triplets import TripletKind
+from azr_jax.tasks.kind import Own
 
 
 class Deduction(TripletKind):
@@ -22,5 +22,5 @@ class Deduction(TripletKind):
     )
     answer_block, answer_place = "output", "the returned value"
 
-    def verify(self, job: Any, settings: ExecutorSettings) -> Any:
+    def verify(self, job: Verify, settings: ExecutorSettings) -> Own:
         return verify.deduction(job.task, job.answer.text, job.deduction_answer, settings.timeout_s)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from azr_jax.executor import verify
+from azr_jax.executor.jobs import Verify
 from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.kinds.base import Words
 from azr_jax.kinds.triplets import TripletKind
+from azr_jax.tasks.kind import Own
 from azr_jax.tasks.sameness import task_mark
 from azr_jax.tasks.types import Task, Triplet
 from azr_jax.tasks.worked import Worked
@@ -44,5 +46,5 @@ class Error(TripletKind):
     def row(self, task: Task) -> dict[str, Any] | None:
         return None
 
-    def verify(self, job: Any, settings: ExecutorSettings) -> Any:
+    def verify(self, job: Verify, settings: ExecutorSettings) -> Own:
         return verify.error(job.task, job.answer.text)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from azr_jax.executor import verify
-from azr_jax.executor.jobs import Validate
+from azr_jax.executor.jobs import Validate, Verify
 from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.executor.validate import validate
 from azr_jax.kinds.base import BaseKind, Words
 from azr_jax.tasks import wording, worked
 from azr_jax.tasks.input_forms import input_form
+from azr_jax.tasks.kind import Own
 from azr_jax.tasks.prompts import THOUGHT, Material, Prompt, block, conversation, fill, layout, render_answer, thought
 from azr_jax.tasks.sameness import program_mark
 from azr_jax.tasks.types import Answer, InductionTask, Proposal
@@ -110,13 +110,13 @@ class Induction(BaseKind):
     def render_proposal(self, proposal: Proposal) -> str:
         return "\n".join([block("message", proposal.message), *(block("input", text) for text in proposal.inputs)])
 
-    def validate(self, job: Validate, settings: ExecutorSettings) -> Any:
+    def validate(self, job: Validate, settings: ExecutorSettings) -> Own:
         return validate(job, settings.banned_modules, settings.max_output_chars, settings.timeout_s)
 
-    def verify(self, job: Any, settings: ExecutorSettings) -> Any:
+    def verify(self, job: Verify, settings: ExecutorSettings) -> Own:
         return verify.induction(job.task, job.answer.text, job.induction_reward, settings.timeout_s)
 
-    def written(self, task: Any) -> Counter[str]:
+    def written(self, task: Own) -> Counter[str]:
         """The inputs that were found for a program; what the message says makes no new task."""
         program = program_mark(task.program).hex()
         return Counter(f"{program}\t{input_form(given)}" for given in task.inputs)

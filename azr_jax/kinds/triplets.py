@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.executor.validate import validate
 from azr_jax.kinds.base import BaseKind
 from azr_jax.tasks import worked
+from azr_jax.tasks.kind import Own
 from azr_jax.tasks.parsing import Block, argument_list, defines
 from azr_jax.tasks.prompts import Material, block, fill, layout, render_answer
 from azr_jax.tasks.types import Answer, FormatError, Proposal, Triplet
@@ -82,7 +83,7 @@ class TripletKind(BaseKind):
     def too_many(self, blocks: Sequence[Block]) -> bool:
         return len(blocks) > 2
 
-    def validate(self, job: Validate, settings: ExecutorSettings) -> Any:
+    def validate(self, job: Validate, settings: ExecutorSettings) -> Own:
         return validate(job, settings.banned_modules, settings.max_output_chars, settings.timeout_s)
 
     def first(self) -> Proposal | None:

@@ -13,6 +13,7 @@ Left out on purpose: what stands in `extra` is checked by those who wrote it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from jax.sharding import PartitionSpec as P
 from azr_jax.learner.lora import OUTPUTS, Corrections, merged
 from azr_jax.learner.step import TrainState
 from azr_jax.parallel.hosts import Hosts
+from azr_jax.parallel.trees import PyTree
 
 log = logging.getLogger(__name__)
 ARRAYS = ("params", "base", "learner")
@@ -128,13 +130,13 @@ class Checkpointer:
 
         return self._latest_whole(read, iteration)
 
-    def restore_params(self, like: Any, iteration: int | None = None) -> Any:
+    def restore_params(self, like: PyTree, iteration: int | None = None) -> PyTree:
         """The policy's weights alone, as `like` (the model's parameters, arrays or shapes); corrections are merged.
 
         Shapes without a sharding are restored to the host's memory.
         """
 
-        def read(iteration: int) -> Any:
+        def read(iteration: int) -> PyTree:
             wanted, live = _named(like), self._stored(iteration, "params")
             if not live.keys() & wanted.keys():  # low-rank corrections: all weights are in the base
                 everywhere = _replicated(wanted)
@@ -174,7 +176,7 @@ class Checkpointer:
     def close(self) -> None:
         self._manager.close()
 
-    def _latest_whole(self, read: Any, iteration: int | None) -> Any:
+    def _latest_whole(self, read: Callable[[int], PyTree], iteration: int | None) -> PyTree:
         self.wait()
         here = self._hosts.from_first(self.iterations)  # who lists a shared disk a moment later may see other folders
         if iteration is not None and iteration not in here:
@@ -224,7 +226,7 @@ class Checkpointer:
         return {} if metadata is None else dict(metadata.tree)
 
 
-def _named(tree: Any) -> dict[str, Any]:
+def _named(tree: PyTree) -> dict[str, Any]:
     """{path: array}; a tree's structure is the caller's, its names are the file's."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
@@ -246,11 +248,11 @@ def _items(state: TrainState) -> dict[str, dict[str, Any]]:
     return {"params": _named(state.params), "learner": _named(replace(state, params=None, base=None))} | base
 
 
-def _rebuilt(like: Any, arrays: dict[str, Any]) -> Any:
+def _rebuilt(like: PyTree, arrays: dict[str, Any]) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)])
 
 
-def _replicated(arrays: dict[str, Any]) -> Any:
+def _replicated(arrays: dict[str, Any]) -> PyTree:
     """On all devices that hold these arrays; None for the host's memory."""
     sharding = getattr(next(iter(arrays.values())), "sharding", None)
     return NamedSharding(sharding.mesh, P()) if isinstance(sharding, NamedSharding) else sharding
@@ -273,7 +275,7 @@ def _words(kind: tuple[tuple[int, ...], str] | None) -> str:
     return "absent" if kind is None else f"{kind[1]}{list(kind[0])}"
 
 
-def _target(array: Any) -> jax.ShapeDtypeStruct:
+def _target(array: PyTree) -> jax.ShapeDtypeStruct:
     """Where and as what an array is to be restored."""
     sharding = getattr(array, "sharding", None)
     mesh = jax.sharding.get_mesh()

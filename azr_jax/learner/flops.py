@@ -8,18 +8,10 @@ give is the useful one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from azr_jax.learner.packing import TrainingSample
 from azr_jax.models.spec import ModelSpec
-from azr_jax.parallel.chips import chip_of
-
-
-class Device(Protocol):
-    """As jax.Device, of which only the kind is asked."""
-
-    @property
-    def device_kind(self) -> str: ...
+from azr_jax.parallel.chips import Device, chip_of
 
 
 def step_flops(spec: ModelSpec, samples: Sequence[TrainingSample]) -> float:

@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
+from jax.typing import DTypeLike
 
 from azr_jax.parallel.mesh import by_axis
+from azr_jax.parallel.trees import PyTree
 
 # How many of a layer weight's dimensions are outputs; the others are inputs. Weights are (out..., in...).
 Corrections = dict[str, dict[str, jax.Array]]  # target -> a [L, r, in...] and b [L, out..., r]
@@ -52,15 +54,15 @@ class Trained:
 class Corrected:
     """w + b a, made when the type it is used in is known. Stands where the model expects an array."""
 
-    w: Any  # [(L,) out..., in...]
-    a: Any  # [(L,) r, in...]
-    b: Any  # [(L,) out..., r]
+    w: PyTree  # [(L,) out..., in...]
+    a: PyTree  # [(L,) r, in...]
+    b: PyTree  # [(L,) out..., r]
 
     def __getitem__(self, index: Any) -> Corrected:
         assert index is Ellipsis
         return self
 
-    def astype(self, dtype: Any) -> jax.Array:
+    def astype(self, dtype: DTypeLike) -> jax.Array:
         """One layer's weight: called inside the model's scan over layers, where the leading axis is gone."""
         w = jax.lax.stop_gradient(self.w).astype(dtype)
         return w + correction(self.a, self.b, self.w).astype(dtype)
@@ -77,7 +79,7 @@ def correction(a: jax.Array, b: jax.Array, w: jax.Array) -> jax.Array:
     return jnp.einsum(f"{layer}{out}r,{layer}r{ins}->{layer}{out}{ins}", b, a, out_sharding=place)
 
 
-def split(params: Any, trained: Trained) -> tuple[Any, Any]:
+def split(params: PyTree, trained: Trained) -> tuple[Any, Any]:
     """(what is trained, the rest or None)."""
     if trained.rank:
         return _corrections(params, trained), params
@@ -88,7 +90,7 @@ def split(params: Any, trained: Trained) -> tuple[Any, Any]:
         if not any(name.startswith(prefix) for name in names):
             raise ValueError(f"freeze={prefix!r}: no parameter starts so; there are {', '.join(sorted(names))}")
 
-    def frozen(path: tuple[Any, ...], _: Any) -> bool:
+    def frozen(path: tuple[Any, ...], _: object) -> bool:
         return not trained.trains(".".join(map(str, path)))
 
     base, live = nnx.split_state(params, frozen, ...)
@@ -97,26 +99,26 @@ def split(params: Any, trained: Trained) -> tuple[Any, Any]:
     return live, base
 
 
-def join(live: Any, base: Any) -> Any:
+def join(live: PyTree, base: PyTree) -> PyTree:
     """Parameters for the forward pass; gradients reach what is in `live` and nothing else."""
     if base is None:
         return live
     if not is_low_rank(live):
         return nnx.merge_state(live, base)
 
-    def correct(path: tuple[Any, ...], leaf: Any) -> Any:
+    def correct(path: tuple[Any, ...], leaf: PyTree) -> PyTree:
         pair = live.get(path[-1]) if path[0] == "layers" else None
         return leaf if pair is None else leaf.replace(Corrected(leaf[...], pair["a"], pair["b"]))
 
     return nnx.map_state(correct, base)
 
 
-def merged(live: Any, base: Any) -> Any:
+def merged(live: PyTree, base: PyTree) -> PyTree:
     """Ordinary parameters: those of the base with the corrections added. Without corrections, nothing is copied."""
     if base is None or not is_low_rank(live):
         return join(live, base)
 
-    def merge(path: tuple[Any, ...], leaf: Any) -> Any:
+    def merge(path: tuple[Any, ...], leaf: PyTree) -> PyTree:
         pair = live.get(path[-1]) if path[0] == "layers" else None
         if pair is None:
             return leaf
@@ -126,11 +128,11 @@ def merged(live: Any, base: Any) -> Any:
     return nnx.map_state(merge, base)
 
 
-def is_low_rank(live: Any) -> bool:
+def is_low_rank(live: PyTree) -> bool:
     return not isinstance(live, nnx.State)
 
 
-def _corrections(params: Any, trained: Trained) -> dict[str, dict[str, jax.Array]]:
+def _corrections(params: PyTree, trained: Trained) -> dict[str, dict[str, jax.Array]]:
     """A is random and b is zero, so that training starts from the model as it is. Laid out like their weight."""
     pairs = {}
     for number, name in enumerate(sorted(trained.targets)):

@@ -14,8 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from azr_jax.learner.lora import is_low_rank
+from azr_jax.parallel.trees import PyTree
 
 
 @jax.tree_util.register_dataclass
@@ -23,14 +25,14 @@ from azr_jax.learner.lora import is_low_rank
 class Master:
     """Stands where the model expects an array."""
 
-    weight: Any  # float32
-    stand_in: Any  # of its shape, in the type of the product; the gradient is by this one
+    weight: PyTree  # float32
+    stand_in: PyTree  # of its shape, in the type of the product; the gradient is by this one
 
     def __getitem__(self, index: Any) -> Master:
         assert index is Ellipsis
         return self
 
-    def astype(self, dtype: Any) -> jax.Array:
+    def astype(self, dtype: DTypeLike) -> jax.Array:
         """One layer's weight: called inside the model's scan over layers."""
         assert self.stand_in.dtype == dtype
         return _cast(self.weight, self.stand_in)
@@ -46,27 +48,27 @@ def _cast(weight: jax.Array, stand_in: jax.Array) -> jax.Array:
 _cast.defvjp(lambda weight, stand_in: (_cast(weight, stand_in), None), lambda _, gradient: (None, gradient))
 
 
-def stand_ins(params: Any, dtype: jnp.dtype) -> Any:
+def stand_ins(params: PyTree, dtype: jnp.dtype) -> PyTree:
     """What the loss is differentiated by: a stand-in for each weight of the layers that is multiplied in another type
     than its own, the parameter itself for all others.
     """
     if is_low_rank(params):
         return params
 
-    def stand_in(path: tuple[Any, ...], leaf: Any) -> Any:
+    def stand_in(path: tuple[Any, ...], leaf: PyTree) -> PyTree:
         multiplied = path[0] == "layers" and not path[-1].endswith("norm")
         return leaf.replace(jnp.zeros_like(leaf[...], dtype)) if multiplied and leaf.dtype != dtype else leaf
 
     return nnx.map_state(stand_in, params)
 
 
-def with_masters(params: Any, live: Any) -> Any:
+def with_masters(params: PyTree, live: PyTree) -> PyTree:
     """`live` as the model takes it: the master weights behind their stand-ins."""
     if is_low_rank(params):
         return live
     weights = dict(nnx.to_flat_state(params))
 
-    def together(path: tuple[Any, ...], leaf: Any) -> Any:
+    def together(path: tuple[Any, ...], leaf: PyTree) -> PyTree:
         weight = weights[path]
         return leaf if leaf.dtype == weight.dtype else leaf.replace(Master(weight[...], leaf[...]))
 

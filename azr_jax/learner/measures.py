@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +18,7 @@ from azr_jax.learner.terms import (
     out_of_bounds,
     ratios,
 )
+from azr_jax.parallel.trees import PyTree
 
 Metrics = dict[str, jax.Array]
 
@@ -93,7 +93,7 @@ def _of_groups(groups: tuple[Group, ...], weights: jax.Array, numbers: jax.Array
     }
 
 
-def gradient_norms(gradient: Any) -> Metrics:
+def gradient_norms(gradient: PyTree) -> Metrics:
     """`gradient/norm`, that of each block (the first part of the parameters' path), and of each layer.
 
     Every array is read once: its squares are summed per layer, and all norms come from those sums.

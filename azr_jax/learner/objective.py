@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 
 from azr_jax.learner.terms import Objective, Tokens, over_sequences, sequence_importance, token_loss
 from azr_jax.parallel.mesh import by_axis
+from azr_jax.parallel.trees import PyTree
 
 CHUNK_LOGITS = 2**27  # logits of a chunk, where the caller names no size: at most 512 MiB in float32,
 CHUNK_ROW = 128  # and at most this many tokens of a row, or a quarter of it, so that few empty ones are computed
@@ -104,7 +105,7 @@ def token_logprobs_and_entropy(
 
 def _on_mesh(
     local: Callable[..., Any], hidden_RxTxD: jax.Array, w_VxD: jax.Array, tokens: Tokens, dropped_V: jax.Array | None
-) -> Any:
+) -> PyTree:
     """Runs `local` on each device's rows and share of the vocabulary; directly where no mesh is set."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
@@ -252,7 +253,7 @@ def _product(formula: str, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum(formula, a, b, preferred_element_type=jnp.float32)
 
 
-def _psum(x: Any, axes: tuple[str, ...]) -> Any:
+def _psum(x: PyTree, axes: tuple[str, ...]) -> PyTree:
     return lax.psum(x, axes) if axes else x
 
 

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from azr_jax.parallel.trees import PyTree
+
 NAMES = ("adamw", "adamw_bf16", "adamw_factored")
 SCHEDULES = ("constant", "linear", "cosine")
 
@@ -70,10 +72,10 @@ def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:
     )
 
 
-def decays(params: Any) -> Any:
+def decays(params: PyTree) -> PyTree:
     """True for matrices. Stacked layers give biases and norms two dimensions, so names decide, not ranks."""
 
-    def is_matrix(path: tuple[Any, ...], _: Any) -> bool:
+    def is_matrix(path: tuple[Any, ...], _: object) -> bool:
         name = jax.tree_util.keystr(path).lower()
         return "norm" not in name and "bias" not in name
 

@@ -28,6 +28,7 @@ from azr_jax.learner.packing import Batch
 from azr_jax.learner.terms import Group, Objective, Tokens
 from azr_jax.models.attention import segment_attention
 from azr_jax.parallel.mesh import place
+from azr_jax.parallel.trees import PyTree
 
 LOSSES = ("token_mean", "sequence_mean")
 
@@ -69,9 +70,9 @@ class LearnerSettings:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    params: Any  # what is trained, float32
-    base: Any  # what is not: frozen weights, or those under low-rank corrections; None where all are trained
-    optimizer: Any
+    params: PyTree  # what is trained, float32
+    base: PyTree  # what is not: frozen weights, or those under low-rank corrections; None where all are trained
+    optimizer: PyTree
     step: jax.Array  # optimizer steps taken
     bad_in_row: jax.Array  # steps skipped since the last one taken
     bad_steps: jax.Array  # steps skipped in all
@@ -81,7 +82,7 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 Score = Callable[[Any, Any, Batch], jax.Array]
 
 
-def init_state(params: Any, settings: LearnerSettings) -> TrainState:
+def init_state(params: PyTree, settings: LearnerSettings) -> TrainState:
     """The state that training starts from. It holds `params` themselves, not a copy: the first step consumes them."""
     live, base = split(params, settings.trained)
     optimizer = jax.jit(make_optimizer(settings.optimizer).init)(live)
@@ -89,13 +90,13 @@ def init_state(params: Any, settings: LearnerSettings) -> TrainState:
     return TrainState(live, base, optimizer, zero(), zero(), zero())
 
 
-def make_step(graphdef: Any, settings: LearnerSettings) -> Step:
+def make_step(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> Step:
     """`step(state, batch) -> (state, metrics)`; `state` is consumed. Call under the mesh the parameters live on."""
     program = step_program(graphdef, settings)
     return lambda state, batch: program(state, place_rows(batch))
 
 
-def step_program(graphdef: Any, settings: LearnerSettings) -> Any:
+def step_program(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> PyTree:
     """The jitted step by itself: takes a placed batch, and can be lowered for shapes."""
     optimizer = make_optimizer(settings.optimizer)
     summed = _make_gradient(graphdef, settings)
@@ -109,7 +110,7 @@ def step_program(graphdef: Any, settings: LearnerSettings) -> Any:
         scale = jnp.minimum(1.0, settings.grad_clip / norm)
         updates, moments = optimizer.update(jax.tree.map(lambda g: g * scale, gradient), state.optimizer, state.params)
 
-        def if_good(new: Any, old: Any) -> Any:
+        def if_good(new: PyTree, old: PyTree) -> PyTree:
             return jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
 
         after = TrainState(
@@ -129,33 +130,33 @@ def step_program(graphdef: Any, settings: LearnerSettings) -> Any:
     return jax.jit(step, donate_argnums=0)
 
 
-def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tuple[jax.Array, Any, Any]]:
+def _make_gradient(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> Callable[..., tuple[jax.Array, Any, Any]]:
     """(params, base, batch, weights) -> (loss, gradient, aux [M, R, T]), summed over the microbatches."""
     forward = _make_forward(graphdef, settings)
 
-    def loss_of(params: Any, base: Any, batch: Batch, weights_RxT: jax.Array) -> tuple[jax.Array, Any]:
+    def loss_of(params: PyTree, base: PyTree, batch: Batch, weights_RxT: jax.Array) -> tuple[jax.Array, Any]:
         hidden_RxTxD, w_VxD = forward(params, base, batch)
         o = settings.objective
         tokens = _tokens(o, batch, weights_RxT)
         return policy_loss(o, settings.temperature, settings.chunk, hidden_RxTxD, w_VxD, tokens, batch.dropped)
 
-    def summed(params: Any, base: Any, batch: Batch, weights_MxRxT: jax.Array) -> tuple[jax.Array, Any, Any]:
+    def summed(params: PyTree, base: PyTree, batch: Batch, weights_MxRxT: jax.Array) -> tuple[jax.Array, Any, Any]:
         def one(part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
-            def loss_by(live: Any) -> tuple[jax.Array, Any]:
+            def loss_by(live: PyTree) -> tuple[jax.Array, Any]:
                 return loss_of(with_masters(params, live), base, *part)
 
             (loss, aux), gradient = jax.value_and_grad(loss_by, has_aux=True)(stand_ins(params, settings.rounded_to))
             return (loss, gradient), aux
 
-        def compute(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+        def compute(total: PyTree, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
             some, aux = one(part)
             return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, some), aux
 
-        def skip(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+        def skip(total: PyTree, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
             shapes = jax.eval_shape(lambda: compute(total, part)[1])
             return total, jax.tree.map(lambda shape: jnp.zeros_like(part[1], shape.dtype), shapes)
 
-        def microbatch(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+        def microbatch(total: PyTree, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
             return lax.cond((part[1] > 0).any(), compute, skip, total, part)
 
         if len(weights_MxRxT) == 1:  # there is nothing to add: no float32 sum beside the gradient
@@ -169,11 +170,11 @@ def _make_gradient(graphdef: Any, settings: LearnerSettings) -> Callable[..., tu
     return summed
 
 
-def make_score(graphdef: Any, settings: LearnerSettings) -> Score:
+def make_score(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> Score:
     """`score(params, base, batch)`: the completion tokens' log-probabilities [M, R, T], as old or reference ones."""
     forward = _make_forward(graphdef, settings)
 
-    def score(params: Any, base: Any, batch: Batch) -> jax.Array:
+    def score(params: PyTree, base: PyTree, batch: Batch) -> jax.Array:
         def compute(part: Batch) -> jax.Array:
             hidden_RxTxD, w_VxD = forward(params, base, part)
             tokens = _tokens(Objective(), part, (part.lengths > 0).astype(jnp.float32))
@@ -242,11 +243,11 @@ def _tokens(objective: Objective, batch: Batch, weights: jax.Array) -> Tokens:
     )
 
 
-def _make_forward(graphdef: Any, settings: LearnerSettings) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def _make_forward(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """(params, base, batch) -> (hidden states, unembedding) of one microbatch."""
     dtype = jnp.dtype(settings.dtype)
 
-    def forward(params: Any, base: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    def forward(params: PyTree, base: PyTree, batch: Batch) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graphdef, join(params, base))
         attend = segment_attention(settings.attention, batch.positions, batch.segments, batch.ends)
         types = {"dtype": dtype, "matmul_dtype": settings.rounded_to}

@@ -13,10 +13,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from azr_jax.learner.lora import is_low_rank
 from azr_jax.learner.packing import Batch
 from azr_jax.learner.step import LearnerSettings, TrainState, make_score, make_step
+from azr_jax.parallel.trees import PyTree
 
 Metrics = dict[str, jax.Array]
 Update = Callable[[TrainState, Sequence[Batch]], tuple[TrainState, list[Metrics]]]
@@ -26,7 +28,7 @@ class GradientsNotFinite(RuntimeError):
     """Several steps in a row had a gradient that is not finite."""
 
 
-def make_update(graphdef: Any, settings: LearnerSettings, *, reference: Any = None) -> Update:
+def make_update(graphdef: nnx.GraphDef[Any], settings: LearnerSettings, *, reference: PyTree = None) -> Update:
     """`update(state, minibatches) -> (state, metrics of each step)`; `state` is consumed.
 
     `reference` holds the start policy's parameters, for an objective with `kl`. With low-rank corrections the base is

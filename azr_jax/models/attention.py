@@ -30,6 +30,7 @@ from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.models.transformer import Attend, layout_of
+from azr_jax.parallel.trees import PyTree
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def segment_attention(
         raise ValueError(f"attention={backend!r}: should be one of auto, {', '.join(KERNELS)}")
 
     def attend(
-        q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, cache: Any, layer: jax.Array, window: jax.Array | None = None
+        q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, cache: PyTree, layer: jax.Array, window: jax.Array | None = None
     ) -> tuple[jax.Array, Any]:
         del layer
         if window is not None or ends_BxT is not None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from azr_jax.models.fields import Fields, UnsupportedModel, read_json
+
+HfTokenizer: TypeAlias = Any  # as those of transformers: encode, decode, apply_chat_template, eos_token_id
 
 STOP_IDS = 8  # of one request, at most: what a slot of the engine has room for
 
 
-def stop_ids(tokenizer: Any, folder: Path) -> tuple[int, ...]:
+def stop_ids(tokenizer: HfTokenizer, folder: Path) -> tuple[int, ...]:
     """Every token a text ends with: the tokenizer's, and those of generation_config.json.
 
     Where that file is absent config.json's count, which is what transformers makes of it.

@@ -79,7 +79,7 @@ def one_line(text: object) -> str:
     return clean if len(clean) <= LONGEST else f"{clean[:LONGEST]}..."
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value for an error: on one line, and not all of a long one."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_jax.models import hf
-from azr_jax.models.endings import stop_ids
+from azr_jax.models.endings import HfTokenizer, stop_ids
 from azr_jax.models.fields import Fields, UnsupportedModel, one_line, read_json, read_text, shown
 from azr_jax.models.source import resolve
 from azr_jax.models.spec import ModelSpec, load_spec
@@ -63,7 +63,7 @@ class ModelFolder:
 
     path: Path
     spec: ModelSpec
-    tokenizer: Any
+    tokenizer: HfTokenizer
     stop_ids: tuple[int, ...]
 
 
@@ -187,11 +187,11 @@ def _check_tokenizer_config(path: Path) -> None:
         raise UnsupportedModel(f"{path}: {error}") from None
 
 
-def _is_template(each: Any) -> bool:
+def _is_template(each: object) -> bool:
     return isinstance(each, dict) and all(isinstance(each.get(name), str) for name in ("name", "template"))
 
 
-def _tokenizer(folder: Path, spec: ModelSpec) -> Any:
+def _tokenizer(folder: Path, spec: ModelSpec) -> HfTokenizer:
     """The tokenizer, once it has shown that it works."""
     # It would advise to install torch, when it is imported; and a broken tokenizer is told about at length.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

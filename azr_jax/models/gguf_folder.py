@@ -10,9 +10,11 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+
+GgufReader: TypeAlias = Any  # of the package gguf, which is imported where it is needed; and its tensors
 
 Progress = Callable[[str, float], None]  # (what is being done, share done between 0 and 1)
 
@@ -167,13 +169,13 @@ def _pre_tokenizer(kind: str) -> Any:
     return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
 
 
-def _embedding(reader: Any) -> np.ndarray:
+def _embedding(reader: GgufReader) -> np.ndarray:
     """The one matrix of both ends. A file may hold it twice, rounded differently: the finer one, if it is the same."""
     from gguf import GGML_QUANT_SIZES, dequantize
 
     found = [tensor for tensor in reader.tensors if tensor.name in (EMBEDDING, UNEMBEDDING)]
 
-    def bytes_per_number(tensor: Any) -> float:
+    def bytes_per_number(tensor: GgufReader) -> float:
         numbers, size = GGML_QUANT_SIZES[tensor.tensor_type]
         return size / numbers
 
@@ -189,7 +191,7 @@ def _embedding(reader: Any) -> np.ndarray:
 
 
 def _write_weights(
-    reader: Any,
+    reader: GgufReader,
     embedding: np.ndarray,
     config: dict[str, Any],
     known: GgufModel,

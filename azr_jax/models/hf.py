@@ -25,6 +25,7 @@ import numpy as np
 from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, Sharding, SingleDeviceSharding
+from jax.typing import DTypeLike
 
 from azr_jax.models.fields import SHOWN, read_json, shown
 from azr_jax.models.sharding import LearnerRules, Rules, shardings
@@ -186,7 +187,7 @@ def save(
     out: str | Path,
     *,
     source: str | Path | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     overwrite: bool = False,
     texts: Mapping[str, str] | None = None,
 ) -> Path:
@@ -276,7 +277,7 @@ def _with_tied_copy(tensors: Iterator[tuple[str, np.ndarray]], plan: list[Planne
         yield LM_HEAD, copy
 
 
-def _copy_files(spec: ModelSpec, source: Path | None, folder: Path, dtype: Any) -> None:
+def _copy_files(spec: ModelSpec, source: Path | None, folder: Path, dtype: DTypeLike | None) -> None:
     """Everything that is not weights, as it is; config.json says the type when it was changed."""
     if source is not None:
         for file in sorted(source.iterdir()):

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
+
+from azr_jax.models.endings import HfTokenizer
 
 NOBODY_WRITES = "\U0010fffd"  # a character without a meaning, the last of Unicode
 
@@ -31,7 +32,7 @@ class CannotSpell(ValueError):
     """The tokenizer has no such added token, or needs it."""
 
 
-def spell_out(tokenizer: Any, words: Sequence[str]) -> tuple[int, ...]:
+def spell_out(tokenizer: HfTokenizer, words: Sequence[str]) -> tuple[int, ...]:
     """From now on `tokenizer` writes these added tokens out. Gives their ids, which are never to be sampled.
 
     Each keeps its place under a name that nobody writes: removed, it would shift the numbers of those behind it.

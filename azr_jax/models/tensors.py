@@ -128,7 +128,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_metadata(path: Path, said: Any) -> None:
+def _check_metadata(path: Path, said: object) -> None:
     if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
         raise BadWeights(f"{path}: __metadata__ is {shown(said)}: should be an object of texts")
 

@@ -27,6 +27,7 @@ from jax.sharding import PartitionSpec as P
 
 from azr_jax.models.rope import Llama3Rope
 from azr_jax.models.spec import ModelSpec
+from azr_jax.parallel.trees import PyTree
 
 # attend(q, k, v, cache, layer), and with windows `window=`: a query sees so many tokens back, itself among them.
 Attend = Callable[..., tuple[jax.Array, Any]]
@@ -68,7 +69,7 @@ class Transformer(nnx.Module):
         tokens_BxT: jax.Array,
         positions_BxT: jax.Array,
         attend: Attend,
-        cache: Any = None,
+        cache: PyTree = None,
         *,
         dtype: jnp.dtype = jnp.bfloat16,
         matmul_dtype: jnp.dtype | None = None,
@@ -116,7 +117,7 @@ class Transformer(nnx.Module):
         return jnp.einsum("...d,dv->...v", x, w_DxV, preferred_element_type=jnp.float32, out_sharding=out)
 
 
-def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec, matmul_dtype) -> Any:
+def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec, matmul_dtype) -> PyTree:
     """One decoder layer: attention, then the gated mlp, each added to the residual stream."""
     dtype, layout = x_BxTxD.dtype, layout_of(x_BxTxD)
 

@@ -140,7 +140,7 @@ def _page(data: dict[str, Any], live: bool) -> str:
     )
 
 
-def _json_for_html(data: Any) -> str:
+def _json_for_html(data: object) -> str:
     """JSON that can stand inside a script element: no text in it can end that element or begin a comment."""
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

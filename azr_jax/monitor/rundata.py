@@ -97,7 +97,7 @@ def _columns(rows: Sequence[Mapping[str, float]]) -> tuple[list[int], dict[str, 
     return [int(row["iteration"]) for row in rows], {name: [_rounded(row.get(name)) for row in rows] for name in names}
 
 
-def _rounded(value: Any) -> float | None:
+def _rounded(value: object) -> float | None:
     return float(f"{value:.5g}") if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 

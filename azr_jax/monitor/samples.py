@@ -58,7 +58,7 @@ def sample(workdir: Path, *, tasks: int, max_bytes: int) -> dict[str, Any]:
     return {"tasks": shown, "ancestors": ancestors, "proposals": index.proposals, "solutions": index.solutions}
 
 
-def size_in_page(value: Any) -> int:
+def size_in_page(value: object) -> int:
     """Bytes of this value in the report, where `<`, `>` and `&` take six each (report.py)."""
     text = json.dumps(value)
     return len(text) + 5 * sum(text.count(c) for c in "<>&")
@@ -132,7 +132,7 @@ def _solution(record: dict[str, Any]) -> dict[str, Any]:
     return {"iteration": record["iteration"], **_attempt(record)}
 
 
-def _short(value: Any) -> Any:
+def _short(value: object) -> Any:
     if isinstance(value, list):
         return [_short(part) for part in value[:20]]
     return cut(value, PROGRAM_CHARS) if isinstance(value, str) else value

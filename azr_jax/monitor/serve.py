@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 from azr_jax.monitor import report
 
@@ -39,7 +38,7 @@ class LiveReport:
             def do_GET(self) -> None:
                 live.answer(self)
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, format: str, *args: object) -> None:
                 return  # a line for each question would bury everything else
 
         try:

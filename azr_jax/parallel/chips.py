@@ -7,7 +7,14 @@ Google Cloud's name of what no slice here is made of.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
+
+
+class Device(Protocol):
+    """As jax.Device, of which only the kind is asked."""
+
+    @property
+    def device_kind(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,11 @@ CHIPS = {
 }
 
 
-def chip_of(device: Any) -> Chip | None:
+def chip_of(device: Device) -> Chip | None:
     """None where it is not in the table (CPUs, unknown kinds)."""
     fits = [(len(kind), name) for name, chip in CHIPS.items() for kind in chip.kinds if _starts(device, kind)]
     return CHIPS[max(fits)[1]] if fits else None
 
 
-def _starts(device: Any, kind: str) -> bool:
+def _starts(device: Device, kind: str) -> bool:
     return device.device_kind.startswith(kind)

@@ -62,7 +62,7 @@ class Hosts:
         """The most that any process wished for when things were told the last time: the same in all of them."""
         return self._agreed if self.count > 1 else self.wish
 
-    def gather(self, mine: Any = None) -> list[Any]:
+    def gather(self, mine: object = None) -> list[Any]:
         """Everyone's `mine`, which must be JSON. Called by all, in the same order, from one thread."""
         if self.count == 1:
             return [mine]
@@ -74,7 +74,7 @@ class Hosts:
         """What `make` gives in the first process, which alone calls it. JSON."""
         return self.gather(make() if self.first else None)[0]
 
-    def _told(self, mine: Any) -> list[Any]:
+    def _told(self, mine: object) -> list[Any]:
         number, text = next(self._numbers), json.dumps(mine).encode()
         if not self.first:
             self._store.key_value_set_bytes(f"azr_jax/told/{number}/{self.index}", text)

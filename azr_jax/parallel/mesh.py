@@ -23,6 +23,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.parallel.ring import in_a_ring
+from azr_jax.parallel.trees import PyTree
 
 Axes = str | tuple[str, ...] | None
 EVERY = ("fsdp", "tensor")  # one axis of an array over all devices
@@ -55,12 +56,12 @@ def regrouped(mesh: Mesh, tensor: int) -> Mesh:
     return Mesh(mesh.devices.reshape(-1, tensor), mesh.axis_names, axis_types=(AxisType.Explicit,) * 2)
 
 
-def bytes_per_device(tree: Any) -> int:
+def bytes_per_device(tree: PyTree) -> int:
     """What arrays, or the shapes of arrays, take on each device they lie on."""
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def reshard(params: Any, layout: Any, dtype: jnp.dtype | None = None) -> Any:
+def reshard(params: PyTree, layout: PyTree, dtype: jnp.dtype | None = None) -> PyTree:
     """`params` laid out as `layout` (a tree of shardings) and cast to `dtype`: one program, devices to devices.
 
     What already lies so is passed on, not copied: whoever donates it afterwards takes it from both.
@@ -95,7 +96,7 @@ def mover(leaves: Sequence[Any], wanted: Sequence[tuple[NamedSharding, jnp.dtype
     return _mover(tuple(wanted), known), names, meshes.pop() if known else None
 
 
-def _in_names_of(mesh: Any, sharding: Any, ndim: int) -> NamedSharding | None:
+def _in_names_of(mesh: PyTree, sharding: PyTree, ndim: int) -> NamedSharding | None:
     """How an array lies, in the names of a mesh over the same devices; None where it has no names for it."""
     if not isinstance(sharding, NamedSharding):
         return None
@@ -106,12 +107,12 @@ def _in_names_of(mesh: Any, sharding: Any, ndim: int) -> NamedSharding | None:
     return None
 
 
-def by_axis(sharding: Any, ndim: int) -> list[Axes]:
+def by_axis(sharding: PyTree, ndim: int) -> list[Axes]:
     """Over which devices each axis of an array lies; a spec may leave the last ones out."""
     return [*sharding.spec, *(None,) * ndim][:ndim]
 
 
-def _renamed(leaf: jax.Array, sharding: Any) -> jax.Array:
+def _renamed(leaf: jax.Array, sharding: PyTree) -> jax.Array:
     """The same buffers, under another name for where they lie."""
     if leaf.sharding == sharding:
         return leaf
@@ -120,7 +121,7 @@ def _renamed(leaf: jax.Array, sharding: Any) -> jax.Array:
 
 
 @functools.cache
-def _mover(wanted: tuple[tuple[NamedSharding, jnp.dtype], ...], known: bool) -> Any:
+def _mover(wanted: tuple[tuple[NamedSharding, jnp.dtype], ...], known: bool) -> PyTree:
     def one(leaf: jax.Array, to: NamedSharding, dtype: jnp.dtype) -> jax.Array:
         if not known:
             return leaf.astype(dtype)
@@ -135,14 +136,14 @@ def _mover(wanted: tuple[tuple[NamedSharding, jnp.dtype], ...], known: bool) -> 
     return jax.jit(move, out_shardings=[sharding for sharding, _ in wanted])
 
 
-def _by_parts(x: jax.Array, layout: list[Axes], mesh: Any) -> jax.Array:
+def _by_parts(x: jax.Array, layout: list[Axes], mesh: PyTree) -> jax.Array:
     """What lies over all devices is exchanged inside each replica first, then between equal parts of all replicas."""
     spec = by_axis(jax.typeof(x).sharding, x.ndim)
     halfway = P(*("fsdp" if axis == EVERY else there for axis, there in zip(spec, layout)))
     return jax.reshard(jax.reshard(x, NamedSharding(mesh, halfway)), NamedSharding(mesh, P(*layout)))
 
 
-def place(tree: Any, sharding: NamedSharding) -> Any:
+def place(tree: PyTree, sharding: NamedSharding) -> PyTree:
     """Numbers of the host on their devices. Every process gives the same, and keeps its own part.
 
     Of several processes, `device_put` would compare by a collective for each array whether they do give the same.
@@ -150,7 +151,7 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
-    def put(value: Any) -> jax.Array:
+    def put(value: object) -> jax.Array:
         if isinstance(value, jax.Array):
             return jax.device_put(value, sharding)
         value = np.asarray(value)

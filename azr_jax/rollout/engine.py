@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.mesh import reshard
+from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout.cache import chunk_shapes
 from azr_jax.rollout.programs import EVERYWHERE, programs_of
 from azr_jax.rollout.requests import EngineSettings, Request, Rollout, check
@@ -57,7 +59,7 @@ class Engine:
 
     def __init__(
         self,
-        graphdef: Any,
+        graphdef: nnx.GraphDef[Any],
         spec: ModelSpec,
         settings: EngineSettings,
         *,
@@ -67,11 +69,11 @@ class Engine:
     ):
         self.spec, self.settings, self.seed, self.decode_text = spec, settings, seed, decode_text
         self.programs = programs_of(graphdef, spec, settings, mesh)
-        self._cache: Any = None
+        self._cache: PyTree = None
         self._scheduler = Scheduler(settings, self.programs.replicas)
-        self._params: Any = None
-        self._key: Any = None
-        self._dropped: Any = None
+        self._params: PyTree = None
+        self._key: PyTree = None
+        self._dropped: PyTree = None
         self._completing = Completing(decode_text) if decode_text else None
         self._flight: _Flight | None = None
         self._prefilled: jax.Array | None = None
@@ -81,7 +83,7 @@ class Engine:
         self._warm = False
         self._counts = dict.fromkeys(COUNTS, 0.0)
 
-    def load_weights(self, params: Any, iteration: int, dropped_V: np.ndarray | None = None) -> None:
+    def load_weights(self, params: PyTree, iteration: int, dropped_V: np.ndarray | None = None) -> None:
         """New weights, in any layout, and the randomness of another iteration. Nothing may be under way.
 
         Weights that already lie as the sampler needs them are used where they are, not copied. `dropped_V` names the
@@ -348,7 +350,7 @@ class Engine:
         name = f"prefill of {tokens_RxT.shape[1]} tokens"
         self._cache, self._prefilled = self._watched(name, self.programs.prefill, *args)
 
-    def _watched(self, name: str, program: Any, *args: Any) -> Any:
+    def _watched(self, name: str, program: Any, *args: object) -> PyTree:
         """Calls a jitted program; a compilation after warm-up is counted and named."""
         before = program._cache_size()
         with jax.set_mesh(self.programs.mesh):

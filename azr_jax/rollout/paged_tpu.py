@@ -11,12 +11,11 @@ copied for every call.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention
 from jax.sharding import PartitionSpec
+from jax.typing import DTypeLike
 
 BLOCK = 512  # tokens of context that the kernel reads together
 CHUNK_QUERIES = 1024  # queries of a chunk, all heads of a token, that go through its context together, at most
@@ -27,7 +26,7 @@ POOL = PartitionSpec(None, "fsdp", None, "tensor", None)  # each replica its pag
 Cache = tuple[jax.Array]
 
 
-def empty_cache(layers: int, pages: int, page_size: int, kv_heads: int, head_dim: int, dtype: Any) -> Cache:
+def empty_cache(layers: int, pages: int, page_size: int, kv_heads: int, head_dim: int, dtype: DTypeLike) -> Cache:
     return (jnp.zeros((layers, pages, page_size, 2 * kv_heads, head_dim), dtype),)
 
 

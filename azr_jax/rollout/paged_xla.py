@@ -12,11 +12,11 @@ its own tokens and on the static shapes alone.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
+from jax.typing import DTypeLike
 
 BLOCK = 128  # tokens of context that a chunk of a prompt looks at together
 SLOT_BLOCK = 32  # the same for a decoding slot; a page that is longer is a block by itself
@@ -28,7 +28,7 @@ POOL = PartitionSpec(None, "fsdp", "tensor", None, None)  # each replica its pag
 Cache = tuple[jax.Array, jax.Array]
 
 
-def empty_cache(layers: int, pages: int, page_size: int, kv_heads: int, head_dim: int, dtype: Any) -> Cache:
+def empty_cache(layers: int, pages: int, page_size: int, kv_heads: int, head_dim: int, dtype: DTypeLike) -> Cache:
     keys = jnp.zeros((layers, pages, kv_heads, head_dim, page_size), dtype)
     return keys, jnp.zeros((layers, pages, kv_heads, page_size, head_dim), dtype)
 

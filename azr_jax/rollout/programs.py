@@ -20,11 +20,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from azr_jax.models.sharding import RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import make_mesh, place
+from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout import attention, steps
 from azr_jax.rollout.cache import chunk_shapes
 from azr_jax.rollout.requests import STOP_IDS, EngineSettings
@@ -49,7 +51,7 @@ class Program(NamedTuple):
 
 
 @functools.cache
-def programs_of(graphdef: Any, spec: ModelSpec, settings: EngineSettings, mesh: Mesh | None) -> Programs:
+def programs_of(graphdef: nnx.GraphDef[Any], spec: ModelSpec, settings: EngineSettings, mesh: Mesh | None) -> Programs:
     """Engines alike share what is compiled."""
     return Programs(spec, settings, mesh, graphdef=graphdef)
 
@@ -57,7 +59,14 @@ def programs_of(graphdef: Any, spec: ModelSpec, settings: EngineSettings, mesh: 
 class Programs:
     """`prefill`, `copy` and `decode`, called inside `jax.set_mesh(mesh)`; the cache they get is theirs to overwrite."""
 
-    def __init__(self, spec: ModelSpec, settings: EngineSettings, mesh: Mesh | None = None, *, graphdef: Any = None):
+    def __init__(
+        self,
+        spec: ModelSpec,
+        settings: EngineSettings,
+        mesh: Mesh | None = None,
+        *,
+        graphdef: nnx.GraphDef[Any] | None = None,
+    ):
         self.spec, self.settings = spec, settings
         self.mesh = mesh or make_mesh(1, 1, jax.devices()[:1])
         self.replicas: int = self.mesh.shape["fsdp"]
@@ -93,14 +102,14 @@ class Programs:
         )
 
     def _compiled(
-        self, body: Callable[..., Any], in_specs: Any, out_specs: Any, *, donated: int, gathered: bool = True
-    ) -> Any:
+        self, body: Callable[..., Any], in_specs: PyTree, out_specs: PyTree, *, donated: int, gathered: bool = True
+    ) -> PyTree:
         """One program for all replicas. All that is not the cache comes out whole on every device, where `gathered`."""
         each = jax.shard_map(
             body, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names={"fsdp"}, check_vma=False
         )
 
-        def program(*args: Any) -> Any:
+        def program(*args: object) -> PyTree:
             out = each(*args)
             if isinstance(out_specs, PartitionSpec) or not gathered:  # the cache alone, or all as it lies
                 return out
@@ -119,14 +128,14 @@ class Programs:
             spec.depth, pages, self.settings.page_size, spec.kv_heads, spec.head_dim, self.dtype
         )
 
-    def place(self, tree: Any, spec: PartitionSpec = REPLICAS) -> Any:
+    def place(self, tree: PyTree, spec: PartitionSpec = REPLICAS) -> PyTree:
         """Numbers of the host on their devices."""
         return place(tree, NamedSharding(self.mesh, spec))
 
     def listing(self) -> list[Program]:
         """Every program that a run can need, with abstract arguments: no device memory is touched."""
 
-        def array(shape: tuple[int, ...], dtype: Any, spec: PartitionSpec = REPLICAS) -> Any:
+        def array(shape: tuple[int, ...], dtype: DTypeLike, spec: PartitionSpec = REPLICAS) -> PyTree:
             return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(self.mesh, spec))
 
         params = jax.tree.map(
@@ -142,8 +151,8 @@ class Programs:
             (params, cache, array((R, shape), jnp.int32), number_R, number_R, array((R, M), jnp.int32))
             for shape in chunk_shapes(self.settings.chunk, self.settings.page_size)
         ]
-        words: Any = array((S,), jnp.int32)
-        reals: Any = array((S,), jnp.float32)
+        words: PyTree = array((S,), jnp.int32)
+        reals: PyTree = array((S,), jnp.float32)
         state = State(
             token=words, position=words, generated=words, remaining=words, active=array((S,), jnp.bool_),
             request=array((S,), jnp.uint32), sample=array((S,), jnp.uint32),

@@ -6,12 +6,14 @@ the host does between two flights.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
 from azr_jax.models.endings import STOP_IDS
+from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout.requests import Request
 from azr_jax.rollout.sampling import SamplingParams
 
@@ -19,23 +21,23 @@ from azr_jax.rollout.sampling import SamplingParams
 class State(NamedTuple):
     """Arrays are [S], `stop_ids` [S, n], `table` [S, M]: numpy on the host, jax on the device."""
 
-    token: Any  # the next one to go into the model
-    position: Any  # of that token in the sequence
-    generated: Any  # tokens of the completion so far
-    remaining: Any  # tokens it may still draw
-    active: Any
-    request: Any
-    sample: Any
+    token: PyTree  # the next one to go into the model
+    position: PyTree  # of that token in the sequence
+    generated: PyTree  # tokens of the completion so far
+    remaining: PyTree  # tokens it may still draw
+    active: PyTree
+    request: PyTree
+    sample: PyTree
     params: SamplingParams
-    stop_ids: Any  # padded with -1
-    table: Any  # pages in the order of positions
-    limited: Any = None  # whether it does without the dropped tokens; None: no slot ever does
+    stop_ids: PyTree  # padded with -1
+    table: PyTree  # pages in the order of positions
+    limited: PyTree = None  # whether it does without the dropped tokens; None: no slot ever does
 
 
 def empty_state(slots: int, pages_per_slot: int, limits: bool) -> State:
     """Where nobody stands, harmless numbers."""
 
-    def of(value: float, dtype: Any) -> Any:
+    def of(value: float, dtype: DTypeLike) -> PyTree:
         return np.full(slots, value, dtype)
 
     return State(

@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
+from jax.typing import DTypeLike
 
+from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout.attention import Backend, Cache
 from azr_jax.rollout.sampling import FAR_BELOW, Sampled, SamplingParams, sample
 from azr_jax.rollout.slots import State
@@ -27,8 +29,8 @@ ALL = PartitionSpec()
 class Types(NamedTuple):
     """What the model computes in, as `Transformer.hidden` takes it."""
 
-    dtype: Any
-    matmul_dtype: Any
+    dtype: DTypeLike
+    matmul_dtype: DTypeLike
 
 
 def in_replica(backend: Backend) -> PartitionSpec:
@@ -37,10 +39,10 @@ def in_replica(backend: Backend) -> PartitionSpec:
 
 
 def prefill(
-    graphdef: Any,
+    graphdef: nnx.GraphDef[Any],
     types: Types,
     backend: Backend,
-    params: Any,
+    params: PyTree,
     cache: Cache,
     tokens_1xT: jax.Array,
     start_1: jax.Array,
@@ -104,12 +106,12 @@ def copy_pages(backend: Backend, cache: Cache, from_C: jax.Array, to_C: jax.Arra
 
 
 def decode(
-    graphdef: Any,
+    graphdef: nnx.GraphDef[Any],
     types: Types,
     backend: Backend,
     steps: int,
     never: tuple[int, ...],
-    params: Any,
+    params: PyTree,
     cache: Cache,
     state: State,
     key: jax.Array,
@@ -173,7 +175,7 @@ def _attend_in_slots(backend: Backend, table_SxM: jax.Array):
         check_vma=False,
     )
 
-    def attend(q, k, v, carried: Any, layer: jax.Array, window: jax.Array | None = None):
+    def attend(q, k, v, carried: PyTree, layer: jax.Array, window: jax.Array | None = None):
         cache, position_S, active_S = carried
         out, cache = split(q, k, v, cache, layer, table_SxM, position_S, active_S, window)
         return out, (cache, position_S, active_S)

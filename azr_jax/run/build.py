@@ -26,6 +26,7 @@ from azr_jax.learner.terms import Group, Objective
 from azr_jax.learner.update import Update, make_update
 from azr_jax.models import hf
 from azr_jax.models.attention import SPLASH_BLOCKS
+from azr_jax.models.endings import HfTokenizer
 from azr_jax.models.folder import BadFolder, ModelFolder, open_folder
 from azr_jax.models.sharding import LearnerRules, RolloutRules, check_divides
 from azr_jax.models.slice_layout import Layout
@@ -36,6 +37,7 @@ from azr_jax.models.tensors import BadWeights
 from azr_jax.parallel.chips import chip_of
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
+from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout.engine import Engine, EngineSettings
 from azr_jax.run.device_stats import memory_of_one
 from azr_jax.run.heldout_eval import EvalSettings, Evaluation
@@ -72,7 +74,7 @@ class RunParts:
     mesh: Mesh  # the learner's programs run inside jax.set_mesh(mesh); the engine sees to itself
     executor: Judge
     engine: Engine
-    start_state: Any  # TrainState, until training takes it over
+    start_state: PyTree  # TrainState, until training takes it over
     learner: LearnerSettings
     update: Update
     for_sampling: Callable[[TrainState], Any]  # the learner's weights, merged, as the engine takes them
@@ -137,7 +139,7 @@ def find_model(config: Config) -> ModelFolder:
     return model
 
 
-def spelled_out(config: Config, tokenizer: Any) -> tuple[int, ...]:
+def spelled_out(config: Config, tokenizer: HfTokenizer) -> tuple[int, ...]:
     """The tokenizer writes these out from now on; their ids."""
     try:
         return spell_out(tokenizer, config.model.spell_out)
@@ -256,12 +258,12 @@ def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
     )
 
 
-def _dropout(c: Config, tokenizer: Any, spec: ModelSpec) -> Dropout | None:
+def _dropout(c: Config, tokenizer: HfTokenizer, spec: ModelSpec) -> Dropout | None:
     share = c.rollout.propose_vocab_dropout
     return Dropout(droppable(tokenizer, spec.vocab), share, c.seed) if share else None
 
 
-def start_policy(params: Any, settings: LearnerSettings) -> Any:
+def start_policy(params: PyTree, settings: LearnerSettings) -> PyTree:
     """A copy of the weights that the divergence is measured from; None where none is, or the base serves."""
     return _cast(params, settings.dtype, copy=True) if settings.objective.kl and not settings.trained.rank else None
 
@@ -273,7 +275,7 @@ def _for_sampling(settings: LearnerSettings, dtype: str) -> Callable[[TrainState
     return lambda state: merged(state.params, state.base)
 
 
-def _cast(params: Any, dtype: str, *, copy: bool = False) -> Any:
+def _cast(params: PyTree, dtype: str, *, copy: bool = False) -> PyTree:
     return jax.tree.map(lambda p: jnp.array(p, dtype, copy=copy), params)
 
 

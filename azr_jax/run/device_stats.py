@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import jax
 
@@ -17,7 +16,7 @@ class Compilations:
         self._count, self._seconds = 0, 0.0
         jax.monitoring.register_event_duration_secs_listener(self._heard)
 
-    def _heard(self, event: str, duration_secs: float, **_: Any) -> None:
+    def _heard(self, event: str, duration_secs: float, **_: object) -> None:
         if event == COMPILED:
             self._count += 1
             self._seconds += duration_secs

@@ -27,6 +27,7 @@ from azr_jax.learner.update import GradientsNotFinite, over_steps, stop_if_stuck
 from azr_jax.monitor.console import Console, log_to_file, quiet_libraries
 from azr_jax.monitor.system import system_metrics
 from azr_jax.parallel.hosts import Hosts
+from azr_jax.parallel.trees import PyTree
 from azr_jax.run import presenting
 from azr_jax.run.build import RunParts, build
 from azr_jax.run.device_stats import compilations, device_memory
@@ -113,7 +114,7 @@ class Training:
         self.run, self.console, self.stop, self.watch = run, console, stop, watch
         self.iteration = self.saved = 0  # the last one finished, and the last one saved
         self.learned_from: Sequence[TrainingSample] = ()  # by the last update
-        self.state: Any = run.start_state  # a TrainState
+        self.state: PyTree = run.start_state  # a TrainState
         run.start_state = None  # the first step consumes it
         extra = self._restore(fork_from)
         self.ledger = Ledger(run, console, extra) if run.hosts.first else None
@@ -286,7 +287,7 @@ class Training:
             self.console.message(f"forked from {fork_from}: its latest weights and tasks")
         return {}
 
-    def _set_aside(self) -> Any:
+    def _set_aside(self) -> PyTree:
         """The shapes of the state, which itself makes room for what is read: a chip may not hold two."""
         shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), self.state)
         self.state = None

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import keyword
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from azr_jax.models.endings import HfTokenizer
 
 TAGS = ("think", "answer", "python", "input", "output", "message", "f", "g")
 AROUND = ("{}", " {}", "\n{}", "<{}>", "</{}>", "```{}\n", "def {}(x")  # how they stand in a text
@@ -30,7 +31,7 @@ class Dropout:
         return self.droppable_V & (drawn_V < self.share)
 
 
-def droppable(tokenizer: Any, size: int) -> np.ndarray:
+def droppable(tokenizer: HfTokenizer, size: int) -> np.ndarray:
     """Which of the model's `size` tokens may be dropped."""
     words = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
     needed = {*keyword.kwlist, *keyword.softkwlist, *TAGS}

@@ -159,7 +159,7 @@ def _same_run(workdir: Path, old: Config, new: Config, base: Config) -> Changed:
     return changed
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     return json.dumps(value)
 
 

@@ -30,7 +30,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.verdict_codec import Settled, from_plain, to_plain
@@ -40,6 +40,7 @@ from azr_jax.rollout.engine import Engine, Request, Rollout
 ASK_AGAIN_S = 0.05  # how soon a verdict is told to the other processes where all wait for one
 
 T = TypeVar("T")
+Wanted: TypeAlias = Any  # what a job may yield; its type says what it is resumed with
 
 
 class Stage(IntEnum):
@@ -98,10 +99,10 @@ class Started(Generic[T]):
 class JobExecutor(Protocol):
     """The executor, or whoever else is asked what a job yields and this loop does not know itself."""
 
-    def submit(self, job: Any) -> Future[Any]: ...
+    def submit(self, job: Wanted) -> Future[Any]: ...
 
 
-Job = Generator[Any, Any, T]
+Job = Generator[Wanted, Any, T]
 
 
 class EventLoop:
@@ -145,7 +146,7 @@ class EventLoop:
         finally:
             self._check = before
 
-    def run(self, wanted: Any) -> Any:
+    def run(self, wanted: Wanted) -> Any:
         """What the job, or whatever else may be yielded, gives; when it is there, nothing is under way any more."""
         started = self._start(wanted)
         self._resume("the first job")
@@ -192,7 +193,7 @@ class EventLoop:
             if not waiting.missing:
                 self._finish(waiting, [part.result for part in waiting.parts])
 
-    def _start(self, wanted: Any) -> Started[Any]:
+    def _start(self, wanted: Wanted) -> Started[Any]:
         match wanted:
             case Started():
                 return wanted
@@ -240,7 +241,7 @@ class EventLoop:
 
     # --- verdicts
 
-    def _judge(self, job: Any) -> Started[Any]:
+    def _judge(self, job: Wanted) -> Started[Any]:
         number, started = next(self._numbers), Started[Any]()
         self.judging[number], self._verdicts_of[number] = job, started
         self._total["execute"] += 1

@@ -11,9 +11,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from azr_jax.models.endings import stop_ids
+from azr_jax.models.endings import HfTokenizer, stop_ids
 from azr_jax.rollout.engine import Request, Rollout
 from azr_jax.selfplay.event_loop import RequestId
 from azr_jax.tasks import prompts
@@ -53,7 +52,7 @@ class Question:
 class PromptCodec:
     """Prompts to tokens and completions to text, for one model."""
 
-    def __init__(self, tokenizer: Any, folder: Path):
+    def __init__(self, tokenizer: HfTokenizer, folder: Path):
         self.tokenizer, self.stop_ids = tokenizer, stop_ids(tokenizer, folder)
 
     def tokens(self, prompt: Prompt) -> tuple[int, ...]:
@@ -73,7 +72,7 @@ class PromptCodec:
 
 
 class Prompter(PromptCodec):
-    def __init__(self, tokenizer: Any, folder: Path, settings: SamplingSettings):
+    def __init__(self, tokenizer: HfTokenizer, folder: Path, settings: SamplingSettings):
         super().__init__(tokenizer, folder)
         self.settings = settings
 

@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from azr_jax.storage import errors
 from azr_jax.storage.errors import Changed, StorageError
+
+GcsClient: TypeAlias = Any  # of google-cloud-storage, which need not be there; and its blobs
 
 SCHEME = "gs://"
 PATIENCE_S = 300.0
@@ -42,7 +44,9 @@ class Object:
 
 
 class Bucket:
-    def __init__(self, url: str, client: Any = None, *, patience_s: float = PATIENCE_S, timeout_s: Any = TIMEOUT_S):
+    def __init__(
+        self, url: str, client: GcsClient = None, *, patience_s: float = PATIENCE_S, timeout_s: Any = TIMEOUT_S
+    ):
         """`client` is a google.cloud.storage.Client; by default one with the credentials of this machine."""
         name, _, prefix = url.removeprefix(SCHEME).rstrip("/").partition("/")
         if not url.startswith(SCHEME) or not name:
@@ -137,10 +141,10 @@ class Bucket:
 
         return self._ask(f"write {name}", put)
 
-    def _blob(self, name: str) -> Any:
+    def _blob(self, name: str) -> GcsClient:
         return self._objects.blob(self._prefix + name)
 
-    def _found(self, blob: Any) -> Object:
+    def _found(self, blob: GcsClient) -> Object:
         name, updated = blob.name.removeprefix(self._prefix), blob.updated
         when = updated.timestamp() if updated else 0.0
         return Object(name, int(blob.size), int(blob.generation), when, blob.crc32c or "")
@@ -187,7 +191,7 @@ def open_bucket(url: str) -> Bucket:
 
 
 @functools.cache
-def _client() -> Any:
+def _client() -> GcsClient:
     """One for the process: its connections are used again."""
     try:
         from google.cloud import storage

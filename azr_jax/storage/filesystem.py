@@ -21,14 +21,14 @@ from azr_jax.storage.bucket import SCHEME, Bucket, Object
 class BucketFiles(AbstractFileSystem):
     protocol = ("gs", "gcs")
 
-    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+    def ls(self, path: str, detail: bool = True, **_: object) -> list[Any]:
         bucket, name = _parts(path)
         found = self._below(bucket, name)
         if not found:
             raise FileNotFoundError(path)
         return found if detail else [each["name"] for each in found]
 
-    def info(self, path: str, **_: Any) -> dict[str, Any]:
+    def info(self, path: str, **_: object) -> dict[str, Any]:
         bucket, name = _parts(path)
         if name and (there := _bucket(bucket).stat(name)) is not None:
             return _file(bucket, there)
@@ -42,7 +42,7 @@ class BucketFiles(AbstractFileSystem):
         files = [_file(bucket, each) for each in objects if each.name != prefix]
         return files + [_folder(f"{bucket}/{each.rstrip('/')}") for each in folders]
 
-    def _open(self, path: str, mode: str = "rb", *_: Any, **__: Any) -> Any:
+    def _open(self, path: str, mode: str = "rb", *_: object, **__: object) -> Any:
         bucket, name = _parts(path)
         if mode == "wb":
             return _Writing(bucket, name)
@@ -63,7 +63,7 @@ class BucketFiles(AbstractFileSystem):
     def rm_file(self, path: str) -> None:
         self.rm(path)
 
-    def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
+    def mkdir(self, path: str, create_parents: bool = True, **_: object) -> None:
         return
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
@@ -86,7 +86,7 @@ class _Writing(io.BytesIO):
             super().close()
             _bucket(self._where[0]).write(self._where[1], data)
 
-    def __exit__(self, kind: Any, *_: Any) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self.close()
         else:

@@ -14,7 +14,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from types import ModuleType
+from typing import Any, ClassVar, Self, TypeAlias
+
+Own: TypeAlias = Any  # of a kind's own: what it asks with, its task, its verdict; this file knows none of them
 
 BUILT_IN = {  # in the order of their numbers
     "deduction": "azr_jax.kinds.deduction:Deduction",
@@ -33,7 +36,7 @@ class KindFailed(ValueError):
     """What a kind was asked it failed at, or answered with something else; the message is one line that says so."""
 
 
-def asked(kind: Kind, what: str, *given: Any, gives: type, or_none: bool = False) -> Any:
+def asked(kind: Kind, what: str, *given: object, gives: type, or_none: bool = False) -> Any:
     """What the kind's method answers. Raises KindFailed: a mistake in it is the loss of the one task it is about."""
     try:
         answer = getattr(kind, what)(*given)
@@ -89,19 +92,19 @@ class Kind(str, metaclass=_ByName):
 
     # --- what is asked, and how it is read (tasks/prompts.py, tasks/parsing.py)
     @abstractmethod
-    def propose_prompt(self, material: Any) -> Any:
+    def propose_prompt(self, material: Own) -> Own:
         """prompts.Material -> prompts.Prompt"""
 
     @abstractmethod
-    def solve_prompt(self, task: Any, style: str, examples: str) -> Any:
+    def solve_prompt(self, task: Own, style: str, examples: str) -> Own:
         """A prompts.Prompt."""
 
     @abstractmethod
-    def render_proposal(self, proposal: Any) -> str:
+    def render_proposal(self, proposal: Own) -> str:
         """The blocks a proposer is asked for; `read_proposal` reads them back."""
 
     @abstractmethod
-    def read_proposal(self, blocks: Sequence[Any], program: str) -> Any:
+    def read_proposal(self, blocks: Sequence[Any], program: str) -> Own:
         """parsing.Blocks -> types.Proposal or FormatError. `program` is the one the proposer was given, if it was."""
 
     @abstractmethod
@@ -111,32 +114,32 @@ class Kind(str, metaclass=_ByName):
     # --- what the executor is asked: generators that yield its requests (executor/cases.py) and return the word on it.
     # They run in its thread: what takes long, or runs what a model wrote, is a request.
     @abstractmethod
-    def validate(self, job: Any, settings: Any) -> Any:
+    def validate(self, job: Own, settings: Own) -> Own:
         """A Validation of job.proposal; `job` is a jobs.Validate, `settings` are ExecutorSettings."""
 
     @abstractmethod
-    def verify(self, job: Any, settings: Any) -> Any:
+    def verify(self, job: Own, settings: Own) -> Own:
         """A Verdict on job.answer to job.task; `job` is a jobs.Verify."""
 
     # --- its buffer
     @abstractmethod
-    def first(self) -> Any:
+    def first(self) -> Own:
         """A Proposal, or None: what is in its buffer before anybody has proposed anything."""
 
     @abstractmethod
-    def mark(self, task: Any, copies: str) -> bytes:
+    def mark(self, task: Own, copies: str) -> bytes:
         """Equal for tasks that are the same; `copies` says what may differ (tasks/sameness.py)."""
 
     @abstractmethod
-    def written(self, task: Any) -> Counter[str]:
+    def written(self, task: Own) -> Counter[str]:
         """What of the task its proposer wrote, in parts that it can share with others: what novelty is told by."""
 
     @abstractmethod
-    def answers(self, task: Any) -> tuple[str, ...]:
+    def answers(self, task: Own) -> tuple[str, ...]:
         """What has to be found, as text: rare answers are diverse."""
 
     @abstractmethod
-    def row(self, task: Any) -> dict[str, Any] | None:
+    def row(self, task: Own) -> dict[str, Any] | None:
         """The task in a seed file (tasks/seedfile.py); None where the format has no place for it."""
 
 
@@ -178,7 +181,7 @@ def _built_in(name: str) -> Kind:
     return kind
 
 
-def _imported(module: str) -> Any:
+def _imported(module: str) -> ModuleType:
     if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:  # a console script does not look there
         sys.path.insert(0, here)
     try:
@@ -191,7 +194,7 @@ def _imported(module: str) -> Any:
         raise UnknownKind(f"importing {module} failed: {_told(error)}") from error
 
 
-def _class_in(module: Any, name: str, spec: str) -> type[Kind]:
+def _class_in(module: ModuleType, name: str, spec: str) -> type[Kind]:
     cls = getattr(module, name, None)
     if cls is None:
         raise UnknownKind(f"{module.__name__} has no {name}")
