@@ -34,7 +34,8 @@ def _of_prompts(c: Config) -> list[str]:
 
 
 def _of_kinds(c: Config, kinds: Sequence[Kind]) -> list[str]:
-    found, said = [], f"tasks.kinds={','.join(c.tasks.kinds)}"
+    found: list[str] = []
+    said = f"tasks.kinds={','.join(c.tasks.kinds)}"
     no_programs = all(kind.about_a_program for kind in kinds)
     if c.tasks.induction_shown >= c.tasks.induction_inputs:
         found.append(
@@ -75,7 +76,8 @@ def _asked_once(c: Config, kind: Kind) -> list[str]:
 
 
 def _of_buffers(c: Config) -> list[str]:
-    found, seeds = [], c.seeding.factor * c.batch_size
+    found: list[str] = []
+    seeds = c.seeding.factor * c.batch_size
     if c.buffer.capacity < seeds + c.batch_size:
         found.append(
             f"buffer.capacity={c.buffer.capacity}: should be at least (seeding.factor + 1) x batch_size = "
@@ -100,7 +102,7 @@ def _of_buffers(c: Config) -> list[str]:
 
 
 def _of_rewards(c: Config) -> list[str]:
-    found = []
+    found: list[str] = []
     if c.rewards.combine != "add" and not any(c.rewards.intrinsic.values()):
         found.append(
             f"rewards.combine={c.rewards.combine}: there is nothing to combine; should be add, or a weight of "
@@ -115,7 +117,7 @@ def _of_rewards(c: Config) -> list[str]:
 
 
 def _of_the_loss(c: Config, kinds: Sequence[Kind]) -> list[str]:
-    learner, found = c.learner, []
+    learner, found = c.learner, list[str]()
     if 0 < learner.clip_dual <= 1:
         found.append(f"learner.clip_dual={learner.clip_dual}: should be above 1, or 0 for no bound")
     if learner.clip_dual and learner.policy_loss in ("gspo", "cispo"):

@@ -11,7 +11,7 @@ import json
 from difflib import get_close_matches
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict  # pyright: ignore[reportMissingTypeStubs]
 
 from azr_jax.config import cross_checks, recipes
 from azr_jax.config.presets import PRESETS
@@ -69,7 +69,7 @@ def put(config: Config, field: str, value: object) -> None:
 
 
 def _apply(config: Config, overrides: dict[str, str]) -> list[str]:
-    problems = []
+    problems: list[str] = []
     for field, given in overrides.items():
         rule = RULES.get(field)
         if rule is None:
@@ -89,7 +89,7 @@ def _apply(config: Config, overrides: dict[str, str]) -> list[str]:
 
 def check(config: Config) -> list[str]:
     """Each field by itself: known, of the right type, in range. None is left to the preset."""
-    problems = []
+    problems: list[str] = []
     flat = flatten(config)
     for field, value in flat.items():
         rule = RULES.get(field)
@@ -124,9 +124,9 @@ def to_json(config: Config) -> str:
 
 
 def from_json(written: str) -> Config:
-    def with_tuples(value: object) -> Any:  # JSON has no tuples
+    def with_tuples(value: Config) -> Config:  # JSON has no tuples
         if isinstance(value, dict):
-            return {key: with_tuples(inner) for key, inner in value.items()}
-        return tuple(value) if isinstance(value, list) else value
+            return {key: with_tuples(inner) for key, inner in value.items()}  # pyright: ignore[reportUnknownVariableType]
+        return tuple(value) if isinstance(value, list) else value  # pyright: ignore
 
     return ConfigDict(with_tuples(json.loads(written)))

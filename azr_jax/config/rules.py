@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 Config: TypeAlias = Any  # an ml_collections.ConfigDict; its fields are checked at run time, not by the type checker
 
@@ -52,6 +52,11 @@ def one_of(*names: str) -> FieldRule:
     return FieldRule(str, lambda value: value in names, " | ".join(names))
 
 
+def _listed(value: object) -> list[object]:
+    """The items of a list or tuple; of anything else one that no rule takes."""
+    return [*cast("Sequence[object]", value)] if isinstance(value, (tuple, list)) else [None]
+
+
 def some_of(*names: str, empty: bool = False) -> FieldRule:
     def parse(text: str) -> tuple[str, ...]:
         if text.strip().startswith(("(", "[")):
@@ -59,9 +64,10 @@ def some_of(*names: str, empty: bool = False) -> FieldRule:
         return tuple(part.strip() for part in text.split(",") if part.strip())
 
     def good(value: object) -> bool:
-        if not isinstance(value, (tuple, list)) or not (value or empty):
+        items = _listed(value)
+        if not (items or empty):
             return False
-        return all(isinstance(item, str) and item in names for item in value) and len(set(value)) == len(value)
+        return all(isinstance(item, str) and item in names for item in items) and len(set(items)) == len(items)
 
     return FieldRule(
         parse, good, f"{'any' if empty else 'at least one'} of {', '.join(names)}, each once, joined by commas"
@@ -72,9 +78,10 @@ def kinds(*names: str) -> FieldRule:
     """Of these, or a user's own, of which only the form can be told here."""
 
     def good(value: object) -> bool:
-        if not isinstance(value, (tuple, list)) or not value or len(set(value)) < len(value):
+        items = _listed(value)
+        if not items or not all(isinstance(one, str) and (one in names or ":" in one) for one in items):
             return False
-        return all(isinstance(one, str) and (one in names or ":" in one) for one in value)
+        return len(set(items)) == len(items)
 
     wanted = f"at least one of {', '.join(names)}, or your own as module:Class, each once, joined by commas"
     return FieldRule(some_of().parse, good, wanted)
@@ -82,9 +89,8 @@ def kinds(*names: str) -> FieldRule:
 
 def identifiers() -> FieldRule:
     def good(value: object) -> bool:
-        if not isinstance(value, (tuple, list)):
-            return False
-        return all(isinstance(one, str) and one.isidentifier() for one in value) and len(set(value)) == len(value)
+        items = _listed(value)
+        return all(isinstance(one, str) and one.isidentifier() for one in items) and len(set(items)) == len(items)
 
     return FieldRule(some_of().parse, good, "names that an import statement takes, each once, joined by commas")
 
@@ -94,7 +100,7 @@ def integers(low: int) -> FieldRule:
         return tuple(int(part) for part in text.strip("()[] ").split(",") if part.strip())
 
     def good(value: object) -> bool:
-        return isinstance(value, (tuple, list)) and all(type(item) is int and item >= low for item in value)
+        return all(type(item) is int and item >= low for item in _listed(value))
 
     return FieldRule(parse, good, f"whole numbers from {low} up, joined by commas")
 
@@ -104,10 +110,8 @@ def assigned(*names: str, low: float = -math.inf, known: Callable[[str], bool] |
     is_known = known or names.__contains__
 
     def good(value: object) -> bool:
-        if not isinstance(value, (tuple, list)):
-            return False
         try:
-            given = [(name, float(number)) for name, _, number in (str(item).partition("=") for item in value)]
+            given = [(name, float(number)) for name, _, number in (str(item).partition("=") for item in _listed(value))]
         except ValueError:
             return False
         good = all(is_known(name) and math.isfinite(number) and number >= low for name, number in given)
@@ -127,7 +131,7 @@ def text(*, empty: bool = True) -> FieldRule:
 
 def texts() -> FieldRule:
     def good(value: object) -> bool:
-        return isinstance(value, (tuple, list)) and all(isinstance(item, str) and item for item in value)
+        return all(isinstance(item, str) and item for item in _listed(value))
 
     return FieldRule(some_of().parse, good, "texts joined by commas")
 

@@ -38,7 +38,7 @@ def bound(
     return values | {"*": rest, "**": extra}, {name: value for name, value in missing.items() if name not in values}
 
 
-def _unwrapped(function: Callable[..., object]) -> types.FunctionType | None:
+def _unwrapped(function: Any) -> types.FunctionType | None:
     """The function behind decorators that say what they wrap."""
     for _ in range(_DEEPEST):
         if type(function) is functools._lru_cache_wrapper:

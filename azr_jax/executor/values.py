@@ -18,9 +18,7 @@ from fractions import Fraction
 from itertools import accumulate
 from typing import Any, NoReturn
 
-from azr_jax.executor.equality import Json as Json
-from azr_jax.executor.equality import Value as Value
-from azr_jax.executor.equality import crowded
+from azr_jax.executor.equality import Json, Value, crowded
 from azr_jax.executor.equality import same as same
 
 MAX_CHARS = 16_384  # of the encoded text

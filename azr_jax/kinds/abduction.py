@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from azr_jax.executor import verify
-from azr_jax.executor.jobs import Verify
 from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.kinds.base import Words
 from azr_jax.kinds.triplets import TripletKind
@@ -33,7 +32,7 @@ class Abduction(TripletKind):
     def answers(self, task: Triplet) -> tuple[str, ...]:
         return (task.input,)
 
-    def verify(self, job: Verify, settings: ExecutorSettings) -> Own:
+    def verify(self, job: Own, settings: ExecutorSettings) -> Own:
         return verify.abduction(
             job.task, job.answer.text, job.abduction_answer, settings.banned_modules, settings.timeout_s
         )

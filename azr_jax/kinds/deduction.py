@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from azr_jax.executor import verify
-from azr_jax.executor.jobs import Verify
 from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.kinds.base import Words
 from azr_jax.kinds.triplets import TripletKind
@@ -22,5 +21,5 @@ class Deduction(TripletKind):
     )
     answer_block, answer_place = "output", "the returned value"
 
-    def verify(self, job: Verify, settings: ExecutorSettings) -> Own:
+    def verify(self, job: Own, settings: ExecutorSettings) -> Own:
         return verify.deduction(job.task, job.answer.text, job.deduction_answer, settings.timeout_s)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from azr_jax.executor import verify
-from azr_jax.executor.jobs import Verify
 from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.kinds.base import Words
 from azr_jax.kinds.triplets import TripletKind
@@ -46,5 +45,5 @@ class Error(TripletKind):
     def row(self, task: Task) -> dict[str, Any] | None:
         return None
 
-    def verify(self, job: Verify, settings: ExecutorSettings) -> Own:
+    def verify(self, job: Own, settings: ExecutorSettings) -> Own:
         return verify.error(job.task, job.answer.text)

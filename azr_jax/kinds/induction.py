@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from azr_jax.executor import verify
-from azr_jax.executor.jobs import Validate, Verify
+from azr_jax.executor.jobs import Validate
 from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.executor.validate import validate
 from azr_jax.kinds.base import BaseKind, Words
@@ -113,7 +113,7 @@ class Induction(BaseKind):
     def validate(self, job: Validate, settings: ExecutorSettings) -> Own:
         return validate(job, settings.banned_modules, settings.max_output_chars, settings.timeout_s)
 
-    def verify(self, job: Verify, settings: ExecutorSettings) -> Own:
+    def verify(self, job: Own, settings: ExecutorSettings) -> Own:
         return verify.induction(job.task, job.answer.text, job.induction_reward, settings.timeout_s)
 
     def written(self, task: Own) -> Counter[str]:

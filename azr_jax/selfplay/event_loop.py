@@ -25,12 +25,12 @@ import itertools
 import queue
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.verdict_codec import Settled, from_plain, to_plain
@@ -118,16 +118,17 @@ class EventLoop:
         self._verdicts_of: dict[int, Started[Any]] = {}
         self._judged: queue.SimpleQueue[tuple[int, Future[Any]]] = queue.SimpleQueue()  # by this process's executor
         self._numbers = itertools.count()
-        self._done, self._total = Counter[str](), Counter[str]()
+        self._done: Counter[str] = Counter()
+        self._total: Counter[str] = Counter()
         self._show: Callable[[str, int, int], None] = lambda stage, done, total: None
         self._stage: Callable[[str], AbstractContextManager[None]] = lambda name: contextlib.nullcontext()
         self._check: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
-    def shown(self, show: Callable[[str, int, int], None]) -> Iterator[None]:
+    def shown(self, show: Callable[[str, int, int], None]) -> Generator[None]:
         """Inside, `show(stage, done, total)` is told of every completion, and as `execute` of every verdict."""
         before, self._show = self._show, show
-        self._done, self._total = Counter(), Counter()
+        self._done, self._total = Counter[str](), Counter[str]()
         try:
             yield
         finally:
@@ -138,7 +139,7 @@ class EventLoop:
         self._stage = stage
 
     @contextlib.contextmanager
-    def checked(self, check: Callable[[], None]) -> Iterator[None]:
+    def checked(self, check: Callable[[], None]) -> Generator[None]:
         """Inside, `check()` is called before each round, and gives everything up by raising."""
         before, self._check = self._check, check
         try:
@@ -196,9 +197,9 @@ class EventLoop:
     def _start(self, wanted: Wanted) -> Started[Any]:
         match wanted:
             case Started():
-                return wanted
+                return wanted  # pyright: ignore[reportUnknownVariableType]
             case Generator():
-                started = Started(wanted)
+                started = Started[Any](cast("Job[Any]", wanted))
                 self._ready.append((started, None))
                 return started
             case Sample(request):
@@ -209,7 +210,7 @@ class EventLoop:
                 self.engine.submit(request)
                 return self._all(parts)
             case list() | tuple():
-                return self._all([self._start(each) for each in wanted])
+                return self._all([self._start(each) for each in cast("list[Wanted]", wanted)])
             case _:
                 return self._judge(wanted)
 
@@ -275,7 +276,7 @@ class EventLoop:
 
     def _finished(self, *, wait: bool) -> list[tuple[int, Settled]]:
         """What this process's executor has answered. Alone, it waits for an answer; others may have one meanwhile."""
-        found = []
+        found: list[tuple[int, Settled]] = []
         patience = ASK_AGAIN_S if self.hosts.count > 1 else None
         with contextlib.suppress(queue.Empty):
             while True:

@@ -103,7 +103,7 @@ class SelfPlay:
         return proposed, (yield Start(self.solver.attempts(kind, task, int(request), request, n)))
 
     def _with_attempts(self, asked: Sequence[tuple[Proposed, Estimate]]) -> Job[list[Proposed]]:
-        whole = []
+        whole: list[Proposed] = []
         for proposed, estimate in asked:
             attempts: list[Solved] = (yield estimate) if estimate else []
             if proposed.entry_id is not None:

@@ -98,9 +98,11 @@ class Prompter(PromptCodec):
 
     def solve(self, kind: Kind, task: Task) -> Question | str:
         """Or why nobody can be asked to solve it, which makes it no task."""
-        s, limits = self.settings, {"max_tokens": self.settings.max_prompt_tokens, "count_tokens": self._length}
+        s, n = self.settings, self.settings.max_prompt_tokens
         try:
-            prompt = prompts.solve(kind, task, style=s.style, examples=s.examples, **limits)
+            prompt = prompts.solve(
+                kind, task, style=s.style, examples=s.examples, max_tokens=n, count_tokens=self._length
+            )
         except PromptTooLong:
             return "too long for a prompt"
         except KindFailed:

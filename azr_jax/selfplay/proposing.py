@@ -1,6 +1,4 @@
-"""One proposal as a job, from request to verdict: asked with tasks of the buffers, parsed, validated. Iterations and
-seeding share it.
-"""
+"""One proposal as a job, from request to verdict: asked with tasks of the buffers, parsed, validated."""
 
 from __future__ import annotations
 

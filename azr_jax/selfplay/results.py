@@ -1,7 +1,4 @@
-"""What jobs return, whole and frozen: proposals with the attempts at them, and solutions.
-
-Rewards and advantages are decided in scoring.py, which gives copies that hold them.
-"""
+"""What jobs return, whole and frozen: proposals with attempts, solutions. scoring.py gives copies with rewards."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ class Scored:
 
     kind: Kind
     completion: Completion
-    reward_parts: Mapping[str, float] = field(default_factory=dict, kw_only=True)
+    reward_parts: Mapping[str, float] = field(default_factory=dict[str, float], kw_only=True)
     advantage: float = field(default=0.0, kw_only=True)
 
     @property

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from azr_jax.executor.jobs import UNJUDGED
 from azr_jax.selfplay.event_loop import EventLoop, RequestId, Stage
@@ -49,8 +50,8 @@ class SeedSettings:
 class Missed:
     """What did not become a new task, for the message of a seeding that gives up."""
 
-    reasons: Counter[str] = field(default_factory=Counter)
-    samples: list[str] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter[str])
+    samples: list[str] = field(default_factory=list[str])
 
     def add(self, reason: str, proposed: Proposed) -> None:
         self.reasons[reason] += 1
@@ -66,8 +67,8 @@ class Seeding:
     on_progress: Callable[[str, int, int], None] = lambda name, done, total: None
     stop_asked: Callable[[], bool] = lambda: False
     on_written: Callable[[], None] = lambda: None  # the state file, and what it speaks of
-    refused: list[tuple[str, str]] = field(default_factory=list)  # of the imported file: (reason, program)
-    _state: dict = field(default_factory=dict)
+    refused: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])  # rows: reason, program
+    _state: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def fill(self) -> bool:
         """True when every buffer is full; False when asked to stop before that."""

@@ -307,7 +307,7 @@ class Buffers(Mapping[Kind, Buffer]):
         sources = sources or [buffer for buffer in self._buffers.values() if len(buffer)]
         if not sources:
             raise ValueError("no buffer holds a program yet: seed deduction or abduction first, or import tasks")
-        return rng.choice(rng.choices(sources, weights=[len(buffer) for buffer in sources])[0]._slots)
+        return rng.choice(rng.choices(sources, weights=[len(buffer) for buffer in sources])[0]._slots)  # pyright: ignore[reportPrivateUsage]
 
     def position(self) -> dict[str, Any]:
         """Names the state as it is, on disk or not yet: what `cursor` gives, without the wait."""
@@ -362,7 +362,8 @@ def _to_record(entry: Entry) -> dict[str, Any]:
 
 def _from_record(kind: Kind, record: dict[str, Any]) -> Entry:
     fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in record["task"].items()
+        name: tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType]
+        for name, value in record["task"].items()
     }
     task, references = kind.task_type(**fields), tuple(record["references"])
     return Entry(record["id"], kind, task, record["iteration"], references, None, record["seed"])

@@ -4,6 +4,9 @@ Never reached is what stands behind a return, raise, continue or break, and what
 where its being there matters: a `yield` makes a generator of its function, and a name bound in it a local one.
 """
 
+# pyright: reportMatchNotExhaustive=false
+# (of the nodes that a tree has, most are of no interest)
+
 from __future__ import annotations
 
 import ast
@@ -39,7 +42,7 @@ class _Scope:
 
     def prune(self, node: ast.AST) -> None:
         for field in _BODIES:
-            body = getattr(node, field, None)
+            body: list[ast.stmt] | ast.expr | None = getattr(node, field, None)  # of a lambda an expression
             if isinstance(body, list):
                 setattr(node, field, self._pruned(body))
         for handler in getattr(node, "handlers", ()):

@@ -6,6 +6,9 @@ and a second name of a parameter is the parameter. Names that functions inside o
 stay. Left out on purpose: what stands in `try`, `with` and `match`, and values that are used and change nothing.
 """
 
+# pyright: reportMatchNotExhaustive=false
+# (of the nodes that a tree has, most are of no interest)
+
 from __future__ import annotations
 
 import ast

@@ -106,7 +106,7 @@ class _Spelt(ast.NodeTransformer):
         left, right = _number(node.left), _number(node.right)
         if type(left) is not int or type(right) is not int:
             return node
-        results = {ast.Add: left + right, ast.Sub: left - right}
+        results: dict[type[ast.operator], int] = {ast.Add: left + right, ast.Sub: left - right}
         if left.bit_length() + right.bit_length() < _MOST_BITS:
             results |= {ast.Mult: left * right}
             if right:

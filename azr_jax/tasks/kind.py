@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
 Own: TypeAlias = Any  # of a kind's own: what it asks with, its task, its verdict; this file knows none of them
 
@@ -157,7 +157,7 @@ def find(spec: str) -> Kind:
 
 def named(specs: Iterable[str]) -> tuple[Kind, ...]:
     """The kinds of a run, with their numbers: a user's own come after those with short names. Raises UnknownKind."""
-    kinds, number = [], len(BUILT_IN)
+    kinds, number = list[Kind](), len(BUILT_IN)
     for spec in specs:
         try:
             kind = find(spec)
@@ -202,7 +202,7 @@ def _class_in(module: ModuleType, name: str, spec: str) -> type[Kind]:
         raise UnknownKind(f"{name} is no kind; should be a class derived from azr_jax.kinds.base.BaseKind")
     if missing := sorted({*cls.__abstractmethods__, *(one for one in cls.needs if not hasattr(cls, one))}):
         raise UnknownKind(f"{name} lacks {', '.join(missing)}")
-    own = cls.name
+    own = cast("object", cls.name)  # which a user may have made anything
     if not (isinstance(own, str) and own.isidentifier() and own.islower()):
         raise UnknownKind(f"{name}.name={own!r}: should be one word in small letters, for metrics and files")
     if own in BUILT_IN:

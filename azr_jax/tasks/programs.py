@@ -142,7 +142,7 @@ def _defined(node: ast.AST) -> set[str]:
 
 
 def _top_level_names(tree: ast.Module) -> set[str]:
-    names = set()
+    names = set[str]()
     for node in tree.body:
         if isinstance(node, DEFINITIONS):
             names.add(node.name)

@@ -136,16 +136,17 @@ def solve(
 
 def thought(request: str, style: str) -> Prompt:
     """Any request in a style that reasons first."""
-    stop = {"stop": answer_stop(style), "stop_after": "</think>"}
+    stop, after = answer_stop(style), "</think>"
     if style == "think":
-        return Prompt(text=fill(wording.CONVERSATION, request=request), prefix="<think>", **stop)
+        text = fill(wording.CONVERSATION, request=request)
+        return Prompt(text=text, prefix="<think>", stop=stop, stop_after=after)
     message = {"role": "user", "content": fill(wording.THINK_FIRST, request=request)}
-    return Prompt(messages=(message,), prefix="<think>\n", **stop)
+    return Prompt(messages=(message,), prefix="<think>\n", stop=stop, stop_after=after)
 
 
 def conversation(turns: Sequence[tuple[str, str]], last: str, prefix: str, stop: tuple[str, ...]) -> Prompt:
     """Of the style chat: requests that were answered, and the last one."""
-    messages = []
+    messages: list[dict[str, str]] = []
     for request, answered in turns:
         messages += [{"role": "user", "content": request}, {"role": "assistant", "content": answered}]
     return Prompt(messages=(*messages, {"role": "user", "content": last}), prefix=prefix, stop=stop)

@@ -6,6 +6,9 @@ not where the program catches what fails, or the failure is what is asked for. C
 anything when they are added, compared or read, and so may iterators when they are read from.
 """
 
+# pyright: reportMatchNotExhaustive=false
+# (of the nodes that a tree has, most are of no interest)
+
 from __future__ import annotations
 
 import ast

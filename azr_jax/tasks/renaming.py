@@ -4,6 +4,9 @@ A name that is looked up by its text stays: attributes of classes, keywords of w
 may be one of its methods, or of whatever a dict is spread over.
 """
 
+# pyright: reportMatchNotExhaustive=false
+# (of the nodes that a tree has, most are of no interest)
+
 from __future__ import annotations
 
 import ast

@@ -43,10 +43,12 @@ class RewardSettings:
     invalid: float = -0.5
     wrong: float = -0.5
     format_error: float = -1.0
-    intrinsic: Mapping[str, float] = field(default_factory=dict)  # term -> weight; terms are in [0, 1]
+    intrinsic: Mapping[str, float] = field(default_factory=dict[str, float])  # term -> weight; terms are in [0, 1]
     intrinsic_cap: float = 0.0  # what each weighted term may come to; 0: no bound
     combine: str = "add"
-    memory: Mapping[str, float] = field(default_factory=dict)  # by which likeness to all ever kept -> weight
+    memory: Mapping[str, float] = field(
+        default_factory=dict[str, float]
+    )  # by which likeness to all ever kept -> weight
 
     def __post_init__(self) -> None:
         if self.learnability not in ("paper", "peak"):

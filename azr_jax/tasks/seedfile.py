@@ -13,7 +13,7 @@ import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from azr_jax.tasks.programs import parse
 from azr_jax.tasks.types import InductionTask, Kind, Proposal, Task
@@ -48,17 +48,20 @@ def write_seed_file(path: Path, rows: Iterable[dict[str, Any]]) -> int:
 
 def _proposal(line: str, where: str, own: Mapping[str, Kind]) -> Proposal:
     try:
-        row = json.loads(line)
+        read = json.loads(line)
     except ValueError as error:
         raise SeedFileError(f"{where}: is not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise SeedFileError(f"{where}: is a {type(row).__name__}, should be an object with snippet and input or inputs")
+    if not isinstance(read, dict):
+        raise SeedFileError(
+            f"{where}: is a {type(read).__name__}, should be an object with snippet and input or inputs"
+        )
+    row = cast("dict[str, Any]", read)
     program = _with_imports(_text(row, "snippet", where), row.get("imports") or [])
     kind = own.get(str(row.get("kind")))
     if "inputs" not in row:
         return Proposal(kind or Kind.DEDUCTION, program, (_text(row, "input", where),))
-    inputs = row["inputs"]
-    if not isinstance(inputs, list) or not inputs or not all(isinstance(text, str) for text in inputs):
+    inputs: list[str] = row["inputs"]
+    if type(inputs) is not list or not inputs or not all(type(text) is str for text in inputs):
         raise SeedFileError(f"{where}: inputs should be a list of texts, not empty")
     return Proposal(kind or Kind.INDUCTION, program, tuple(inputs), _text(row, "message", where))
 

@@ -5,6 +5,9 @@ calls one with just what it was given, is that function; functions stand in the 
 For a task, parameters of `f` that are never read, or have a constant for a default and got no other value, are none.
 """
 
+# pyright: reportMatchNotExhaustive=false
+# (of the nodes that a tree has, most are of no interest)
+
 from __future__ import annotations
 
 import ast
@@ -27,7 +30,7 @@ def simplify(tree: ast.Module, entry: str, purity: Purity, fixed: Mapping[str, a
     drop_unread(tree, purity)
     _unwrap(tree, entry)
     if fixed is not None and (function := _only(tree, entry)) is not None and not _reads(tree)[entry]:
-        places = _without_unread(function) if len(left) == len(function.args.args) else set()
+        places = _without_unread(function) if len(left) == len(function.args.args) else set[int]()
         left = [name for place, name in enumerate(left) if place not in places]
     return frozenset(names) - frozenset(left)
 
