@@ -1,8 +1,15 @@
-"""What pytest's workers tell each other goes over a wire of UTF-8; our tests print what is no Unicode."""
+"""What pytest's workers tell each other goes over a wire of UTF-8; our tests print what is no Unicode.
 
+And a shell that starts pytest in the background has Ctrl-C ignored, which whatever a test starts would inherit.
+"""
+
+import signal
 from typing import Any
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
