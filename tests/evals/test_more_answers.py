@@ -11,6 +11,7 @@ from azr_jax.evals.datasets import Row
 from azr_jax.evals.letters import letter_in
 from azr_jax.evals.mathematics import MathJudge
 from azr_jax.evals.suites import SUITES
+from azr_jax.selfplay.event_loop import EventLoop
 
 # (answer, the letter that a reader finds)
 LETTERS = [
@@ -220,6 +221,6 @@ def test_mathematics_is_decided_as_by_a_reader(judge):
         row = Row("0", {"question": "?", "answer": f"#### {gold}"} if name == "gsm8k" else boxed)
         item = SUITES[name].make(SUITES[name], row, "boxed", SimpleNamespace(mathematics=judge))  # type: ignore
         assert item is not None
-        if (item.grade(text).score == 1) != decided:
+        if (EventLoop(None, judge).run(item.grade(text)).score == 1) != decided:
             wrong.append((gold, text, decided))
     assert not wrong
