@@ -61,13 +61,13 @@ def cached_attend(positions_BxT):
     """Writes the new keys and values at their positions, attends to all up to each query's own."""
     rows = jnp.arange(positions_BxT.shape[0])[:, None]
 
-    def attend(q, k, v, cache, layer, window=64):
+    def attend(q, k, v, cache, layer, window=None):
         keys, values = (c.at[layer, rows, positions_BxT].set(x) for c, x in zip(cache, (k, v)))
         groups = q.shape[2] // k.shape[2]
         k_all, v_all = (jnp.repeat(c[layer], groups, axis=2) for c in (keys, values))
         scores = jnp.einsum("bthk,bshk->bhts", q, k_all) * q.shape[-1] ** -0.5
         back = positions_BxT[:, None, :, None] - jnp.arange(k_all.shape[1])
-        seen = (back >= 0) & (back < window)
+        seen = back >= 0 if window is None else (back >= 0) & (back < window)
         weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf), axis=-1)
         return jnp.einsum("bhts,bshk->bthk", weights, v_all), (keys, values)
 
