@@ -75,9 +75,8 @@ class Slice:
 
     def step(self, rows: int, context: float) -> float:
         """Of a replica with so many rows, and so many tokens of context in all of them."""
-        read = (2 * self.weights + context * self.token_bytes) / self.layout.rollout_tensor
-        met = 2 * self.spec.depth * self.a.exchange_s * (self.layout.rollout_tensor > 1)
-        return read / (self.chip.memory_bytes_s * self.a.memory_share) + met + self.a.step_s + rows * self.a.row_s
+        assumed = {name: getattr(self.a, name) for name in ("memory_share", "exchange_s", "step_s", "row_s")}
+        return sampling_time.step_seconds(self.spec, self.chip, self.layout.rollout_tensor, rows, context, **assumed)
 
     def prompt(self, tokens: int) -> float:
         """One after the other, piece by piece; each piece reads all weights, and multiplies with them."""

@@ -46,11 +46,22 @@ def token_bytes(spec: ModelSpec) -> int:
     return 4 * spec.depth * spec.kv_heads * spec.head_dim
 
 
-def step_seconds(spec: ModelSpec, chip: Chip, tensor: int, rows: float, context: float) -> float:
+def step_seconds(
+    spec: ModelSpec,
+    chip: Chip,
+    tensor: int,
+    rows: float,
+    context: float,
+    *,
+    memory_share: float = MEMORY_SHARE,
+    exchange_s: float = EXCHANGE_S,
+    step_s: float = STEP_S,
+    row_s: float = ROW_S,
+) -> float:
     """Of a replica over `tensor` chips with so many rows, and so many tokens of context in all of them."""
     read = (2 * (spec.layer_matrices + spec.vocab * spec.width) + context * token_bytes(spec)) / tensor
-    met = 2 * spec.depth * EXCHANGE_S * (tensor > 1)
-    return read / (chip.memory_bytes_s * MEMORY_SHARE) + met + STEP_S + rows * ROW_S
+    met = 2 * spec.depth * exchange_s * (tensor > 1)
+    return read / (chip.memory_bytes_s * memory_share) + met + step_s + rows * row_s
 
 
 def sampling_seconds(spec: ModelSpec, chip: Chip, demand: Demand, replicas: int, tensor: int, slots: int) -> float:

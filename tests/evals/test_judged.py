@@ -6,15 +6,12 @@ benchmarks/judges.py prints how often MMLU-Pro's expressions and math-verify by 
 import gzip
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from azr_jax.evals.datasets import Row
 from azr_jax.evals.letters import letter_in
 from azr_jax.evals.mathematics import MathJudge, final_answer
-from azr_jax.evals.suites import SUITES
-from azr_jax.selfplay.event_loop import EventLoop
+from tests.evals.at_once import is_right
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
@@ -50,16 +47,11 @@ def judge():
 
 def test_mathematics_is_judged_as_a_reader_does(judge):
     """Among what was wrong: a recurring decimal, x <= 2 for an interval, 25 = x, pounds, the number of a step."""
-    wrong = []
-    for case in cases("mathematics"):
-        gold, suite = case["gold"], SUITES[case["suite"]]
-        question = {"question": "?", "answer": f"#### {gold}"}
-        problem = {"problem": "?", "solution": rf"\boxed{{{gold}}}"}
-        row = Row("0", question if suite.name == "gsm8k" else problem)
-        item = suite.make(suite, row, "boxed", SimpleNamespace(mathematics=judge))  # type: ignore[arg-type]
-        assert item is not None
-        if (EventLoop(None, judge).run(item.grade(case["text"])).score == 1) != case["decided"]:
-            wrong.append((case["from"], gold, case["text"][-80:], case["decided"]))
+    wrong = [
+        (case["from"], case["gold"], case["text"][-80:], case["decided"])
+        for case in cases("mathematics")
+        if is_right(judge, case["suite"], case["gold"], case["text"]) != case["decided"]
+    ]
     assert not wrong
 
 

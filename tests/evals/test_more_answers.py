@@ -3,15 +3,11 @@
 Of the 81 letters 73 were right at first and of the 94 mathematical answers 93; what was wrong is marked with `was`.
 """
 
-from types import SimpleNamespace
-
 import pytest
 
-from azr_jax.evals.datasets import Row
 from azr_jax.evals.letters import letter_in
 from azr_jax.evals.mathematics import MathJudge
-from azr_jax.evals.suites import SUITES
-from azr_jax.selfplay.event_loop import EventLoop
+from tests.evals.at_once import is_right
 
 # (answer, the letter that a reader finds)
 LETTERS = [
@@ -215,12 +211,5 @@ def judge():
 
 
 def test_mathematics_is_decided_as_by_a_reader(judge):
-    wrong = []
-    for gold, text, name, decided in MATHEMATICS:
-        boxed = {"problem": "?", "solution": rf"\boxed{{{gold}}}"}
-        row = Row("0", {"question": "?", "answer": f"#### {gold}"} if name == "gsm8k" else boxed)
-        item = SUITES[name].make(SUITES[name], row, "boxed", SimpleNamespace(mathematics=judge))  # type: ignore
-        assert item is not None
-        if (EventLoop(None, judge).run(item.grade(text)).score == 1) != decided:
-            wrong.append((gold, text, decided))
+    wrong = [case for case in MATHEMATICS if is_right(judge, case[2], case[0], case[1]) != case[3]]
     assert not wrong
