@@ -10,9 +10,14 @@ SCRIPTS = Path(__file__).parent.parent.parent / "tpu"
 WORKERS = 2
 
 # Writes down what it is called with, and answers `state` by a file. What starts, asks and ends a run on workers is run,
-# in a folder for each.
+# in a folder for each; what is sent lands there, with its mode, as by scp.
 GCLOUD = """#!/bin/bash
 echo "gcloud $*" >> {here}/calls
+[ -t 0 ] || timeout 0.1 cat >> {here}/stdin
+if [[ "$*" == *" scp "*:azr.env* ]]; then
+  stat -c %a "$5" >> {here}/modes
+  for folder in {here}/workers/*; do install -m "$(stat -c %a "$5")" "$5" "$folder/azr.env"; done
+fi
 [[ "$*" == *describe* ]] && cat {here}/state
 [[ "$*" == *"queued-resources create"* ]] && sed -i s/SUSPENDED/ACTIVE/ {here}/state
 for word; do
@@ -28,6 +33,8 @@ PYTHON = """#!/bin/bash
 [[ "$*" == *parallel.flags* ]] && exec echo "LIBTPU_INIT_ARGS='--of=$3'"
 cd "{folder}"
 printf '%s\n' "$LIBTPU_INIT_ARGS" "$@" > started
+printf '%s\n' "$HF_TOKEN" "$HF_HOME" "$WANDB_API_KEY" > environment
+cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' > ps
 read -r code < codes && sed -i 1d codes
 [[ $code == wait ]] || exit "$code"
 trap 'exit 0' TERM

@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,50 @@ def test_run_starts_all_workers_at_once_with_the_flags_given_and_this_chip_s_com
         wait_for(folder / "run.code")
         flags = ["-m", "azr_jax.main", *RUN[3:], "--config.model.name=a folder's model"]
         assert (folder / "started").read_text().splitlines() == ["--of=v5e", *flags]
+
+
+SECRETS = {"HF_TOKEN": "hf_of a 'person'", "HF_HOME": "/mnt/shared/hub", "WANDB_API_KEY": "0123$PATH"}
+
+
+def test_secrets_reach_every_worker_in_a_file_of_its_owner_and_stand_in_no_command_line_and_no_log(
+    cloud, workers, monkeypatch
+):
+    folders = workers("86 0", "86 0")
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    done = call("run", *RUN, "--keep")  # started again, too
+    assert done.returncode == 0, done.stderr
+    for folder in folders:
+        assert (folder / "environment").read_text().splitlines() == list(SECRETS.values())
+        assert not (folder.parent / "azr.env").exists()
+    assert (cloud.parent / "modes").read_text().split() == ["600", "600"]
+    sent = [line.split()[5] for line in cloud.read_text().splitlines() if " scp " in line]
+    assert len(sent) == 2 and not any(Path(file).exists() for file in sent)
+    seen = [
+        cloud,
+        cloud.parent / "stdin",
+        *cloud.parent.glob("workers/*/azr/*.log"),
+        *cloud.parent.glob("workers/*/azr/ps"),
+    ]
+    assert len(seen) == 6
+    for told in (done.stdout, done.stderr, *(file.read_text() for file in seen)):
+        for name, value in SECRETS.items():
+            assert value not in told, name
+
+
+def test_a_dry_run_names_the_secrets_it_would_send_and_tells_none(cloud, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    said = call("run", *RUN, "--dry_run").stdout
+    assert "<a file of HF_TOKEN> azr:azr.env" in said and "hf_secret" not in said
+
+
+def test_without_secrets_nothing_is_sent(cloud, workers, monkeypatch):
+    workers("0")
+    for name in SECRETS:
+        monkeypatch.delenv(name, raising=False)
+    assert call("run", *RUN).returncode == 0
+    assert " scp " not in cloud.read_text()
 
 
 def test_a_run_in_the_background_outlives_its_start_and_ends_when_asked_to(cloud, workers):
