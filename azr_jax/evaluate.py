@@ -47,6 +47,9 @@ UNTIL = flags.DEFINE_string("until", "", "Only contests of this day and earlier.
 SHARD = flags.DEFINE_string("shard", "0/1", "This process's share of the rows: number/count, sharing one --out.")
 SLOTS = flags.DEFINE_integer("slots", 16, "Completions decoded side by side.", lower_bound=1)
 DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "Type of weights and cache.")
+MATMUL_DTYPE = flags.DEFINE_enum(
+    "matmul_dtype", "same", ["same", "bfloat16"], "What weights and what they multiply are rounded to; as a recipe's."
+)
 SEED = flags.DEFINE_integer("seed", 0, "Of sampling.")
 TIMEOUT = flags.DEFINE_float("timeout_s", 10.0, "Of one call of a judged program.", lower_bound=0.1)
 MEMORY = flags.DEFINE_integer("memory_mb", 4096, "Of one judged program.", lower_bound=64)

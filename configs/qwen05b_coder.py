@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     c = base.get_config()
     c.model.name = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
     c.tasks.prompt_style = "chat"
+    c.tasks.examples = "matching"  # one for all is copied, number of arguments and all
     c.rollout.max_prompt_tokens = 1536
     c.rollout.max_new_tokens = 512
     c.rollout.slots = 128

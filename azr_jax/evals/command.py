@@ -127,6 +127,8 @@ def _get_ready(model: Found, rows: dict[str, tuple[list[Item], str]], asked: Ask
     }  # fmt: skip
     if asked.packages:  # what was judged without any says nothing of them
         settings["packages"] = list(asked.packages)
+    if asked.matmul_dtype == "same":  # as all were before there was a choice
+        del settings["matmul_dtype"]
     del settings["slots"]  # which changes nothing that is sampled
     results = Results.at(asked.folder(model), asked.shard)
     try:

@@ -40,6 +40,7 @@ class SampleSettings:
     seed: int
     dtype: str
     slots: int
+    matmul_dtype: str = "same"
 
 
 @dataclass(frozen=True)
@@ -131,13 +132,15 @@ class Harness:
             engine.close()
 
     def _engine(self, model: Found, weights: Weights, todo: Sequence[AskedRow]) -> Engine:
-        graphdef, params = weights(self.settings.dtype)
+        rounded = self.settings.dtype if self.settings.matmul_dtype == "same" else self.settings.matmul_dtype
+        graphdef, params = weights(rounded)
         sizes = EngineSettings(
             slots=min(self.settings.slots, len(todo) * self.settings.n),
             max_prompt_tokens=max(len(each.tokens) for each in todo),
             max_new_tokens=max(each.max_new_tokens for each in todo),
             page_size=PAGE_SIZE,
             dtype=self.settings.dtype,
+            matmul_dtype=rounded,
             never=model.never,
         )
         engine = Engine(graphdef, model.spec, sizes, seed=self.settings.seed, decode_text=self.codec.tokenizer.decode)

@@ -25,6 +25,7 @@ from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
+from azr_jax.models.bits import Bits
 from azr_jax.models.rope import Llama3Rope
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.trees import PyTree
@@ -105,16 +106,15 @@ class Transformer(nnx.Module):
         (x_BxTxD, cache), _ = jax.lax.scan(layer, (x_BxTxD, cache), (stacked, jnp.arange(spec.depth, dtype=jnp.int32)))
         return _normed(x_BxTxD, self.final_norm[...], spec), cache
 
-    def unembedding(self, dtype: jnp.dtype = jnp.bfloat16) -> jax.Array:
-        """w_DxV in `dtype`: the embedding when tied."""
-        w_VxD = self.embed[...] if self.spec.tied else self.unembed[...]
-        return gathered(w_VxD.astype(dtype), embed=1).T
-
     def logits(self, x: jax.Array) -> jax.Array:
-        """x_...xD to float32 logits_...xV. For few tokens: a learner takes `unembedding` and goes in chunks."""
-        w_DxV = self.unembedding(x.dtype)
-        out = None if (layout := layout_of(x)) is None else P(*layout[:-1], jax.typeof(w_DxV).sharding.spec[1])
-        return jnp.einsum("...d,dv->...v", x, w_DxV, preferred_element_type=jnp.float32, out_sharding=out)
+        """x_...xD to float32 logits_...xV. For few tokens: a learner goes in chunks.
+
+        The matrix is used as it lies: XLA on a CPU would turn it first, which takes ten times as long as the product.
+        """
+        w_VxD = self.embed[...] if self.spec.tied else self.unembed[...]
+        w_VxD = gathered(w_VxD.astype(x.dtype), embed=1)
+        out = None if (layout := layout_of(x)) is None else P(*layout[:-1], jax.typeof(w_VxD).sharding.spec[0])
+        return jnp.einsum("...d,vd->...v", x, w_VxD, preferred_element_type=jnp.float32, out_sharding=out)
 
 
 def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec, matmul_dtype) -> PyTree:
@@ -261,12 +261,14 @@ def rotate(x_BxTxHxK: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array
     return turned.astype(x_BxTxHxK.dtype)
 
 
-def lookup(w_VxD: jax.Array, tokens_BxT: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def lookup(w_VxD: jax.Array | Bits, tokens_BxT: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """Rows of the embedding, laid out as the tokens are.
 
     A table sharded over D is never gathered: every device looks all tokens up in its columns, and one exchange turns
     columns of all rows into all columns of its rows. The tokens are far fewer than the vocabulary.
     """
+    if isinstance(w_VxD, Bits):
+        return Bits(lookup(w_VxD.bits, tokens_BxT, jnp.uint16)).astype(dtype)
     layout = layout_of(tokens_BxT)
     if layout is None:
         return w_VxD.at[tokens_BxT].get().astype(dtype)

@@ -21,7 +21,6 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from azr_jax.models.spec import ModelSpec
-from azr_jax.parallel.mesh import reshard
 from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout.cache import chunk_shapes
 from azr_jax.rollout.programs import EVERYWHERE, programs_of
@@ -92,7 +91,7 @@ class Engine:
         if self.busy:
             raise RuntimeError("load_weights() while requests are under way: drain() them first")
         self._params = None  # the old ones go first: two generations may not fit
-        self._params = reshard(params, self.programs.params_layout, self.programs.params_dtype)
+        self._params = self.programs.weights(params)
         if self._cache is None:  # last: the weights' way here needs room
             self._cache = self.programs.empty_cache()
         key = jax.random.fold_in(jax.random.key(self.seed), iteration)

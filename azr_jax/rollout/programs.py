@@ -22,10 +22,11 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
+from azr_jax.models.bits import as_bits
 from azr_jax.models.sharding import RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
-from azr_jax.parallel.mesh import make_mesh, place
+from azr_jax.parallel.mesh import make_mesh, place, reshard
 from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout import attention, steps
 from azr_jax.rollout.cache import chunk_shapes
@@ -118,6 +119,15 @@ class Programs:
 
         return jax.jit(program, donate_argnums=donated)
 
+    def weights(self, params: PyTree) -> PyTree:
+        """Weights in any layout as the programs take them: used where they are if they lie so, not copied."""
+        params = reshard(params, self.params_layout, self.params_dtype)
+        return as_bits(params) if self._on_cpu else params
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.mesh.devices.flat[0].platform == "cpu"
+
     @functools.cached_property
     def empty_cache(self) -> Callable[[], attention.Cache]:
         return jax.jit(self._make_cache, out_shardings=NamedSharding(self.mesh, self.backend.POOL))
@@ -143,6 +153,8 @@ class Programs:
             abstract_params(self.spec, self.params_dtype),
             self.params_layout,
         )
+        if self._on_cpu:
+            params = jax.eval_shape(as_bits, params)
         pools = jax.eval_shape(self._make_cache)
         cache = tuple(array(pool.shape, pool.dtype, self.backend.POOL) for pool in pools)
         R, S, M = self.replicas, self.replicas * self.slots, self.settings.pages_per_slot

@@ -343,3 +343,13 @@ def test_results_of_one_sample_are_kept_once(tmp_path):
     assert [line["score"] for line in results.lines("gsm8k")] == [1.0]
     with pytest.raises(OtherSettings, match="n: 1 there, 2 asked for"):
         results.open({"n": 2})
+
+
+def test_rounded_products_are_another_measurement_and_said_so(tmp_path):
+    """Without the flag the settings are those of results that were made before there was one."""
+    evaluate(MODEL, None, asked(tmp_path))
+    with pytest.raises(CannotEvaluate, match="matmul_dtype"):
+        evaluate(MODEL, None, asked(tmp_path, matmul_dtype="bfloat16"))
+    evaluate(MODEL, None, asked(tmp_path, matmul_dtype="bfloat16", out=tmp_path / "rounded"))
+    written = json.loads(next((tmp_path / "out").rglob("settings.json")).read_text())
+    assert "matmul_dtype" not in written
