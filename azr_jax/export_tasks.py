@@ -19,8 +19,7 @@ from typing import Any
 
 from absl import app, flags
 
-from azr_jax.config.flags import from_json
-from azr_jax.config.schema import Config
+from azr_jax.config.flags import from_json, resolve
 from azr_jax.tasks.buffers import Buffers, BufferSettings, DamagedJournal
 from azr_jax.tasks.kind import UnknownKind, named
 from azr_jax.tasks.seedfile import write_seed_file
@@ -39,7 +38,7 @@ def export_tasks(workdir: Path, out: Path) -> int:
         raise NoTasks(f"--workdir={workdir}: holds no config.json and buffers, so it is not the folder of a run")
     if out.exists():
         raise NoTasks(f"--out={out}: is there already; give another name or move it away")
-    config: Config = from_json(written.read_text())
+    config = resolve(from_json(written.read_text()))
     try:
         kinds = named(config.tasks.kinds)
     except UnknownKind as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from azr_jax.config import loss_weights
-from azr_jax.config.rules import Config
+from azr_jax.config.schema import Config
 from azr_jax.tasks.kind import BUILT_IN, Kind, KindFailed, UnknownKind, asked, named
 from azr_jax.tasks.prompts import Material, Prompt
 from azr_jax.tasks.seedfile import SeedFileError, read_seed_file
@@ -103,7 +103,7 @@ def _of_buffers(c: Config) -> list[str]:
 
 def _of_rewards(c: Config) -> list[str]:
     found: list[str] = []
-    if c.rewards.combine != "add" and not any(c.rewards.intrinsic.values()):
+    if c.rewards.combine != "add" and not any(vars(c.rewards.intrinsic).values()):
         found.append(
             f"rewards.combine={c.rewards.combine}: there is nothing to combine; should be add, or a weight of "
             "rewards.intrinsic other than 0"

@@ -8,28 +8,68 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields, is_dataclass, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, cast
 
 from ml_collections import ConfigDict  # pyright: ignore[reportMissingTypeStubs]
 
 from azr_jax.config import cross_checks, recipes
-from azr_jax.config.presets import PRESETS
-from azr_jax.config.schema import RULES, Config, ConfigError
+from azr_jax.config.schema import PRESETS, RULES, Config, ConfigError
+
+Recipe: TypeAlias = Any  # an ml_collections.ConfigDict: what is in it is known only when it has become a Config
+T = TypeVar("T")
 
 
 def load(path: str, overrides: dict[str, str]) -> tuple[Config, list[str]]:
-    """The recipe with the overrides applied, its preset filled in, and everything that is wrong with it."""
-    config = read_recipe(path)
-    problems = _apply(config, overrides)
-    problems += check(config)
-    if config.get("preset") in PRESETS:
-        fill_preset(config)
-        problems += cross_checks.problems(config) if not problems else []
-    return config, problems
+    """What the recipe with the overrides resolves into, its preset filled in, and everything that is wrong with it."""
+    recipe = read_recipe(path)
+    problems = _apply(recipe, overrides)
+    problems += check(recipe)
+    filled = flatten(recipe)
+    for field, value in PRESETS.get(filled.get("preset", ""), {}).items():
+        if field in filled and filled[field] is None:
+            put(recipe, field, value)
+    config = resolve(recipe.to_dict())
+    return config, problems or cross_checks.problems(config)
 
 
-def read_recipe(path: str) -> Config:
+def as_config_dict(config: Config) -> Recipe:
+    """For recipes: what a preset fills in is None there."""
+    recipe = ConfigDict(asdict(config))
+    for field in PRESETS["paper"]:
+        put(recipe, field, None)
+    return recipe
+
+
+def resolve(given: Mapping[str, Any]) -> Config:
+    """What is not given has the paper's value; what no section has is left out: `check` names both."""
+    return _resolve(Config, given)
+
+
+def _resolve(section: type[T], given: Mapping[str, Any]) -> T:
+    values: dict[str, Any] = {}
+    for field in fields(cast("Any", section)):
+        value, default = given.get(field.name, field.default), cast("object", field.default)
+        if is_dataclass(default):
+            value = _resolve(type(default), cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else default
+        values[field.name] = tuple(cast("list[Any]", value)) if isinstance(value, list) else value
+    return section(**values)
+
+
+def replaced(config: Config, field: str, value: object) -> Config:
+    """The config with another value of `learner.lr`, say."""
+    *path, name = field.split(".")
+    sections: list[Any] = [config]
+    for part in path:
+        sections.append(getattr(sections[-1], part))
+    for section, part in zip(reversed(sections), reversed([*path, name]), strict=True):
+        value = replace(section, **{part: value})
+    return cast("Config", value)
+
+
+def read_recipe(path: str) -> Recipe:
     """Runs the recipe file and returns its get_config()."""
     file = recipes.find(path)
     if file is None:
@@ -49,18 +89,20 @@ def read_recipe(path: str) -> Config:
         raise ConfigError([f"--config={path}: the recipe does not load: {type(error).__name__}: {error}"]) from error
 
 
-def flatten(config: Config) -> dict[str, Any]:
-    """{"learner.lr": 1e-6, ...}, in the order of the recipe."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            flat.update({f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()})
+def flatten(config: Config | Recipe) -> dict[str, Any]:
+    """{"learner.lr": 1e-6, ...}, in the order of the names. Of a recipe also what is no field."""
+    return dict(_leaves(asdict(config) if isinstance(config, Config) else config))
+
+
+def _leaves(section: Recipe, path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in sorted(section.items()):
+        if isinstance(value, (dict, ConfigDict)):
+            yield from _leaves(value, f"{path}{name}.")
         else:
-            flat[key] = value
-    return flat
+            yield path + name, value
 
 
-def put(config: Config, field: str, value: object) -> None:
+def put(config: Recipe, field: str, value: object) -> None:
     *path, name = field.split(".")
     for part in path:
         config = config[part]
@@ -68,14 +110,14 @@ def put(config: Config, field: str, value: object) -> None:
         config[name] = value
 
 
-def _apply(config: Config, overrides: dict[str, str]) -> list[str]:
+def _apply(config: Recipe, overrides: dict[str, str]) -> list[str]:
     problems: list[str] = []
     for field, given in overrides.items():
         rule = RULES.get(field)
         if rule is None:
             near = get_close_matches(field, RULES, n=1)
             inside = [name for name in RULES if name.startswith(field + ".")]
-            hint = f"did you mean {near[0]}?" if near else "fields are listed in configs/base.py"
+            hint = f"did you mean {near[0]}?" if near else "fields are listed in azr_jax/config/schema.py"
             problems.append(
                 f"--config.{field}={given}: no such field; {('its fields: ' + ', '.join(inside)) if inside else hint}"
             )
@@ -87,7 +129,7 @@ def _apply(config: Config, overrides: dict[str, str]) -> list[str]:
     return problems
 
 
-def check(config: Config) -> list[str]:
+def check(config: Recipe) -> list[str]:
     """Each field by itself: known, of the right type, in range. None is left to the preset."""
     problems: list[str] = []
     flat = flatten(config)
@@ -106,27 +148,22 @@ def check(config: Config) -> list[str]:
     return problems
 
 
-def fill_preset(config: Config) -> None:
-    flat = flatten(config)
-    for field, value in PRESETS[config.preset].items():
-        if field in flat and flat[field] is None:
-            put(config, field, value)
-
-
-def diff(config: Config, base: Config) -> list[tuple[str, Any, Any]]:
+def diff(config: Config, base: Config | Recipe) -> list[tuple[str, Any, Any]]:
     """(field, value of base, value here) where they differ. Both with their preset filled in."""
     old = flatten(base)
     return [(field, old.get(field), value) for field, value in flatten(config).items() if old.get(field) != value]
 
 
 def to_json(config: Config) -> str:
-    return json.dumps(config.to_dict(), indent=2) + "\n"
+    return json.dumps(asdict(config), indent=2, sort_keys=True) + "\n"
 
 
-def from_json(written: str) -> Config:
-    def with_tuples(value: Config) -> Config:  # JSON has no tuples
+def from_json(written: str) -> dict[str, Any]:
+    """As it was written, by whatever version: to be flattened, or resolved."""
+
+    def with_tuples(value: Any) -> Any:  # JSON has no tuples
         if isinstance(value, dict):
-            return {key: with_tuples(inner) for key, inner in value.items()}  # pyright: ignore[reportUnknownVariableType]
-        return tuple(value) if isinstance(value, list) else value  # pyright: ignore
+            return {key: with_tuples(inner) for key, inner in cast("dict[str, Any]", value).items()}
+        return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
 
-    return ConfigDict(with_tuples(json.loads(written)))
+    return with_tuples(json.loads(written))

@@ -1,14 +1,15 @@
-"""What the value of a config field may be: how a flag's text is read, what is good, and how that is said in words."""
+"""What the value of a config field may be: how a flag's text is read, what is good, and how that is said in words.
+
+`rules_of` reads the rules off a dataclass of settings, section by section.
+"""
 
 from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
-
-Config: TypeAlias = Any  # an ml_collections.ConfigDict; its fields are checked at run time, not by the type checker
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def one_of(*names: str) -> FieldRule:
     return FieldRule(str, lambda value: value in names, " | ".join(names))
 
 
-def _listed(value: object) -> list[object]:
+def _listed(value: object) -> Sequence[object]:
     """The items of a list or tuple; of anything else one that no rule takes."""
     return [*cast("Sequence[object]", value)] if isinstance(value, (tuple, list)) else [None]
 
@@ -74,7 +75,7 @@ def some_of(*names: str, empty: bool = False) -> FieldRule:
     )
 
 
-def kinds(*names: str) -> FieldRule:
+def kind_names(*names: str) -> FieldRule:
     """Of these, or a user's own, of which only the form can be told here."""
 
     def good(value: object) -> bool:
@@ -139,3 +140,45 @@ def texts() -> FieldRule:
 def boolean() -> FieldRule:
     words = {"true": True, "1": True, "false": False, "0": False}
     return FieldRule(lambda word: words[word.lower()], lambda value: type(value) is bool, "true or false")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What `preset=reference` fills in, where `preset=paper` fills in the value that stands at the field."""
+
+    value: object
+
+
+Presets = dict[str, dict[str, Any]]
+
+
+def rules_of(section: type) -> tuple[dict[str, FieldRule], Presets]:
+    """By the names that flags have: the rule of each field, and what each preset fills in."""
+    leaves = list(_leaves(section))
+    presets: Presets = {"paper": {}, "reference": {}}
+    for name, default, notes in leaves:
+        for note in notes:
+            if isinstance(note, Reference):
+                presets["paper"][name], presets["reference"][name] = default, note.value
+    return {name: next(note for note in notes if isinstance(note, FieldRule)) for name, _, notes in leaves}, presets
+
+
+def _leaves(section: type, path: str = "") -> Iterator[tuple[str, object, Sequence[object]]]:
+    """(name, value, what is noted beside its type) of every field, those of sections inside too."""
+    hints = get_type_hints(section, include_extras=True)
+    for field in fields(section):
+        name, hint = path + field.name, hints[field.name]
+        if is_dataclass(field.default):
+            yield from _leaves(type(field.default), name + ".")
+        elif get_origin(hint) is Annotated:
+            kind, *notes = get_args(hint)
+            yield name, field.default, [*notes, *_of_type(kind)]
+        else:
+            yield name, field.default, _of_type(hint)
+
+
+def _of_type(kind: object) -> Sequence[object]:
+    """The rule that a type says by itself."""
+    if get_origin(kind) is Literal:
+        return [one_of(*get_args(kind))]
+    return {bool: [boolean()], str: [text()]}.get(cast("type", kind), [])

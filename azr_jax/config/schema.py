@@ -1,36 +1,52 @@
-"""Every field with what it may be. `configs/base.py` holds its value and meaning; flags.py reads recipes against these.
+"""Every setting, written once: its type, what it may be, its value, and what it means.
 
-What fields say about each other stands in cross_checks.py, what the presets fill in in presets.py.
+The values are the paper's. Where its public code does otherwise, `Reference` says so: such a field is None in a recipe
+until something is chosen there, and `preset` fills it in. Of `Literal`, `bool` and `str` the type is the rule; for the
+rest it stands beside it (rules.py). Recipes and flags go through ml_collections (configs/base.py is made from this
+page); what they resolve into is a Config. What fields say about each other stands in cross_checks.py.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
 from azr_jax.config import loss_weights
-from azr_jax.config.presets import PRESETS
 from azr_jax.config.rules import (
-    Config as Config,
-)
-from azr_jax.config.rules import (
-    FieldRule,
+    Reference,
     assigned,
-    boolean,
     identifiers,
     integer,
     integers,
-    kinds,
+    kind_names,
     number,
     number_or,
     one_of,
+    rules_of,
     some_of,
     text,
     texts,
 )
-from azr_jax.executor.written import FORMS
 from azr_jax.monitor.rules import RULES as ALARMS
 from azr_jax.tasks.kind import BUILT_IN
-from azr_jax.tasks.rewards import COMBINE, INTRINSIC, MEMORY
+from azr_jax.tasks.rewards import COMBINE
 from azr_jax.tasks.sameness import COPIES
 from azr_jax.tasks.worked import SHOWN as EXAMPLES
+
+MATRICES = ("q", "k", "v", "o", "gate", "up", "down")  # of a layer
+FREEZABLE = ("embed", "unembed", "final_norm", "layers", *(f"layers.{w}" for w in (*MATRICES, "attn_norm", "mlp_norm")))
+ALARM_NAMES = tuple(alarm.name for alarm in ALARMS)
+
+Form: TypeAlias = Literal["literal", "operators", "any"]
+Texts: TypeAlias = tuple[str, ...]
+Share: TypeAlias = Annotated[float, number(0, 1)]
+Price: TypeAlias = Annotated[float, number(-10, 0)]
+Term: TypeAlias = Annotated[float, number(-10, 10)]
+Likeness: TypeAlias = Annotated[float, number(0, 10)]
+Decay: TypeAlias = Annotated[float, number(0, 0.99999)]
+Above0: TypeAlias = Annotated[float, number(0, above=True)]
+From0: TypeAlias = Annotated[int, integer(0)]
+From1: TypeAlias = Annotated[int, integer(1)]
 
 
 class ConfigError(ValueError):
@@ -41,148 +57,305 @@ class ConfigError(ValueError):
         self.problems = problems
 
 
-MATRICES = ("q", "k", "v", "o", "gate", "up", "down")  # of a layer
-FREEZABLE = ("embed", "unembed", "final_norm", "layers", *(f"layers.{w}" for w in (*MATRICES, "attn_norm", "mlp_norm")))
+@dataclass(frozen=True)
+class ModelConfig:
+    # a folder, a Hugging Face name, `nano:base` (comes along), `random:tiny` (tests)
+    name: Annotated[str, text(empty=False)] = "Qwen/Qwen2.5-7B"
+    cache_dir: str = ""  # where converted models are kept; empty: the user's cache directory
+    # added tokens the model never learned, as <think>,</think>: spelled out, never sampled
+    spell_out: Annotated[Texts, texts()] = ()
+    # compute type; master weights and optimizer state are float32 whatever it is
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    # what weights and what they multiply are rounded to; sums are not
+    matmul_dtype: Literal["same", "bfloat16"] = "same"
+    remat: Literal["none", "dots", "full"] = "full"  # what the backward pass computes again instead of keeping
+    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"  # the learner's
 
-RULES: dict[str, FieldRule] = {
-    "seed": integer(0, 2**31 - 1),
-    "iterations": integer(1),
-    "batch_size": integer(1),
-    "preset": one_of(*PRESETS),
-    "model.name": text(empty=False),
-    "model.cache_dir": text(),
-    "model.spell_out": texts(),
-    "model.dtype": one_of("float32", "bfloat16"),
-    "model.matmul_dtype": one_of("same", "bfloat16"),
-    "model.remat": one_of("none", "dots", "full"),
-    "model.attention": one_of("auto", "xla", "cudnn", "splash"),
-    "tasks.kinds": kinds(*BUILT_IN),
-    "tasks.references": integer(0, 64),
-    "tasks.estimate_attempts": integer(2, why="with one attempt every solve rate is 0 or 1, which teaches nothing"),
-    "tasks.train_proposer": boolean(),
-    "tasks.train_on_estimates": boolean(),
-    "tasks.prompt_style": one_of("think", "think_chat", "chat", "completion"),
-    "tasks.examples": one_of(*EXAMPLES),
-    "tasks.format": one_of("strict", "lenient"),
-    "tasks.induction_inputs": integer(2, 64),
-    "tasks.induction_fewest": integer(0, 64),
-    "tasks.induction_shown": integer(1, 63),
-    "tasks.induction_pairs": one_of("inducible", "as_given"),
-    "tasks.induction_message": one_of("question", "hint"),
-    "tasks.message_leak": number(0, 1),
-    "tasks.induction_reward": one_of("binary", "fraction"),
-    "tasks.deduction_answer": one_of(*FORMS),
-    "tasks.abduction_answer": one_of(*FORMS),
-    "tasks.copies": one_of(*COPIES),
-    "tasks.strip_comments": boolean(),
-    "tasks.strip_globals": boolean(),
-    "tasks.composite_probability": number(0, 1),
-    "tasks.composite_most": integer(1, 8),
-    "tasks.novelty_gate": number(0, 1),
-    "seeding.factor": integer(1),
-    "seeding.max_rounds": integer(1),
-    "seeding.strip": boolean(),
-    "seeding.import_from": text(),
-    "buffer.capacity": integer(1),
-    "buffer.evict": one_of("oldest_first", "keep_oldest"),
-    "buffer.valid_program_filter": one_of("all", "non_one", "non_extremes"),
-    "buffer.reference_sampling": one_of("uniform", "recent", "learnability"),
-    "buffer.solve_sampling": one_of("max_new", "half_new", "uniform", "frontier", "mistakes"),
-    "buffer.frontier_low": number(0, 1),
-    "buffer.frontier_high": number(0, 1),
-    "rewards.learnability": one_of("paper", "peak"),
-    "rewards.peak_power": number(0, above=True),
-    "rewards.peak_at": number(0.01, 0.99),
-    "rewards.zero_learnability": number(-1, 1),
-    "rewards.duplicate": number_or("full", -10, 0),
-    "rewards.invalid": number(-10, 0),
-    "rewards.wrong": number(-10, 0),
-    "rewards.format_error": number(-10, 0),
-    **{f"rewards.intrinsic.{term}": number(-10, 10) for term in INTRINSIC},
-    "rewards.intrinsic_cap": number(0, 10),
-    "rewards.combine": one_of(*COMBINE),
-    **{f"rewards.memory.{name}": number(0, 10) for name in MEMORY},
-    "rewards.control": one_of("none", "shuffled", "flipped"),
-    "rollout.max_prompt_tokens": integer(8),
-    "rollout.max_new_tokens": integer(1),
-    "rollout.slots": integer(0),
-    "rollout.page_size": integer(1),
-    "rollout.pages": integer(0),
-    "rollout.decode_steps": integer(1),
-    "rollout.temperature": number(0, 10, above=True),
-    "rollout.top_k": integer(0),
-    "rollout.top_p": number(0, 1, above=True),
-    "rollout.min_p": number(0, 1),
-    "rollout.propose_vocab_dropout": number(0, 0.99),
-    "rollout.stop_at_answer": boolean(),
-    "rollout.repetition_stop": integer(0),
-    "executor.timeout_s": number(0.05, 600),
-    "executor.memory_mb": integer(32),
-    "executor.workers": integer(0, 1024),
-    "executor.allow_weak": boolean(),
-    "executor.packages": identifiers(),
-    "executor.judge": one_of("local", "http"),
-    "executor.url": text(),
-    "learner.lr": number(0, 1),
-    "learner.schedule": one_of("constant", "linear", "cosine"),
-    "learner.warmup": integer(0),
-    "learner.optimizer": one_of("adamw", "adamw_bf16", "adamw_factored"),
-    "learner.b1": number(0, 0.99999),
-    "learner.b2": number(0, 0.99999),
-    "learner.eps": number(0, 1, above=True),
-    "learner.weight_decay": number(0, 10),
-    "learner.grad_clip": number(0, above=True),
-    "learner.advantage": one_of("trr", "reinforce_pp", "grpo", "rloo", "rae"),
-    "learner.rae_decay": number(0, 0.99999),
-    "learner.policy_loss": one_of("ppo", "gspo", "cispo", "dr_grpo"),
-    "learner.weights": assigned(*loss_weights.NAMES, low=0, known=loss_weights.is_name),
-    "learner.weighting": one_of("sequence", "token"),
-    "learner.loss": one_of("token_mean", "sequence_mean"),
-    "learner.overlong": one_of("error", "mask"),
-    "learner.entropy": number(-1, 1),
-    "learner.clip_low": number(0, 1, above=True),
-    "learner.clip_high": number(0, above=True),
-    "learner.clip_dual": number(0),
-    "learner.kl": number(0),
-    "learner.kl_in": one_of("loss", "reward"),
-    "learner.kl_estimator": one_of("auto", "k1", "k2", "k3"),
-    "learner.kl_roles": some_of("propose", "solve"),
-    "learner.epochs": integer(1),
-    "learner.minibatches": integer(1),
-    "learner.importance": one_of("none", "token", "sequence"),
-    "learner.importance_mode": one_of("truncate", "mask", "two_sided"),
-    "learner.importance_low": number(0, 1),
-    "learner.importance_cap": number(1),
-    "learner.importance_length_norm": boolean(),
-    "learner.row_tokens": integer(0),
-    "learner.row_lengths": integer(1, 64),
-    "learner.share_prompts": boolean(),
-    "learner.microbatch": integer(0),
-    "learner.chunk": integer(0),
-    "learner.freeze": some_of(*FREEZABLE, empty=True),
-    "learner.lora.rank": integer(0),
-    "learner.lora.targets": some_of(*MATRICES),
-    "learner.max_bad_steps": integer(1),
-    "mesh.fsdp": integer(-1),
-    "mesh.tensor": integer(1),
-    "mesh.rollout_tensor": integer(0),
-    "profile.steps": integers(1),
-    "checkpoint.every": integer(1),
-    "checkpoint.keep": integer(1),
-    "checkpoint.keep_every": integer(0),
-    "eval.every": integer(0),
-    "eval.suites": some_of("nano", "cruxeval", empty=True),
-    "eval.data_dir": text(),
-    "eval.rows": integer(0),
-    "eval.attempts": integer(1),
-    "monitor.sinks": some_of("tensorboard", "wandb", "trackio", empty=True),
-    "monitor.report_every": integer(0),
-    "monitor.health.thresholds": assigned(*(alarm.name for alarm in ALARMS)),
-    "monitor.health.stop_on": some_of("any", *(alarm.name for alarm in ALARMS), empty=True),
-    "monitor.health.returns": integer(0),
-    "watchdog.on_expiry": one_of("continue", "end"),
-    **{
-        f"watchdog.{name}_s": number(0, above=True)
-        for name in ["seed", "play", "evaluate", "round", "verdict", "update", "weights", "save", "report", "process"]
-    },
-}
+
+@dataclass(frozen=True)
+class TasksConfig:
+    # also error, and your own as module:Class
+    kinds: Annotated[Texts, kind_names(*BUILT_IN)] = ("deduction", "abduction", "induction")
+    references: Annotated[int, integer(0, 64)] = 6  # K: tasks of the buffer shown to the proposer; 0 is an ablation
+    # n: attempts that measure how hard a new task is
+    estimate_attempts: Annotated[
+        int, integer(2, why="with one attempt every solve rate is 0 or 1, which teaches nothing")
+    ] = 8
+    train_proposer: bool = True  # False: only the solver learns (ablation)
+    train_on_estimates: bool = False  # True: the attempts that measured difficulty train the solver too
+    # think (paper) | think_chat, chat (the model's template) | completion (small bases)
+    prompt_style: Literal["think", "think_chat", "chat", "completion"] = "think"
+    examples: Annotated[str, one_of(*EXAMPLES)] = "one"  # worked ones in chat and completion; matching: arguments
+    # strict (ended, whole, closed, nothing more) | lenient (whatever is found, cut or not)
+    format: Literal["strict", "lenient"] = "strict"
+    induction_inputs: Annotated[int, integer(2, 64)] = 10  # asked for in an induction proposal; more are refused
+    # how many, valid and different, make it a task; 0: every one of those asked for
+    induction_fewest: Annotated[int, integer(0, 64)] = 0
+    # input/output pairs the solver sees; the others judge its program
+    induction_shown: Annotated[int, integer(1, 63)] = 5
+    # inducible (what is hidden follows from what is shown) | as_given (the first)
+    induction_pairs: Annotated[Literal["inducible", "as_given"], Reference("as_given")] = "inducible"
+    # question (or an instruction: paper) | hint: what think's proposers write
+    induction_message: Literal["question", "hint"] = "question"
+    # a message with so much of its program's code in it is refused; 0: none is
+    message_leak: Annotated[Share, Reference(0.0)] = 0.8
+    # literal (written out, made by constructors) | operators (5 * 10) | any (computed)
+    deduction_answer: Annotated[Form, Reference("any")] = "literal"
+    abduction_answer: Annotated[Form, Reference("any")] = "literal"  # of an input that is found: any may search for it
+    # of a kept task: exact | constants (may differ, same input) | skeletons (and other inputs)
+    copies: Annotated[str, one_of(*COPIES), Reference("exact")] = "skeletons"
+    induction_reward: Literal["binary", "fraction"] = "binary"  # all hidden pairs, or the share of them
+    strip_comments: bool = False  # True: new tasks lose comments and docstrings (ablation)
+    strip_globals: bool = False  # True: new tasks lose top-level statements but imports and definitions (ablation)
+    composite_probability: Share = 0.0  # p: chance that a proposal must call functions of the buffer (ablation)
+    composite_most: Annotated[int, integer(1, 8)] = 3  # c: from 1 to this many of them
+    novelty_gate: Share = 0.0  # a task nearer than this (history.py) to any ever kept is refused; 0: off
+
+    @property
+    def rates_wanted(self) -> bool:
+        """Whether anybody learns from how hard new tasks are, so that it is measured."""
+        return self.train_proposer or self.train_on_estimates
+
+
+@dataclass(frozen=True)
+class SeedingConfig:
+    factor: From1 = 4  # S: every buffer is filled to S x batch_size before training
+    max_rounds: From1 = 60  # rounds, each filling every slot of the sampler, before seeding gives up and says why
+    strip: bool = True  # the model's seed programs lose comments, docstrings and globals (paper)
+    import_from: str = ""  # a file in the public seed-buffer format to start from, re-validated row by row
+
+
+@dataclass(frozen=True)
+class BufferConfig:
+    capacity: From1 = 16384  # tasks kept per kind
+    # who goes when a buffer is full; seeds never go
+    evict: Annotated[Literal["oldest_first", "keep_oldest"], Reference("keep_oldest")] = "oldest_first"
+    # kept are all | non_one (not all attempts right) | non_extremes (nor all wrong)
+    valid_program_filter: Literal["all", "non_one", "non_extremes"] = "all"
+    # learnability: solve rates near one half
+    reference_sampling: Literal["uniform", "recent", "learnability"] = "uniform"
+    # max_new: this iteration's first
+    solve_sampling: Literal["max_new", "half_new", "uniform", "frontier", "mistakes"] = "max_new"
+    frontier_low: Share = 0.2  # `frontier` solves the newest tasks whose measured solve rate is from here
+    frontier_high: Share = 0.8  # to here, both included
+
+
+@dataclass(frozen=True)
+class IntrinsicConfig:
+    """Weights of terms from 0 to 1, earned beside learnability above 0."""
+
+    complexity: Term = 0.0  # branches of the program, one half at 3
+    halstead: Term = 0.0  # Halstead volume of the program, one half at 200
+    ast_distance: Term = 0.0  # mean distance to the references it was proposed with
+    answer_diversity: Term = 0.0  # how rare its answer is among all kept so far
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """Weights of what a proposal loses, of what it earned, for being like all ever kept."""
+
+    nearest: Likeness = 0.0  # likeness to the nearest task, 0 to 1
+    mean: Likeness = 0.0  # likeness to all of them on average
+
+
+@dataclass(frozen=True)
+class RewardsConfig:
+    learnability: Literal["paper", "peak"] = "paper"  # paper: 1 - r, 0 at r = 0 and 1 | peak: [4 r (1 - r)]^k
+    peak_power: Above0 = 1.0  # k of `peak`
+    peak_at: Annotated[float, number(0.01, 0.99)] = 0.5  # the solve rate at which `peak` is 1
+    # of a valid proposal whose learnability is 0
+    zero_learnability: Annotated[float, number(-1, 1), Reference(-0.5)] = 0.0
+    # of a copy of a task kept before, or earlier in its batch; full: as if it were new
+    duplicate: Annotated[float | Literal["full"], number_or("full", -10, 0), Reference("full")] = -0.5
+    invalid: Annotated[Price, Reference(-1.0)] = -0.5  # a well-formed proposal that is refused
+    wrong: Price = -0.5  # a well-formed answer that is wrong
+    format_error: Price = -1.0  # a completion without the blocks asked for
+    intrinsic: IntrinsicConfig = IntrinsicConfig()
+    # the most that each weighted term may come to; 0: no bound
+    intrinsic_cap: Annotated[float, number(0, 10), Reference(0.5)] = 0.0
+    # add (r + sum) | add_product (r + product) | multiply (r x sum) | multiply_product
+    combine: Annotated[str, one_of(*COMBINE)] = "add"
+    memory: MemoryConfig = MemoryConfig()
+    control: Literal["none", "shuffled", "flipped"] = "none"  # inside role and kind: runs that must not learn
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    max_prompt_tokens: Annotated[int, integer(8)] = 6144  # prompts over it lose references, one by one
+    max_new_tokens: From1 = 8096  # completions are cut here
+    slots: From0 = 64  # completions a replica decodes side by side; 0: by estimated time, as mesh.rollout_tensor
+    page_size: From1 = 64  # tokens per page of the key/value cache
+    pages: From0 = 0  # of each replica's cache; 0: enough for every slot at its longest, or what memory leaves
+    decode_steps: From1 = 32  # tokens decoded on the device between two looks of the host
+    temperature: Annotated[float, number(0, 10, above=True)] = 1.0  # the learner scores at the same temperature
+    top_k: From0 = 0  # 0: off
+    top_p: Annotated[float, number(0, 1, above=True)] = 1.0  # 1: off
+    min_p: Share = 0.0  # 0: off
+    # share of its words the proposer does without, drawn each iteration; 0: off
+    propose_vocab_dropout: Annotated[float, number(0, 0.99)] = 0.0
+    stop_at_answer: bool = False  # True: ends where the answer does; False: at end-of-text alone, which is trained
+    repetition_stop: From0 = 0  # ends, as if cut, where the same phrase came so many times in a row; 0: never
+
+
+@dataclass(frozen=True)
+class ExecutorConfig:
+    timeout_s: Annotated[float, number(0.05, 600)] = 10.0  # wall-clock limit of one program
+    memory_mb: Annotated[int, integer(32)] = 512  # memory limit of one program
+    workers: Annotated[int, integer(0, 1024)] = 0  # programs run side by side; 0: one per core
+    allow_weak: bool = False  # True: run even where the machine lacks the least isolation asked for
+    # installed packages that programs may import beside the standard library, as numpy
+    packages: Annotated[Texts, identifiers()] = ()
+    judge: Literal["local", "http"] = "local"  # local (its own jailed processes) | http (a farm of sandboxes at `url`)
+    url: str = ""  # http://<host>:<port> of a farm in the shape of SandboxFusion; for executor.judge=http
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    rank: From0 = 0  # above 0: the weights stay, and low-rank corrections beside them are trained
+    targets: Annotated[Texts, some_of(*MATRICES)] = MATRICES  # which weights get corrections
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    lr: Annotated[float, number(0, 1)] = 1e-6  # the learning rate
+    schedule: Literal["constant", "linear", "cosine"] = "constant"  # the latter two fall to 0 at the last iteration
+    warmup: From0 = 0  # iterations of linear warm-up
+    # adamw_bf16: smaller first moment; adamw_factored: smaller second too
+    optimizer: Literal["adamw", "adamw_bf16", "adamw_factored"] = "adamw"
+    b1: Decay = 0.9  # how much of the first moment stays from step to step
+    b2: Decay = 0.999  # and of the second; adamw_factored has a schedule of its own for it
+    eps: Annotated[float, number(0, 1, above=True)] = 1e-8  # added to the root of the second moment
+    weight_decay: Annotated[float, number(0, 10)] = 0.01  # of matrices; norms and biases do not decay
+    grad_clip: Above0 = 1.0  # global norm
+    # trr: one baseline per role and kind
+    advantage: Literal["trr", "reinforce_pp", "grpo", "rloo", "rae"] = "trr"
+    rae_decay: Decay = 0.95  # how much of rae's moving baseline, of each role and kind, stays from step to step
+    # what the baseline's mean and deviation average over
+    weighting: Annotated[Literal["sequence", "token"], Reference("token")] = "sequence"
+    # gspo (mean over sequences) | dr_grpo (constant length, no deviation)
+    policy_loss: Literal["ppo", "gspo", "cispo", "dr_grpo"] = "ppo"
+    loss: Literal["token_mean", "sequence_mean"] = "token_mean"  # gspo and dr_grpo bring their own
+    # of the loss, by role or role and kind, as `propose=0.5,solve/induction=2`; else 1
+    weights: Annotated[Texts, assigned(*loss_weights.NAMES, low=0, known=loss_weights.is_name)] = ()
+    # error (what was cut counts as the format says) | mask (no loss, not in the baseline)
+    overlong: Literal["error", "mask"] = "error"
+    entropy: Annotated[float, number(-1, 1), Reference(0.0)] = 0.001  # weight of the entropy bonus
+    # PPO clip; has no effect while there is one step per iteration
+    clip_low: Annotated[float, number(0, 1, above=True)] = 0.2
+    clip_high: Annotated[Above0, Reference(0.28)] = 0.2  # PPO clip, upper side
+    # above 1: bounds the ratio where the advantage is negative; 0: off
+    clip_dual: Annotated[float, number(0), Reference(3.0)] = 0.0
+    # weight of the divergence from model.name as it was; above 0 its weights are held too
+    kl: Annotated[float, number(0)] = 0.0
+    kl_in: Literal["loss", "reward"] = "loss"  # a penalty with a gradient, or taken off the advantage of every token
+    # azr_jax/learner/terms.py; auto: k3 in the loss, k1 in the reward
+    kl_estimator: Literal["auto", "k1", "k2", "k3"] = "auto"
+    kl_roles: Annotated[Texts, some_of("propose", "solve")] = ("propose", "solve")  # whose completions it counts for
+    epochs: From1 = 1  # passes over an iteration's completions
+    minibatches: From1 = 1  # optimizer steps per pass, each on its share of every role and kind
+    importance: Literal["none", "token", "sequence"] = "none"  # sampler/learner importance weights
+    # truncate (at the cap) | mask (0 outside low and cap) | two_sided (at both)
+    importance_mode: Literal["truncate", "mask", "two_sided"] = "truncate"
+    importance_low: Share = 0.5  # lower bound of mask and two_sided
+    importance_cap: Annotated[float, number(1)] = 2.0  # upper bound
+    importance_length_norm: bool = False  # True: a sequence's weight is its tokens' geometric mean, not product
+    row_tokens: From0 = 0  # tokens of a packed row; 0: the longest prompt plus the longest completion
+    # rows may be shorter by so many-ths, for less padding; each length met is compiled once
+    row_lengths: Annotated[int, integer(1, 64)] = 32
+    share_prompts: bool = False  # True: what prompts of a row begin alike with is read once; attention by xla
+    microbatch: From0 = 0  # packed rows per gradient step of the accumulation, all devices; 0: one per device
+    chunk: From0 = 0  # completion tokens whose logits are held at a time; 0: as many as make 512 MiB
+    # weights that are not trained: embed, unembed, final_norm, layers, layers.q, ...
+    freeze: Annotated[Texts, some_of(*FREEZABLE, empty=True)] = ()
+    lora: LoraConfig = LoraConfig()
+    max_bad_steps: From1 = 3  # updates skipped in a row for a gradient that is not finite, before it stops
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    fsdp: Annotated[int, integer(-1)] = -1  # devices the weights are sharded over; -1: all that `tensor` leaves
+    tensor: From1 = 1  # devices a layer is split over
+    rollout_tensor: From0 = 0  # the same while sampling, replicas over the rest; 0: by estimated time
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    every: From1 = 10  # iterations between checkpoints; the last one is always saved
+    keep: From1 = 2  # how many of the latest are kept
+    keep_every: From0 = 0  # beside those, every one whose iteration this divides stays; 0: none
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    every: From0 = 10  # iterations between two measurements on tasks the run never trains on; 0: never
+    # which tasks; azr_jax/run/heldout_eval.py lists them
+    suites: Annotated[Texts, some_of("nano", "cruxeval", empty=True)] = ("cruxeval",)
+    data_dir: str = ""  # folder with the suites' files, laid down by hand; empty: they are fetched
+    rows: From0 = 100  # tasks of each kind, the first of the suite; 0: all of it
+    attempts: From1 = 4  # at each task, sampled as in training
+
+
+@dataclass(frozen=True)
+class HealthConfig:
+    # of single alarms, as `entropy_collapse=0.1`; azr_jax/monitor/rules.py lists them
+    thresholds: Annotated[Texts, assigned(*ALARM_NAMES)] = ()
+    # alarms that end the run with a checkpoint, by name; `any` for all of them
+    stop_on: Annotated[Texts, some_of("any", *ALARM_NAMES, empty=True)] = ()
+    returns: From0 = 0  # times it goes back to its last good checkpoint after learner.max_bad_steps
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    # beside metrics.jsonl
+    sinks: Annotated[Texts, some_of("tensorboard", "wandb", "trackio", empty=True)] = ("tensorboard",)
+    report_every: From0 = 10  # iterations between two writings of report.html; 0: only at the end
+    health: HealthConfig = HealthConfig()
+
+
+@dataclass(frozen=True)
+class ProfileConfig:
+    # iterations of which a JAX profiler trace is written to profile/<iteration>, as 2,3
+    steps: Annotated[tuple[int, ...], integers(1)] = ()
+
+
+@dataclass(frozen=True)
+class WatchdogConfig:
+    """In seconds; when one passes, it says what is waited for (watchdog.txt)."""
+
+    on_expiry: Literal["continue", "end"] = "continue"  # end: with exit code 86, for a supervisor to start it again
+    seed_s: Above0 = 86400.0  # all of seeding
+    play_s: Above0 = 14400.0  # all of an iteration's sampling and judging
+    evaluate_s: Above0 = 14400.0  # a measurement on held-out tasks
+    round_s: Above0 = 900.0  # rollout.decode_steps tokens of every slot, and the callbacks of what finished
+    verdict_s: Above0 = 600.0  # the next verdict, while nothing is left to sample
+    update_s: Above0 = 3600.0  # the optimizer step; the first one compiles
+    weights_s: Above0 = 1800.0  # handing the new weights to the sampler; the first time compiles its programs
+    save_s: Above0 = 1800.0  # a checkpoint
+    report_s: Above0 = 600.0  # the last report
+    process_s: Above0 = 60.0  # a process of the run is dead and nobody has noticed
+
+
+@dataclass(frozen=True)
+class Config:
+    # everything random follows from it: weights of `random:` models, tasks drawn, tokens sampled
+    seed: Annotated[int, integer(0, 2**31 - 1)] = 0
+    iterations: From1 = 500  # propose -> validate -> estimate -> solve -> update, this many times
+    batch_size: From1 = 64  # B: proposals, and solved tasks, per role and kind in one iteration
+    preset: Literal["paper", "reference"] = "paper"  # fills every field that a recipe leaves None
+    model: ModelConfig = ModelConfig()
+    tasks: TasksConfig = TasksConfig()
+    seeding: SeedingConfig = SeedingConfig()
+    buffer: BufferConfig = BufferConfig()
+    rewards: RewardsConfig = RewardsConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    executor: ExecutorConfig = ExecutorConfig()
+    learner: LearnerConfig = LearnerConfig()
+    mesh: MeshConfig = MeshConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    eval: EvalConfig = EvalConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    profile: ProfileConfig = ProfileConfig()
+    watchdog: WatchdogConfig = WatchdogConfig()
+
+
+RULES, PRESETS = rules_of(Config)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
+from azr_jax.config.flags import replaced
 from azr_jax.config.schema import Config
 from azr_jax.dryrun import topology as slices
 from azr_jax.dryrun.measure import DoesNotFit, Measured, measure
@@ -59,9 +59,8 @@ def take(
 
 def for_tpu(c: Config, spec: ModelSpec) -> Config:
     """The config with what `auto` means on a TPU written out: the compiler's target is not this machine."""
-    c = copy.deepcopy(c)
     if c.model.attention == "auto":
-        c.model.attention = "xla" if spec.windowed else "splash"
+        return replaced(c, "model.attention", "xla" if spec.windowed else "splash")
     return c
 
 
@@ -105,9 +104,7 @@ def _knobs(
         knobs.append(("learner.microbatch", topology.chips))
     for field, value in knobs:
         say(f"trying {field}={value}")
-        other = copy.deepcopy(c)
-        section, _, name = field.partition(".")
-        other[section][name] = value
+        other = replaced(c, field, value)
         try:
             job = _jobs(other, spec, topology, plan(other, spec, topology), "train", sequences)[0][0]
             yield f"{field}={value}", _told(measure(job, options), topology)

@@ -183,7 +183,7 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
 def open_judge(c: Config) -> Judge:
     """Who runs and judges programs. Before anything dear: what it lacks is the user's to mend."""
     names = ("timeout_s", "memory_mb", "workers", "allow_weak", "packages")
-    settings = ExecutorSettings(**{name: c.executor[name] for name in names})
+    settings = ExecutorSettings(**{name: getattr(c.executor, name) for name in names})
     try:
         return HttpJudge(settings, c.executor.url) if c.executor.judge == "http" else Executor(settings)
     except (RuntimeError, ValueError) as error:  # too little isolation, no such package, or no farm there

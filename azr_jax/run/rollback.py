@@ -8,6 +8,7 @@ the first one looks and decides.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from azr_jax.config.schema import Config
@@ -31,9 +32,7 @@ class Returns:
 
     def reseeded(self, config: Config) -> Config:
         """The config with the seed of what is drawn from now on."""
-        config = config.copy_and_resolve_references()
-        config.seed = (config.seed + APART * len(self._made)) % 2**31
-        return config
+        return replace(config, seed=(config.seed + APART * len(self._made)) % 2**31)
 
     def go_back(self, first_bad: int) -> bool:
         """Drops the checkpoints from `first_bad` on; False if none is left to go back to, or it went back enough."""

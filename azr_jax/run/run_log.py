@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from azr_jax.config.schema import ConfigError
@@ -35,7 +36,7 @@ class Ledger:
             past = read_rows(run.workdir)
         except Damaged as error:
             raise ConfigError([f"--workdir: {error}; bring the file back, or give another folder"]) from error
-        self.health = Health(settings_from(run.config), past=past)
+        self.health = Health(settings_from(asdict(run.config)), past=past)
 
     def before_training(self, numbers: Mapping[str, float], timings: Mapping[str, float]) -> None:
         self.metrics.write(0, numbers, timings)

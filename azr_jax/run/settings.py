@@ -131,8 +131,8 @@ def reward_settings(c: Config) -> RewardSettings:
         invalid=c.rewards.invalid,
         wrong=c.rewards.wrong,
         format_error=c.rewards.format_error,
-        intrinsic=c.rewards.intrinsic.to_dict(),
+        intrinsic=vars(c.rewards.intrinsic),
         intrinsic_cap=c.rewards.intrinsic_cap,
         combine=c.rewards.combine,
-        memory=c.rewards.memory.to_dict(),
+        memory=vars(c.rewards.memory),
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from azr_jax.config.schema import Config
+    from azr_jax.config.schema import WatchdogConfig
     from azr_jax.executor.judge import Judge
     from azr_jax.rollout.engine import Engine
     from azr_jax.selfplay.event_loop import EventLoop
@@ -36,7 +36,7 @@ STAGES = ("seed", "play", "evaluate", "round", "verdict", "update", "weights", "
 class Watch:
     def __init__(
         self,
-        settings: Config,
+        settings: WatchdogConfig,
         workdir: Path,
         loop: EventLoop,
         engine: Engine,
@@ -45,11 +45,8 @@ class Watch:
         *,
         poll_s: float = 0.5,
     ):
-        """`settings` is the config's `watchdog`: on_expiry, process_s and a deadline for each of STAGES.
-
-        Of several processes each has its own, which writes to watchdog.txt, watchdog_1.txt, ...
-        """
-        self._deadlines = {name: settings[f"{name}_s"] for name in STAGES}
+        """Of several processes each has its own, which writes to watchdog.txt, watchdog_1.txt, ..."""
+        self._deadlines = {name: getattr(settings, f"{name}_s") for name in STAGES}
         self._seconds: dict[str, float] = defaultdict(float)
         self.dog = Watchdog(workdir, loop.hosts.index, on_expiry=settings.on_expiry, poll_s=poll_s)
         self.dog.waiting_for("job", lambda: [loop.doing] if loop.doing else [])

@@ -18,8 +18,6 @@ from typing import Any
 
 import jax
 
-from azr_jax.config import flags as configs
-from azr_jax.config import recipes
 from azr_jax.config.schema import Config, ConfigError
 from azr_jax.learner.flops import throughput
 from azr_jax.learner.packing import TrainingSample, minibatches, pack, padding_share
@@ -57,7 +55,7 @@ def train(
 
     `recipe` and `again`, the command that resumes this run, are told to the user.
     """
-    base, _ = configs.load(str(recipes.home() / "configs" / "base.py"), {})
+    base = Config()
     hosts = hosts or Hosts()
     check_same(hosts, config, workdir=workdir, fork_from=fork_from)
     with ExitStack() as held:

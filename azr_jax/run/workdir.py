@@ -88,7 +88,7 @@ def _check(path: str, workdir: Path, config: Config, base: Config) -> Changed:
     return []
 
 
-def _read(path: str, workdir: Path) -> Config:
+def _read(path: str, workdir: Path) -> dict[str, Any]:
     """The config of the run that is there."""
     try:
         run_config(workdir)
@@ -134,7 +134,7 @@ def diff_text(config: Config, base: Config) -> str:
     return "".join(f"{field:{width}}  {_show(old)} -> {_show(new)}\n" for field, old, new in rows)
 
 
-def _same_run(workdir: Path, old: Config, new: Config, base: Config) -> Changed:
+def _same_run(workdir: Path, old: dict[str, Any], new: Config, base: Config) -> Changed:
     """A field that came into being after the run began must have the value that means what was done before."""
     known, usual = configs.flatten(old), configs.flatten(base)
     # A falling learning rate ends at the last iteration, which then is part of what is learned.

@@ -1,4 +1,4 @@
-"""Every field of the learner does what configs/base.py says of it: the config's update with it and without it.
+"""Every field of the learner does what config/schema.py says of it: the config's update with it and without it.
 
 The model and the samples are made up and tiny; the settings come from the config by the code the loop uses. What only
 the loop can show (weights merged for sampling, resume, the kept checkpoints) is shown by short runs of it.

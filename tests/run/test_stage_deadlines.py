@@ -12,9 +12,9 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from ml_collections import ConfigDict
 
 from azr_jax.config import flags as configs
+from azr_jax.config.schema import Config, WatchdogConfig
 from azr_jax.executor.jobs import Run, Verify
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.monitor.jsonl import read
@@ -60,7 +60,7 @@ class Silent:
 
 
 def settings(**given):
-    return ConfigDict({f"{name}_s": 3600.0 for name in (*STAGES, "process")} | {"on_expiry": "continue"} | given)
+    return WatchdogConfig(**({f"{name}_s": 3600.0 for name in (*STAGES, "process")} | given))
 
 
 def told(watch, text):
@@ -161,7 +161,7 @@ def test_the_name_of_a_request_is_what_it_was_made_of(stage, kind):
 def test_every_stage_has_its_deadline_in_the_config():
     base, problems = configs.load(str(ROOT / "configs/base.py"), {})
     assert not problems
-    assert {f"{name}_s" for name in (*STAGES, "process")} | {"on_expiry"} == set(base.watchdog)
+    assert {f"{name}_s" for name in (*STAGES, "process")} | {"on_expiry"} == set(vars(base.watchdog))
     for flag, value in (("watchdog.on_expiry", "stop"), ("watchdog.play_s", "0"), ("watchdog.round_s", "soon")):
         _, problems = configs.load(str(ROOT / "configs/base.py"), {flag: value})
         assert len(problems) == 1 and f"{flag}={value}"[:16] in problems[0], problems
@@ -183,7 +183,7 @@ def checkpoints(workdir, *iterations):
 
 
 def test_going_back_drops_later_checkpoints_and_draws_otherwise_also_after_a_resume(tmp_path):
-    config = ConfigDict({"seed": 7})
+    config = Config(seed=7)
     checkpoints(tmp_path, 5, 10, 15)
     returns = Returns(tmp_path, most=1)
     assert returns.reseeded(config).seed == 7

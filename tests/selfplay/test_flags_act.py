@@ -1,4 +1,4 @@
-"""Every field of tasks, seeding, buffer and rewards does what configs/base.py says of it: played with and without.
+"""Every field of tasks, seeding, buffer and rewards does what config/schema.py says of it: played with and without.
 
 A field without a test here is found by the last one.
 """
@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from azr_jax.config.presets import PRESETS
-from azr_jax.config.schema import RULES
+from azr_jax.config.schema import PRESETS, RULES
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.selfplay.seeding import SeedingFailed
 from azr_jax.tasks.buffers import Entry, Unkept

@@ -2,6 +2,7 @@
 
 import random
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -45,9 +46,7 @@ def before_the_first_iteration(made: Stage, folder) -> Training:
     class Silent(Hosts):
         first = False  # it writes no files but the seeds'
 
-    config = made.config
-    with config.ignore_type():
-        config.iterations = 0  # the test plays the first one itself
+    config = replace(made.config, iterations=0)  # the test plays the first one itself
     console = SimpleNamespace(message=print, stages=lambda name: nullcontext(lambda stage, done, total: None))
     stop = SimpleNamespace(asked=False, leave_if_preempted=lambda: None)
     run = SimpleNamespace(
