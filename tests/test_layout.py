@@ -23,7 +23,7 @@ STRANGERS = {
     "models": {"tasks", "executor"},
     "rollout": {"tasks", "executor", "kinds", "learner", "config", "monitor"},
     "learner": {"tasks", "executor", "kinds", "rollout", "config", "monitor"},
-    "selfplay": {"config", "evals"},
+    "selfplay": {"evals"},
 }
 NEVER = {"tensorflow", "torch", "ray", "vllm"}
 

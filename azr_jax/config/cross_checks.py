@@ -88,12 +88,12 @@ def _of_buffers(c: Config) -> list[str]:
             f"buffer.frontier_low={c.buffer.frontier_low}: should be at most buffer.frontier_high="
             f"{c.buffer.frontier_high}, or no solve rate lies between them"
         )
-    if c.buffer.solve_sampling == "frontier" and not (c.tasks.train_proposer or c.tasks.train_on_estimates):
+    if c.buffer.solve_sampling == "frontier" and not c.tasks.rates_wanted:
         found.append(
             "buffer.solve_sampling=frontier: nobody measures solve rates where tasks.train_proposer=False and "
             "tasks.train_on_estimates=False; should be max_new, half_new, uniform or mistakes, or one of these True"
         )
-    if c.buffer.valid_program_filter != "all" and not (c.tasks.train_proposer or c.tasks.train_on_estimates):
+    if c.buffer.valid_program_filter != "all" and not c.tasks.rates_wanted:
         found.append(
             f"buffer.valid_program_filter={c.buffer.valid_program_filter}: nobody measures solve rates where "
             "tasks.train_proposer=False and tasks.train_on_estimates=False; should be all, or one of these True"

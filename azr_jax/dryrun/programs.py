@@ -29,8 +29,8 @@ from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout import paged_tpu
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import EngineSettings
-from azr_jax.run.build import engine_settings, learner_settings, matmul_dtype, row_tokens
 from azr_jax.run.memory_plan import page_bytes, with_pages
+from azr_jax.run.settings import engine_settings, learner_settings, matmul_dtype, row_tokens
 
 GIB = 2**30
 

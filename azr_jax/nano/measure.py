@@ -17,6 +17,7 @@ from absl import app, flags
 from flax import nnx
 from transformers import AutoTokenizer
 
+from azr_jax.config.schema import Config, RolloutConfig, TasksConfig
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.models import hf
@@ -27,7 +28,7 @@ from azr_jax.nano.texts import INDUCTION_INPUTS, INDUCTION_SHOWN, KINDS, REFEREN
 from azr_jax.rollout.engine import Engine, EngineSettings
 from azr_jax.selfplay.attempting import Solver
 from azr_jax.selfplay.event_loop import EventLoop, Job, RequestId, Sample, Stage
-from azr_jax.selfplay.prompting import Prompter, SamplingSettings
+from azr_jax.selfplay.prompting import Prompter
 from azr_jax.tasks.types import FormatError, Kind, Task, Validation
 
 FLAGS = flags.FLAGS
@@ -66,8 +67,8 @@ def measure(
     )
     engine = Engine(graphdef, spec, settings, seed=0, decode_text=tokenizer.decode)
     loop = EventLoop(engine, executor)
-    prompter = Prompter(tokenizer, folder, sampling(temperature=1.0))
-    sampled, greedy = Solver(prompter), Solver(Prompter(tokenizer, folder, sampling(temperature=0.0)))
+    prompter = Prompter(tokenizer, folder, played_at(temperature=1.0))
+    sampled, greedy = Solver(prompter), Solver(Prompter(tokenizer, folder, played_at(temperature=0.0)))
     found: dict[str, Mean] = {}
     engine.load_weights(params, 0)
     for kind in KINDS:
@@ -89,18 +90,10 @@ def measure(
     return found
 
 
-def sampling(temperature: float) -> SamplingSettings:
-    return SamplingSettings(
-        style=STYLE,
-        max_prompt_tokens=MAX_PROMPT_TOKENS,
-        max_new_tokens=MAX_NEW_TOKENS,
-        temperature=temperature,
-        top_k=0,
-        top_p=1.0,
-        min_p=0.0,
-        induction_inputs=INDUCTION_INPUTS,
-        stop_at_answer=True,
-    )
+def played_at(temperature: float) -> Config:
+    tasks = TasksConfig(prompt_style=STYLE, induction_inputs=INDUCTION_INPUTS)
+    rollout = RolloutConfig(MAX_PROMPT_TOKENS, MAX_NEW_TOKENS, temperature=temperature, stop_at_answer=True)
+    return Config(tasks=tasks, rollout=rollout)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -12,20 +12,17 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from azr_jax.config import loss_weights
 from azr_jax.config.schema import Config, ConfigError
 from azr_jax.evals.datasets import DataProblem
 from azr_jax.executor.http_judge import HttpJudge
 from azr_jax.executor.judge import Judge
-from azr_jax.executor.pool import Executor, ExecutorSettings
+from azr_jax.executor.pool import Executor
+from azr_jax.learner.advantages import Baselines
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError, iterations_in
-from azr_jax.learner.lora import Trained, merged
-from azr_jax.learner.optimizer import OptimizerSettings
+from azr_jax.learner.lora import merged
 from azr_jax.learner.step import LearnerSettings, TrainState, init_state
-from azr_jax.learner.terms import Group, Objective
 from azr_jax.learner.update import Update, make_update
 from azr_jax.models import hf
-from azr_jax.models.attention import SPLASH_BLOCKS
 from azr_jax.models.endings import HfTokenizer
 from azr_jax.models.folder import BadFolder, ModelFolder, open_folder
 from azr_jax.models.sharding import LearnerRules, RolloutRules, check_divides
@@ -38,27 +35,30 @@ from azr_jax.parallel.chips import chip_of
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
 from azr_jax.parallel.trees import PyTree
-from azr_jax.rollout.engine import Engine, EngineSettings
+from azr_jax.rollout.engine import Engine
 from azr_jax.run.device_stats import memory_of_one
-from azr_jax.run.heldout_eval import EvalSettings, Evaluation
+from azr_jax.run.heldout_eval import Evaluation
 from azr_jax.run.memory_plan import lay_out, with_pages
 from azr_jax.run.place import Place
 from azr_jax.run.settings import (
     buffer_settings,
+    engine_settings,
+    executor_settings,
+    learner_settings,
+    matmul_dtype,
     played_kinds,
-    sampling_settings,
-    seed_settings,
-    self_play,
+    reward_settings,
+    row_tokens,
 )
 from azr_jax.run.vocabulary_dropout import Dropout, droppable
 from azr_jax.run.workdir import check_space
+from azr_jax.selfplay.attempting import Solver
 from azr_jax.selfplay.event_loop import EventLoop
 from azr_jax.selfplay.iteration import SelfPlay
 from azr_jax.selfplay.prompting import Prompter
-from azr_jax.selfplay.scoring import trained_groups
-from azr_jax.selfplay.seeding import SeedSettings
+from azr_jax.selfplay.proposing import Proposer
 from azr_jax.tasks.buffers import Buffers
-from azr_jax.tasks.types import Role
+from azr_jax.tasks.contamination import Reserved
 
 
 @dataclass
@@ -83,7 +83,6 @@ class RunParts:
     checkpointer: Checkpointer
     buffers: Buffers
     self_play: SelfPlay
-    seeding: SeedSettings
     evaluation: Evaluation
     dropout: Dropout | None  # of the proposer's vocabulary
 
@@ -182,8 +181,7 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
 
 def open_judge(c: Config) -> Judge:
     """Who runs and judges programs. Before anything dear: what it lacks is the user's to mend."""
-    names = ("timeout_s", "memory_mb", "workers", "allow_weak", "packages")
-    settings = ExecutorSettings(**{name: getattr(c.executor, name) for name in names})
+    settings = executor_settings(c)
     try:
         return HttpJudge(settings, c.executor.url) if c.executor.judge == "http" else Executor(settings)
     except (RuntimeError, ValueError) as error:  # too little isolation, no such package, or no farm there
@@ -210,7 +208,7 @@ def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
         graphdef, params = nnx.split(hf.load(folder, mesh=mesh, rules=LearnerRules()))
     except (BadWeights, OSError) as error:  # what only reading all of it can find
         raise ConfigError([f"model.name={c.model.name}: {error}"]) from error
-    prompter = Prompter(tokenizer, folder, sampling_settings(c))
+    prompter = Prompter(tokenizer, folder, c)
     buffers = Buffers(
         played_kinds(c),
         buffer_settings(c),
@@ -252,10 +250,19 @@ def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
         checkpointer=Checkpointer(place.home, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every, hosts=hosts),
         buffers=buffers,
         self_play=self_play(c, loop, prompter, buffers, evaluation.reserved),
-        seeding=seed_settings(c, engine.slots),
         evaluation=evaluation,
         dropout=_dropout(c, tokenizer, spec),
     )
+
+
+def self_play(
+    c: Config, loop: EventLoop, prompter: Prompter, buffers: Buffers, reserved: Reserved | None = None
+) -> SelfPlay:
+    """`reserved`: programs of the run's evaluations."""
+    proposer = Proposer(prompter, buffers, c, reserved or Reserved())
+    solver = Solver(prompter, c.tasks.induction_reward, c.tasks.deduction_answer, c.tasks.abduction_answer)
+    baselines = Baselines(c.learner.rae_decay) if c.learner.advantage == "rae" else None
+    return SelfPlay(c, loop, proposer, solver, reward_settings(c), baselines)
 
 
 def _dropout(c: Config, tokenizer: HfTokenizer, spec: ModelSpec) -> Dropout | None:
@@ -280,85 +287,8 @@ def _cast(params: PyTree, dtype: str, *, copy: bool = False) -> PyTree:
 
 
 def _evaluation(c: Config, prompter: Prompter, loop: EventLoop) -> Evaluation:
-    settings = EvalSettings(c.eval.every, tuple(c.eval.suites), c.eval.rows, c.eval.attempts, c.eval.data_dir)
     try:
-        return Evaluation(settings, prompter, loop)
+        return Evaluation(c.eval, prompter, loop)
     except DataProblem as error:
         hint = "(here: eval.data_dir; eval.every=0 measures nothing)"
         raise ConfigError([f"eval.suites={','.join(c.eval.suites)}: {error} {hint}"]) from error
-
-
-def row_tokens(c: Config, platform: str) -> int:
-    """Of a packed row: room for the longest sample; on TPU whole tiles, without which splash attention cannot run."""
-    longest = c.learner.row_tokens or c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
-    tile = SPLASH_BLOCKS[-1] if platform == "tpu" else 1
-    return -(-longest // tile) * tile
-
-
-def matmul_dtype(c: Config) -> str:
-    return c.model.dtype if c.model.matmul_dtype == "same" else c.model.matmul_dtype
-
-
-def engine_settings(c: Config, slots: int, never: tuple[int, ...] = ()) -> EngineSettings:
-    return EngineSettings(
-        slots=slots,
-        page_size=c.rollout.page_size,
-        pages=c.rollout.pages,
-        max_prompt_tokens=c.rollout.max_prompt_tokens,
-        max_new_tokens=c.rollout.max_new_tokens,
-        decode_steps=c.rollout.decode_steps,
-        dtype=c.model.dtype,
-        matmul_dtype=matmul_dtype(c),
-        never=never,
-        limits=c.rollout.propose_vocab_dropout > 0,
-    )
-
-
-def learner_settings(c: Config, never: tuple[int, ...] = ()) -> LearnerSettings:
-    steps = c.learner.epochs * c.learner.minibatches  # of the optimizer, in an iteration
-    groups, weights = trained_groups(played_kinds(c)), loss_weights.read(c.learner.weights)
-    return LearnerSettings(
-        objective=Objective(
-            policy_loss=c.learner.policy_loss,
-            entropy=c.learner.entropy,
-            clip_low=c.learner.clip_low,
-            clip_high=c.learner.clip_high,
-            clip_dual=c.learner.clip_dual,
-            importance=c.learner.importance,
-            importance_mode=c.learner.importance_mode,
-            importance_low=c.learner.importance_low,
-            importance_cap=c.learner.importance_cap,
-            importance_length_norm=c.learner.importance_length_norm,
-            kl=c.learner.kl,
-            kl_in=c.learner.kl_in,
-            kl_estimator=c.learner.kl_estimator,
-            kl_groups=None
-            if set(c.learner.kl_roles) == set(Role)
-            else tuple(number for number, (role, _) in enumerate(groups) if role in c.learner.kl_roles),
-            never=never,
-        ),
-        optimizer=OptimizerSettings(
-            c.learner.optimizer,
-            lr=c.learner.lr,
-            schedule=c.learner.schedule,
-            warmup=c.learner.warmup * steps,
-            steps=c.iterations * steps,
-            b1=c.learner.b1,
-            b2=c.learner.b2,
-            eps=c.learner.eps,
-            weight_decay=c.learner.weight_decay,
-        ),
-        trained=Trained(c.learner.lora.rank, tuple(c.learner.lora.targets), c.seed, tuple(c.learner.freeze)),
-        groups=tuple(Group(f"{role}/{kind}", loss_weights.of_group(weights, role, kind)) for role, kind in groups),
-        epochs=c.learner.epochs,
-        loss=c.learner.loss,
-        longest=c.rollout.max_new_tokens,
-        grad_clip=c.learner.grad_clip,
-        temperature=c.rollout.temperature,
-        dtype=c.model.dtype,
-        matmul_dtype=matmul_dtype(c),
-        remat=c.model.remat,
-        attention=c.model.attention,
-        chunk=c.learner.chunk,
-        max_bad_steps=c.learner.max_bad_steps,
-    )

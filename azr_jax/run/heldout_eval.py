@@ -8,8 +8,8 @@ attempts at one task being averaged first. Whole benchmarks, with prompts and sc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
+from azr_jax.config.schema import EvalConfig
 from azr_jax.evals.datasets import DataProblem
 from azr_jax.evals.held import cruxeval
 from azr_jax.monitor.means import Mean
@@ -32,17 +32,8 @@ def _nano(data_dir: str) -> Suite:
 SUITES: dict[str, Callable[[str], Suite]] = {"nano": _nano, "cruxeval": cruxeval}  # each is given eval.data_dir
 
 
-@dataclass(frozen=True)
-class EvalSettings:
-    every: int  # iterations; 0: never
-    suites: tuple[str, ...]
-    rows: int  # tasks of each kind, the first of the suite; 0: all
-    attempts: int
-    data_dir: str = ""
-
-
 class Evaluation:
-    def __init__(self, settings: EvalSettings, prompter: Prompter, loop: EventLoop):
+    def __init__(self, settings: EvalConfig, prompter: Prompter, loop: EventLoop):
         """Suites are read at once, so that a missing file is found before training.
 
         A kind that the run does not play is measured too: what it learns may carry over. Tasks longer than a prompt

@@ -85,7 +85,7 @@ def _train(run: RunParts, console: Console, returns: Returns, again: str, fork_f
     """False where updates went bad and the run is to go on from a checkpoint before them."""
     try:
         play = run.self_play
-        watched = Watch(run.config.watchdog, run.workdir, play.loop, run.engine, run.executor, play.settings.kinds).on()
+        watched = Watch(run.config.watchdog, run.workdir, play.loop, run.engine, run.executor, play.kinds).on()
         with Stop(run.hosts) as stop, watched as watch, jax.set_mesh(run.mesh):
             if run.mesh.size > 1:
                 console.message(f"{run.mesh.size} devices: {run.layout}")
@@ -251,7 +251,8 @@ class Training:
         self.console.message(self.run.executor.layers)
         with self.console.stages("seeding") as show, self.run.self_play.loop.shown(show):
             seeding = Seeding(
-                self.run.seeding,
+                self.run.config,
+                self.run.engine.slots,
                 self.run.self_play.loop,
                 self.run.self_play.proposer,
                 self.run.workdir / "seeding.json",

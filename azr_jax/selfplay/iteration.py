@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+from azr_jax.config.schema import Config
 from azr_jax.executor.jobs import UNJUDGED
 from azr_jax.learner.advantages import Baselines
 from azr_jax.learner.packing import TrainingSample
@@ -20,33 +21,26 @@ from azr_jax.selfplay.attempting import Solver
 from azr_jax.selfplay.event_loop import EventLoop, Job, RequestId, Stage, Start, Started
 from azr_jax.selfplay.proposing import Proposer, draw
 from azr_jax.selfplay.results import Played, Proposed, Solved
-from azr_jax.selfplay.scoring import CreditSettings
 from azr_jax.tasks.buffers import FILTERS, Entry, Unkept
 from azr_jax.tasks.kind import KindFailed
+from azr_jax.tasks.rewards import RewardSettings
 from azr_jax.tasks.types import Kind, Validation
 
 Estimate = Started[list[Solved]] | None  # attempts that measure how hard a new task is
 
 
 @dataclass(frozen=True)
-class PlaySettings:
-    seed: int
-    kinds: tuple[Kind, ...]
-    batch: int  # B
-    estimate_attempts: int  # n; 0: nobody asks how hard tasks are, because nobody learns from it
-    solve_sampling: str
-    valid_program_filter: str = "all"
-    estimate_duplicates: bool = False  # False: of a task that is kept already nobody asks how hard it is
-
-
-@dataclass(frozen=True)
 class SelfPlay:
-    settings: PlaySettings
+    config: Config
     loop: EventLoop
     proposer: Proposer
     solver: Solver
-    credit: CreditSettings
+    prices: RewardSettings
     baselines: Baselines | None = None  # of rae: they move on with every iteration
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return tuple(self.proposer.buffers)
 
     def iteration(
         self,
@@ -57,29 +51,30 @@ class SelfPlay:
         """What was played and what it was worth, and the numbers of what was learned from it."""
         with stage("play"):
             played = self.loop.run(self.play(t))  # 3-15
-            played = scoring.with_rewards(played, self.credit.rewards)  # 16
+            played = scoring.with_rewards(played, self.prices)  # 16
         with stage("update"):
-            chosen = scoring.learned_from(played, self.credit)
-            rng = draw(self.settings.seed, t, "control")
-            advantages, numbers = scoring.compute_advantages(chosen, self.credit, rng, self.baselines)
-            learned = update(t, scoring.training_samples(chosen, advantages, self.settings.kinds))  # 17
+            chosen = scoring.learned_from(played, self.config)
+            rng = draw(self.config.seed, t, "control")
+            advantages, numbers = scoring.compute_advantages(chosen, self.config, rng, self.baselines)
+            learned = update(t, scoring.training_samples(chosen, advantages, self.kinds))  # 17
         return scoring.with_advantages(played, advantages), {**learned, **numbers}
 
     def play(self, t: int) -> Job[Played]:
-        waited, kinds = self.loop.waited_s, self.settings.kinds
+        waited, kinds = self.loop.waited_s, self.kinds
         both = yield [self._play_kind(t, kind) for kind in kinds]
         proposed, solved = ({kind: of_kind[i] for kind, of_kind in zip(kinds, both, strict=True)} for i in (0, 1))
         return Played(t, proposed, solved, self.loop.waited_s - waited)
 
     def _play_kind(self, t: int, kind: Kind) -> Job[tuple[tuple[Proposed, ...], tuple[Solved, ...]]]:
-        s, buffer = self.settings, self.proposer.buffers[kind]
-        asked: list[tuple[Proposed, Estimate]] = yield [self._propose(t, kind, b) for b in range(s.batch)]  # 3-6, 8-11
+        c, buffer, size = self.config, self.proposer.buffers[kind], self.config.batch_size
+        asked: list[tuple[Proposed, Estimate]] = yield [self._propose(t, kind, b) for b in range(size)]  # 3-6, 8-11
         proposals = [proposed for proposed, _ in asked]
-        if s.valid_program_filter != "all":
+        if c.buffer.valid_program_filter != "all":
             proposals = yield from self._with_attempts(asked)
         proposals = [self._keep(proposed, t) for proposed in proposals]  # 7, 12
         new = [proposed.kept for proposed in proposals if isinstance(proposed.kept, Entry)]
-        batch = buffer.sample_solve(s.batch, new, draw(s.seed, t, f"solve/{kind}"), s.solve_sampling)  # 13, 14
+        rng = draw(c.seed, t, f"solve/{kind}")
+        batch = buffer.sample_solve(size, new, rng, c.buffer.solve_sampling)  # 13, 14
         solved = yield [
             self.solver.attempts(kind, entry.task, entry.id, RequestId(Stage.SOLVE, kind.number, index), 1)  # 15
             for index, entry in enumerate(batch)
@@ -92,11 +87,15 @@ class SelfPlay:
 
     def _propose(self, t: int, kind: Kind, b: int) -> Job[tuple[Proposed, Estimate]]:
         """What became of a proposal, and the attempts at it where it is worth them, which go on."""
-        rng = draw(self.settings.seed, t, f"propose/{kind}/{b}")  # 4, 9
+        c = self.config
+        rng = draw(c.seed, t, f"propose/{kind}/{b}")  # 4, 9
         proposed = yield from self.proposer.propose(kind, RequestId(Stage.PROPOSE, kind.number, b), rng)  # 5-6, 10-11
-        n, task = self.settings.estimate_attempts, proposed.task
+        n, task = c.tasks.estimate_attempts, proposed.task
+        if task is None or not c.tasks.rates_wanted:
+            return proposed, None
         # The buffer of a kind does not change while its proposals come in: the answer is the same in any order.
-        if task is None or not n or (self.proposer.buffers[kind].holds(task) and not self.settings.estimate_duplicates):
+        copies_count = c.rewards.duplicate == "full" or c.tasks.train_on_estimates
+        if self.proposer.buffers[kind].holds(task) and not copies_count:
             return proposed, None
         # The task has no id of a buffer yet; the request's is one that no entry has.
         request = RequestId(Stage.ESTIMATE, kind.number, b)
@@ -113,7 +112,7 @@ class SelfPlay:
 
     def _keep(self, proposed: Proposed, t: int) -> Proposed:
         rate, buffer = proposed.solve_rate, self.proposer.buffers[proposed.kind]
-        passes = FILTERS[self.settings.valid_program_filter]
+        passes = FILTERS[self.config.buffer.valid_program_filter]
         if proposed.task and rate is not None and not passes(rate) and not buffer.holds(proposed.task):
             return replace(proposed, kept=Unkept.FILTERED)
         try:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from azr_jax.config.schema import Config
+from azr_jax.executor.hygiene import BANNED
 from azr_jax.models.endings import HfTokenizer, stop_ids
 from azr_jax.rollout.engine import Request, Rollout
 from azr_jax.selfplay.event_loop import RequestId
@@ -23,24 +25,6 @@ from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Task
 from azr_jax.tasks.wellformed import whole_answer, whole_proposal
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    style: str
-    max_prompt_tokens: int
-    max_new_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    induction_inputs: int
-    induction_message: str = "question"
-    examples: str = "one"  # worked ones, shown by the short styles
-    banned: tuple[str, ...] = ()  # what the executor refuses, told to proposers
-    strict: bool = True  # a completion has to be what was asked for as a whole
-    stop_at_answer: bool = False  # sampling ends where the answer does, not only at an end-of-text token
-    repetition_stop: int = 0  # and where the same phrase came so many times in a row
 
 
 @dataclass(frozen=True)
@@ -72,9 +56,10 @@ class PromptCodec:
 
 
 class Prompter(PromptCodec):
-    def __init__(self, tokenizer: HfTokenizer, folder: Path, settings: SamplingSettings):
+    def __init__(self, tokenizer: HfTokenizer, folder: Path, config: Config):
         super().__init__(tokenizer, folder)
-        self.settings = settings
+        self.config = config
+        self.style, self.strict = config.tasks.prompt_style, config.tasks.format == "strict"
 
     def propose(
         self, kind: Kind, references: Sequence[Task], functions: Sequence[str] = (), *, stripped: bool = False
@@ -83,25 +68,25 @@ class Prompter(PromptCodec):
 
         `stripped`: the program will lose its comments and globals, and its proposer should know.
         """
-        s = self.settings
+        c = self.config
         prompt = prompts.propose(
             kind,
             references,
-            style=s.style,
-            inputs=s.induction_inputs,
+            style=self.style,
+            inputs=c.tasks.induction_inputs,
             functions=functions,
-            rules=PromptRules(s.banned, stripped, s.induction_message, s.examples),
-            max_tokens=s.max_prompt_tokens,
+            rules=PromptRules(BANNED, stripped, c.tasks.induction_message, c.tasks.examples),
+            max_tokens=c.rollout.max_prompt_tokens,
             count_tokens=self._length,
         )
         return Question(self.tokens(prompt), prompt)
 
     def solve(self, kind: Kind, task: Task) -> Question | str:
         """Or why nobody can be asked to solve it, which makes it no task."""
-        s, n = self.settings, self.settings.max_prompt_tokens
+        n, examples = self.config.rollout.max_prompt_tokens, self.config.tasks.examples
         try:
             prompt = prompts.solve(
-                kind, task, style=s.style, examples=s.examples, max_tokens=n, count_tokens=self._length
+                kind, task, style=self.style, examples=examples, max_tokens=n, count_tokens=self._length
             )
         except PromptTooLong:
             return "too long for a prompt"
@@ -114,7 +99,7 @@ class Prompter(PromptCodec):
         return "" if isinstance(found := self.solve(kind, task), Question) else found
 
     def request(self, request_id: RequestId, question: Question, n: int, *, limited: bool = False) -> Request:
-        s = self.settings
+        s = self.config.rollout
         return Request(
             id=request_id,
             prompt=question.tokens,
@@ -132,14 +117,14 @@ class Prompter(PromptCodec):
         )
 
     def read_proposal(self, kind: Kind, text: str, rollout: Rollout, program: str = "") -> Proposal | FormatError:
-        s = self.settings
-        if s.strict:
-            return whole_proposal(kind, text, style=s.style, ended=rollout.ended, program=program)
+        if self.strict:
+            return whole_proposal(kind, text, style=self.style, ended=rollout.ended, program=program)
         return parse_proposal(kind, text, program=program)
 
     def read_answer(self, kind: Kind, text: str, rollout: Rollout) -> Answer | FormatError:
-        s = self.settings
-        return whole_answer(kind, text, style=s.style, ended=rollout.ended) if s.strict else parse_answer(kind, text)
+        if self.strict:
+            return whole_answer(kind, text, style=self.style, ended=rollout.ended)
+        return parse_answer(kind, text)
 
     def _length(self, prompt: Prompt) -> int:
         return len(self.tokens(prompt))

@@ -6,8 +6,8 @@ import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
+from azr_jax.config.schema import Config
 from azr_jax.executor.jobs import Validate, unjudged
 from azr_jax.selfplay.event_loop import Job, RequestId, Sample
 from azr_jax.selfplay.prompting import Prompter, Question
@@ -34,23 +34,6 @@ def draw(seed: int, iteration: int, purpose: str) -> random.Random:
 
 
 @dataclass(frozen=True)
-class ProposeSettings:
-    references: int  # K
-    reference_sampling: str
-    shown: int  # pairs an induction solver will see
-    inputs: int = 64  # the most an induction proposal may give
-    fewest: int = 2  # of them, how many have to be good
-    pairs: Literal["inducible", "as_given"] = "inducible"  # which of them are shown
-    strip_comments: bool = False
-    strip_globals: bool = False
-    message_leak: float = 0.0  # a message that holds so much of its program as code is refused; 0: none is
-    novelty_gate: float = 0.0  # what is nearer than this to anything ever kept is refused
-    composite_probability: float = 0.0  # of a proposal that has to call programs of the buffer
-    composite_most: int = 3
-    limited: bool = False  # it does without the words dropped in the iteration
-
-
-@dataclass(frozen=True)
 class Shown:
     """What a proposer is asked with."""
 
@@ -65,13 +48,14 @@ class Shown:
 class Proposer:
     prompter: Prompter
     buffers: Buffers
-    settings: ProposeSettings
+    config: Config
     reserved: Reserved = field(default_factory=Reserved)  # programs of the run's evaluations
 
     def propose(self, kind: Kind, request: RequestId, rng: random.Random) -> Job[Proposed]:
         """It has become a task, or is known to be none, when this returns."""
         shown = (self._about_a_program if kind.about_a_program else self._new)(kind, rng)
-        (rollout,) = yield Sample(self.prompter.request(request, shown.question, 1, limited=self.settings.limited))
+        limited = self.config.rollout.propose_vocab_dropout > 0
+        (rollout,) = yield Sample(self.prompter.request(request, shown.question, 1, limited=limited))
         text = self.prompter.text(shown.question.prompt, rollout)
         completion = Completion(shown.question.tokens, rollout, text)
         proposal = self.prompter.read_proposal(kind, text, rollout, shown.program)
@@ -93,11 +77,10 @@ class Proposer:
 
     def _new(self, kind: Kind, rng: random.Random) -> Shown:
         """K tasks of its own kind, and, at times, functions to call."""
-        references = self.buffers[kind].sample_references(
-            self.settings.references, rng, self.settings.reference_sampling
-        )
+        c = self.config
+        references = self.buffers[kind].sample_references(c.tasks.references, rng, c.buffer.reference_sampling)
         tasks, functions = [entry.task for entry in references], self._functions(kind, rng)
-        stripped = self.settings.strip_globals
+        stripped = c.tasks.strip_globals
         try:
             question = self.prompter.propose(kind, tasks, list(functions), stripped=stripped)
         except PromptTooLong:
@@ -113,10 +96,10 @@ class Proposer:
 
     def _functions(self, kind: Kind, rng: random.Random) -> dict[str, int]:
         """Programs of the buffer, their entry points renamed to g1, g2, ..., with the ids of their entries."""
-        chance, functions = self.settings.composite_probability, dict[str, int]()
+        chance, functions = self.config.tasks.composite_probability, dict[str, int]()
         if not chance or rng.random() >= chance:
             return functions
-        for entry in self.buffers[kind].sample_references(rng.randint(1, self.settings.composite_most), rng):
+        for entry in self.buffers[kind].sample_references(rng.randint(1, self.config.tasks.composite_most), rng):
             try:
                 functions[rename_part(entry.task.program, len(functions) + 1)] = entry.id
             except ValueError:  # cannot be renamed safely
@@ -157,18 +140,18 @@ class Proposer:
 
     def _tells_the_program(self, proposal: Proposal) -> bool:
         """A message may, or inputs that are shown beside it."""
-        most, said = self.settings.message_leak, "\n".join([proposal.message, *proposal.inputs])
+        most, said = self.config.tasks.message_leak, "\n".join([proposal.message, *proposal.inputs])
         return most > 0.0 and bool(proposal.message) and leak(proposal.program, said) >= most
 
     def job(self, proposal: Proposal, functions: Sequence[str] = ()) -> Validate:
         """What the executor is asked: the program without what is to be stripped, with the functions it calls."""
-        program = proposal.program
+        t, program = self.config.tasks, proposal.program
         if not proposal.kind.about_a_program:  # there it was kept before
-            program = without_comments(program) if self.settings.strip_comments else program
-            program = without_globals(program) if self.settings.strip_globals else program
-        s = self.settings
-        whole = replace(proposal, program=join_parts(program, functions))
-        return Validate(whole, shown=s.shown, fewest=s.fewest, pairs=s.pairs, most=s.inputs)
+            program = without_comments(program) if t.strip_comments else program
+            program = without_globals(program) if t.strip_globals else program
+        whole, most = replace(proposal, program=join_parts(program, functions)), t.induction_inputs
+        fewest = t.induction_fewest or most
+        return Validate(whole, shown=t.induction_shown, fewest=fewest, pairs=t.induction_pairs, most=most)
 
     def _admitted(
         self, proposal: Proposal, validation: Validation, task: Task, shown: Shown
@@ -181,7 +164,7 @@ class Proposer:
             return Validation(None, reason), None
         written = proposal.program if shown.functions else task.program
         found = traits(task, written, shown.programs, self.buffers[kind].history)
-        if found.nearest < self.settings.novelty_gate:
+        if found.nearest < self.config.tasks.novelty_gate:
             return Validation(None, NOT_NOVEL), found
         self.buffers[kind].mark(task)  # a kind that fails at it does so here, where it costs this proposal
         return validation, found
@@ -194,7 +177,7 @@ class Proposer:
         assert proposed.traits is not None
         history = buffer.history
         found = replace(proposed.traits, nearest=history.nearest(task), mean_distance=history.mean_distance(task))
-        if found.nearest < self.settings.novelty_gate:
+        if found.nearest < self.config.tasks.novelty_gate:
             return replace(proposed, traits=found, validation=Validation(None, NOT_NOVEL))
         kept = buffer.append(task, iteration=iteration, references=proposed.references)
         return replace(proposed, traits=found, kept=kept)

@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
+from azr_jax.config.schema import Config
 from azr_jax.learner.advantages import Baselines, advantages, repeated, rewards_told
 from azr_jax.learner.packing import TrainingSample
 from azr_jax.selfplay.results import Played, Proposed, Scored, Solved
 from azr_jax.tasks.buffers import Unkept
 from azr_jax.tasks.rewards import RewardSettings, proposer_reward, remembered, solver_reward
 from azr_jax.tasks.types import FormatError, Kind, Role
-
-
-@dataclass(frozen=True)
-class CreditSettings:
-    """Who is learned from, and how its rewards become advantages."""
-
-    rewards: RewardSettings
-    proposer: bool = True
-    estimates: bool = False  # the attempts that measure how hard a task is
-    overlong: Literal["error", "mask"] = "error"
-    control: Literal["none", "shuffled", "flipped"] = "none"
-    advantage: str = "trr"
-    weighting: str = "sequence"
-    deviation: bool = True
-
 
 Chosen = list[tuple[Role, Scored]]
 Key = tuple[int, int]  # Scored.key
@@ -53,7 +37,7 @@ def _reward(one: Scored, settings: RewardSettings) -> dict[str, float]:
     return remembered(parts, one.traits.familiarity, settings) if one.traits else parts
 
 
-def learned_from(played: Played, settings: CreditSettings) -> Chosen:
+def learned_from(played: Played, c: Config) -> Chosen:
     """The completions the update learns from, in an order that does not depend on when they arrived.
 
     With `overlong` "mask" those that were cut are left out: no loss, and no part in anybody's baseline. Where all were
@@ -61,30 +45,30 @@ def learned_from(played: Played, settings: CreditSettings) -> Chosen:
     """
     chosen: Chosen = []
     for kind, proposals in played.proposed.items():
-        if settings.proposer:
+        if c.tasks.train_proposer:
             chosen += [(Role.PROPOSE, proposed) for proposed in proposals]
-        if settings.estimates:
+        if c.tasks.train_on_estimates:
             chosen += [(Role.SOLVE, attempt) for proposed in proposals for attempt in proposed.attempts]
         chosen += [(Role.SOLVE, solved) for solved in played.solved[kind]]
-    if settings.overlong == "error":
+    if c.learner.overlong == "error":
         return chosen
     return [(role, item) for role, item in chosen if not item.completion.rollout.truncated] or chosen
 
 
 def compute_advantages(
-    chosen: Chosen, settings: CreditSettings, rng: random.Random, baselines: Baselines | None = None
+    chosen: Chosen, c: Config, rng: random.Random, baselines: Baselines | None = None
 ) -> tuple[dict[Key, float], dict[str, float]]:
     """The advantage of every chosen completion, and what share of them teaches nothing. `baselines` move on."""
     groups = [f"{role}/{item.kind}" for role, item in chosen]
     result = advantages(
-        settings.advantage,
-        rewards=rewards_told([item.reward for _, item in chosen], groups, settings.control, rng),
+        c.learner.advantage,
+        rewards=rewards_told([item.reward for _, item in chosen], groups, c.rewards.control, rng),
         groups=groups,
         # A prompt that was sampled once has its group to compare with.
         tasks=repeated([item.task_id if isinstance(item, Solved) else -1 for _, item in chosen]),
         lengths=[len(item.completion.rollout.tokens) for _, item in chosen],
-        weighting=settings.weighting,
-        deviation=settings.deviation,
+        weighting=c.learner.weighting,
+        deviation=c.learner.policy_loss != "dr_grpo",
         baselines=baselines,
     )
     values = {item.key: float(value) for (_, item), value in zip(chosen, result.values, strict=True)}

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from azr_jax.config.schema import Config
 from azr_jax.executor.jobs import UNJUDGED
 from azr_jax.selfplay.event_loop import EventLoop, RequestId, Stage
 from azr_jax.selfplay.proposing import CONTAMINATION, Proposer, draw
@@ -35,17 +36,6 @@ class SeedingFailed(RuntimeError):
     """The model does not produce valid proposals, or a seed file holds nothing to play."""
 
 
-@dataclass(frozen=True)
-class SeedSettings:
-    seed: int
-    kinds: tuple[Kind, ...]
-    slots: int  # completions the engine samples side by side, all its replicas together: a round fills them
-    target: int  # tasks each buffer starts with: S x B
-    max_rounds: int
-    strip: bool  # what the model proposes loses comments, docstrings and globals
-    import_from: str
-
-
 @dataclass
 class Missed:
     """What did not become a new task, for the message of a seeding that gives up."""
@@ -60,7 +50,8 @@ class Missed:
 
 @dataclass
 class Seeding:
-    settings: SeedSettings
+    config: Config
+    slots: int  # completions the engine samples side by side, all its replicas together: a round fills them
     loop: EventLoop
     proposer: Proposer
     state_file: Path
@@ -70,19 +61,28 @@ class Seeding:
     refused: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])  # rows: reason, program
     _state: dict[str, Any] = field(default_factory=dict[str, Any])
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return tuple(self.proposer.buffers)
+
+    @property
+    def target(self) -> int:
+        """Tasks that each buffer starts with: S x B."""
+        return self.config.seeding.factor * self.config.batch_size
+
     def fill(self) -> bool:
         """True when every buffer is full; False when asked to stop before that."""
         if not self._resume():
             self._first()
-        return all(self._fill_together(kinds) for kinds in together(self.settings.kinds))
+        return all(self._fill_together(kinds) for kinds in together(self.kinds))
 
     def _fill_together(self, kinds: tuple[Kind, ...]) -> bool:
         name, missed = " and ".join(kinds), Missed()
         rounds = self._state["rounds"].get(name, 0)
-        while (found := min(len(self.proposer.buffers[kind]) for kind in kinds)) < self.settings.target:
+        while (found := min(len(self.proposer.buffers[kind]) for kind in kinds)) < self.target:
             if self.stop_asked():
                 return False
-            if rounds >= self.settings.max_rounds:
+            if rounds >= self.config.seeding.max_rounds:
                 raise SeedingFailed(self._why(name, rounds, found, missed))
             proposals = self._round(kinds, self._state["asked"].get(name, 0))
             self._keep(proposals, kinds, missed)
@@ -91,22 +91,22 @@ class Seeding:
             self._state["asked"][name] = proposals[-1].index + 1
             self._write()
             found = min(len(self.proposer.buffers[kind]) for kind in kinds)
-            self.on_progress(name, min(found, self.settings.target), self.settings.target)
+            self.on_progress(name, min(found, self.target), self.target)
         return True
 
     def _round(self, kinds: tuple[Kind, ...], first: int) -> list[Proposed]:
         """As many proposals as the engine has slots, with ids that no other round has: of each kind from `first` on."""
         # With all its words: nothing is learned from seeds, and every round would do without the same ones.
-        settings = replace(self.proposer.settings, limited=False)
-        if self.settings.strip:
-            settings = replace(settings, strip_comments=True, strip_globals=True)
-        proposer = replace(self.proposer, settings=settings)
-        size = max(1, self.settings.slots // len(kinds))
+        config = replace(self.config, rollout=replace(self.config.rollout, propose_vocab_dropout=0.0))
+        if config.seeding.strip:
+            config = replace(config, tasks=replace(config.tasks, strip_comments=True, strip_globals=True))
+        proposer = replace(self.proposer, config=config)
+        size = max(1, self.slots // len(kinds))
         jobs = [
             proposer.propose(
                 kind,
                 RequestId(Stage.PROPOSE, kind.number, index),
-                draw(self.settings.seed, SEEDING, f"seed/{kind}/{index}"),
+                draw(config.seed, SEEDING, f"seed/{kind}/{index}"),
             )
             for kind in kinds
             for index in range(first, first + size)
@@ -114,14 +114,14 @@ class Seeding:
         try:
             return self.loop.run(jobs)
         except PromptTooLong as error:
-            limit = proposer.prompter.settings.max_prompt_tokens
+            limit = config.rollout.max_prompt_tokens
             raise SeedingFailed(f"rollout.max_prompt_tokens={limit}: {error}; give it more") from error
 
     def _keep(self, proposals: Iterable[Proposed], kinds: tuple[Kind, ...], missed: Missed) -> None:
         for proposed in proposals:
             if proposed.task is None:
                 missed.add(proposed.refusal, proposed)
-            elif reason := self._append(proposed.task, kinds, proposed.references, most=self.settings.target):
+            elif reason := self._append(proposed.task, kinds, proposed.references, most=self.target):
                 missed.add(reason, proposed)
 
     def _append(self, task: Task, kinds: tuple[Kind, ...], references: tuple[int, ...], most: int | None = None) -> str:
@@ -147,20 +147,20 @@ class Seeding:
     def _first(self) -> None:
         """The tasks nobody proposed: the first of each kind that has one, and the imported file."""
         self._state = {"rounds": {}, "asked": {}, "buffers": None}
-        asked_first = [asked(kind, "first", gives=Proposal, or_none=True) for kind in self.settings.kinds]
+        asked_first = [asked(kind, "first", gives=Proposal, or_none=True) for kind in self.kinds]
         firsts = [proposal for proposal in asked_first if proposal is not None]
         for proposal, validation in zip(firsts, self._validate(firsts), strict=True):
             if validation.task is None:
                 why = f"{validation.reason} {validation.detail}"
                 raise SeedingFailed(f"the executor refused {proposal.program!r}: {why}")
             self._append(validation.task, (proposal.kind,), ())
-        if self.settings.import_from:
-            self._import(list(read_seed_file(Path(self.settings.import_from), self.settings.kinds)))
+        if self.config.seeding.import_from:
+            self._import(list(read_seed_file(Path(self.config.seeding.import_from), self.kinds)))
         self._write()
 
     def _import(self, proposals: list[Proposal]) -> None:
         """Every row is validated anew; what is refused is listed."""
-        groups = together(self.settings.kinds)
+        groups = together(self.kinds)
         for proposal, validation in zip(proposals, self._validate(proposals), strict=True):
             kinds = next((group for group in groups if _source(group[0]) == _source(proposal.kind)), ())
             refusal = validation.reason if kinds else "of a kind that is not played"
@@ -172,8 +172,8 @@ class Seeding:
         if reasons.total() == len(proposals) and Unkept.DUPLICATE not in reasons:
             listed = "".join(f"\n  {count:5d}  {reason}" for reason, count in reasons.most_common())
             raise SeedingFailed(
-                f"seeding.import_from={self.settings.import_from}: none of its {len(proposals)} rows is a task that "
-                f"can be played; give another file, or none. Why rows were refused:{listed}"
+                f"seeding.import_from={self.config.seeding.import_from}: none of its {len(proposals)} rows is a task "
+                f"that can be played; give another file, or none. Why rows were refused:{listed}"
             )
 
     def _validate(self, proposals: list[Proposal]) -> list[Validation]:
@@ -204,8 +204,8 @@ class Seeding:
 
     def _why(self, name: str, rounds: int, found: int, missed: Missed) -> str:
         lines = [
-            f"seeding of {name} gave up after {rounds} rounds with {found} of {self.settings.target} tasks "
-            f"(seeding.max_rounds, of {self.settings.slots} proposals each). Why proposals were refused, most frequent "
+            f"seeding of {name} gave up after {rounds} rounds with {found} of {self.target} tasks "
+            f"(seeding.max_rounds, of {self.slots} proposals each). Why proposals were refused, most frequent "
             "first:"
         ]
         lines += [f"  {count:5d}  {reason}" for reason, count in missed.reasons.most_common(5)]

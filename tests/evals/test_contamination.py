@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from azr_jax.config.schema import EvalConfig
 from azr_jax.evals import held
 from azr_jax.evals.datasets import Loaded, Row
 from azr_jax.executor.pool import Executor, ExecutorSettings
-from azr_jax.run.heldout_eval import SUITES, EvalSettings, Evaluation
+from azr_jax.run.heldout_eval import SUITES, Evaluation
 from azr_jax.selfplay.event_loop import EventLoop
 from azr_jax.selfplay.proposing import CONTAMINATION
 from azr_jax.tasks.contamination import Reserved
@@ -65,7 +66,7 @@ def test_curves_ask_and_reserve_the_rows_of_cruxeval(cruxeval, executor):
     assert programs == [ROW, FRESH]
     assert [(kind, task.output) for kind, task in tasks] == [(Kind.DEDUCTION, "21"), (Kind.ABDUCTION, "21")]
     engine = ScriptedEngine(lambda prompt, sample: ("21" if prompt.endswith("```output\n") else "[3]") + "\n```")
-    settings = EvalSettings(every=5, suites=("cruxeval",), rows=1, attempts=2)
+    settings = EvalConfig(every=5, suites=("cruxeval",), rows=1, attempts=2)
     evaluation = Evaluation(settings, prompter(), EventLoop(engine, executor))  # type: ignore[arg-type]
     assert RENAMED in evaluation.reserved and OTHER not in evaluation.reserved
     assert FRESH in evaluation.reserved, "also where the output is no plain literal, so that it is no task"

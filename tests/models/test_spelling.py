@@ -15,7 +15,7 @@ from flax import nnx
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from azr_jax.config.schema import ConfigError
+from azr_jax.config.schema import Config, ConfigError, RolloutConfig
 from azr_jax.export import generation_config
 from azr_jax.learner.objective import token_logprobs_and_entropy
 from azr_jax.learner.terms import Tokens
@@ -25,7 +25,7 @@ from azr_jax.models.spec import ModelSpec
 from azr_jax.models.spelling import CannotSpell, spell_out, spelled_out_in
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
 from azr_jax.run.build import spelled_out
-from azr_jax.selfplay.prompting import Prompter, SamplingSettings
+from azr_jax.selfplay.prompting import Prompter
 from azr_jax.tasks.types import Kind, Triplet
 
 WORDS = ("<think>", "</think>")
@@ -60,15 +60,7 @@ def test_the_words_are_spelled_out_and_every_other_token_stays_what_it_is(folder
 def test_a_prompt_of_the_think_style_holds_none_of_them_and_the_folder_is_not_touched(folder):
     before = (folder / "tokenizer.json").read_bytes()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    settings = {
-        "max_prompt_tokens": 9000,
-        "max_new_tokens": 9,
-        "temperature": 1.0,
-        "top_k": 0,
-        "top_p": 1.0,
-        "min_p": 0.0,
-    }
-    prompter = Prompter(tokenizer, folder, SamplingSettings("think", **settings, induction_inputs=4))
+    prompter = Prompter(tokenizer, folder, Config(rollout=RolloutConfig(max_prompt_tokens=9000)))
     ids = tokenizer.convert_tokens_to_ids(list(WORDS))
     assert set(ids) & set(prompter.solve(Kind.DEDUCTION, TASK).tokens)
     assert spell_out(tokenizer, WORDS) == tuple(ids)

@@ -5,16 +5,18 @@ import random
 
 import pytest
 
+from azr_jax.config.schema import EvalConfig
 from azr_jax.evals.datasets import DataProblem
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.executor.values import encode
 from azr_jax.learner.advantages import rewards_told
 from azr_jax.run import heldout_eval, presenting
-from azr_jax.run.heldout_eval import EvalSettings, Evaluation
+from azr_jax.run.heldout_eval import Evaluation
 from azr_jax.selfplay.event_loop import EventLoop
 from azr_jax.tasks.types import Kind, Triplet
 from tests.selfplay.scripted import ScriptedEngine, prompter
 
+NANO = EvalConfig(every=5, suites=("nano",), rows=0, attempts=2)
 DOUBLE = Triplet("def f(x):\n    return x + x", "2", "4", encode(4))
 LONG = Triplet(f"def f(x):\n    return x + {'1' * 9000}", "2", "4", encode(4))
 
@@ -37,7 +39,7 @@ def test_attempts_are_averaged_inside_a_task_and_errors_are_over_tasks(executor,
         return "2\n```"  # abduction: always right
 
     engine = ScriptedEngine(script)
-    evaluation = Evaluation(EvalSettings(5, ("nano",), 0, 2), prompter(), EventLoop(engine, executor))
+    evaluation = Evaluation(NANO, prompter(), EventLoop(engine, executor))
     numbers = evaluation.measure()
     assert len(asked) == 6  # two attempts at each task but the one that is too long for a prompt
     assert numbers["eval/nano/abduction/accuracy"] == 1.0
@@ -57,11 +59,11 @@ def test_the_first_rows_of_each_kind_are_taken():
 def test_a_suite_of_which_nothing_fits_a_prompt_is_refused(executor, monkeypatch):
     monkeypatch.setitem(heldout_eval.SUITES, "nano", lambda _: ([(Kind.DEDUCTION, LONG)], []))
     with pytest.raises(DataProblem, match="nano: none of its 1 tasks fits"):
-        Evaluation(EvalSettings(5, ("nano",), 0, 2), prompter(), EventLoop(ScriptedEngine(str), executor))
+        Evaluation(NANO, prompter(), EventLoop(ScriptedEngine(str), executor))
 
 
 def test_nothing_is_read_when_nothing_is_due(executor):
-    evaluation = Evaluation(EvalSettings(0, (), 0, 2), prompter(), EventLoop(ScriptedEngine(str), executor))
+    evaluation = Evaluation(EvalConfig(every=0, suites=()), prompter(), EventLoop(ScriptedEngine(str), executor))
     assert not evaluation.due(10, 10) and evaluation.measure() == {}
 
 

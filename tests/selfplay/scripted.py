@@ -11,18 +11,20 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from azr_jax.config import flags as configs
+from azr_jax.config.schema import Config, RolloutConfig, TasksConfig
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor
 from azr_jax.executor.values import encode
 from azr_jax.learner.packing import TrainingSample
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.rollout.engine import Request, Rollout
+from azr_jax.run.build import self_play
 from azr_jax.run.iteration_metrics import measure
-from azr_jax.run.settings import buffer_settings, played_kinds, sampling_settings, seed_settings, self_play
+from azr_jax.run.settings import buffer_settings, played_kinds
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.event_loop import EventLoop
 from azr_jax.selfplay.event_loop import Stage as IterationStage
-from azr_jax.selfplay.prompting import Prompter, SamplingSettings
+from azr_jax.selfplay.prompting import Prompter
 from azr_jax.selfplay.results import Played
 from azr_jax.selfplay.seeding import Seeding
 from azr_jax.tasks.buffers import Buffers, Entry
@@ -112,7 +114,7 @@ class Stage:
         self.config, problems = configs.load(BASE, given)
         assert not problems, problems
         self.executor, self.engine, self.folder = executor, engine, folder
-        prompter = Prompter(Characters(), Path(), sampling_settings(self.config))
+        prompter = Prompter(Characters(), Path(), self.config)
         writes = hosts is None or hosts.first
         self.buffers = Buffers(played_kinds(self.config), buffer_settings(self.config), folder, writes=writes)
         self.loop = EventLoop(engine, executor, hosts)  # type: ignore[arg-type]
@@ -135,13 +137,14 @@ class Stage:
 
     def seeding(self) -> Seeding:
         assert self.folder is not None
-        settings = seed_settings(self.config, self.config.rollout.slots)
-        return Seeding(settings, self.loop, self.self_play.proposer, self.folder / "seeding.json")
+        return Seeding(
+            self.config, self.config.rollout.slots, self.loop, self.self_play.proposer, self.folder / "seeding.json"
+        )
 
     def play(self, number: int = 1) -> Played:
         """One iteration with its rewards and advantages; what it measured is in `numbers`."""
         played, learned = self.self_play.iteration(number, self._update, lambda name: nullcontext())
-        self.chosen = scoring.learned_from(played, self.self_play.credit)
+        self.chosen = scoring.learned_from(played, self.config)
         self.numbers = measure(played, self.buffers) | learned
         return played
 
@@ -150,15 +153,11 @@ class Stage:
         return {}
 
 
-def prompter(style: str = "completion", tmp: Path = Path(), **changes) -> Prompter:
-    settings = {
-        "style": style,
-        "max_prompt_tokens": 8000,
-        "max_new_tokens": 500,
-        "temperature": 1.0,
-        "top_k": 0,
-        "top_p": 1.0,
-        "min_p": 0.0,
-        "induction_inputs": 4,
-    } | changes
-    return Prompter(Characters(), tmp, SamplingSettings(**settings))
+def small(**tasks) -> Config:
+    """The paper's, with a short prompt style; `tasks` are fields of that section."""
+    fields = {"prompt_style": "completion", "references": 1, "induction_inputs": 4, "induction_shown": 2} | tasks
+    return Config(tasks=TasksConfig(**fields), rollout=RolloutConfig(max_prompt_tokens=8000, max_new_tokens=500))
+
+
+def prompter() -> Prompter:
+    return Prompter(Characters(), Path(), small())

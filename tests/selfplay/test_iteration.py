@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -12,13 +13,12 @@ from azr_jax.run.iteration_metrics import measure
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.attempting import Solver
 from azr_jax.selfplay.event_loop import EventLoop, RequestId, Sample, Stage, Start
-from azr_jax.selfplay.iteration import PlaySettings, SelfPlay
-from azr_jax.selfplay.proposing import Proposer, ProposeSettings
-from azr_jax.selfplay.scoring import CreditSettings
+from azr_jax.selfplay.iteration import SelfPlay
+from azr_jax.selfplay.proposing import Proposer
 from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.rewards import RewardSettings
 from azr_jax.tasks.types import FormatError, Kind, Proposal, Role
-from tests.selfplay.scripted import ScriptedEngine, prompter
+from tests.selfplay.scripted import ScriptedEngine, prompter, small
 
 ADD = "def f(a, b):\n    return a + b"
 HELLO = "def f(x):\n    return x"
@@ -41,17 +41,13 @@ def play(executor, kinds, script, *, batch=2, estimates=2, seeds=((HELLO, "'Hell
         task = executor.submit(Validate(Proposal(Kind.INDUCTION, program, inputs, "m"), shown=2)).result().task
         buffers[Kind.INDUCTION].append(task, iteration=0, seed=True)
     engine = ScriptedEngine(script)
-    proposing, settings = (
-        ProposeSettings(1, "uniform", shown=2),
-        PlaySettings(0, tuple(kinds), batch, estimates, "max_new"),
-    )
-    return played_with(engine, executor, buffers, proposing, settings), buffers, engine
+    asked = small(estimate_attempts=max(estimates, 2), train_proposer=estimates > 0)
+    return played_with(engine, executor, buffers, replace(asked, batch_size=batch)), buffers, engine
 
 
-def played_with(engine, executor, buffers, proposing, settings):
+def played_with(engine, executor, buffers, config):
     loop, asked = EventLoop(engine, executor), prompter()
-    proposer = Proposer(asked, buffers, proposing)
-    self_play = SelfPlay(settings, loop, proposer, Solver(asked), CreditSettings(RewardSettings()))
+    self_play = SelfPlay(config, loop, Proposer(asked, buffers, config), Solver(asked), RewardSettings())
     return loop.run(self_play.play(1))
 
 
@@ -79,7 +75,7 @@ def test_deduction_rewards_and_advantages_are_those_of_the_paper(executor):
     assert [p.reward for p in played.proposed[Kind.DEDUCTION]] == [-1.0, 0.5]
     assert sorted(s.reward for s in played.solved[Kind.DEDUCTION]) == [1.0, 1.0]
 
-    credit = CreditSettings(RewardSettings())
+    credit = small()
     chosen = scoring.learned_from(played, credit)
     assert [role for role, _ in chosen] == [Role.PROPOSE] * 2 + [Role.SOLVE] * 2
     # Proposer: mean -0.25, deviation 0.75. Solver: no variance, so nothing to learn, and it is counted.
@@ -149,7 +145,7 @@ def test_only_the_solver_is_trained_when_asked_and_nobody_is_asked_how_hard_task
     deduction_script.proposals = iter(["a, b):\n    return a + b\n```\n```input\n1, 2\n```", "x):\n    return x\n```"])
     played, _, _ = play(executor, [Kind.DEDUCTION], deduction_script, estimates=0)
     assert all(not p.attempts for p in played.proposed[Kind.DEDUCTION])
-    chosen = scoring.learned_from(played, CreditSettings(RewardSettings(), proposer=False))
+    chosen = scoring.learned_from(played, small(train_proposer=False))
     assert {role for role, _ in chosen} == {Role.SOLVE} and len(chosen) == 2
 
 
@@ -169,13 +165,9 @@ def test_what_is_drawn_does_not_depend_on_the_order_of_arrival(executor):
         for given in ("'a'", "'b'", "'c'", "'d'"):
             task = executor.submit(Validate(Proposal(Kind.DEDUCTION, HELLO, (given,)))).result().task
             buffers[Kind.DEDUCTION].append(task, iteration=0, seed=True)
-        settings = PlaySettings(7, (Kind.DEDUCTION,), 3, 2, "max_new")
-        proposing = ProposeSettings(2, "uniform", shown=2)
-        played = played_with(engine_class(script), executor, buffers, proposing, settings)
-        played, credit = (
-            scoring.with_rewards(played, RewardSettings()),
-            CreditSettings(RewardSettings(), estimates=True),
-        )
+        config = replace(small(estimate_attempts=2, references=2), seed=7, batch_size=3)
+        played = scoring.with_rewards(played_with(engine_class(script), executor, buffers, config), RewardSettings())
+        credit = small(train_on_estimates=True)
         chosen = scoring.learned_from(played, credit)
         advantages, _ = scoring.compute_advantages(chosen, credit, random.Random(0))
         return [

@@ -10,7 +10,6 @@ import pytest
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.run.place import Place
-from azr_jax.run.settings import seed_settings
 from azr_jax.run.train import Training
 from azr_jax.tasks.buffers import Unkept
 from azr_jax.tasks.types import Kind
@@ -47,6 +46,7 @@ def before_the_first_iteration(made: Stage, folder) -> Training:
         first = False  # it writes no files but the seeds'
 
     config = replace(made.config, iterations=0)  # the test plays the first one itself
+    made.engine.slots = config.rollout.slots
     console = SimpleNamespace(message=print, stages=lambda name: nullcontext(lambda stage, done, total: None))
     stop = SimpleNamespace(asked=False, leave_if_preempted=lambda: None)
     run = SimpleNamespace(
@@ -54,7 +54,6 @@ def before_the_first_iteration(made: Stage, folder) -> Training:
         engine=made.engine, start_state=None,
         for_sampling=lambda state: None, dropout=None, checkpointer=SimpleNamespace(iterations=list, wait=lambda: None),
         buffers=made.buffers, self_play=made.self_play,
-        seeding=seed_settings(config, config.rollout.slots),
         evaluation=SimpleNamespace(settings=SimpleNamespace(every=0)),
     )  # fmt: skip
     training = Training(run, console, stop, SimpleNamespace(stage=lambda name: nullcontext()), None)  # type: ignore[arg-type]
@@ -79,7 +78,7 @@ def test_iteration_1_proposes_nothing_that_seeding_proposed(executor, tmp_path, 
 def test_a_round_asks_for_as_many_proposals_as_all_replicas_have_slots(executor, tmp_path):
     made = Stage(executor, Dice(0), tmp_path, tasks__kinds=f"{D},{A}", batch_size="4", rollout__slots="4")
     seeding = made.seeding()
-    seeding.settings = seed_settings(made.config, slots=3 * made.config.rollout.slots)  # of three replicas
+    seeding.slots = 3 * made.config.rollout.slots  # of three replicas
     rounds = []
     with made.loop.shown(lambda name, done, total: rounds.append(total) if name == "propose" and done == 12 else None):
         assert seeding.fill() and rounds == [12]
