@@ -41,6 +41,11 @@ class Topology:
         return math.prod(self.grid)
 
     @property
+    def hosts(self) -> int:
+        """Machines: up to eight chips of v5e and v6e are on one, four of v5p; those of larger slices have four."""
+        return 1 if self.chip.hbm_name != "v5p" and self.chips <= 8 else -(-self.chips // 4)
+
+    @property
     def accelerator_type(self) -> str:
         """Google Cloud's name of the slice; v5p counts cores, two a chip."""
         return f"{self.chip.hbm_name}-{self.chips * (2 if self.chip.hbm_name == 'v5p' else 1)}"
@@ -73,4 +78,6 @@ def devices(topology: Topology) -> Sequence[Any]:
         raise LibtpuMissing(f"libtpu is not installed: {INSTALL}")
     from jax.experimental import topologies
 
-    return topologies.get_topology_desc(platform="tpu", topology_name=topology.name).devices
+    # A machine with one chip is none of those that libtpu takes for granted, which have four.
+    machine = {"chips_per_host_bounds": (1, 1, 1)} if topology.chips == 1 else {}
+    return topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **machine).devices

@@ -74,6 +74,22 @@ def test_without_libtpu_it_says_which_line_installs_it():
 
 @needs_libtpu
 @pytest.mark.slow
+def test_every_slice_of_the_list_is_one_to_libtpu_a_single_chip_too():
+    """Of v5e:1x1 and v6e:1x1 it said that they are not divisible by a machine of 2x2 chips, with a traceback."""
+    program = "\n".join(
+        (
+            "from azr_jax.dryrun import topology as t",
+            "t.prepare()",
+            "names = [f'{chip}:{grid}' for chip, grids in t.SLICES.items() for grid in grids]",
+            "print(*(len(t.devices(t.find(name))) == t.find(name).chips for name in names))",
+        )
+    )
+    done = dry_run(start=("-c", program), timeout=280)
+    assert done.stdout.split() == ["True"] * 21, done.stderr
+
+
+@needs_libtpu
+@pytest.mark.slow
 @pytest.mark.timeout(1000)
 @pytest.mark.parametrize(("recipe", "slice"), [("tiny", "v5e:2x2"), ("smollm2", "v5e:2x2"), ("tiny", "v5p:2x2x1")])
 def test_small_recipes_fit_small_slices(recipe, slice):
