@@ -6,6 +6,9 @@ metrics cursor, config, versions) and `digests`. Orbax writes under a temporary 
 with a plain number is complete; but it does not notice a byte that changed on disk, so every array has a digest that is
 compared when it is restored. Names and shapes are compared before anything is read.
 
+With `moments="bfloat16"` the optimizer's float32 arrays are rounded as they are written, on the host, and restored as
+what they were: 8 bytes for each parameter in place of 12, and an update after it that differs by the rounding.
+
 Of several processes each writes and reads its own part of the arrays, and all take the same checkpoint for damaged.
 Left out on purpose: what stands in `extra` is checked by those who wrote it.
 """
@@ -13,9 +16,10 @@ Left out on purpose: what stands in `extra` is checked by those who wrote it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,7 @@ from azr_jax.parallel.trees import PyTree
 
 log = logging.getLogger(__name__)
 ARRAYS = ("params", "base", "learner")
+MOMENTS = ("same", "bfloat16")
 
 
 class CheckpointError(RuntimeError):
@@ -66,11 +71,20 @@ def remove(workdir: Path | str, iteration: int) -> None:
 class Checkpointer:
     """Checkpoints under workdir/checkpoints: the last `keep`, and every one whose iteration `keep_every` divides."""
 
-    def __init__(self, workdir: str | Path, *, keep: int = 2, keep_every: int = 0, hosts: Hosts | None = None):
+    def __init__(
+        self,
+        workdir: str | Path,
+        *,
+        keep: int = 2,
+        keep_every: int = 0,
+        moments: str = "same",
+        hosts: Hosts | None = None,
+    ):
         # Orbax refuses a relative path as damaged; a bucket's is absolute as it is.
         whole = workdir if "://" in str(workdir) else Path(workdir).absolute()
         self.folder, self._hosts = epath.Path(whole) / "checkpoints", hosts or Hosts()
         self._kept = {"max_to_keep": keep, "keep_period": keep_every or None}
+        self._moments = moments
         self._saves = False
         self._manager = self._open()
 
@@ -99,12 +113,19 @@ class Checkpointer:
         for later in self.iterations():
             if later >= iteration:
                 self._manager.delete(later)
-        items = _items(state)
-        digests = {item: jax.tree.map(int, jax.device_get(_digests(arrays))) for item, arrays in items.items()}
+        items, rounded = _items(state), rounded_names(state, self._moments)
+        digests: dict[str, Any] = {
+            item: jax.tree.map(int, jax.device_get(_digests(arrays, rounded if item == "learner" else ())))
+            for item, arrays in items.items()
+        }
+        digests["rounded"] = list(rounded)
+        # Cast by TensorStore, on the host: a full chip has no room for a second copy of its moments.
+        types = {name: ocp.SaveArgs(dtype=jnp.dtype(jnp.bfloat16)) for name in rounded}
+        how = {item: {name: types.get(name, ocp.SaveArgs()) for name in arrays} for item, arrays in items.items()}
         self._manager.save(
             iteration,
             args=ocp.args.Composite(
-                **{item: ocp.args.StandardSave(arrays) for item, arrays in items.items()},
+                **{item: ocp.args.StandardSave(arrays, save_args=how[item]) for item, arrays in items.items()},
                 extra=ocp.args.JsonSave(extra),
                 digests=ocp.args.JsonSave(digests),
             ),
@@ -196,12 +217,17 @@ class Checkpointer:
 
     def _read(self, iteration: int, wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Arrays by item and name; names and shapes are compared beforehand, digests afterwards."""
-        targets = {item: {name: _target(a) for name, a in arrays.items()} for item, arrays in wanted.items()}
-        args = {item: ocp.args.StandardRestore(arrays) for item, arrays in targets.items()}
-        read, problem = None, None
+        read, problem, noted = None, None, dict[str, Any]()
         try:
+            noted = self._json(iteration, "digests")
+            rounded = set(noted.get("rounded", ()))
             for item, arrays in wanted.items():
-                _compare(iteration, item, arrays, self._stored(iteration, item))
+                _compare(iteration, item, arrays, self._stored(iteration, item), rounded)
+            targets = {
+                item: {name: _target(a, jnp.bfloat16 if name in rounded else a.dtype) for name, a in arrays.items()}
+                for item, arrays in wanted.items()
+            }
+            args = {item: ocp.args.StandardRestore(arrays) for item, arrays in targets.items()}
             read = self._manager.restore(iteration, args=ocp.args.Composite(**args))
         except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
             problem = error
@@ -211,12 +237,16 @@ class Checkpointer:
             raise problem or CheckpointError("nothing was read")
         if any(failed):
             raise CheckpointError(f"{self._hosts.names[failed.index(True)]} cannot read its part")
-        noted = self._json(iteration, "digests")
         for item in wanted:
             for name, digest in jax.device_get(_digests(read[item])).items():
                 if int(digest) != noted[item][name]:
                     raise CheckpointError(f"{item} {name} is not what was saved")
-        return {item: read[item] for item in wanted}
+        found = {item: dict(read[item]) for item in wanted}
+        del read
+        for item, arrays in wanted.items():
+            for name, array in arrays.items():  # one by one: each rounded one goes before the next is widened
+                found[item][name] = found[item][name].astype(array.dtype)
+        return found
 
     def _json(self, iteration: int, item: str) -> dict[str, Any]:
         return self._manager.restore(iteration, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))[item]
@@ -248,6 +278,27 @@ def _items(state: TrainState) -> dict[str, dict[str, Any]]:
     return {"params": _named(state.params), "learner": _named(replace(state, params=None, base=None))} | base
 
 
+def rounded_names(state: TrainState, moments: str) -> tuple[str, ...]:
+    """The arrays that are written in bfloat16 and are not so themselves."""
+    if moments == "same":
+        return ()
+    learner = _items(state)["learner"]
+    return tuple(
+        name for name, a in learner.items() if name.startswith("optimizer.") and a.ndim and a.dtype == jnp.float32
+    )
+
+
+def written_bytes(state: TrainState, moments: str = "same") -> int:
+    """Of a checkpoint's arrays, before TensorStore packs them; `state` may hold shapes."""
+    rounded = rounded_names(state, moments)
+    sizes = {
+        (item, name): a.size * (2 if item == "learner" and name in rounded else a.dtype.itemsize)
+        for item, arrays in _items(state).items()
+        for name, a in arrays.items()
+    }
+    return sum(sizes.values())
+
+
 def _rebuilt(like: PyTree, arrays: dict[str, Any]) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)])
 
@@ -258,12 +309,17 @@ def _replicated(arrays: dict[str, Any]) -> PyTree:
     return NamedSharding(sharding.mesh, P()) if isinstance(sharding, NamedSharding) else sharding
 
 
-def _compare(iteration: int, item: str, wanted: dict[str, Any], stored: dict[str, Any]) -> None:
+def _compare(
+    iteration: int, item: str, wanted: dict[str, Any], stored: dict[str, Any], rounded: Collection[str]
+) -> None:
+    """Those that were rounded were float32, and are to be again."""
     for name in sorted(wanted.keys() | stored.keys()):
         has, wants = (
             None if (a := arrays.get(name)) is None else (tuple(a.shape), jnp.dtype(a.dtype).name)
             for arrays in (stored, wanted)
         )
+        if has is not None and name in rounded:
+            has = has[0], "float32"
         if has != wants:
             raise Mismatch(
                 f"checkpoint {iteration}, {item}: {name} is {_words(has)} there, and should be {_words(wants)}; the "
@@ -275,21 +331,21 @@ def _words(kind: tuple[tuple[int, ...], str] | None) -> str:
     return "absent" if kind is None else f"{kind[1]}{list(kind[0])}"
 
 
-def _target(array: PyTree) -> jax.ShapeDtypeStruct:
-    """Where and as what an array is to be restored."""
+def _target(array: PyTree, dtype: jnp.dtype | type) -> jax.ShapeDtypeStruct:
+    """Where and as what an array is to be read."""
     sharding = getattr(array, "sharding", None)
     mesh = jax.sharding.get_mesh()
     if isinstance(sharding, NamedSharding) and not isinstance(sharding.mesh, jax.sharding.Mesh):
         sharding = NamedSharding(mesh, sharding.spec)  # shapes traced under an abstract mesh
     if not isinstance(sharding, jax.sharding.Sharding):
         sharding = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
+    return jax.ShapeDtypeStruct(array.shape, dtype, sharding=sharding)
 
 
-@jax.jit
-def _digests(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+@partial(jax.jit, static_argnums=1)
+def _digests(arrays: dict[str, jax.Array], rounded: tuple[str, ...] = ()) -> dict[str, jax.Array]:
     """Sum of (2 i + 1) x (the i-th element's bits) mod 2^32: the same on any mesh, other if one element is other."""
-    return {name: _digest(array) for name, array in arrays.items()}
+    return {name: _digest(a.astype(jnp.bfloat16) if name in rounded else a) for name, a in arrays.items()}
 
 
 def _digest(array: jax.Array) -> jax.Array:

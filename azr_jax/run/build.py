@@ -18,14 +18,14 @@ from azr_jax.executor.http_judge import HttpJudge
 from azr_jax.executor.judge import Judge
 from azr_jax.executor.pool import Executor
 from azr_jax.learner.advantages import Baselines
-from azr_jax.learner.checkpoint import Checkpointer, CheckpointError, iterations_in
+from azr_jax.learner.checkpoint import Checkpointer, CheckpointError, iterations_in, written_bytes
 from azr_jax.learner.lora import merged
 from azr_jax.learner.step import LearnerSettings, TrainState, init_state
 from azr_jax.learner.update import Update, make_update
 from azr_jax.models import hf
 from azr_jax.models.endings import HfTokenizer
 from azr_jax.models.folder import BadFolder, ModelFolder, open_folder
-from azr_jax.models.sharding import LearnerRules, RolloutRules, check_divides
+from azr_jax.models.sharding import LearnerRules, RolloutRules, abstract_params, check_divides
 from azr_jax.models.slice_layout import Layout
 from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec
@@ -188,6 +188,12 @@ def open_judge(c: Config) -> Judge:
         raise ConfigError([f"executor: {error}"]) from error
 
 
+def checkpoint_bytes(c: Config, spec: ModelSpec) -> int:
+    """Of one checkpoint of a run, by arithmetic: whatever is trained of the model, with whatever moments."""
+    state = jax.eval_shape(lambda params: init_state(params, learner_settings(c)), abstract_params(spec))
+    return written_bytes(state, c.checkpoint.moments)
+
+
 def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
     """Computes nothing in which processes wait for each other: what is wrong may be found by one of them alone."""
     c = config
@@ -200,7 +206,7 @@ def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
     check_fits(c, spec)
     workdir, lease = place.folder, place.lease
     if place.mirror is None:  # a bucket is never full
-        check_space(workdir, spec.parameters(), c.checkpoint.keep)
+        check_space(workdir, checkpoint_bytes(c, spec), c.checkpoint.keep)
     never = spelled_out(c, tokenizer)
     executor = open_judge(c)
     mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
@@ -247,7 +253,7 @@ def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
         for_sampling=_for_sampling(learner, matmul_dtype(c)),
         row_tokens=row_tokens(c, jax.default_backend()),
         rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
-        checkpointer=Checkpointer(place.home, keep=c.checkpoint.keep, keep_every=c.checkpoint.keep_every, hosts=hosts),
+        checkpointer=_checkpointer(c, place.home, hosts),
         buffers=buffers,
         self_play=self_play(c, loop, prompter, buffers, evaluation.reserved),
         evaluation=evaluation,
@@ -263,6 +269,11 @@ def self_play(
     solver = Solver(prompter, c.tasks.induction_reward, c.tasks.deduction_answer, c.tasks.abduction_answer)
     baselines = Baselines(c.learner.rae_decay) if c.learner.advantage == "rae" else None
     return SelfPlay(c, loop, proposer, solver, reward_settings(c), baselines)
+
+
+def _checkpointer(c: Config, home: str, hosts: Hosts) -> Checkpointer:
+    kept = c.checkpoint
+    return Checkpointer(home, keep=kept.keep, keep_every=kept.keep_every, moments=kept.moments, hosts=hosts)
 
 
 def _dropout(c: Config, tokenizer: HfTokenizer, spec: ModelSpec) -> Dropout | None:

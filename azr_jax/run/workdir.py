@@ -114,9 +114,9 @@ def changes_from(workdir: Path, iteration: int) -> str:
     return ", ".join(f"{field} {_show(before)} -> {_show(now)}" for field, (before, now) in last["changes"].items())
 
 
-def check_space(workdir: Path, parameters: int, keep: int) -> None:
-    """Float32 weights and two moments, `keep` times plus the one being written."""
-    needed = 12 * parameters * (keep + 1)
+def check_space(workdir: Path, checkpoint_bytes: int, keep: int) -> None:
+    """For `keep` checkpoints, and the one being written."""
+    needed = checkpoint_bytes * (keep + 1)
     free = shutil.disk_usage(workdir).free
     if free < needed:
         raise ConfigError(

@@ -292,13 +292,15 @@ def test_a_run_with_corrections_samples_from_resumes_and_exports_the_merged_weig
 def test_a_run_of_several_steps_an_iteration_with_a_divergence_keeps_what_it_is_told(tmp_path, quiet_hub):
     run(
         tmp_path, iterations="5", learner__epochs="2", learner__minibatches="2", learner__kl="0.1",
-        checkpoint__keep="1", checkpoint__keep_every="2",
+        checkpoint__keep="1", checkpoint__keep_every="2", checkpoint__moments="bfloat16",
     )  # fmt: skip
     assert [row["learner/steps/taken"] for row in rows(tmp_path)] == [4, 8, 12, 16, 20]
     assert rows(tmp_path)[-1]["learner/kl"] > 0
     checkpointer = Checkpointer(tmp_path)
     assert checkpointer.iterations() == [2, 4, 5]
     checkpointer.close()
+    rounded = json.loads((tmp_path / "checkpoints" / "5" / "digests" / "metadata").read_text())["rounded"]
+    assert {"optimizer.0.mu.embed", "optimizer.0.nu.embed"} <= {name.removesuffix(".value") for name in rounded}
 
 
 @pytest.mark.slow
