@@ -187,6 +187,8 @@ class RolloutConfig:
     page_size: From1 = 64  # tokens per page of the key/value cache
     pages: From0 = 0  # of each replica's cache; 0: enough for every slot at its longest, or what memory leaves
     decode_steps: From1 = 32  # tokens decoded on the device between two looks of the host
+    # guessed ahead, at most, where slots stand empty, from what a text says already: the same text sooner; 0: none
+    draft_tokens: From0 = 0
     temperature: Annotated[float, number(0, 10, above=True)] = 1.0  # the learner scores at the same temperature
     top_k: From0 = 0  # 0: off
     top_p: Annotated[float, number(0, 1, above=True)] = 1.0  # 1: off

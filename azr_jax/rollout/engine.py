@@ -37,8 +37,8 @@ PATIENCE = 16  # while something waits, the device looks up when this part of th
 
 COUNTS: tuple[str, ...] = (
     "tokens", "prompt_tokens", "prefill_seconds", "decode_seconds", "slot_steps", "useful_slot_steps",
-    "queued_slot_steps", "queued_useful_slot_steps", "page_tokens", "tokens_in_flight", "pages_most",
-    "device_waited_s", "nan", "compilations",
+    "queued_slot_steps", "queued_useful_slot_steps", "active_slot_steps", "page_tokens", "tokens_in_flight",
+    "pages_most", "device_waited_s", "nan", "compilations",
 )  # fmt: skip
 
 
@@ -48,6 +48,7 @@ class _Flight(NamedTuple):
     rows: np.ndarray  # the slot of each of its rows
     drawn: Sampled
     was_active_NxS: jax.Array
+    steps_Rx2: jax.Array | None  # with drafts, of each replica: steps, and slots that took part in them
     queued: bool  # something was waiting when it left
     departed: float
     prefilled: jax.Array | None  # there when the prompts read before it are
@@ -154,6 +155,7 @@ class Engine:
             "tokens_per_s": n["tokens"] / ((n["prefill_seconds"] + n["decode_seconds"]) or 1.0),
             "occupancy": ratio("useful_slot_steps", "slot_steps"),
             "occupancy_queued": ratio("queued_useful_slot_steps", "queued_slot_steps"),
+            "tokens_per_slot_step": ratio("tokens", "active_slot_steps"),  # above 1 with drafts
             "cache_overhead": ratio("page_tokens", "tokens_in_flight"),
             "pages_most": n["pages_most"],
             "preemptions": float(scheduler.preemptions),
@@ -285,6 +287,8 @@ class Engine:
     def _depart(self) -> None:
         """Sends the device off to decode the next tokens; does not wait for it."""
         self._scheduler.grow(self.settings.decode_steps)
+        if self.settings.draft_tokens:
+            self._scheduler.grow_ahead(self.settings.decode_steps * (1 + self.settings.draft_tokens))
         if not any(self._scheduler.slots):
             self._free_since = None
             return
@@ -292,8 +296,9 @@ class Engine:
         threshold = self._refill_threshold(queued)
         args = (self._params, self._cache, self._state(rows), self._key, threshold, self._dropped)
         self._device_busy()
-        self._cache, drawn, was_active_NxS = self._watched("decode", self.programs.decode, *args)
-        self._flight = _Flight(rows, drawn, was_active_NxS, queued, self._busy_since, self._prefilled)
+        self._cache, drawn, was_active_NxS, *steps = self._watched("decode", self.programs.decode, *args)
+        steps_Rx2 = steps[0] if steps else None
+        self._flight = _Flight(rows, drawn, was_active_NxS, steps_Rx2, queued, self._busy_since, self._prefilled)
         self._prefilled = None
 
     def _device_busy(self) -> None:
@@ -360,8 +365,12 @@ class Engine:
         return out
 
     def _count_flight(self, flight: _Flight, was_active_NxS: np.ndarray) -> None:
-        n, rounds = self._counts, int(was_active_NxS.any(axis=1).sum())
-        useful, all_steps = int(was_active_NxS.sum()), rounds * len(self._scheduler.slots)
+        n, rounds, useful = self._counts, int(was_active_NxS.any(axis=1).sum()), int(was_active_NxS.sum())
+        n["active_slot_steps"] += useful
+        if flight.steps_Rx2 is not None:
+            rounds, runs = np.asarray(flight.steps_Rx2).max(axis=0)[0], np.asarray(flight.steps_Rx2).sum(axis=0)[1]
+            n["active_slot_steps"] += int(runs) - useful
+        all_steps = int(rounds) * len(self._scheduler.slots)
         n["tokens"] += useful
         n["useful_slot_steps"] += useful
         n["slot_steps"] += all_steps

@@ -95,10 +95,12 @@ class Programs:
             donated=0,
         )
         drawn = PartitionSpec(None, "fsdp")
+        static = (graphdef, types, self.backend, settings.decode_steps, settings.never)
+        ahead = settings.draft_tokens
         self.decode = self._compiled(
-            partial(steps.decode, graphdef, types, self.backend, settings.decode_steps, settings.never),
+            partial(steps.decode_ahead, *static, ahead) if ahead else partial(steps.decode, *static),
             (alike, pool, per_replica, alike, alike, alike),
-            (pool, drawn, drawn),
+            (pool, drawn, drawn, per_replica) if ahead else (pool, drawn, drawn),
             donated=1,
         )
 
@@ -171,6 +173,8 @@ class Programs:
             params=SamplingParams(reals, words, reals, reals),
             stop_ids=array((S, STOP_IDS), jnp.int32), table=array((S, M), jnp.int32),
             limited=array((S,), jnp.bool_) if self.settings.limits else None,
+            capacity=words if self.settings.draft_tokens else None,
+            history=array((S, self.settings.longest), jnp.int32) if self.settings.draft_tokens else None,
         )  # fmt: skip
         key = jax.eval_shape(lambda: jax.random.key(0))
         key = array(key.shape, key.dtype, EVERYWHERE)

@@ -28,12 +28,15 @@ class EngineSettings:
     matmul_dtype: str = ""  # of the weights, and of what they multiply; empty: dtype
     attention: str = "auto"  # auto | xla | tpu: who looks at the cache; auto is by platform (attention.py)
     never: tuple[int, ...] = ()  # tokens that are never drawn: for sampler and learner they do not exist
+    draft_tokens: int = 0  # guessed ahead where slots stand empty, at most (drafts.py); 0: none
     limits: bool = False  # whether requests may be limited; where not, the programs know nothing of it
 
     def __post_init__(self):
         for field in ("slots", "max_prompt_tokens", "max_new_tokens", "page_size", "decode_steps", "prefill_tokens"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}={getattr(self, field)}: should be at least 1")
+        if self.draft_tokens < 0:
+            raise ValueError(f"draft_tokens={self.draft_tokens}: should be 0 (none) or more")
         if self.pages < 0:
             raise ValueError(f"pages={self.pages}: should be 0 (enough for every slot) or more")
 

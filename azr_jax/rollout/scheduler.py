@@ -57,7 +57,7 @@ class Scheduler:
         self.pages = [Pages(settings.pool) for _ in range(replicas)]
         count = replicas * self.slots_each
         self.slots: list[Sequence | None] = [None] * count
-        self.arrays = SlotArrays(count, settings.pages_per_slot, settings.limits)
+        self.arrays = SlotArrays(count, settings)
         self._replica_S = np.arange(count) // self.slots_each
         self._free = [list(range(at, at + self.slots_each)) for at in range(0, count, self.slots_each)]  # heaps
         self.waiting: list[Sequence] = []  # a heap by rank
@@ -156,6 +156,17 @@ class Scheduler:
                     sequence.pages += new
                     break
                 self._preempt_youngest(replica)
+
+    def grow_ahead(self, most: int) -> None:
+        """Pages for tokens that guesses may add, where there are some to spare: what has too few is only slower."""
+        missing_S = self.arrays.short_of_pages(most, self.settings.page_size)
+        for slot in np.flatnonzero(missing_S > 0).tolist():
+            sequence, replica = self.slots[slot], self.replica_of(slot)
+            spare = 2 * len(self.running(replica)) <= self.slots_each  # else there are hardly rows to guess in
+            new = self.pages[replica].allocate(int(missing_S[slot])) if sequence and spare else None
+            if sequence and new:
+                self.arrays.add_pages(slot, new)
+                sequence.pages += new
 
     def end(self, slot: int) -> Sequence:
         """Empties a slot. Whoever waits for pages may try again."""

@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 
 from azr_jax.models.endings import STOP_IDS
 from azr_jax.parallel.trees import PyTree
-from azr_jax.rollout.requests import Request
+from azr_jax.rollout.requests import EngineSettings, Request
 from azr_jax.rollout.sampling import SamplingParams
 
 
@@ -32,10 +32,13 @@ class State(NamedTuple):
     stop_ids: PyTree  # padded with -1
     table: PyTree  # pages in the order of positions
     limited: PyTree = None  # whether it does without the dropped tokens; None: no slot ever does
+    capacity: PyTree = None  # positions that its pages hold; None, as the next: nothing is ever guessed
+    history: PyTree = None  # [S, T], all its tokens up to and with `token`
 
 
-def empty_state(slots: int, pages_per_slot: int, limits: bool) -> State:
+def empty_state(slots: int, settings: EngineSettings) -> State:
     """Where nobody stands, harmless numbers."""
+    drafts = settings.draft_tokens > 0
 
     def of(value: float, dtype: DTypeLike) -> PyTree:
         return np.full(slots, value, dtype)
@@ -50,17 +53,19 @@ def empty_state(slots: int, pages_per_slot: int, limits: bool) -> State:
         sample=of(0, np.uint32),
         params=SamplingParams(of(1, np.float32), of(0, np.int32), of(1, np.float32), of(0, np.float32)),
         stop_ids=np.full((slots, STOP_IDS), -1, np.int32),
-        table=np.zeros((slots, pages_per_slot), np.int32),
-        limited=of(False, np.bool_) if limits else None,
+        table=np.zeros((slots, settings.pages_per_slot), np.int32),
+        limited=of(False, np.bool_) if settings.limits else None,
+        capacity=of(0, np.int32) if drafts else None,
+        history=np.zeros((slots, settings.longest), np.int32) if drafts else None,
     )
 
 
 class SlotArrays:
     """The state of all slots on the host, in their order."""
 
-    def __init__(self, slots: int, pages_per_slot: int, limits: bool):
-        self.state = empty_state(slots, pages_per_slot, limits)
-        self._empty = empty_state(1, pages_per_slot, limits)
+    def __init__(self, slots: int, settings: EngineSettings):
+        self.state, self._empty = empty_state(slots, settings), empty_state(1, settings)
+        self._page_size = settings.page_size
         self.held_S = np.zeros(slots, np.int32)  # pages in each slot's row of the table
 
     def enter(self, slot: int, request: Request, sample: int, pages: list[int]) -> None:
@@ -74,15 +79,22 @@ class SlotArrays:
         state.stop_ids[slot, : len(request.stop_ids)] = request.stop_ids
         if state.limited is not None:
             state.limited[slot] = request.limited
+        if state.history is not None:
+            state.history[slot, : len(request.prompt)] = request.prompt
         self.add_pages(slot, pages)
 
     def add_pages(self, slot: int, pages: list[int]) -> None:
         held = self.held_S[slot]
         self.state.table[slot, held : held + len(pages)] = pages
         self.held_S[slot] = held + len(pages)
+        if self.state.capacity is not None:
+            self.state.capacity[slot] = self.held_S[slot] * self._page_size
 
     def advance(self, rows: np.ndarray, tokens_NxS: np.ndarray, count_S: np.ndarray) -> None:
         """By what the device drew: its row r is slot `rows[r]`, of which the first `count_S[r]` tokens count."""
+        if self.state.history is not None:
+            number, row = np.nonzero(np.arange(len(tokens_NxS))[:, None] < count_S)
+            self.state.history[rows[row], self.state.position[rows[row]] + 1 + number] = tokens_NxS[number, row]
         some = np.flatnonzero(count_S)
         slots, count = rows[some], count_S[some]
         self.state.token[slots] = tokens_NxS[count - 1, some]

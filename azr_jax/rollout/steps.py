@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from azr_jax.parallel.trees import PyTree
+from azr_jax.rollout import drafts
 from azr_jax.rollout.attention import Backend, Cache
 from azr_jax.rollout.sampling import FAR_BELOW, Sampled, SamplingParams, sample
 from azr_jax.rollout.slots import State
@@ -122,15 +123,11 @@ def decode(
 
     That counts all replicas. Gives what was drawn, [steps, S], and which slots were active when it was.
     """
-    model, S = nnx.merge(graphdef, params), state.token.shape[0]
-    attend, draw = _attend_in_slots(backend, state.table), _draw_by_rows(S, never)
+    forward = _forward(graphdef, types, backend, never, params, key, dropped_V, state.table.shape[0])
 
     def step(carry):
         number, cache, state, drawn, was_active, _ = carry
-        carried = (cache, state.position, state.active)
-        tokens_Sx1, positions_Sx1 = state.token[:, None], state.position[:, None]
-        x_Sx1xD, (cache, *_) = model.hidden(tokens_Sx1, positions_Sx1, attend, carried, **types._asdict())
-        new = draw(model.logits(x_Sx1xD[:, 0].astype(types.matmul_dtype)), state, key, dropped_V)
+        cache, new = forward(cache, state)
         drawn = jax.tree.map(lambda all_NxS, one_S: all_NxS.at[number].set(one_S), drawn, new)
         was_active = was_active.at[number].set(state.active)
         active, remaining = state.active, state.remaining - state.active
@@ -150,10 +147,67 @@ def decode(
         number, *_, active = carry
         return (number < steps) & (active > 0) & (active_at_first - active < refill_threshold)
 
+    S = state.token.shape[0]
     empty = Sampled(jnp.zeros((steps, S), jnp.int32), jnp.zeros((steps, S)), jnp.zeros((steps, S)))
     start = (jnp.int32(0), cache, state, empty, jnp.zeros((steps, S), bool), active_at_first)
     _, cache, _, drawn, was_active, _ = jax.lax.while_loop(go_on, step, start)
     return cache, drawn, was_active
+
+
+def _forward(graphdef, types: Types, backend: Backend, never, params: PyTree, key, dropped_V, slots: int) -> PyTree:
+    """(cache, state) -> (cache, what was drawn): one token of every row of `state`."""
+    model, draw = nnx.merge(graphdef, params), _draw_by_rows(slots, never)
+
+    def forward(cache: Cache, state: State) -> tuple[Cache, Sampled]:
+        carried = (cache, state.position, state.active)
+        tokens_Sx1, positions_Sx1 = state.token[:, None], state.position[:, None]
+        attend = _attend_in_slots(backend, state.table)
+        x_Sx1xD, (cache, *_) = model.hidden(tokens_Sx1, positions_Sx1, attend, carried, **types._asdict())
+        return cache, draw(model.logits(x_Sx1xD[:, 0].astype(types.matmul_dtype)), state, key, dropped_V)
+
+    return forward
+
+
+def decode_ahead(
+    graphdef: nnx.GraphDef[Any],
+    types: Types,
+    backend: Backend,
+    steps: int,
+    never: tuple[int, ...],
+    draft: int,
+    params: PyTree,
+    cache: Cache,
+    state: State,
+    key: jax.Array,
+    refill_threshold: jax.Array,
+    dropped_V: jax.Array | None,
+) -> tuple[Cache, Sampled, jax.Array, jax.Array]:
+    """As `decode`, where rows without a slot hold guesses (drafts.py): up to 1 + `draft` tokens a slot and step.
+
+    Arrays of what was drawn are longer by as much. The last result is [1, 2]: steps, and slots that took part in them.
+    """
+    S, most = state.token.shape[0], steps * (1 + draft)
+    forward = _forward(graphdef, types, backend, never, params, key, dropped_V, S)
+
+    def counts(state: State) -> tuple[jax.Array, jax.Array]:
+        return jax.lax.psum((state.active.sum(), drafts.running(state).sum()), "fsdp")
+
+    def step(carry):
+        number, cache, state, drawn, _ = carry
+        rows = drafts.spread(state, draft)
+        cache, new = forward(cache, rows.state)
+        state, drawn = drafts.accept(state, rows, new, drawn)
+        return number + 1, cache, state, drawn, counts(state)
+
+    at_first, _ = counts(state)
+
+    def go_on(carry):
+        number, *_, (active, running) = carry
+        return (number < steps) & (running > 0) & (at_first - active < refill_threshold)
+
+    start = (jnp.int32(0), cache, state, drafts.Drawn.nothing(most, S), counts(state))
+    number, cache, _, drawn, _ = jax.lax.while_loop(go_on, step, start)
+    return cache, drawn.tokens, jnp.arange(most)[:, None] < drawn.count_S, jnp.stack([number, drawn.runs])[None]
 
 
 def _attend_in_slots(backend: Backend, table_SxM: jax.Array):

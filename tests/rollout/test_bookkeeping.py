@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from azr_jax.rollout.cache import Pages, prefill_chunks
-from azr_jax.rollout.requests import Request
+from azr_jax.rollout.requests import EngineSettings, Request
 from azr_jax.rollout.slots import SlotArrays, empty_state
 
 
@@ -49,7 +49,8 @@ def test_a_chunk_is_known_by_all_that_stands_before_it():
 
 
 def test_a_slot_says_what_its_completion_would_and_nothing_once_it_is_left():
-    slots = SlotArrays(3, 4, limits=True)
+    sizes = EngineSettings(3, 8, 8, page_size=4, limits=True)
+    slots = SlotArrays(3, sizes)
     request = Request(9, (5, 6, 7), 4, temperature=0.5, top_k=2, top_p=0.9, min_p=0.1, stop_ids=(1,), limited=True)
     slots.enter(1, request, 2, [8])
     state = slots.in_order(np.array([1, 0]))
@@ -64,4 +65,4 @@ def test_a_slot_says_what_its_completion_would_and_nothing_once_it_is_left():
     now = slots.state
     assert (now.token[1], now.position[1], now.generated[1], now.remaining[1]) == (12, 4, 2, 2)
     slots.leave(1)
-    jax.tree.map(np.testing.assert_array_equal, slots.state, empty_state(3, 4, limits=True))
+    jax.tree.map(np.testing.assert_array_equal, slots.state, empty_state(3, sizes))
