@@ -25,7 +25,8 @@ from azr_jax.executor.values import Refused, as_json, decode, encode
 if TYPE_CHECKING:
     from azr_jax.executor.jail import ChildJail
 
-HEADER = struct.Struct("=QIB")  # number, time limit in milliseconds, the two below: before a request, to the zygote
+# Number, time for this run and the whole limit in milliseconds, the two below: before a request, and to the zygote.
+HEADER = struct.Struct("=QIIB")
 REAL_TIME, AHEAD = 1, 2  # clocks go in this child; the next child is to be forked while this one runs
 REQUEST_BYTES = 180_000  # one message of the socket
 LARGEST_REQUEST = 64 * 2**20  # what is over one message travels as a file in memory
@@ -116,15 +117,16 @@ def main(jail: ChildJail, requests: socket.socket, pipe: Pipe, names: dict[str, 
     try:
         message, more, _, _ = requests.recvmsg(REQUEST_BYTES + 1024, _ONE_DESCRIPTOR)  # bytes yet, read in the jail
         requests.close()
-        _, milliseconds, how = HEADER.unpack_from(message)
-        jail.enter(milliseconds / 1000, clocks=bool(how & REAL_TIME))
+        # The whole limit, and not that of this run: a program finds no difference between the two.
+        milliseconds, goes = HEADER.unpack_from(message)[2], bool(message[HEADER.size - 1] & REAL_TIME)
+        jail.enter(milliseconds / 1000, clocks=goes)
         request, _ = _READ((_whole(more) if more else message[HEADER.size :]).decode())
         del message, more
         pipe.begin()
     except BaseException:
         _exit(NOT_ITS_FAULT)
     try:
-        if not how & REAL_TIME:
+        if not goes:
             clock.stop()
         answer(pipe, request, names)
         put(OUTCOMES, END + b"\n")

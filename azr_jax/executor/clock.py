@@ -152,16 +152,17 @@ def _timeless(found: os.stat_result) -> os.stat_result:
 
 
 class _Listing:
-    """What `os.scandir` gives, with entries whose `stat` tells no times."""
+    """What `os.scandir` gives, with entries whose `stat` tells no times. No attribute leads to what lies behind it."""
 
     def __init__(self, real: Any) -> None:
-        self._real = real
+        self._entries = (_Entry(one) for one in real)
+        self.close = real.close
 
     def __iter__(self) -> Iterator[_Entry]:
         return self
 
     def __next__(self) -> _Entry:
-        return _Entry(next(self._real))
+        return next(self._entries)
 
     def __enter__(self) -> _Listing:
         return self
@@ -169,15 +170,12 @@ class _Listing:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        self._real.close()
-
 
 class _Entry:
     def __init__(self, real: os.DirEntry[str]) -> None:
-        self._real = real
         self.name, self.path = real.name, real.path
         self.is_dir, self.is_file, self.is_symlink = real.is_dir, real.is_file, real.is_symlink
+        self._stat = lambda follow: _timeless(real.stat(follow_symlinks=follow))
 
     def __fspath__(self) -> str:
         return self.path
@@ -186,4 +184,4 @@ class _Entry:
         return self.stat(follow_symlinks=False).st_ino
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        return _timeless(self._real.stat(follow_symlinks=follow_symlinks))
+        return self._stat(follow_symlinks)

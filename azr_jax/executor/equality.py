@@ -1,5 +1,8 @@
 """When two decoded values are the same: Python's ==, and a NaN equals a NaN in the same place.
 
+Containers are gone through here, each part once. Python's own == looks at each count of two Counters twice, and twice
+at what differs in two deques: of forty of them, one in the other, that is 2**40 looks.
+
 Python finds no NaN in a set and no NaN key in a dict but the very same object. So values that hold one are compared by
 their keys: hashable pictures in which every NaN is one and the same object. A picture costs one walk, and two of them
 are compared, or put into a dict, at the price of their size: nothing here grows with the square of what a child wrote,
@@ -29,9 +32,22 @@ _FLOAT_NAN, _DECIMAL_NAN = _NaN(), _NaN()
 def same(a: Value, b: Value) -> bool:
     """Python's ==, except that a NaN equals a NaN in the same place. For decoded values only."""
     try:
-        return bool(a == b) or (_has_nan(a) and _has_nan(b) and key(a) == key(b))
+        return _equal(a, b) or (_has_nan(a) and _has_nan(b) and key(a) == key(b))
     except (ArithmeticError, TypeError, ValueError, RecursionError):
         return False
+
+
+def _equal(a: Value, b: Value) -> bool:
+    if isinstance(a, Counter) and isinstance(b, Counter):
+        return all(_equal(a[k], b[k]) for k in {**a, **b})  # one that is missing counts 0
+    if isinstance(a, dict) and isinstance(b, dict):
+        if isinstance(a, OrderedDict) and isinstance(b, OrderedDict) and list(a) != list(b):
+            return False
+        return len(a) == len(b) and all(k in b and _equal(v, b[k]) for k, v in a.items())
+    for kind in (list, tuple, deque):
+        if isinstance(a, kind):
+            return isinstance(b, kind) and len(a) == len(b) and all(map(_equal, a, b))
+    return bool(a == b)
 
 
 def key(value: Value) -> Hashable:

@@ -32,7 +32,8 @@ _HIDDEN_ATTRIBUTES = frozenset({
     "__spec__", "__closure__", "__getattribute__", "__reduce__", "__reduce_ex__", "__import__", "__self__", "f_back",
     "f_globals", "f_locals", "f_builtins", "f_code", "gi_frame", "cr_frame", "ag_frame", "tb_frame", "_getframe",
     "modules", "_current_frames", "tb_next", "__traceback__", "cell_contents", "getclosurevars", "getattr_static",
-    "currentframe", "meta_path", "path_hooks",
+    "currentframe", "meta_path", "path_hooks", "getmembers", "getmembers_static", "getargvalues", "getframeinfo",
+    "getinnerframes", "getouterframes", "getgeneratorlocals", "getcoroutinelocals",
 })  # fmt: skip
 # Written in C, they ask the system what time it is, or draw by it.
 _OWN_CLOCKS = frozenset({
@@ -113,7 +114,8 @@ def check(tree: ast.AST, banned: Iterable[str]) -> None:
             _check_pattern(node, listed=bool(listed))
         if isinstance(node, ast.Attribute):
             owner = called.get(node.value.id, node.value.id) if isinstance(node.value, ast.Name) else ""
-            if node.attr in _HIDDEN_ATTRIBUTES or f"{owner}.{node.attr}" in dotted:
+            of_library = node.attr in _HIDDEN_IMPORTS and _root(node) in own  # such as `timeit.gc`
+            if node.attr in _HIDDEN_ATTRIBUTES or of_library or f"{owner}.{node.attr}" in dotted:
                 raise Unfit("banned name", f"{owner}.{node.attr}")
             if listed and (node.attr in _BY_TEXT_ATTRIBUTES or (node.attr in listed and _root(node) in own)):
                 raise Unfit("banned name", node.attr)  # a module of a module, such as `email.utils.time`

@@ -134,7 +134,7 @@ class Link:
         self._due = time.monotonic() + seconds + _GRACE_S
         self._most_lines = request.lines
         how = (REAL_TIME if request.real_time else 0) | (AHEAD if ahead else 0)
-        head = HEADER.pack(self._number, int(seconds * 1000), how)
+        head = HEADER.pack(self._number, int(seconds * 1000), int(request.timeout_s * 1000), how)
         try:
             if len(request.body) <= REQUEST_BYTES:
                 self._requests.send(head + request.body, socket.MSG_DONTWAIT)

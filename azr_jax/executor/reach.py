@@ -47,7 +47,17 @@ _TO_TEXT = frozenset({"str", "repr", "ascii", "format"})
 _ITERATORS = frozenset({"map", "filter", "zip", "enumerate", "reversed", "iter"})
 _SEEDED = frozenset({"set", "frozenset", "hash", "id", "__hash__"})  # whoever may have bound these names
 _PLACES = _SEEDED - {"set", "frozenset"}
-_CATCHES_ALL = frozenset({"Exception", "BaseException"})
+_CATCHES_ALL = frozenset({"Exception", "BaseException", "RuntimeError"})  # of the last is RecursionError
+_SWALLOWS = frozenset({"__del__", "__exit__", "__aexit__"})  # methods in which, or by which, an exception gets lost
+# These write on the class, the function or the module that they are given or told of: a call finds what another left.
+_WRITERS = frozenset({
+    "ABC", "ABCMeta", "abstractclassmethod", "abstractmethod", "abstractproperty", "abstractstaticmethod",
+    "update_abstractmethods", "dataclass", "dataclass_transform", "Enum", "EnumMeta", "EnumType", "Flag", "IntEnum",
+    "IntFlag", "ReprEnum", "StrEnum", "global_enum", "unique", "verify", "final", "no_type_check",
+    "no_type_check_decorator", "override", "runtime_checkable", "total_ordering", "Protocol",
+})  # fmt: skip
+_SET_OPERATORS = (ast.BitOr, ast.BitAnd, ast.BitXor, ast.Sub)
+_NOT_NUMBERS = frozenset({"nan", "inf", "float"})  # a NaN's hash is where it lies
 
 
 class Sight(NamedTuple):
@@ -61,13 +71,15 @@ class Sight(NamedTuple):
 def sight(trees: Iterable[ast.AST]) -> Sight:
     """Sets go by addresses where they hold objects, functions, classes or None."""
     nodes = [node for tree in trees for node in ast.walk(tree)]
-    if any(map(_is_strange, nodes)):
+    if any(map(_is_strange, nodes)) or _swallows(nodes) or _makes_classes(nodes):
         return Sight(chance=True, address=True, anything=True)
-    seeded, text, objects = any(map(_is_by_seed, nodes)), _makes_text(nodes), _has_addresses(nodes)
+    seeded = any(map(_is_by_seed, nodes)) or _makes_sets_of_views(nodes)
+    text, objects = _makes_text(nodes), _has_addresses(nodes)
     nothing = any(isinstance(node, ast.Constant) and node.value is None for node in nodes)
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     builtin = any(isinstance(node, ast.Name) and node.id in _OBJECTS and id(node) not in called for node in nodes)
-    hashed = seeded and (objects or nothing or builtin)  # these have an address for a hash, and a text of their own
+    nan = any(_named(node) in _NOT_NUMBERS or _is_infinite(node) for node in nodes)
+    hashed = seeded and (objects or nothing or builtin or nan)  # of these a hash is an address
     address = any(_named(node) in _PLACES for node in nodes) or (text and objects) or hashed
     return Sight(chance=seeded or (text and objects), address=address)
 
@@ -81,8 +93,9 @@ def remembers(tree: ast.AST) -> bool:
     assert isinstance(tree, ast.Module)
     if not all(map(_is_forgetful, tree.body)):
         return True
-    return any(
+    return _makes_classes(list(ast.walk(tree))) or any(
         _is_strange(node)
+        or _is_writer(node)
         or isinstance(node, ast.Global | ast.ClassDef)
         or (isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load))
         for node in ast.walk(tree)
@@ -110,8 +123,48 @@ def _is_strange(node: ast.AST) -> bool:
     if isinstance(node, ast.MatchClass):  # takes attributes by names that may not stand there
         return bool(node.kwd_attrs) or not (isinstance(node.cls, ast.Name) and node.cls.id in _KNOWN)
     if isinstance(node, ast.ExceptHandler):  # how much memory there is, how deep it may go
-        return node.type is None or (isinstance(node.type, ast.Name) and node.type.id in _CATCHES_ALL)
+        return node.type is None or any(_named(one) in _CATCHES_ALL for one in ast.walk(node.type))
     return False
+
+
+def _is_writer(node: ast.AST) -> bool:
+    names = {alias.name for alias in node.names} if isinstance(node, ast.ImportFrom) else {_named(node)}
+    return not names.isdisjoint(_WRITERS)
+
+
+def _makes_classes(nodes: list[ast.AST]) -> bool:
+    """`type` under another name, with which a class can be made of what the text does not show."""
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    return any(isinstance(node, ast.Name) and node.id == "type" and id(node) not in called for node in nodes)
+
+
+def _swallows(nodes: list[ast.AST]) -> bool:
+    """Goes on after an exception that it does not name: so it may know how deep it can go, how much memory there is."""
+    plain = {id(one) for n in nodes for one in _named_plainly(n)}
+    for node in nodes:
+        if isinstance(node, ast.With | ast.AsyncWith | ast.TryStar):
+            return True
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in _SWALLOWS:
+            return True
+        if isinstance(node, ast.Try) and node.finalbody:
+            inside = [one for statement in (*node.body, *node.finalbody) for one in ast.walk(statement)]
+            if any(isinstance(one, ast.Yield | ast.YieldFrom | ast.Await) for one in inside):
+                return True
+            last = [one for statement in node.finalbody for one in ast.walk(statement)]
+            if any(isinstance(one, ast.Return | ast.Break | ast.Continue) for one in last):
+                return True
+        if isinstance(node, ast.Name) and node.id in _CATCHES_ALL and id(node) not in plain:
+            return True
+    return False
+
+
+def _named_plainly(node: ast.AST) -> Iterable[ast.AST]:
+    """An exception that is raised or made here, or that a class is derived from; not one that gets another name."""
+    if isinstance(node, ast.Raise):
+        return [one for one in (node.exc, node.cause) if one is not None]
+    if isinstance(node, ast.ClassDef):
+        return node.bases
+    return [node.func] if isinstance(node, ast.Call) else []
 
 
 def _formats_attributes(called: ast.expr) -> bool:
@@ -134,6 +187,28 @@ def _is_by_seed(node: ast.AST) -> bool:
         or _named(node) in _SEEDED
         or (isinstance(node, ast.BinOp) and (_is_view(node.left) or _is_view(node.right)))
     )
+
+
+def _makes_sets_of_views(nodes: list[ast.AST]) -> bool:
+    """Keys or items of a dict that got another name, and something that would make a set of them."""
+    if not any(isinstance(node, ast.Attribute) and node.attr in ("keys", "items") for node in nodes):
+        return False
+    iterated = {id(n.iter) for n in nodes if isinstance(n, ast.For | ast.comprehension)}
+    iterated |= {id(one) for n in nodes if isinstance(n, ast.Call) for one in n.args}
+    views = any(_is_view(node) and id(node) not in iterated for node in nodes)
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    views = views or any(_named(node) in ("keys", "items") and id(node) not in called for node in nodes)
+    operators = any(isinstance(n, ast.BinOp | ast.AugAssign) and isinstance(n.op, _SET_OPERATORS) for n in nodes)
+    return (views and operators) or "operator" in {
+        alias.name if isinstance(n, ast.Import) else n.module
+        for n in nodes
+        if isinstance(n, ast.Import | ast.ImportFrom)
+        for alias in n.names
+    }
+
+
+def _is_infinite(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, float | complex) and node.value - node.value != 0
 
 
 def _is_view(node: ast.AST) -> bool:

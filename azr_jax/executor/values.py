@@ -359,12 +359,11 @@ def _show_dict(value: dict[Any, Any]) -> str:
 
 
 def _show_members(value: Iterable[Any]) -> str:
-    """Sorted, so that the prompt does not depend on this process's hash seed."""
+    """Sorted, so that no prompt depends on this process's hash seed. Each is shown once: sets may hold sets."""
     try:
-        members: Iterable[Any] = sorted(value, key=show if any(map(_has_no_place, value)) else None)
+        shown = sorted(map(show, value)) if any(map(_has_no_place, value)) else [show(v) for v in sorted(value)]
     except TypeError:
-        members = sorted(value, key=show)
-    shown = [show(v) for v in members]
+        shown = sorted(map(show, value))
     return "{" + ", ".join(shown) + "}"
 
 

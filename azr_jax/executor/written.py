@@ -27,7 +27,7 @@ _NO_NUMBERS = frozenset({"inf", "-inf", "+inf", "infinity", "-infinity", "nan", 
 _FORMATTED = re.compile(r"\b[rR]?[fF][rR]?[\"']")
 # What a text of Python looks like to the reader of its tokens: texts, comments, and integers in another base.
 _TEXT = re.compile(
-    r"#[^\n]*|(?P<text>'''(?:[^\\]|\\.)*?'''|\"\"\"(?:[^\\]|\\.)*?\"\"\"|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\")"
+    r"#[^\r\n]*|(?P<text>'''(?:[^\\]|\\.)*?'''|\"\"\"(?:[^\\]|\\.)*?\"\"\"|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\")"
     r"|(?P<base>\b0[xXbBoO])",
     re.DOTALL,
 )

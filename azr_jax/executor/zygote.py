@@ -64,7 +64,7 @@ def main() -> NoReturn:
     except BaseException as error:
         control.send(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode())
         os._exit(1)
-    nursery = _Nursery(control, requests, wall, known, child.empty if settings["empty"] else child.main)
+    nursery = _Nursery(control, requests, wall, known, child.empty if settings["empty"] else child.main, _Turn())
     _serve(nursery, alone=alone, early=wall.filtered and not settings["empty"])
 
 
@@ -157,6 +157,26 @@ class _Child:
             os.close(descriptor)
 
 
+@dataclass(slots=True)
+class _Turn:
+    """What the zygote knows of its request and its children. A child is to know nothing of it: times, numbers and how
+    busy the machine is would tell it of chance, by way of the frames that it runs in.
+    """
+
+    number: int = 0
+    began: float = 0.0
+    deadline: float = 0.0
+    ahead: bool = False  # the next child is to be forked while this one runs
+    running: _Child | None = None
+    waiting: _Child | None = None  # forked ahead
+
+    def forget(self) -> None:
+        """In a child: it lets go of what belongs to the one that runs already."""
+        if self.running is not None:
+            self.running.close()
+        self.number, self.began, self.deadline, self.ahead, self.running, self.waiting = 0, 0.0, 0.0, False, None, None
+
+
 @dataclass(frozen=True, slots=True)
 class _Nursery:
     """Where children come from, all of them copies of this process as it is now."""
@@ -166,48 +186,70 @@ class _Nursery:
     wall: jail.ChildJail
     known: dict[str, Any]
     body: child.Body
+    turn: _Turn
 
-    def fork(self, running: _Child | None) -> _Child:
-        """A child that waits for a request. It lets go of all that is another's: of the one that is `running`."""
+    def fork(self) -> _Child:
+        """A child that waits for a request."""
         reader, writer, pipe = _channel()
         zygote = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(reader)
+            os.close(writer)
+            raise
         if pid == 0:
             os.close(reader)
-            if running is not None:
-                running.close()
+            self.turn.forget()
             self.control.close()
             self.wall.wait(zygote)
             os.dup2(writer, child.OUTCOMES, inheritable=False)  # a number that a program sees, hence always the same
             os.close(writer)
+            del reader, writer, zygote, pid
             self.body(self.wall, self.requests, pipe, self.known)
         os.close(writer)
         return _Child(pid, reader, _watched(pid, reader))
 
-    def taken(self, number: int) -> bool:
+    def begin(self) -> None:
+        """Waits for the word on the next request. Ends with the trainer."""
+        try:
+            head = self.control.recv(child.HEADER.size)
+        except OSError:
+            os._exit(0)
+        if len(head) < child.HEADER.size:
+            os._exit(0)  # the trainer is gone
+        turn = self.turn
+        turn.number, milliseconds, _, how = child.HEADER.unpack(head)
+        turn.began, turn.ahead = _now_s(), bool(how & child.AHEAD)
+        turn.deadline = turn.began + milliseconds / 1000
+
+    def taken(self) -> bool:
         """Whether the running child has its request by now, so that the next one cannot take it."""
         looks = 0
-        while self.unread(number):
+        while self.unread():
             looks += 1
             if looks > _YIELDS:
                 return False
             os.sched_yield()
         return True
 
-    def fits(self, waiting: _Child, number: int) -> bool:
-        """Not if it was killed or stopped before it had a request; it may also have come to its end already."""
-        if not (waiting.state() and self.unread(number)):
+    def fits(self) -> bool:
+        """Not if the one that waits was killed or stopped before it had a request; it may also have ended already."""
+        waiting = self.turn.waiting
+        if waiting is None:
+            return False
+        if not (waiting.state() and self.unread()):
             return True
         self.drop(waiting)
         return False
 
-    def unread(self, number: int) -> bool:
+    def unread(self) -> bool:
         """Whether nobody has taken the request."""
         try:
             head = self.requests.recv(child.HEADER.size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
-        return len(head) == child.HEADER.size and child.HEADER.unpack(head)[0] == number
+        return len(head) == child.HEADER.size and child.HEADER.unpack(head)[0] == self.turn.number
 
     @staticmethod
     def drop(waiting: _Child) -> None:
@@ -243,46 +285,44 @@ def _watched(pid: int, reader: int) -> int:
 
 
 def _serve(nursery: _Nursery, *, alone: bool, early: bool) -> NoReturn:
-    control, waiting = nursery.control, None
+    turn = nursery.turn
     while True:
-        if early and waiting is None:
-            waiting = nursery.fork(None)
-        try:
-            head = control.recv(child.HEADER.size)
-        except OSError:
-            os._exit(0)
-        if len(head) < child.HEADER.size:
-            os._exit(0)  # the trainer is gone
-        number, milliseconds, how = child.HEADER.unpack(head)
-        started = _now_s()
+        if early and turn.waiting is None:
+            turn.waiting = nursery.fork()
+        nursery.begin()
         # Every child is forked from here: one made a call deeper would have a frame less until RecursionError.
-        running = waiting if waiting is not None and nursery.fits(waiting, number) else nursery.fork(None)
-        try:
-            ahead = early and how & child.AHEAD and nursery.taken(number)
-            waiting = nursery.fork(running) if ahead else None
-        except OSError:  # no room for another process
-            waiting = None
-        if alone and waiting is not None and waiting.pid > running.pid + 1:
+        turn.running = turn.waiting if nursery.fits() else nursery.fork()
+        turn.waiting = None
+        with contextlib.suppress(OSError):  # no room for another process
+            turn.waiting = nursery.fork() if early and turn.ahead and nursery.taken() else None
+        if alone and turn.waiting is not None and turn.waiting.pid > turn.running.pid + 1:
             os.kill(-1, signal.SIGKILL)  # a number is missing: somebody else has forked in here, and nobody may
-        ended = _await(control, running, started + milliseconds / 1000)
-        _, status, usage = os.wait4(running.pid, 0)
-        if waiting is None or status != 0:
-            if waiting is not None:
-                nursery.drop(waiting)
-                waiting = None
-            _sweep(alone)
-        wall_us = int((_now_s() - started) * 1e6)
-        if nursery.unread(number):
-            ended = LOST  # it died before it took its message: drop that
-            nursery.requests.recv(1)
-        cpu_us = int((usage.ru_utime + usage.ru_stime) * 1e6)
-        reply = REPLY.pack(number, ended, os.waitstatus_to_exitcode(status), wall_us, cpu_us, usage.ru_maxrss)
-        try:
-            handed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [running.reader]))]
-            control.sendmsg([reply], handed)
-        except OSError:
-            os._exit(0)
-        running.close()
+        _end(nursery, turn.running, alone=alone)
+        turn.running = None
+
+
+def _end(nursery: _Nursery, running: _Child, *, alone: bool) -> None:
+    """Waits for the child's end and tells the trainer of it."""
+    turn = nursery.turn
+    ended = _await(nursery.control, running, turn.deadline)
+    _, status, usage = os.wait4(running.pid, 0)
+    if turn.waiting is None or status != 0:
+        if turn.waiting is not None:
+            nursery.drop(turn.waiting)
+            turn.waiting = None
+        _sweep(alone)
+    wall_us = int((_now_s() - turn.began) * 1e6)
+    if nursery.unread():
+        ended = LOST  # it died before it took its message: drop that
+        nursery.requests.recv(1)
+    cpu_us = int((usage.ru_utime + usage.ru_stime) * 1e6)
+    reply = REPLY.pack(turn.number, ended, os.waitstatus_to_exitcode(status), wall_us, cpu_us, usage.ru_maxrss)
+    try:
+        handed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [running.reader]))]
+        nursery.control.sendmsg([reply], handed)
+    except OSError:
+        os._exit(0)
+    running.close()
 
 
 def _await(control: socket.socket, running: _Child, deadline: float) -> int:

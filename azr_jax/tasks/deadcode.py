@@ -18,6 +18,7 @@ _ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 _TELLING = (ast.Yield, ast.YieldFrom, ast.Await, ast.Global, ast.Nonlocal, ast.NamedExpr)
 _APART = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _BODIES = ("body", "orelse", "finalbody")
+_TRIES = 8  # of a block, to leave out what stands behind an end: each looks at all of the rest
 
 
 def drop_dead(tree: ast.Module) -> None:
@@ -52,12 +53,15 @@ class _Scope:
 
     def _pruned(self, body: Sequence[ast.stmt]) -> list[ast.stmt]:
         kept: list[ast.stmt] = []
+        tries = 0
         for place, statement in enumerate(body):
             if not isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):  # a class has rules of its own
                 self.prune(statement)
             kept += self._taken(statement)
-            if kept and _ends(kept[-1]) and self._can_go(body[place + 1 :]):
-                break
+            if kept and _ends(kept[-1]) and tries < _TRIES:
+                tries += 1
+                if self._can_go(body[place + 1 :]):
+                    break
         return kept
 
     def _taken(self, statement: ast.stmt) -> list[ast.stmt]:
