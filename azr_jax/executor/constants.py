@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import ast
 import re
-import zlib
 from collections.abc import Iterator
 from itertools import pairwise
 
 from azr_jax.executor.values import MAX_CHARS, Refused, encode
 
+_PRIME = 2**32 - 5  # `zlib` would be two more libraries in every zygote, and each of them costs every fork
 _LONG = 10  # signs of a text or digits of a number that are a table
 _MOST = 8_192  # of one program; the longest that is run holds fewer
 _MOST_CHARS = 16 * MAX_CHARS  # of all of them, encoded: nested tables hold their parts again and again
@@ -46,7 +46,7 @@ def marks_in(text: str) -> frozenset[str]:
 
 def mark(encoded: str) -> str:
     """Of a value in the codec. That two values share one costs a proposal, and pays nobody."""
-    return f"{zlib.crc32(encoded.encode()):08x}"
+    return f"{int.from_bytes(encoded.encode(), 'little') % _PRIME:08x}"
 
 
 def _kept_in_texts(tree: ast.AST) -> Iterator[str | int]:

@@ -9,7 +9,7 @@ leaves those calls out gets an error: the library, an extension in C, or a `time
 from __future__ import annotations
 
 import ctypes
-import mmap
+import os
 import platform
 import struct
 from pathlib import Path
@@ -43,7 +43,7 @@ def ask_the_kernel() -> None:
         return
     headers, symbols = _read(base)
     whole = max(start + size for kind, start, size in headers if kind == _PT_LOAD)  # a part of it cannot be protected
-    whole += -whole % mmap.PAGESIZE
+    whole += -whole % os.sysconf("SC_PAGE_SIZE")
     if _libc.mprotect(base, whole, _READ_WRITE) != 0:
         return
     for name, address, size in symbols:

@@ -11,7 +11,6 @@ the next program will run in.
 
 from __future__ import annotations
 
-import array
 import contextlib
 import fcntl
 import functools
@@ -35,6 +34,7 @@ from azr_jax.executor import addresses, child, clock, draws, imports, jail, name
 from azr_jax.executor.values import ALSO
 
 REPLY = struct.Struct("=QBiQQQ")  # request number, how it ended, exit status, wall us, cpu us, peak kilobytes
+_DESCRIPTOR = struct.Struct("i")
 ENDED, TIMED_OUT, LOST, STOPPED = 0, 1, 2, 3
 _YIELDS = 50  # how often something is asked for again at once that cannot be waited for
 _LOOK_S = 0.001  # and then at what interval
@@ -318,7 +318,7 @@ def _end(nursery: _Nursery, running: _Child, *, alone: bool) -> None:
     cpu_us = int((usage.ru_utime + usage.ru_stime) * 1e6)
     reply = REPLY.pack(turn.number, ended, os.waitstatus_to_exitcode(status), wall_us, cpu_us, usage.ru_maxrss)
     try:
-        handed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [running.reader]))]
+        handed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _DESCRIPTOR.pack(running.reader))]
         nursery.control.sendmsg([reply], handed)
     except OSError:
         os._exit(0)
