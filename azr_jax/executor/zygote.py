@@ -295,15 +295,15 @@ def _serve(nursery: _Nursery, *, alone: bool, early: bool) -> NoReturn:
         turn.waiting = None
         with contextlib.suppress(OSError):  # no room for another process
             turn.waiting = nursery.fork() if early and turn.ahead and nursery.taken() else None
-        if alone and turn.waiting is not None and turn.waiting.pid > turn.running.pid + 1:
-            os.kill(-1, signal.SIGKILL)  # a number is missing: somebody else has forked in here, and nobody may
-        _end(nursery, turn.running, alone=alone)
-        turn.running = None
+        _end(nursery, alone=alone)
 
 
-def _end(nursery: _Nursery, running: _Child, *, alone: bool) -> None:
+def _end(nursery: _Nursery, *, alone: bool) -> None:
     """Waits for the child's end and tells the trainer of it."""
-    turn = nursery.turn
+    turn, running = nursery.turn, nursery.turn.running
+    assert running is not None
+    if alone and turn.waiting is not None and turn.waiting.pid > running.pid + 1:
+        os.kill(-1, signal.SIGKILL)  # a number is missing: somebody else has forked in here, and nobody may
     ended = _await(nursery.control, running, turn.deadline)
     _, status, usage = os.wait4(running.pid, 0)
     if turn.waiting is None or status != 0:
@@ -323,6 +323,7 @@ def _end(nursery: _Nursery, running: _Child, *, alone: bool) -> None:
     except OSError:
         os._exit(0)
     running.close()
+    turn.running = None
 
 
 def _await(control: socket.socket, running: _Child, deadline: float) -> int:
