@@ -6,6 +6,7 @@ bandwidth, whichever is more, with exchanges hidden and nothing waiting. A real 
 
 from __future__ import annotations
 
+import importlib.metadata
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -173,6 +174,7 @@ def as_json(a: Account) -> dict[str, Any]:
         for m in a.measured
     }
     return {
+        "compiler": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")},
         "fits": a.fits,
         "chip_gb": a.memory,
         "recipe": a.recipe,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 
 from azr_jax.config.schema import Config
@@ -17,6 +18,8 @@ from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.chips import Chip
 from azr_jax.rollout.requests import EngineSettings
 
+# The compilers of JAX 0.10 gather all of the unembedding once in a call of the sampler; later ones never do.
+GATHERS_UNEMBEDDING = jax.__version__.startswith("0.10.")
 MOMENT_BYTES = {"adamw": 8.0, "adamw_bf16": 6.0, "adamw_factored": 2.0}  # of the optimizer, per parameter
 
 
@@ -55,7 +58,9 @@ def with_pages(
     """The settings with a cache that fits beside `held` bytes of a device, unless they say how large it is."""
     if settings.pages or memory is None:
         return settings
-    weights = spec.parameters() * jnp.dtype(settings.matmul_dtype or settings.dtype).itemsize / tensor
-    left = int((memory * (1 - SPARED) - held - weights) // page_bytes(settings, spec, tensor))
+    itemsize = jnp.dtype(settings.matmul_dtype or settings.dtype).itemsize
+    weights = spec.parameters() * itemsize / tensor
+    beside = weights + (spec.vocab * spec.width * itemsize if tensor > 1 and GATHERS_UNEMBEDDING else 0)
+    left = int((memory * (1 - SPARED) - held - beside) // page_bytes(settings, spec, tensor))
     least = settings.pages_per_slot + 1  # one completion at its longest, and what it copies from
     return replace(settings, pages=max(least, min(settings.pool, left)))

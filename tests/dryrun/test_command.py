@@ -1,5 +1,6 @@
 """`python -m azr_jax.dryrun` as users call it: what it refuses, and small models on small slices with libtpu."""
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -110,3 +111,19 @@ def test_small_recipes_fit_small_slices(recipe, slice):
     else:
         assert 0.9 < train["flops_ratio"] < 1.3
         assert found["floor_s"].keys() == {"update", "sampling"}
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.timeout(2000)
+def test_a_recipe_of_the_paper_fits_its_slice_by_the_compiler_that_this_jax_installs():
+    """Small programs did not show that Qwen2.5-7B had been taken not to fit v5e:4x4 (tests/dryrun/test_measure.py)."""
+    (pin,) = (each for each in importlib.metadata.requires("jax") or () if each.startswith("libtpu"))
+    done = dry_run("--config=configs/qwen7b.py", "--topology=v5e:4x4", "--json", timeout=1900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    wanted = pin.partition("==")[2].partition("*")[0]
+    assert wanted and found["compiler"]["libtpu"].startswith(wanted), "not the compiler that jax[tpu] installs"
+    (train,) = (figures for name, figures in found["programs"].items() if name.startswith("train"))
+    assert train["flops_ratio"] < 1.04 and train["peak_gb"] < 14.5
+    assert found["kv_pages"] > 5000 and not found["too_large"]
