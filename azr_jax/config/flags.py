@@ -18,7 +18,7 @@ from ml_collections import ConfigDict  # pyright: ignore[reportMissingTypeStubs]
 from azr_jax.config import cross_checks, recipes
 from azr_jax.config.schema import PRESETS, RULES, Config, ConfigError
 
-Recipe: TypeAlias = Any  # an ml_collections.ConfigDict: what is in it is known only when it has become a Config
+RecipeDict: TypeAlias = Any  # an ml_collections.ConfigDict: what is in it is known only when it has become a Config
 T = TypeVar("T")
 
 
@@ -35,7 +35,7 @@ def load(path: str, overrides: dict[str, str]) -> tuple[Config, list[str]]:
     return config, problems or cross_checks.problems(config)
 
 
-def as_config_dict(config: Config) -> Recipe:
+def as_config_dict(config: Config) -> RecipeDict:
     """For recipes: what a preset fills in is None there."""
     recipe = ConfigDict(asdict(config))
     for field in PRESETS["paper"]:
@@ -69,7 +69,7 @@ def replaced(config: Config, field: str, value: object) -> Config:
     return cast("Config", value)
 
 
-def read_recipe(path: str) -> Recipe:
+def read_recipe(path: str) -> RecipeDict:
     """Runs the recipe file and returns its get_config()."""
     file = recipes.find(path)
     if file is None:
@@ -89,12 +89,12 @@ def read_recipe(path: str) -> Recipe:
         raise ConfigError([f"--config={path}: the recipe does not load: {type(error).__name__}: {error}"]) from error
 
 
-def flatten(config: Config | Recipe) -> dict[str, Any]:
+def flatten(config: Config | RecipeDict) -> dict[str, Any]:
     """{"learner.lr": 1e-6, ...}, in the order of the names. Of a recipe also what is no field."""
     return dict(_leaves(asdict(config) if isinstance(config, Config) else config))
 
 
-def _leaves(section: Recipe, path: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(section: RecipeDict, path: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in sorted(section.items()):
         if isinstance(value, (dict, ConfigDict)):
             yield from _leaves(value, f"{path}{name}.")
@@ -102,7 +102,7 @@ def _leaves(section: Recipe, path: str = "") -> Iterator[tuple[str, Any]]:
             yield path + name, value
 
 
-def put(config: Recipe, field: str, value: object) -> None:
+def put(config: RecipeDict, field: str, value: object) -> None:
     *path, name = field.split(".")
     for part in path:
         config = config[part]
@@ -110,7 +110,7 @@ def put(config: Recipe, field: str, value: object) -> None:
         config[name] = value
 
 
-def _apply(config: Recipe, overrides: dict[str, str]) -> list[str]:
+def _apply(config: RecipeDict, overrides: dict[str, str]) -> list[str]:
     problems: list[str] = []
     for field, given in overrides.items():
         rule = RULES.get(field)
@@ -129,7 +129,7 @@ def _apply(config: Recipe, overrides: dict[str, str]) -> list[str]:
     return problems
 
 
-def check(config: Recipe) -> list[str]:
+def check(config: RecipeDict) -> list[str]:
     """Each field by itself: known, of the right type, in range. None is left to the preset."""
     problems: list[str] = []
     flat = flatten(config)
@@ -148,7 +148,7 @@ def check(config: Recipe) -> list[str]:
     return problems
 
 
-def diff(config: Config, base: Config | Recipe) -> list[tuple[str, Any, Any]]:
+def diff(config: Config, base: Config | RecipeDict) -> list[tuple[str, Any, Any]]:
     """(field, value of base, value here) where they differ. Both with their preset filled in."""
     old = flatten(base)
     return [(field, old.get(field), value) for field, value in flatten(config).items() if old.get(field) != value]

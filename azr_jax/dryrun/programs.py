@@ -95,7 +95,8 @@ def train_job(c: Config, shape: Shape, mesh: Mesh) -> Job:
     state = abstract_state(c, shape.spec, mesh)
     place = NamedSharding(mesh, P(None, "fsdp", None))
     sizes = (shape.microbatches, shape.rows, shape.row_tokens)
-    whole, real = (jax.ShapeDtypeStruct(sizes, dtype, sharding=place) for dtype in (jnp.int32, jnp.float32))
+    whole: PyTree = jax.ShapeDtypeStruct(sizes, jnp.int32, sharding=place)
+    real: PyTree = jax.ShapeDtypeStruct(sizes, jnp.float32, sharding=place)
     batch = Batch(*[whole] * 8, *[real] * 2)
     if c.rollout.propose_vocab_dropout:
         limited = jax.ShapeDtypeStruct(sizes, jnp.bool_, sharding=place)

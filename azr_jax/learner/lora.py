@@ -54,9 +54,9 @@ class Trained:
 class Corrected:
     """w + b a, made when the type it is used in is known. Stands where the model expects an array."""
 
-    w: PyTree  # [(L,) out..., in...]
-    a: PyTree  # [(L,) r, in...]
-    b: PyTree  # [(L,) out..., r]
+    w: jax.Array  # [(L,) out..., in...]
+    a: jax.Array  # [(L,) r, in...]
+    b: jax.Array  # [(L,) out..., r]
 
     def __getitem__(self, index: Any) -> Corrected:
         assert index is Ellipsis

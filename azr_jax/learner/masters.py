@@ -25,8 +25,8 @@ from azr_jax.parallel.trees import PyTree
 class Master:
     """Stands where the model expects an array."""
 
-    weight: PyTree  # float32
-    stand_in: PyTree  # of its shape, in the type of the product; the gradient is by this one
+    weight: jax.Array  # float32
+    stand_in: jax.Array  # of its shape, in the type of the product; the gradient is by this one
 
     def __getitem__(self, index: Any) -> Master:
         assert index is Ellipsis

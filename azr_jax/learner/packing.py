@@ -18,17 +18,16 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import DTypeLike
 
 from azr_jax.learner import prefixes
+from azr_jax.parallel.trees import PyTree
 
 LITTLE_PADDING = 0.05
 TILE = 128  # shorter rows are multiples of this, as some attention kernels want them
-
-Array = Any  # NumPy on the host, JAX inside the step
 
 
 @dataclass(frozen=True)
@@ -51,27 +50,27 @@ class TrainingSample:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Batch:
-    """M microbatches of R rows of T tokens. All arrays but `dropped` are [M, R, T]."""
+    """M microbatches of R rows of T tokens: on the host NumPy's arrays. All but `dropped` are [M, R, T]."""
 
-    tokens: Array
-    positions: Array  # of a token in its sample
-    segments: Array  # 1, 2, ... in a row; 0 is padding
+    tokens: jax.Array
+    positions: jax.Array  # of a token in its sample
+    segments: jax.Array  # 1, 2, ... in a row; 0 is padding
     # The n-th completion token of a row, for n < T. `lengths` is 0 where there is none.
-    index: Array  # the position in the row whose hidden state predicts it
-    targets: Array
-    owners: Array  # the segment it belongs to
-    lengths: Array  # tokens of the completion it belongs to
-    groups: Array  # the group of its sample
-    advantages: Array
-    sampler_logprobs: Array
+    index: jax.Array  # the position in the row whose hidden state predicts it
+    targets: jax.Array
+    owners: jax.Array  # the segment it belongs to
+    lengths: jax.Array  # tokens of the completion it belongs to
+    groups: jax.Array  # the group of its sample
+    advantages: jax.Array
+    sampler_logprobs: jax.Array
     # Filled by the learner where an option needs them.
-    old_logprobs: Array | None = None  # before the first of several steps on this batch
-    reference_logprobs: Array | None = None  # under the start policy
+    old_logprobs: jax.Array | None = None  # before the first of several steps on this batch
+    reference_logprobs: jax.Array | None = None  # under the start policy
     # Where some samples were limited.
-    limited: Array | None = None  # whether its sample was
-    dropped: Array | None = None  # [M, V], the same for every microbatch: the tokens those samples did without
+    limited: jax.Array | None = None  # whether its sample was
+    dropped: jax.Array | None = None  # [M, V], the same for every microbatch: the tokens those samples did without
     # Where prompts are shared.
-    ends: Array | None = None  # the last segment that sees the token; it stands in the first one
+    ends: jax.Array | None = None  # the last segment that sees the token; it stands in the first one
 
 
 def pack(
@@ -100,13 +99,17 @@ def pack(
     bins.sort(key=lambda bin: -sum(used[index].inputs ** 2 for index in bin))
     # There are never more rows than samples: this bound, rounded up, keeps the shape the same from batch to batch.
     microbatches = _power_of_two(math.ceil(len(samples) / rows))
-    shape_MxRxT = (microbatches, rows, row_tokens)
+
+    def zeros(dtype: DTypeLike) -> PyTree:
+        return np.zeros((microbatches, rows, row_tokens), dtype)
+
+    dropped: PyTree = None if dropped_V is None else np.broadcast_to(dropped_V, (microbatches, len(dropped_V)))
     batch = Batch(
-        *(np.zeros(shape_MxRxT, np.int32) for _ in range(8)),
-        *(np.zeros(shape_MxRxT, np.float32) for _ in range(2)),
-        limited=None if dropped_V is None else np.zeros(shape_MxRxT, bool),
-        dropped=None if dropped_V is None else np.broadcast_to(dropped_V, (microbatches, len(dropped_V))),
-        ends=np.zeros(shape_MxRxT, np.int32) if share else None,
+        *(zeros(np.int32) for _ in range(8)),
+        *(zeros(np.float32) for _ in range(2)),
+        limited=None if dropped_V is None else zeros(bool),
+        dropped=dropped,
+        ends=zeros(np.int32) if share else None,
     )
     for number, bin in enumerate(bins):
         _fill_row(batch, divmod(number, rows), [used[index] for index in bin])

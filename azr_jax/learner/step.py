@@ -96,7 +96,7 @@ def make_step(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> Step:
     return lambda state, batch: program(state, place_rows(batch))
 
 
-def step_program(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> PyTree:
+def step_program(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> jax.stages.Wrapped:
     """The jitted step by itself: takes a placed batch, and can be lowered for shapes."""
     optimizer = make_optimizer(settings.optimizer)
     summed = _make_gradient(graphdef, settings)

@@ -23,7 +23,7 @@ from azr_jax.parallel.trees import PyTree
 class Bits:
     """A weight of bfloat16. Stands where the model expects an array."""
 
-    bits: PyTree  # uint16
+    bits: jax.Array  # uint16
 
     def __getitem__(self, index: Any) -> Bits:
         assert index is Ellipsis

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 from azr_jax.models.fields import Fields, UnsupportedModel, read_json
 
-HfTokenizer: TypeAlias = Any  # as those of transformers: encode, decode, apply_chat_template, eos_token_id
-
 STOP_IDS = 8  # of one request, at most: what a slot of the engine has room for
+
+
+class HfTokenizer(Protocol):
+    """What is asked of a tokenizer of transformers."""
+
+    eos_token_id: Any  # int, or None where the model has none
+    bos_token_id: Any
+    pad_token_id: Any
+    chat_template: Any
+    backend_tokenizer: Any  # of the package tokenizers
+    _tokenizer: Any
+
+    @property
+    def all_special_ids(self) -> Sequence[int]: ...
+    def __len__(self) -> int: ...
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...
+    def decode(self, token_ids: Sequence[int]) -> str: ...
+    def batch_decode(self, sequences: Sequence[Sequence[int]]) -> list[str]: ...
+    def apply_chat_template(
+        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool = False
+    ) -> str: ...
+    def get_vocab(self) -> dict[str, int]: ...
+    def get_added_vocab(self) -> dict[str, int]: ...
+    def save_pretrained(self, save_directory: Path) -> object: ...
 
 
 def stop_ids(tokenizer: HfTokenizer, folder: Path) -> tuple[int, ...]:

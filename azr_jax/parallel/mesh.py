@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.parallel.ring import in_a_ring
@@ -82,7 +82,9 @@ def reshard(params: PyTree, layout: PyTree, dtype: jnp.dtype | None = None) -> P
     return jax.tree.unflatten(tree, leaves)
 
 
-def mover(leaves: Sequence[Any], wanted: Sequence[tuple[NamedSharding, jnp.dtype]]) -> tuple[Any, list[Any], Any]:
+def mover(
+    leaves: Sequence[Any], wanted: Sequence[tuple[NamedSharding, jnp.dtype]]
+) -> tuple[jax.stages.Wrapped, list[Any], Any]:
     """The program that moves arrays (or shapes of arrays), the layouts it takes them in, and the mesh to call it in.
 
     Arrays on all devices of one mesh are taken by the names of the other, where it has them: then what moves inside a
@@ -96,7 +98,7 @@ def mover(leaves: Sequence[Any], wanted: Sequence[tuple[NamedSharding, jnp.dtype
     return _mover(tuple(wanted), known), names, meshes.pop() if known else None
 
 
-def _in_names_of(mesh: PyTree, sharding: PyTree, ndim: int) -> NamedSharding | None:
+def _in_names_of(mesh: Mesh | AbstractMesh, sharding: Sharding, ndim: int) -> NamedSharding | None:
     """How an array lies, in the names of a mesh over the same devices; None where it has no names for it."""
     if not isinstance(sharding, NamedSharding):
         return None
@@ -107,12 +109,12 @@ def _in_names_of(mesh: PyTree, sharding: PyTree, ndim: int) -> NamedSharding | N
     return None
 
 
-def by_axis(sharding: PyTree, ndim: int) -> list[Axes]:
+def by_axis(sharding: NamedSharding, ndim: int) -> list[Axes]:
     """Over which devices each axis of an array lies; a spec may leave the last ones out."""
     return [*sharding.spec, *(None,) * ndim][:ndim]
 
 
-def _renamed(leaf: jax.Array, sharding: PyTree) -> jax.Array:
+def _renamed(leaf: jax.Array, sharding: Sharding) -> jax.Array:
     """The same buffers, under another name for where they lie."""
     if leaf.sharding == sharding:
         return leaf
@@ -121,7 +123,7 @@ def _renamed(leaf: jax.Array, sharding: PyTree) -> jax.Array:
 
 
 @functools.cache
-def _mover(wanted: tuple[tuple[NamedSharding, jnp.dtype], ...], known: bool) -> PyTree:
+def _mover(wanted: tuple[tuple[NamedSharding, jnp.dtype], ...], known: bool) -> jax.stages.Wrapped:
     def one(leaf: jax.Array, to: NamedSharding, dtype: jnp.dtype) -> jax.Array:
         if not known:
             return leaf.astype(dtype)
@@ -136,7 +138,7 @@ def _mover(wanted: tuple[tuple[NamedSharding, jnp.dtype], ...], known: bool) -> 
     return jax.jit(move, out_shardings=[sharding for sharding, _ in wanted])
 
 
-def _by_parts(x: jax.Array, layout: list[Axes], mesh: PyTree) -> jax.Array:
+def _by_parts(x: jax.Array, layout: list[Axes], mesh: Mesh | AbstractMesh) -> jax.Array:
     """What lies over all devices is exchanged inside each replica first, then between equal parts of all replicas."""
     spec = by_axis(jax.typeof(x).sharding, x.ndim)
     halfway = P(*("fsdp" if axis == EVERY else there for axis, there in zip(spec, layout)))

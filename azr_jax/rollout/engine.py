@@ -69,11 +69,11 @@ class Engine:
     ):
         self.spec, self.settings, self.seed, self.decode_text = spec, settings, seed, decode_text
         self.programs = programs_of(graphdef, spec, settings, mesh)
-        self._cache: PyTree = None
+        self._cache: tuple[jax.Array, ...] | None = None
         self._scheduler = Scheduler(settings, self.programs.replicas)
-        self._params: PyTree = None
-        self._key: PyTree = None
-        self._dropped: PyTree = None
+        self._params: nnx.State | None = None
+        self._key: jax.Array | None = None
+        self._dropped: jax.Array | None = None
         self._completing = Completing(decode_text) if decode_text else None
         self._flight: _Flight | None = None
         self._prefilled: jax.Array | None = None
@@ -83,7 +83,7 @@ class Engine:
         self._warm = False
         self._counts = dict.fromkeys(COUNTS, 0.0)
 
-    def load_weights(self, params: PyTree, iteration: int, dropped_V: np.ndarray | None = None) -> None:
+    def load_weights(self, params: nnx.State, iteration: int, dropped_V: np.ndarray | None = None) -> None:
         """New weights, in any layout, and the randomness of another iteration. Nothing may be under way.
 
         Weights that already lie as the sampler needs them are used where they are, not copied. `dropped_V` names the

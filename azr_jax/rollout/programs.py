@@ -106,7 +106,7 @@ class Programs:
 
     def _compiled(
         self, body: Callable[..., Any], in_specs: PyTree, out_specs: PyTree, *, donated: int, gathered: bool = True
-    ) -> PyTree:
+    ) -> jax.stages.Wrapped:
         """One program for all replicas. All that is not the cache comes out whole on every device, where `gathered`."""
         each = jax.shard_map(
             body, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names={"fsdp"}, check_vma=False
@@ -121,7 +121,7 @@ class Programs:
 
         return jax.jit(program, donate_argnums=donated)
 
-    def weights(self, params: PyTree) -> PyTree:
+    def weights(self, params: nnx.State) -> nnx.State:
         """Weights in any layout as the programs take them: used where they are if they lie so, not copied."""
         params = reshard(params, self.params_layout, self.params_dtype)
         return as_bits(params) if self._on_cpu else params

@@ -74,7 +74,7 @@ class RunParts:
     mesh: Mesh  # the learner's programs run inside jax.set_mesh(mesh); the engine sees to itself
     executor: Judge
     engine: Engine
-    start_state: PyTree  # TrainState, until training takes it over
+    start_state: TrainState | None  # until training takes it over
     learner: LearnerSettings
     update: Update
     for_sampling: Callable[[TrainState], Any]  # the learner's weights, merged, as the engine takes them
