@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from azr_jax.tasks.buffers import Buffers, BufferSettings, Entry  # noqa: E402
-from azr_jax.tasks.traits import traits  # noqa: E402
+from azr_jax.tasks.novelty import traits  # noqa: E402
 from azr_jax.tasks.types import InductionTask, Kind, Task, Triplet  # noqa: E402
 
 KINDS = (Kind.DEDUCTION, Kind.ABDUCTION, Kind.INDUCTION)

@@ -18,10 +18,9 @@ from typing import Any
 
 from azr_jax.evals import evalplus
 from azr_jax.tasks import prompts
-from azr_jax.tasks.parsing import answer_part, blocks
+from azr_jax.tasks.parsing import CLOSE, OPEN, TAGGED, answer_part, blocks
 from azr_jax.tasks.prompts import Prompt, block, fill
 from azr_jax.tasks.types import Kind, Task
-from azr_jax.tasks.wellformed import CLOSE, OPEN, TAGGED
 
 STYLES = ("think", "think_chat", "boxed", "completion", "evalplus")
 TASK_STYLE = {"think": "think", "think_chat": "think_chat", "boxed": "chat", "completion": "completion"}

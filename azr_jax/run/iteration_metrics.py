@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from azr_jax.monitor.rules import repeats
 from azr_jax.selfplay.results import Played, Proposed, Scored, Solved
 from azr_jax.tasks.buffers import Buffers, Unkept
-from azr_jax.tasks.novelty import complexity, disagreement
+from azr_jax.tasks.novelty import Traits, complexity, disagreement
 from azr_jax.tasks.rewards import PARTS
-from azr_jax.tasks.traits import Traits
 from azr_jax.tasks.typenames import type_of
 from azr_jax.tasks.types import Answer, FormatError, InductionTask, Proposal, Task
 

@@ -19,10 +19,9 @@ from azr_jax.rollout.engine import Request, Rollout
 from azr_jax.selfplay.event_loop import RequestId
 from azr_jax.tasks import prompts
 from azr_jax.tasks.kind import KindFailed
-from azr_jax.tasks.parsing import parse_answer, parse_proposal
+from azr_jax.tasks.parsing import parse_answer, parse_proposal, whole_answer, whole_proposal
 from azr_jax.tasks.prompts import Prompt, PromptRules, PromptTooLong
 from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Task
-from azr_jax.tasks.wellformed import whole_answer, whole_proposal
 
 log = logging.getLogger(__name__)
 

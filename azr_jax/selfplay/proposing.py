@@ -16,9 +16,9 @@ from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.contamination import Reserved
 from azr_jax.tasks.kind import KindFailed
 from azr_jax.tasks.leaks import leak
+from azr_jax.tasks.novelty import Traits, traits
 from azr_jax.tasks.programs import calls_parts, join_parts, rename_part, without_comments, without_globals
 from azr_jax.tasks.prompts import PromptTooLong
-from azr_jax.tasks.traits import Traits, traits
 from azr_jax.tasks.types import Kind, Proposal, Task, Validation
 
 log = logging.getLogger(__name__)

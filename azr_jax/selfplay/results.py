@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from azr_jax.rollout.engine import Rollout
 from azr_jax.tasks.buffers import Entry, Unkept
-from azr_jax.tasks.traits import Traits
+from azr_jax.tasks.novelty import Traits
 from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Task, Validation, Verdict
 
 

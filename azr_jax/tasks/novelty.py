@@ -1,4 +1,5 @@
-"""How intricate a program is and how far it is from others: metrics, and optional reward terms.
+"""How intricate a program is and how far it is from others, and what of it is noted of a proposal that became a task:
+metrics always, terms of its reward where they have a weight.
 
 All of it is read off the syntax tree with one walk each, and a tree is looked at up to LARGEST nodes only, so the
 cost of a program is bounded whatever a model writes. The distance between trees is that of their pq-grams (each node
@@ -13,10 +14,55 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from azr_jax.tasks.history import History
 from azr_jax.tasks.programs import parse
+from azr_jax.tasks.types import Kind, Task
 
+# A term is one half here: the medians of the public 7B seed programs.
+HALF_COMPLEXITY, HALF_VOLUME = 3.0, 200.0
 LARGEST = 4000  # nodes of a tree that are looked at
 BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.comprehension, ast.match_case)
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    complexity: int
+    halstead: float  # volume
+    lines: int
+    ast_distance: float  # mean, to the references it was proposed with
+    answer_diversity: float  # how rare its answer is among all kept so far
+    nearest: float  # distance to the nearest task kept so far, those before it in its batch too
+    mean_distance: float  # distance at the mean overlap with all of these
+
+    @property
+    def familiarity(self) -> dict[str, float]:
+        """As numbers from 0 to 1, by the names of rewards.memory."""
+        return {"nearest": 1.0 - self.nearest, "mean": 1.0 - self.mean_distance}
+
+    def terms(self, kind: Kind) -> dict[str, float]:
+        """As numbers from 0 to 1, by the names of rewards.intrinsic. Of a program that is not the proposer's, as in
+        induction, only the answers can earn anything.
+        """
+        own = not kind.about_a_program
+        return {
+            "complexity": squash(self.complexity, HALF_COMPLEXITY) if own else 0.0,
+            "halstead": squash(self.halstead, HALF_VOLUME) if own else 0.0,
+            "ast_distance": self.ast_distance if own else 0.0,
+            "answer_diversity": self.answer_diversity,
+        }
+
+
+def traits(task: Task, written: str, shown: Sequence[str], history: History) -> Traits:
+    """`written` is the part of the program that the proposer wrote, `shown` are the programs it was shown."""
+    return Traits(
+        complexity=complexity(written),
+        halstead=halstead(written).volume,
+        lines=len(written.splitlines()),
+        ast_distance=distance_to(written, shown),
+        answer_diversity=history.surprise(task),
+        nearest=history.nearest(task),
+        mean_distance=history.mean_distance(task),
+    )
 
 
 @dataclass(frozen=True, slots=True)

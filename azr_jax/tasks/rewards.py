@@ -8,7 +8,7 @@
     valid proposal                             learnability(solve rate)
     answer                                     its score
 
-Intrinsic terms (traits.py measures them) are off by default and only ever touch proposals with something to learn
+Intrinsic terms (novelty.py measures them) are off by default and only ever touch proposals with something to learn
 from: else a task that everybody or nobody solves would be paid for its looks. A reward is told by its parts, which sum
 to it. What the presets put into these settings stands in azr_jax/config/schema.py.
 """

@@ -13,9 +13,9 @@ from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.tasks import buffers, history
 from azr_jax.tasks.buffers import Buffers, BufferSettings, Entry
 from azr_jax.tasks.kind import KindFailed, find, named
+from azr_jax.tasks.parsing import whole_answer, whole_proposal
 from azr_jax.tasks.prompts import STYLES, propose, solve
 from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Triplet, Validation, Verdict
-from azr_jax.tasks.wellformed import whole_answer, whole_proposal
 from tests.kinds.own import Rubbish
 from tests.selfplay.scripted import Cast, Stage
 

@@ -9,11 +9,10 @@ import pytest
 
 from azr_jax.tasks.leaks import leak
 from azr_jax.tasks.novelty import complexity, grams, halstead
-from azr_jax.tasks.parsing import parse_answer, parse_proposal
+from azr_jax.tasks.parsing import parse_answer, parse_proposal, whole_answer, whole_proposal
 from azr_jax.tasks.programs import calls_parts, without_comments, without_globals
 from azr_jax.tasks.sameness import input_form, normal_form
 from azr_jax.tasks.types import Kind
-from azr_jax.tasks.wellformed import whole_answer, whole_proposal
 
 LENGTH, MOST_S = 6_000, 0.25
 PIECES = (

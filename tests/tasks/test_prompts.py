@@ -7,7 +7,7 @@ import pytest
 
 from azr_jax.kinds import induction, triplets
 from azr_jax.tasks import wording, worked
-from azr_jax.tasks.parsing import parse_answer, parse_proposal
+from azr_jax.tasks.parsing import parse_answer, parse_proposal, whole_answer, whole_proposal
 from azr_jax.tasks.prompts import (
     PROGRAM_PLACE,
     STYLES,
@@ -22,7 +22,6 @@ from azr_jax.tasks.prompts import (
     solve,
 )
 from azr_jax.tasks.types import Answer, InductionTask, Kind, Proposal, Triplet
-from azr_jax.tasks.wellformed import whole_answer, whole_proposal
 
 TRIPLET_KINDS = (Kind.DEDUCTION, Kind.ABDUCTION, Kind.ERROR)
 

@@ -21,8 +21,8 @@ from azr_jax.tasks import leaks, novelty, programs, prompts, sameness
 from azr_jax.tasks.buffers import Buffers, BufferSettings
 from azr_jax.tasks.contamination import Reserved
 from azr_jax.tasks.history import History
+from azr_jax.tasks.novelty import traits
 from azr_jax.tasks.parsing import blocks, parse_answer, parse_proposal
-from azr_jax.tasks.traits import traits
 from azr_jax.tasks.typenames import type_of
 from azr_jax.tasks.types import InductionTask, Kind, Triplet
 

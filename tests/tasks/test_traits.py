@@ -3,8 +3,7 @@
 import pytest
 
 from azr_jax.tasks.history import History
-from azr_jax.tasks.novelty import ast_distance, halstead
-from azr_jax.tasks.traits import traits
+from azr_jax.tasks.novelty import ast_distance, halstead, traits
 from azr_jax.tasks.typenames import type_of
 from azr_jax.tasks.types import InductionTask, Kind, Triplet
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from azr_jax.tasks.parsing import whole_answer, whole_proposal
 from azr_jax.tasks.prompts import render_answer, render_proposal
 from azr_jax.tasks.rewards import RewardSettings, proposer_reward, solver_reward
 from azr_jax.tasks.types import Answer, FormatError, Kind, Proposal, Role
-from azr_jax.tasks.wellformed import whole_answer, whole_proposal
 
 D, A, I, E = Kind.DEDUCTION, Kind.ABDUCTION, Kind.INDUCTION, Kind.ERROR  # noqa: E741
 F = "def f(x):\n    return x + 1"
