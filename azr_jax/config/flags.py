@@ -161,9 +161,9 @@ def to_json(config: Config) -> str:
 def from_json(written: str) -> dict[str, Any]:
     """As it was written, by whatever version: to be flattened, or resolved."""
 
-    def with_tuples(value: Any) -> Any:  # JSON has no tuples
+    def with_tuples(value: object) -> object:  # JSON has no tuples
         if isinstance(value, dict):
             return {key: with_tuples(inner) for key, inner in cast("dict[str, Any]", value).items()}
         return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
 
-    return with_tuples(json.loads(written))
+    return cast("dict[str, Any]", with_tuples(json.loads(written)))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from azr_jax.models.fields import Fields, UnsupportedModel, read_json
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 STOP_IDS = 8  # of one request, at most: what a slot of the engine has room for
 
@@ -14,12 +17,12 @@ STOP_IDS = 8  # of one request, at most: what a slot of the engine has room for
 class HfTokenizer(Protocol):
     """What is asked of a tokenizer of transformers."""
 
-    eos_token_id: Any  # int, or None where the model has none
-    bos_token_id: Any
-    pad_token_id: Any
-    chat_template: Any
-    backend_tokenizer: Any  # of the package tokenizers
-    _tokenizer: Any
+    eos_token_id: int | None
+    bos_token_id: int | None
+    pad_token_id: int | None
+    chat_template: object
+    backend_tokenizer: Tokenizer
+    _tokenizer: Tokenizer
 
     @property
     def all_special_ids(self) -> Sequence[int]: ...
@@ -40,7 +43,7 @@ def stop_ids(tokenizer: HfTokenizer, folder: Path) -> tuple[int, ...]:
 
     Where that file is absent config.json's count, which is what transformers makes of it.
     """
-    ids = {tokenizer.eos_token_id} - {None}
+    ids = set[int]() if tokenizer.eos_token_id is None else {tokenizer.eos_token_id}
     for name in ("generation_config.json", "config.json"):
         if (folder / name).exists():
             try:
