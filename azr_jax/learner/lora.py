@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
-from jax.typing import DTypeLike
 
+from azr_jax.models.corrected import Corrected, correction
 from azr_jax.parallel.mesh import by_axis
 from azr_jax.parallel.trees import PyTree
 
@@ -47,36 +47,6 @@ class Trained:
     def trains(self, name: str) -> bool:
         """Whether the parameter of this path is itself trained."""
         return not self.rank and not (self.freeze and name.startswith(self.freeze))
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Corrected:
-    """w + b a, made when the type it is used in is known. Stands where the model expects an array."""
-
-    w: jax.Array  # [(L,) out..., in...]
-    a: jax.Array  # [(L,) r, in...]
-    b: jax.Array  # [(L,) out..., r]
-
-    def __getitem__(self, index: Any) -> Corrected:
-        assert index is Ellipsis
-        return self
-
-    def astype(self, dtype: DTypeLike) -> jax.Array:
-        """One layer's weight: called inside the model's scan over layers, where the leading axis is gone."""
-        w = jax.lax.stop_gradient(self.w).astype(dtype)
-        return w + correction(self.a, self.b, self.w).astype(dtype)
-
-
-def correction(a: jax.Array, b: jax.Array, w: jax.Array) -> jax.Array:
-    """The product b a, laid out like w; over all layers at once where there is a leading axis."""
-    inputs, outputs = a.ndim - 1, b.ndim - 1
-    stacked = w.ndim < inputs + outputs
-    inputs, outputs = inputs - stacked, outputs - stacked
-    layer, out, ins = "l" * stacked, "opq"[:outputs], "ijk"[:inputs]
-    layout = jax.typeof(w).sharding
-    place = layout.spec if layout.mesh.are_all_axes_explicit else None
-    return jnp.einsum(f"{layer}{out}r,{layer}r{ins}->{layer}{out}{ins}", b, a, out_sharding=place)
 
 
 def split(params: PyTree, trained: Trained) -> tuple[Any, Any]:

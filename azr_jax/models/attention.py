@@ -29,7 +29,8 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jax.sharding import PartitionSpec as P
 
-from azr_jax.models.transformer import Attend, layout_of
+from azr_jax.models.products import layout_of
+from azr_jax.models.transformer import Attend
 from azr_jax.parallel.trees import PyTree
 
 log = logging.getLogger(__name__)

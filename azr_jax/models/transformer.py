@@ -21,11 +21,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.models.bits import Bits
+from azr_jax.models.corrected import Corrected
+from azr_jax.models.products import gathered, layout_of, product
 from azr_jax.models.rope import Llama3Rope
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.trees import PyTree
@@ -121,8 +121,13 @@ def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec
     """One decoder layer: attention, then the gated mlp, each added to the residual stream."""
     dtype, layout = x_BxTxD.dtype, layout_of(x_BxTxD)
 
+    def multiplied(formula: str, order: str | None, out: P | None, x: jax.Array, name: str) -> jax.Array:
+        if isinstance(weight := weights[name], Corrected):
+            return weight.product(formula, out, x, matmul_dtype)
+        return product(formula, order, out, x, weight.astype(matmul_dtype))
+
     def heads(name: str) -> jax.Array:
-        y = product("btd,hkd->bthk", None, None, h_BxTxD, weights[name].astype(matmul_dtype))
+        y = multiplied("btd,hkd->bthk", None, None, h_BxTxD, name)
         if spec.qkv_bias:
             y += weights[f"{name}_bias"].astype(matmul_dtype).astype(dtype)
         if spec.qk_norm and name != "v":
@@ -132,7 +137,7 @@ def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec
     def widened(name: str) -> jax.Array:
         # The gradient as [D, F]: XLA on a CPU would compute the other order column by column within the transposition
         # of the output's gradient (silu and all), a sixth of the whole backward pass. Transposed x costs nothing.
-        return product("btd,fd->btf", "df", None, h_BxTxD, weights[name].astype(matmul_dtype))
+        return multiplied("btd,fd->btf", "df", None, h_BxTxD, name)
 
     def behind(name: str, y_BxTxD: jax.Array) -> jax.Array:
         return _normed(y_BxTxD, weights[name], spec) if spec.gemma else y_BxTxD
@@ -142,74 +147,14 @@ def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec
     if spec.score_scalar is not None:  # whoever attends divides by the root of K
         q_BxTxHxK *= jnp.asarray((spec.head_dim / spec.score_scalar) ** 0.5, dtype)
     o_BxTxHxK, cache = attend(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, cache, index)
-    o_BxTxD = product("bthk,dhk->btd", None, layout, o_BxTxHxK, weights["o"].astype(matmul_dtype))
+    o_BxTxD = multiplied("bthk,dhk->btd", None, layout, o_BxTxHxK, "o")
     x_BxTxD += behind("attn_out_norm", o_BxTxD)
 
     h_BxTxD = _normed(x_BxTxD, weights["mlp_norm"], spec)
     inner_BxTxF = (jax.nn.gelu if spec.gemma else jax.nn.silu)(widened("gate")) * widened("up")
-    down_BxTxD = product("btf,df->btd", None, layout, inner_BxTxF, weights["down"].astype(matmul_dtype))
+    down_BxTxD = multiplied("btf,df->btd", None, layout, inner_BxTxF, "down")
     x_BxTxD += behind("mlp_out_norm", down_BxTxD)
     return x_BxTxD, cache
-
-
-def _product(formula: str, order: str | None, layout: P | None, x: jax.Array, w: jax.Array) -> jax.Array:
-    """The einsum of x and a weight that is gathered for it; the output lies as `layout` says, if it says so.
-
-    The weight's gradient is asked for as the weight lies, and in one operation: the TPU compiler then sends parts of it
-    round the chips while it multiplies the next. Summed first and cut afterwards, as JAX would have it, it becomes an
-    all-reduce of the whole. `order`: the axes of the weight in the order in which its gradient is computed.
-
-    Where the weight has a smaller type than x, x is rounded to it, and what comes out has x's type unrounded.
-    """
-    _, right, _ = _axes(formula)
-    return _einsum(formula, x.astype(w.dtype), gathered(w, embed=right.index("d")), x.dtype, layout)
-
-
-def _product_forward(formula, order, layout, x, w):
-    return _product(formula, order, layout, x, w), (x, w)
-
-
-def _product_backward(formula, order, layout, kept, d_out):
-    del layout
-    (x, w), (left, right, out) = kept, _axes(formula)
-    place, dtype = layout_of(w), x.dtype
-    x, d_out = x.astype(w.dtype), d_out.astype(w.dtype)
-    if w.dtype != dtype and not any(place or ()):
-        d_w = _outer(left, right, out, x, d_out, place)
-    elif order is None:
-        d_w = jnp.einsum(f"{out},{left}->{right}", d_out, x, out_sharding=place)
-    else:
-        there = None if place is None else P(*(place[right.index(axis)] for axis in order))
-        d_w = jnp.einsum(f"{left},{out}->{order}", x, d_out, out_sharding=there)
-        d_w = d_w.transpose([order.index(axis) for axis in right])
-    whole = gathered(w, embed=right.index("d"))
-    if whole is not w:  # first of all, so that x is free before the rest goes on
-        d_out, d_w = jax.lax.optimization_barrier((d_out, d_w))
-    return _einsum(f"{out},{right}->{left}", d_out, whole, dtype, layout_of(x)), d_w
-
-
-def _einsum(formula: str, a: jax.Array, b: jax.Array, dtype: jnp.dtype, layout: P | None) -> jax.Array:
-    sums = None if a.dtype == dtype else dtype  # None: as every backend does by itself
-    return jnp.einsum(formula, a, b, preferred_element_type=sums, out_sharding=layout)
-
-
-def _outer(left: str, right: str, out: str, x: jax.Array, d_out: jax.Array, place: P | None) -> jax.Array:
-    """The weight's gradient, with the tokens last in what stands left.
-
-    XLA on a CPU multiplies bfloat16 twice as fast as float32, but not where it would have to turn the left side itself.
-    """
-    tokens = "".join(axis for axis in out if axis in left and axis not in right)
-    rows = "".join(axis for axis in right if axis in out)
-    turned = lax.optimization_barrier(jnp.einsum(f"{out}->{rows}{tokens}", d_out))
-    return _einsum(f"{rows}{tokens},{left}->{right}", turned, x, jnp.dtype(jnp.float32), place).astype(x.dtype)
-
-
-product = jax.custom_vjp(_product, nondiff_argnums=(0, 1, 2))
-product.defvjp(_product_forward, _product_backward)
-
-
-def _axes(formula: str) -> list[str]:
-    return formula.replace("->", ",").split(",")
 
 
 def _normed(x: jax.Array, scale: jax.Array, spec: ModelSpec) -> jax.Array:
@@ -278,17 +223,3 @@ def lookup(w_VxD: jax.Array | Bits, tokens_BxT: jax.Array, dtype: jnp.dtype) -> 
     everywhere = jax.reshard(tokens_BxT, P(None, None))
     x_BxTxD = w_VxD.at[everywhere].get(out_sharding=P(None, None, columns)).astype(dtype)
     return jax.reshard(x_BxTxD, P(*layout, None))
-
-
-def gathered(weight: jax.Array, *, embed: int) -> jax.Array:
-    """The weight, whole along its axis number `embed`. To be cast before, so that the half-sized copy travels."""
-    layout = layout_of(weight)
-    if layout is None or layout[embed] is None:
-        return weight
-    return jax.reshard(weight, P(*(None if axis == embed else name for axis, name in enumerate(layout))))
-
-
-def layout_of(x: jax.Array) -> P | None:
-    """How x lies on the explicit axes of a mesh; None where there are none."""
-    sharding = jax.typeof(x).sharding
-    return sharding.spec if AxisType.Explicit in sharding.mesh.axis_types else None

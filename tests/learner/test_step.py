@@ -140,6 +140,35 @@ def test_the_divergence_from_the_start_policy_pulls_back(parted, samples):
         make_update(graphdef, settings)(state, [flat])
 
 
+@pytest.mark.parametrize("fsdp, tensor", [(4, 2), (2, 1), (1, 2)])
+def test_corrections_learn_the_same_on_any_mesh(parted, samples, eight_devices, fsdp, tensor):
+    """Their gradients go through the narrow side, whose sums over split axes are written out."""
+    settings = replace(SETTINGS, trained=Trained(rank=3))
+    graphdef, params = parted
+    batch = pack(samples, ROW, rows=4)
+
+    def moments(mesh):
+        fresh = jax.tree.map(jnp.copy, params)
+        state = init_state(jax.device_put(fresh, shardings(SPEC, mesh, LearnerRules())), settings)
+        # Where b is zero, as at the beginning, nothing is learned of a.
+        moved = jax.tree.map(
+            lambda leaf: leaf + jax.device_put(0.1 * np.cos(np.arange(leaf.size)).reshape(leaf.shape), leaf.sharding),
+            state.params,
+        )
+        state, metrics = make_step(graphdef, settings)(replace(state, params=moved), batch)
+        return jax.device_get(state.optimizer[0].mu), metrics["gradient/norm"]
+
+    found = []
+    for devices in (eight_devices[:1], eight_devices[: fsdp * tensor]):
+        mesh = make_mesh(fsdp, tensor, devices=devices) if len(devices) > 1 else make_mesh(1, 1, devices=devices)
+        with jax.set_mesh(mesh):
+            found.append(moments(mesh))
+    (one, norm), (many, other) = found
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(one))
+    assert_close(many, one, 1e-5)
+    assert float(other) == pytest.approx(float(norm), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     "trained", [Trained(rank=2, targets=("q", "o", "gate")), Trained(freeze=("embed", "layers.q"))]
 )
