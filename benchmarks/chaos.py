@@ -229,7 +229,9 @@ def main() -> None:
     for name, folder in (("this checkout", ROOT), ("--workdir", options.workdir.resolve())):
         if folder.is_relative_to("/tmp"):
             parser.error(f"{name} is {folder}: should not lie in /tmp, of which the run has one of its own")
-    options.workdir.mkdir(parents=True, exist_ok=False)
+    if options.workdir.exists():
+        parser.error(f"--workdir={options.workdir} is there already: should be a folder that this makes")
+    options.workdir.mkdir(parents=True)
     disturbed, quiet = options.workdir.resolve() / "disturbed", options.workdir.resolve() / "quiet"
     code, done = under_faults(options, disturbed)
     code_quiet = undisturbed(options, quiet, played(disturbed))
