@@ -35,10 +35,10 @@ def compiled():
     from azr_jax.dryrun.programs import engine_jobs_of, sampler_settings, shape_of, train_job
     from azr_jax.parallel.mesh import make_mesh, regrouped
 
-    c, problems = load("configs/tiny.py", {"model.dtype": "bfloat16", "model.remat": "full", "learner.chunk": "128"})
+    learner = {"model.dtype": "bfloat16", "model.remat": "full", "learner.chunk": "128"}
+    sizes = {"max_prompt_tokens": TOKENS - 64, "max_new_tokens": 64, "page_size": 16, "pages": PAGES}
+    c, problems = load("configs/tiny.py", learner | {f"rollout.{name}": str(size) for name, size in sizes.items()})
     assert not problems
-    c.rollout.max_prompt_tokens, c.rollout.max_new_tokens = TOKENS - 64, 64
-    c.rollout.page_size, c.rollout.pages = 16, PAGES
     c = for_tpu(c, SPEC)
     devices = topology.devices(topology.find("v5e:2x2"))
     learner = make_mesh(4, 1, devices)
