@@ -76,12 +76,17 @@ def sight(trees: Iterable[ast.AST]) -> Sight:
     seeded = any(map(_is_by_seed, nodes)) or _makes_sets_of_views(nodes)
     text, objects = _makes_text(nodes), _has_addresses(nodes)
     nothing = any(isinstance(node, ast.Constant) and node.value is None for node in nodes)
-    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    called = _called(nodes)
     builtin = any(isinstance(node, ast.Name) and node.id in _OBJECTS and id(node) not in called for node in nodes)
     nan = any(_named(node) in _NOT_NUMBERS or _is_infinite(node) for node in nodes)
     hashed = seeded and (objects or nothing or builtin or nan)  # of these a hash is an address
     address = any(_named(node) in _PLACES for node in nodes) or (text and objects) or hashed
     return Sight(chance=seeded or (text and objects), address=address)
+
+
+def _called(nodes: list[ast.AST]) -> set[int]:
+    """What is called as it stands, and so gets no other name: ids of nodes."""
+    return {id(node.func) for node in nodes if isinstance(node, ast.Call)}
 
 
 def _named(node: ast.AST) -> str:
@@ -93,12 +98,13 @@ def remembers(tree: ast.AST) -> bool:
     assert isinstance(tree, ast.Module)
     if not all(map(_is_forgetful, tree.body)):
         return True
-    return _makes_classes(list(ast.walk(tree))) or any(
+    nodes = list(ast.walk(tree))
+    return _makes_classes(nodes) or any(
         _is_strange(node)
         or _is_writer(node)
         or isinstance(node, ast.Global | ast.ClassDef)
         or (isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load))
-        for node in ast.walk(tree)
+        for node in nodes
     )
 
 
@@ -134,7 +140,7 @@ def _is_writer(node: ast.AST) -> bool:
 
 def _makes_classes(nodes: list[ast.AST]) -> bool:
     """`type` under another name, with which a class can be made of what the text does not show."""
-    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    called = _called(nodes)
     return any(isinstance(node, ast.Name) and node.id == "type" and id(node) not in called for node in nodes)
 
 
@@ -196,7 +202,7 @@ def _makes_sets_of_views(nodes: list[ast.AST]) -> bool:
     iterated = {id(n.iter) for n in nodes if isinstance(n, ast.For | ast.comprehension)}
     iterated |= {id(one) for n in nodes if isinstance(n, ast.Call) for one in n.args}
     views = any(_is_view(node) and id(node) not in iterated for node in nodes)
-    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    called = _called(nodes)
     views = views or any(_named(node) in ("keys", "items") and id(node) not in called for node in nodes)
     operators = any(isinstance(n, ast.BinOp | ast.AugAssign) and isinstance(n.op, _SET_OPERATORS) for n in nodes)
     return (views and operators) or "operator" in {

@@ -37,8 +37,7 @@ class Drawn(NamedTuple):
 
     @classmethod
     def nothing(cls, most: int, slots: int) -> Drawn:
-        empty = Sampled(jnp.zeros((most, slots), jnp.int32), jnp.zeros((most, slots)), jnp.zeros((most, slots)))
-        return cls(empty, jnp.zeros(slots, jnp.int32), jnp.int32(0))
+        return cls(Sampled.room(most, slots), jnp.zeros(slots, jnp.int32), jnp.int32(0))
 
 
 def running(state: State) -> jax.Array:
@@ -91,7 +90,7 @@ def accept(state: State, rows: Rows, new: Sampled, drawn: Drawn) -> tuple[State,
     """Takes what holds: of each slot the first row, and every row that assumed what the row before it drew."""
     S = rows.slot_R.shape[0]
     number_R = jnp.arange(S)
-    ended_R = (new.token[:, None] == rows.state.stop_ids).any(axis=-1) | ~jnp.isfinite(new.logprob)
+    ended_R = new.ends(rows.state.stop_ids)
     before_R = jnp.maximum(number_R - 1, 0)
     assumed_R = (rows.state.token == new.token[before_R]) & ~ended_R[before_R]
     wrong_R = ~(rows.state.active & ((rows.ahead_R == 0) | assumed_R))

@@ -366,11 +366,12 @@ class Engine:
 
     def _count_flight(self, flight: _Flight, was_active_NxS: np.ndarray) -> None:
         n, rounds, useful = self._counts, int(was_active_NxS.any(axis=1).sum()), int(was_active_NxS.sum())
-        n["active_slot_steps"] += useful
+        active_steps = useful
         if flight.steps_Rx2 is not None:
-            rounds, runs = np.asarray(flight.steps_Rx2).max(axis=0)[0], np.asarray(flight.steps_Rx2).sum(axis=0)[1]
-            n["active_slot_steps"] += int(runs) - useful
-        all_steps = int(rounds) * len(self._scheduler.slots)
+            rounds_R, active_steps_R = np.asarray(flight.steps_Rx2).T
+            rounds, active_steps = int(rounds_R.max()), int(active_steps_R.sum())
+        n["active_slot_steps"] += active_steps
+        all_steps = rounds * len(self._scheduler.slots)
         n["tokens"] += useful
         n["useful_slot_steps"] += useful
         n["slot_steps"] += all_steps

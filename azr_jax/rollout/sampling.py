@@ -33,6 +33,16 @@ class Sampled(NamedTuple):
     logprob: jax.Array  # of the model, at temperature 1
     sampler_logprob: jax.Array  # at the sampling temperature, before top-k, top-p and min-p; see `sample`
 
+    @classmethod
+    def room(cls, tokens: int, slots: int) -> Sampled:
+        """[tokens, S], to be filled."""
+        reals_NxS = jnp.zeros((tokens, slots))
+        return cls(jnp.zeros((tokens, slots), jnp.int32), reals_NxS, reals_NxS)
+
+    def ends(self, stop_ids_Sxn: jax.Array) -> jax.Array:
+        """Where nothing comes after this token."""
+        return (self.token[:, None] == stop_ids_Sxn).any(axis=-1) | ~jnp.isfinite(self.logprob)
+
 
 def sample(logits_SxV: jax.Array, params: SamplingParams, keys_S: jax.Array, positions_S: jax.Array) -> Sampled:
     """The key of a token is its request's key and its position in the completion, whatever else is in the batch.

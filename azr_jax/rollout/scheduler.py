@@ -152,21 +152,23 @@ class Scheduler:
             while self.slots[slot] is sequence:
                 new = self.pages[replica].allocate(missing)
                 if new is not None:
-                    self.arrays.add_pages(slot, new)
-                    sequence.pages += new
+                    self._give(slot, sequence, new)
                     break
                 self._preempt_youngest(replica)
 
     def grow_ahead(self, most: int) -> None:
         """Pages for tokens that guesses may add, where there are some to spare: what has too few is only slower."""
         missing_S = self.arrays.short_of_pages(most, self.settings.page_size)
-        for slot in np.flatnonzero(missing_S > 0).tolist():
-            sequence, replica = self.slots[slot], self.replica_of(slot)
-            spare = 2 * len(self.running(replica)) <= self.slots_each  # else there are hardly rows to guess in
-            new = self.pages[replica].allocate(int(missing_S[slot])) if sequence and spare else None
-            if sequence and new:
-                self.arrays.add_pages(slot, new)
-                sequence.pages += new
+        # With half of its slots taken a replica has hardly rows to guess in.
+        spare = [replica for replica, free in enumerate(self._free) if 2 * len(free) >= self.slots_each]
+        for slot in np.flatnonzero((missing_S > 0) & np.isin(self._replica_S, spare)).tolist():
+            new = self.pages[self.replica_of(slot)].allocate(int(missing_S[slot]))
+            if (sequence := self.slots[slot]) and new:
+                self._give(slot, sequence, new)
+
+    def _give(self, slot: int, sequence: Sequence, pages: list[int]) -> None:
+        self.arrays.add_pages(slot, pages)
+        sequence.pages += pages
 
     def end(self, slot: int) -> Sequence:
         """Empties a slot. Whoever waits for pages may try again."""

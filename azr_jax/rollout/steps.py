@@ -125,33 +125,53 @@ def decode(
     """
     forward = _forward(graphdef, types, backend, never, params, key, dropped_V, state.table.shape[0])
 
-    def step(carry):
-        number, cache, state, drawn, was_active, _ = carry
+    def step(number, cache, state, drawn):
         cache, new = forward(cache, state)
-        drawn = jax.tree.map(lambda all_NxS, one_S: all_NxS.at[number].set(one_S), drawn, new)
-        was_active = was_active.at[number].set(state.active)
+        tokens = jax.tree.map(lambda all_NxS, one_S: all_NxS.at[number].set(one_S), drawn[0], new)
+        drawn = tokens, drawn[1].at[number].set(state.active)
         active, remaining = state.active, state.remaining - state.active
-        ended = (new.token[:, None] == state.stop_ids).any(axis=-1) | ~jnp.isfinite(new.logprob)
         state = state._replace(
             token=jnp.where(active, new.token, state.token),
             position=state.position + active,
             generated=state.generated + active,
             remaining=remaining,
-            active=active & ~ended & (remaining > 0),
+            active=active & ~new.ends(state.stop_ids) & (remaining > 0),
         )
-        return number + 1, cache, state, drawn, was_active, jax.lax.psum(state.active.sum(), "fsdp")
-
-    active_at_first = jax.lax.psum(state.active.sum(), "fsdp")
-
-    def go_on(carry):
-        number, *_, active = carry
-        return (number < steps) & (active > 0) & (active_at_first - active < refill_threshold)
+        return cache, state, drawn
 
     S = state.token.shape[0]
-    empty = Sampled(jnp.zeros((steps, S), jnp.int32), jnp.zeros((steps, S)), jnp.zeros((steps, S)))
-    start = (jnp.int32(0), cache, state, empty, jnp.zeros((steps, S), bool), active_at_first)
-    _, cache, _, drawn, was_active, _ = jax.lax.while_loop(go_on, step, start)
-    return cache, drawn, was_active
+    nothing = Sampled.room(steps, S), jnp.zeros((steps, S), bool)
+    _, cache, (tokens, was_active) = _flight(
+        step, steps, refill_threshold, lambda state: state.active, cache, state, nothing
+    )
+    return cache, tokens, was_active
+
+
+def _flight(
+    step, steps: int, refill_threshold: jax.Array, running, cache: Cache, state: State, drawn: PyTree
+) -> tuple[jax.Array, Cache, PyTree]:
+    """`step` again and again: (number, cache, state, drawn) -> (cache, state, drawn). How often, and what came of it.
+
+    Slots that are not `running` are not decoded, though they may be active.
+    """
+
+    def counts(state: State) -> tuple[jax.Array, jax.Array]:
+        return jax.lax.psum((state.active.sum(), running(state).sum()), "fsdp")
+
+    def again(carry):
+        number, *others, _ = carry
+        cache, state, drawn = step(number, *others)
+        return number + 1, cache, state, drawn, counts(state)
+
+    at_first, _ = counts(state)
+
+    def go_on(carry):
+        number, *_, (active, running) = carry
+        return (number < steps) & (running > 0) & (at_first - active < refill_threshold)
+
+    start = (jnp.int32(0), cache, state, drawn, counts(state))
+    number, cache, _, drawn, _ = jax.lax.while_loop(go_on, again, start)
+    return number, cache, drawn
 
 
 def _forward(graphdef, types: Types, backend: Backend, never, params: PyTree, key, dropped_V, slots: int) -> PyTree:
@@ -189,24 +209,13 @@ def decode_ahead(
     S, most = state.token.shape[0], steps * (1 + draft)
     forward = _forward(graphdef, types, backend, never, params, key, dropped_V, S)
 
-    def counts(state: State) -> tuple[jax.Array, jax.Array]:
-        return jax.lax.psum((state.active.sum(), drafts.running(state).sum()), "fsdp")
-
-    def step(carry):
-        number, cache, state, drawn, _ = carry
+    def step(_, cache, state, drawn):
         rows = drafts.spread(state, draft)
         cache, new = forward(cache, rows.state)
-        state, drawn = drafts.accept(state, rows, new, drawn)
-        return number + 1, cache, state, drawn, counts(state)
+        return cache, *drafts.accept(state, rows, new, drawn)
 
-    at_first, _ = counts(state)
-
-    def go_on(carry):
-        number, *_, (active, running) = carry
-        return (number < steps) & (running > 0) & (at_first - active < refill_threshold)
-
-    start = (jnp.int32(0), cache, state, drafts.Drawn.nothing(most, S), counts(state))
-    number, cache, _, drawn, _ = jax.lax.while_loop(go_on, step, start)
+    nothing = drafts.Drawn.nothing(most, S)
+    number, cache, drawn = _flight(step, steps, refill_threshold, drafts.running, cache, state, nothing)
     return cache, drawn.tokens, jnp.arange(most)[:, None] < drawn.count_S, jnp.stack([number, drawn.runs])[None]
 
 

@@ -19,38 +19,29 @@ from azr_jax.tasks.types import Answer, InductionTask, Kind, Proposal, Triplet
 ENDS = {"crashed", "raised", "timeout", "not plain", "ok", "unplain", "broken"}
 
 
-@pytest.fixture(scope="module")
-def attacked():
-    """No list of banned modules, so that what is tested is what runs and judges."""
-    with Executor(ExecutorSettings(timeout_s=2.0, workers=2, banned_modules=())) as running:
-        yield running
-        stats = running.stats()
-        assert (stats.get("zygotes_replaced", 0), stats.get("own_errors", 0), stats["jobs_pending"]) == (0, 0, 0)
-
-
-def test_no_answer_is_paid_for_what_an_earlier_call_left(attacked):
+def test_no_answer_is_paid_for_what_an_earlier_call_left(jailed):
     """False, then True for ever: right about these two hidden cases only where they share a child."""
     values = tuple(map(encode, (True, False, False, True)))
     task = InductionTask("def f(x): return x", ("9", "8", "1", "2"), values, values, "", 2)
     waiting = {
-        w: attacked.submit(Verify(Kind.INDUCTION, task, Answer(Kind.INDUCTION, p))) for w, p in anew.MEMORY.items()
+        w: jailed.submit(Verify(Kind.INDUCTION, task, Answer(Kind.INDUCTION, p))) for w, p in anew.MEMORY.items()
     }
     assert [what for what, future in waiting.items() if future.result(60).score] == []
 
 
 @pytest.mark.slow
-def test_the_calls_do_know_of_each_other(attacked):
+def test_the_calls_do_know_of_each_other(jailed):
     """Each of the above gives False, True in one child, so that there would be something to be had."""
-    waiting = {what: attacked.submit(Run(program, ("1", "2"))) for what, program in anew.MEMORY.items()}
+    waiting = {what: jailed.submit(Run(program, ("1", "2"))) for what, program in anew.MEMORY.items()}
     found = {what: [one.value for one in future.result(60)] for what, future in waiting.items()}
     assert [what for what, values in found.items() if values != ["false", "true"]] == [
         "the clock that stands"
     ]  # it goes
 
 
-def test_what_becomes_a_task_stays_as_it_was(attacked):
+def test_what_becomes_a_task_stays_as_it_was(jailed):
     """Its own input is right, and an equal one, in other zygotes, later."""
-    asked = {w: attacked.submit(Validate(Proposal(Kind.ABDUCTION, p, ("1",)))) for w, p in anew.CHANCE.items()}
+    asked = {w: jailed.submit(Validate(Proposal(Kind.ABDUCTION, p, ("1",)))) for w, p in anew.CHANCE.items()}
     tasks = {what: future.result(60).task for what, future in asked.items()}
     waiting = {}
     with Executor(ExecutorSettings(timeout_s=2.0, workers=2, banned_modules=())) as other:
@@ -97,13 +88,13 @@ def test_every_answer_comes_to_a_verdict(executor):
     assert executor.stats().get("own_errors", 0) == before
 
 
-def test_every_exception_is_one(attacked):
+def test_every_exception_is_one(jailed):
     waiting = {}
     for what, line in anew.RAISES.items():
         program = f"def f(x):\n    {line}"
         waiting[what] = [
-            attacked.submit(Run(program, ("1",))),
-            *(attacked.submit(Validate(Proposal(kind, program, ("1",)))) for kind in (Kind.DEDUCTION, Kind.ERROR)),
+            jailed.submit(Run(program, ("1",))),
+            *(jailed.submit(Validate(Proposal(kind, program, ("1",)))) for kind in (Kind.DEDUCTION, Kind.ERROR)),
         ]
     for what, futures in waiting.items():
         (outcome,), deduction, error = (future.result(60) for future in futures)
@@ -115,10 +106,10 @@ def test_every_exception_is_one(attacked):
         assert error.task is None or error.task.output.isidentifier(), (what, error)
 
 
-def test_what_comes_afterwards_is_an_outcome_of_its_own(attacked):
+def test_what_comes_afterwards_is_an_outcome_of_its_own(jailed):
     """At the most the value that it could as well have returned; the honest call after it is as it was."""
-    waiting = {what: attacked.submit(Run(program, ("1",))) for what, program in anew.AFTERWARDS.items()}
-    honest = [attacked.submit(Run(f"def f(x):\n    return x + {n}", ("1",))) for n in range(len(waiting))]
+    waiting = {what: jailed.submit(Run(program, ("1",))) for what, program in anew.AFTERWARDS.items()}
+    honest = [jailed.submit(Run(f"def f(x):\n    return x + {n}", ("1",))) for n in range(len(waiting))]
     for what, future in waiting.items():
         (outcome,) = future.result(60)
         assert outcome.reason in ENDS and outcome.value in ("1", "777", None), (what, outcome)

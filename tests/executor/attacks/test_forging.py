@@ -13,22 +13,12 @@ sys.path.append(str(Path(__file__).parent))
 import forging
 
 from azr_jax.executor.jobs import Run, Validate, Verify
-from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.executor.values import decode, encode, same
 from azr_jax.tasks.types import Answer, InductionTask, Kind, Proposal, Triplet
 
 TASK = Triplet("def f(x):\n    return x * 1_001 + 7", "41", "41048", encode(41048))
 # Not what any program gives alone, since that is one and the same each time; the first is what MEMORY gives together.
 GOLDS = ((False, True, True, True), (True, False, True, False), (False, False, True, True))
-
-
-@pytest.fixture(scope="module")
-def jailed():
-    """No list of banned modules, so that what is tested is the judging."""
-    with Executor(ExecutorSettings(timeout_s=2.0, workers=2, banned_modules=())) as running:
-        yield running
-        stats = running.stats()
-        assert (stats.get("zygotes_replaced", 0), stats.get("own_errors", 0), stats["jobs_pending"]) == (0, 0, 0)
 
 
 def induction(golds: tuple[bool, ...]) -> InductionTask:
