@@ -2,7 +2,8 @@
 
 A fixed number of slots is decoded side by side, a few tokens at a time. When a slot falls free and something waits, the
 device stops at once and the host fills it. `step` hands out what finished while the next tokens are already being
-decoded. What a completion says depends on the seed, the iteration, the request's id and the sample's number alone.
+decoded. What a completion says depends on the seed, the iteration, the request's id and the sample's number alone, and,
+where weights change in flight, on which of its tokens which weights drew: that is noted of each.
 On a mesh every replica has so many slots and pages; programs.py says how.
 """
 
@@ -49,6 +50,7 @@ class _Flight(NamedTuple):
     drawn: Sampled
     was_active_NxS: jax.Array
     steps_Rx2: jax.Array | None  # with drafts, of each replica: steps, and slots that took part in them
+    version: int  # of the weights: the iteration they were loaded for
     queued: bool  # something was waiting when it left
     departed: float
     prefilled: jax.Array | None  # there when the prompts read before it are
@@ -72,6 +74,7 @@ class Engine:
         self._cache: tuple[jax.Array, ...] | None = None
         self._scheduler = Scheduler(settings, self.programs.replicas)
         self._params: nnx.State | None = None
+        self._iteration = 0  # the one the weights were loaded for
         self._key: jax.Array | None = None
         self._dropped: jax.Array | None = None
         self._completing = Completing(decode_text) if decode_text else None
@@ -84,19 +87,19 @@ class Engine:
         self._counts = dict.fromkeys(COUNTS, 0.0)
 
     def load_weights(self, params: nnx.State, iteration: int, dropped_V: np.ndarray | None = None) -> None:
-        """New weights, in any layout, and the randomness of another iteration. Nothing may be under way.
+        """New weights, in any layout, and the randomness of another iteration for requests that name none.
 
         Weights that already lie as the sampler needs them are used where they are, not copied. `dropped_V` names the
-        tokens that limited requests do without.
+        tokens that limited requests do without. What is under way, where that may be (`in_flight`), goes on with these.
         """
-        if self.busy:
-            raise RuntimeError("load_weights() while requests are under way: drain() them first")
+        self._halt("load_weights()")
         self._params = None  # the old ones go first: two generations may not fit
         self._params = self.programs.weights(params)
         if self._cache is None:  # last: the weights' way here needs room
             self._cache = self.programs.empty_cache()
-        key = jax.random.fold_in(jax.random.key(self.seed), iteration)
-        self._key = jax.random.wrap_key_data(self.programs.place(np.asarray(jax.random.key_data(key)), EVERYWHERE))
+        self._iteration, self._free_since = iteration, None
+        key_data = np.asarray(jax.random.key_data(jax.random.key(self.seed)))
+        self._key = jax.random.wrap_key_data(self.programs.place(key_data, EVERYWHERE))
         if self.settings.limits:
             dropped_V = np.zeros(self.spec.vocab, bool) if dropped_V is None else dropped_V
             self._dropped = self.programs.place(dropped_V, EVERYWHERE)
@@ -110,7 +113,7 @@ class Engine:
         check(request, self.settings, self.spec.vocab)
         if request.stop_strings and self.decode_text is None:
             raise ValueError(f"request {request.id}: stop_strings need an Engine with decode_text")
-        self._scheduler.submit(request)
+        self._scheduler.submit(request, request.iteration or self._iteration)
 
     @property
     def slots(self) -> int:
@@ -120,6 +123,11 @@ class Engine:
     @property
     def busy(self) -> bool:
         return bool(self._scheduler.waiting or self._ended or any(self._scheduler.slots))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a slot stands empty that nobody waits for."""
+        return not self._scheduler.waiting and not all(self._scheduler.slots)
 
     def under_way(self) -> list[tuple[int, int, int]]:
         """(request id, sample, tokens so far) of what is being decoded; may be asked from another thread."""
@@ -166,16 +174,28 @@ class Engine:
         }
 
     def release_memory(self) -> None:
-        """Gives the memory of weights and cache back until the next load_weights(), for an optimizer step to use."""
-        if self.busy:
-            raise RuntimeError("release_memory() while requests are under way: drain() them first")
-        self._params = self._cache = None
+        """Gives the memory of weights and cache back until the next load_weights(), for an optimizer step to use.
+
+        The cache stays where completions under way are to keep theirs.
+        """
+        self._halt("release_memory()")
+        self._params = None
+        if self.settings.in_flight == "keep" and any(self._scheduler.slots):
+            return
+        self._scheduler.put_back()
+        self._cache = None
 
     def close(self) -> None:
         """Drops all that is under way, and gives the memory back. The engine is of no further use."""
         self._collect()
         self._scheduler = Scheduler(self.settings, self.programs.replicas)
         self._ended, self._params, self._cache = [], None, None
+
+    def _halt(self, asked: str) -> None:
+        """What the device is decoding comes in. More may be under way only where weights change in flight."""
+        if self.busy and not self.settings.in_flight:
+            raise RuntimeError(f"{asked} while requests are under way: drain() them first")
+        self._collect()
 
     # --- a round
 
@@ -203,6 +223,7 @@ class Engine:
             count = counts[row]
             for values, new in zip((sequence.tokens, sequence.logprobs, sequence.sampler_logprobs), by_row):
                 values += new[row][:count]
+            sequence.versions += [flight.version] * count
             self._end_if_complete(slot, sequence, count)
         self._count_flight(flight, was_active_NxS)
 
@@ -223,9 +244,8 @@ class Engine:
             if at is not None and (at < cut or not finish):
                 finish, cut = "repetition", at
         if finish:
-            for values in (sequence.tokens, sequence.logprobs, sequence.sampler_logprobs):
-                del values[cut:]
-            self._ended.append(self._rollout(self._scheduler.end(slot), finish))
+            sequence.cut(cut)
+            self._ended.append(self._scheduler.end(slot).rollout(finish))
 
     def _cut_at_stop(self, request: Request, tokens: list[int], new: int, cut: int) -> int | None:
         """Where a stop string ends that the last `new` tokens, of the first `cut`, have completed."""
@@ -262,7 +282,7 @@ class Engine:
                     continue
                 placement, chunk = chunks.popleft()
                 start_R[replica], end_R[replica] = chunk.start, chunk.start + chunk.length
-                tokens_RxT[replica, : chunk.length] = placement.prompt[chunk.start : end_R[replica]]
+                tokens_RxT[replica, : chunk.length] = placement.text[chunk.start : end_R[replica]]
                 table_RxM[replica, : len(placement.body)] = placement.body
                 self._counts["prompt_tokens"] += chunk.length
             self._device_busy()
@@ -298,7 +318,9 @@ class Engine:
         self._device_busy()
         self._cache, drawn, was_active_NxS, *steps = self._watched("decode", self.programs.decode, *args)
         steps_Rx2 = steps[0] if steps else None
-        self._flight = _Flight(rows, drawn, was_active_NxS, steps_Rx2, queued, self._busy_since, self._prefilled)
+        self._flight = _Flight(
+            rows, drawn, was_active_NxS, steps_Rx2, self._iteration, queued, self._busy_since, self._prefilled
+        )
         self._prefilled = None
 
     def _device_busy(self) -> None:
@@ -317,20 +339,6 @@ class Engine:
     def _state(self, rows: np.ndarray) -> State:
         """Of the slots in this order, for the device."""
         return self.programs.place(self._scheduler.arrays.in_order(rows))
-
-    def _rollout(self, sequence: Sequence, finish: str) -> Rollout:
-        now = time.perf_counter()
-        started = sequence.started or now
-        return Rollout(
-            sequence.request,
-            sequence.sample,
-            tuple(sequence.tokens),
-            tuple(sequence.logprobs),
-            tuple(sequence.sampler_logprobs),
-            finish,
-            seconds=now - started,
-            waited=started - sequence.submitted,
-        )
 
     # --- compiling and counting
 

@@ -169,7 +169,7 @@ class Programs:
         reals: PyTree = array((S,), jnp.float32)
         state = State(
             token=words, position=words, generated=words, remaining=words, active=array((S,), jnp.bool_),
-            request=array((S,), jnp.uint32), sample=array((S,), jnp.uint32),
+            iteration=array((S,), jnp.uint32), request=array((S,), jnp.uint32), sample=array((S,), jnp.uint32),
             params=SamplingParams(reals, words, reals, reals),
             stop_ids=array((S, STOP_IDS), jnp.int32), table=array((S, M), jnp.int32),
             limited=array((S,), jnp.bool_) if self.settings.limits else None,

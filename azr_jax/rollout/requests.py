@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from azr_jax.models.endings import STOP_IDS
 
-LARGEST_ID = 2**32 - 1  # request ids and sample numbers go into the random key as 32 bits each
+LARGEST_ID = 2**64 - 1  # two halves, which go into the random key as 32 bits each, like the sample's number
+CACHES = ("keep", "recompute")  # of completions under way, where weights change beneath them
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class EngineSettings:
     never: tuple[int, ...] = ()  # tokens that are never drawn: for sampler and learner they do not exist
     draft_tokens: int = 0  # guessed ahead where slots stand empty, at most (drafts.py); 0: none
     limits: bool = False  # whether requests may be limited; where not, the programs know nothing of it
+    # Weights change at rest alone (empty), or beneath completions under way, whose cache they keep | recompute.
+    in_flight: str = ""
 
     def __post_init__(self):
         for field in ("slots", "max_prompt_tokens", "max_new_tokens", "page_size", "decode_steps", "prefill_tokens"):
@@ -37,6 +40,8 @@ class EngineSettings:
                 raise ValueError(f"{field}={getattr(self, field)}: should be at least 1")
         if self.draft_tokens < 0:
             raise ValueError(f"draft_tokens={self.draft_tokens}: should be 0 (none) or more")
+        if self.in_flight and self.in_flight not in CACHES:
+            raise ValueError(f"in_flight={self.in_flight!r}: should be empty, or one of {', '.join(CACHES)}")
         if self.pages < 0:
             raise ValueError(f"pages={self.pages}: should be 0 (enough for every slot) or more")
 
@@ -66,7 +71,10 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt and how to continue it, `n` times. Its `id` and the sample's number decide the randomness."""
+    """A prompt and how to continue it, `n` times. Its `id` and the sample's number decide the randomness.
+
+    The upper half of an id is the iteration; 0: the one that the weights were loaded for. Of earlier ones goes first.
+    """
 
     id: int
     prompt: tuple[int, ...]
@@ -82,6 +90,14 @@ class Request:
     repetition_stop: int = 0  # ends where the same phrase came so many times in a row; 0: never
     limited: bool = False  # does without the tokens that load_weights() was told: for its completions they do not exist
 
+    @property
+    def iteration(self) -> int:
+        return int(self.id) >> 32
+
+    @property
+    def number(self) -> int:
+        return int(self.id) & 0xFFFFFFFF
+
 
 @dataclass(frozen=True)
 class Rollout:
@@ -93,6 +109,7 @@ class Rollout:
     logprobs: tuple[float, ...]  # of the model, at temperature 1
     sampler_logprobs: tuple[float, ...]  # at the request's temperature, without its cuts (sampling.py); 0 where greedy
     finish: str  # stop | length | repetition | nan (the logits were not finite; tokens are those before)
+    versions: tuple[int, ...] = ()  # of each token: the iteration that the weights which drew it were loaded for
     seconds: float = 0.0  # from its start in a slot to its end
     waited: float = 0.0  # from submit to its start
 

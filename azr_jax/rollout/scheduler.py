@@ -1,8 +1,9 @@
 """Which completion stands in which slot, with which pages: decided on the host, the same in every process.
 
-Completions enter in the order they were asked for, when a slot is free and there are pages for their prompt. Pages for
-what they write are added as they grow. When there are none left, the youngest gives up its slot and its pages and waits
-at its old place in the queue; it starts over later, and since its randomness is its own, it says the same again.
+Completions enter in the order they were asked for, those of earlier iterations first, when a slot is free and there are
+pages for their prompt. Pages for what they write are added as they grow. When there are none left, the youngest gives
+up its slot and its pages and waits at its old place in the queue; it starts over later, and since its randomness is its
+own, it says the same again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from azr_jax.rollout.cache import Pages, PrefillChunk, prefill_chunks
-from azr_jax.rollout.requests import EngineSettings, Request
+from azr_jax.rollout.requests import EngineSettings, Request, Rollout
 from azr_jax.rollout.slots import SlotArrays
 
 
@@ -25,25 +26,53 @@ class Sequence:
 
     request: Request
     sample: int
-    rank: tuple[int, int]  # of its arrival; the largest is the youngest
+    iteration: int  # whose randomness it has
+    rank: tuple[int, int, int]  # its request's iteration, then its arrival; the largest is the youngest
     submitted: float
     started: float = 0.0
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     sampler_logprobs: list[float] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)  # of the weights that drew each token
     pages: list[int] = field(default_factory=list)  # in the order of the positions they hold
 
     def __lt__(self, other: Sequence) -> bool:
         return self.rank < other.rank
+
+    @property
+    def text(self) -> tuple[int, ...]:
+        """What has to be read before its next token is drawn."""
+        return (*self.request.prompt, *self.tokens) if self.tokens else self.request.prompt
+
+    def cut(self, length: int) -> None:
+        """Leaves so many of its tokens, and what is known of them."""
+        for values in (self.tokens, self.logprobs, self.sampler_logprobs, self.versions):
+            del values[length:]
+
+    def rollout(self, finish: str) -> Rollout:
+        """What is handed out, now that it has ended."""
+        now = time.perf_counter()
+        started = self.started or now
+        return Rollout(
+            self.request,
+            self.sample,
+            tuple(self.tokens),
+            tuple(self.logprobs),
+            tuple(self.sampler_logprobs),
+            finish,
+            tuple(self.versions),
+            seconds=now - started,
+            waited=started - self.submitted,
+        )
 
 
 @dataclass(frozen=True)
 class Placement:
     """What the device has to do before a sequence can be decoded."""
 
-    prompt: tuple[int, ...]
+    text: tuple[int, ...]
     replica: int
-    body: list[int]  # pages of the prompt without its last token
+    body: list[int]  # pages of the text without its last token
     fresh: tuple[PrefillChunk, ...]  # to be computed; the others were found
     copy: tuple[int, int] | None  # the page that decoding goes on in is a copy: from, to
 
@@ -65,10 +94,11 @@ class Scheduler:
         self.preemptions = self.shared_tokens = 0
         self._arrivals = itertools.count()
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: Request, iteration: int) -> None:
         arrival, now = next(self._arrivals), time.perf_counter()
         for sample in range(request.n):
-            heapq.heappush(self.waiting, Sequence(request, sample, (arrival, sample), now))
+            rank = request.iteration, arrival, sample
+            heapq.heappush(self.waiting, Sequence(request, sample, iteration, rank, now))
 
     def replica_of(self, slot: int) -> int:
         return slot // self.slots_each
@@ -95,7 +125,7 @@ class Scheduler:
             return None
         for replica in [replica for replica in self.crowded if not self.running(replica)]:
             self.crowded.discard(replica)
-        body = prefill_chunks(self.waiting[0].request.prompt, self.settings.chunk, self.settings.page_size)
+        body = prefill_chunks(self.waiting[0].text, self.settings.chunk, self.settings.page_size)
         # Where the most of the prompt is known already; among equals, where the most room is.
         choices = [
             (-len(self._known(replica, body)), self.pages[replica].in_use, replica)
@@ -114,6 +144,7 @@ class Scheduler:
 
     def _place_in(self, replica: int, body: tuple[PrefillChunk, ...]) -> Placement | None:
         sequence, size, mine = self.waiting[0], self.settings.page_size, self.pages[replica]
+        text = sequence.text
         known = self._known(replica, body)
         shared = [page for pages in known for page in pages]
         fresh = body[len(known) :]
@@ -131,13 +162,13 @@ class Scheduler:
         mine.used([chunk.key for chunk in body])
         self.shared_tokens += sum(chunk.length for chunk in body[: len(known)])
         held = shared + added
-        copy = (held[-1], last) if (len(sequence.request.prompt) - 1) % size else None
+        copy = (held[-1], last) if (len(text) - 1) % size else None
         # The page copied from stays held until `copied`; it is not part of the sequence.
         sequence.pages = [*(held[:-1] if copy else held), last]
         slot = heapq.heappop(self._free[replica])
         self.slots[slot], sequence.started = sequence, time.perf_counter()
-        self.arrays.enter(slot, sequence.request, sequence.sample, sequence.pages)
-        return Placement(sequence.request.prompt, replica, held, fresh, copy)
+        self.arrays.enter(slot, sequence.request, sequence.sample, sequence.pages, sequence.iteration, sequence.tokens)
+        return Placement(text, replica, held, fresh, copy)
 
     def copied(self, placement: Placement) -> None:
         if placement.copy:
@@ -176,6 +207,12 @@ class Scheduler:
         self.crowded.discard(self.replica_of(slot))
         return sequence
 
+    def put_back(self) -> None:
+        """All that is under way gives up slot and pages and waits, to be read again with what it has drawn."""
+        for slot, sequence in self.running():
+            self._leave(slot)
+            heapq.heappush(self.waiting, sequence)
+
     def forget(self) -> None:
         """New weights: nothing that was computed is of use any more."""
         for pages in self.pages:
@@ -185,8 +222,7 @@ class Scheduler:
     def _preempt_youngest(self, replica: int) -> None:
         slot, sequence = self.running(replica)[-1]
         self._leave(slot)
-        for values in (sequence.tokens, sequence.logprobs, sequence.sampler_logprobs):
-            values.clear()
+        sequence.cut(0)
         heapq.heappush(self.waiting, sequence)
         self.crowded.add(replica)
         self.preemptions += 1

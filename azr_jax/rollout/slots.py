@@ -6,6 +6,7 @@ the host does between two flights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ class State(NamedTuple):
     generated: PyTree  # tokens of the completion so far
     remaining: PyTree  # tokens it may still draw
     active: PyTree
+    iteration: PyTree
     request: PyTree
     sample: PyTree
     params: SamplingParams
@@ -49,6 +51,7 @@ def empty_state(slots: int, settings: EngineSettings) -> State:
         generated=of(0, np.int32),
         remaining=of(0, np.int32),
         active=of(False, np.bool_),
+        iteration=of(0, np.uint32),
         request=of(0, np.uint32),
         sample=of(0, np.uint32),
         params=SamplingParams(of(1, np.float32), of(0, np.int32), of(1, np.float32), of(0, np.float32)),
@@ -68,19 +71,22 @@ class SlotArrays:
         self._page_size = settings.page_size
         self.held_S = np.zeros(slots, np.int32)  # pages in each slot's row of the table
 
-    def enter(self, slot: int, request: Request, sample: int, pages: list[int]) -> None:
-        """A completion that has drawn nothing yet: decoding begins with its prompt's last token."""
-        state = self.state
-        state.token[slot], state.position[slot] = request.prompt[-1], len(request.prompt) - 1
-        state.remaining[slot], state.active[slot] = request.max_new_tokens, True
-        state.request[slot], state.sample[slot] = request.id, sample
+    def enter(
+        self, slot: int, request: Request, sample: int, pages: list[int], iteration: int = 0, drawn: Sequence[int] = ()
+    ) -> None:
+        """A completion that has drawn nothing yet, or these tokens: decoding begins with the last of its text."""
+        state, text = self.state, (*request.prompt, *drawn)
+        state.token[slot], state.position[slot] = text[-1], len(text) - 1
+        state.generated[slot], state.remaining[slot] = len(drawn), request.max_new_tokens - len(drawn)
+        state.active[slot] = True
+        state.iteration[slot], state.request[slot], state.sample[slot] = iteration, request.number, sample
         for values_S, value in zip(state.params, (request.temperature, request.top_k, request.top_p, request.min_p)):
             values_S[slot] = value
         state.stop_ids[slot, : len(request.stop_ids)] = request.stop_ids
         if state.limited is not None:
             state.limited[slot] = request.limited
         if state.history is not None:
-            state.history[slot, : len(request.prompt)] = request.prompt
+            state.history[slot, : len(text)] = text
         self.add_pages(slot, pages)
 
     def add_pages(self, slot: int, pages: list[int]) -> None:

@@ -9,7 +9,8 @@ How the cache lies in memory, is written and looked at is the backend's (attenti
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from azr_jax.rollout.attention import Backend, Cache
 from azr_jax.rollout.sampling import FAR_BELOW, Sampled, SamplingParams, sample
 from azr_jax.rollout.slots import State
 
+Ids: TypeAlias = tuple[jax.Array, jax.Array, jax.Array]  # whose randomness: iteration, request, sample
 HEADS = PartitionSpec(None, None, "tensor")  # of queries, keys and values: [rows, tokens, heads, ...]
 ALL = PartitionSpec()
 
@@ -251,21 +253,22 @@ def _draw_by_rows(slots: int, never: tuple[int, ...]):
     parts = jax.sharding.get_abstract_mesh().shape["tensor"]
     rows = PartitionSpec("tensor") if slots % parts == 0 else ALL
 
-    def local(logits_SxV, params: SamplingParams, request_S, sample_S, generated_S, limited_S, key, dropped_V):
-        def of_completion(request, sample):
-            return jax.random.fold_in(jax.random.fold_in(key, request), sample)
+    def local(logits_SxV, params: SamplingParams, ids: Ids, generated_S, limited_S, key, dropped_V):
+        def of_completion(*ids: jax.Array):
+            return functools.reduce(jax.random.fold_in, ids, key)
 
         if never:
             logits_SxV = logits_SxV.at[:, jnp.array(never)].set(FAR_BELOW)
         if dropped_V is not None:
             logits_SxV = jnp.where(limited_S[:, None] & dropped_V, FAR_BELOW, logits_SxV)
-        return sample(logits_SxV, params, jax.vmap(of_completion)(request_S, sample_S), generated_S)
+        return sample(logits_SxV, params, jax.vmap(of_completion)(*ids), generated_S)
 
-    specs = (rows,) * 6 + (ALL,) * 2
+    specs = (rows,) * 5 + (ALL,) * 2
     split = jax.shard_map(local, in_specs=specs, out_specs=rows, axis_names={"tensor"}, check_vma=False)
 
     def draw(logits_SxV: jax.Array, state: State, key: jax.Array, dropped_V: jax.Array | None) -> Sampled:
-        args = (logits_SxV, state.params, state.request, state.sample, state.generated, state.limited)
+        ids = state.iteration, state.request, state.sample
+        args = (logits_SxV, state.params, ids, state.generated, state.limited)
         by_rows = jax.tree.map(lambda x: jax.reshard(x, rows), args)
         return jax.tree.map(lambda x: jax.reshard(x, ALL), split(*by_rows, key, dropped_V))  # type: ignore[arg-type]
 
