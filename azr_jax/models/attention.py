@@ -2,7 +2,7 @@
 
 `segment_attention(backend, positions, segments)` gives the `attend` that `Transformer.hidden` calls in every layer.
 A token sees the tokens of its own segment at its own position and before. Within a row, the tokens of a segment stand
-together in order of position (as packing leaves them); padding is segment 0 and sees only padding.
+together in order of position (as packing leaves them); padding is segment 0 and sees only padding, if not all of it.
 
 Where samples share the beginning of their prompts, it stands in the segment of the first of them, and `ends` says for
 each token up to which segment it is seen. That is for xla alone.
@@ -10,7 +10,7 @@ each token up to which segment it is seen. That is for xla alone.
 xla     any device; blocks of queries, no [T, T] scores in memory at one time
 cudnn   NVIDIA, bfloat16 or float16, heads of at most 128 numbers (jax.nn.dot_product_attention); packing costs it a
         [T, T] mask per row
-splash  TPU, rows of a multiple of 128 tokens (jax.experimental.pallas.ops)
+splash  TPU, rows of a multiple of 128 tokens, only what the packing needs of them (packed_splash.py)
 
 Windows (Gemma 3: how far back a query sees differs between layers) are for xla alone.
 
@@ -26,9 +26,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jax.sharding import PartitionSpec as P
 
+from azr_jax.models import packed_splash
 from azr_jax.models.products import layout_of
 from azr_jax.models.transformer import Attend
 from azr_jax.parallel.trees import PyTree
@@ -38,9 +38,6 @@ log = logging.getLogger(__name__)
 Kernel = Callable[..., jax.Array]
 
 QUERY_BLOCK = 128  # xla: queries whose scores exist at one time
-SPLASH_TILES = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute")
-SPLASH_TILES += ("block_q_dq", "block_kv_dq")
-SPLASH_BLOCKS = (512, 256, 128)  # splash: rows and columns of a tile, the largest that divides the row
 FAR_BELOW = -1e30  # a masked score: finite, so that no row of scores can turn to NaN
 
 
@@ -69,7 +66,7 @@ def pick(platform: str, q_BxTxHxK: jax.Array) -> str:
     """The fastest backend that can compute this shape on this platform."""
     _, length, _, head_dim = q_BxTxHxK.shape
     name = "xla"
-    if platform == "tpu" and length % SPLASH_BLOCKS[-1] == 0:
+    if platform == "tpu" and length % packed_splash.SIZES[-1] == 0:
         name = "splash"
     elif platform in ("gpu", "cuda") and q_BxTxHxK.dtype in (jnp.bfloat16, jnp.float16) and head_dim <= 128:
         name = "cudnn"
@@ -150,26 +147,8 @@ def _cudnn(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT) -> jax.
 @_per_device
 def _splash(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, positions_BxT, segments_BxT) -> jax.Array:
     del positions_BxT  # as the rows' order
-    _, length, heads, k = q_BxTxHxK.shape
-    block = next((size for size in SPLASH_BLOCKS if length % size == 0), None)
-    if block is None:
-        raise ValueError(
-            f"attention='splash' with rows of {length} tokens: it should be a multiple of {SPLASH_BLOCKS[-1]}"
-        )
-    kernel = splash.make_splash_mha(
-        splash.MultiHeadMask([splash.CausalMask((length, length))] * heads),
-        # Two backward kernels: the fused one writes a partial dq per block of keys, three times the memory in all.
-        block_sizes=splash.BlockSizes(**dict.fromkeys(SPLASH_TILES, block)),
-        head_shards=1,
-        q_seq_shards=1,
-        interpret=_platform(q_BxTxHxK) == "cpu",
-    )
-
-    def row(q_TxHxK, k_TxGxK, v_TxGxK, segments_T) -> jax.Array:
-        heads_first = (x.transpose(1, 0, 2) for x in (q_TxHxK * k**-0.5, k_TxGxK, v_TxGxK))
-        o_HxTxK: Any = kernel(*heads_first, segment_ids=splash.SegmentIds(segments_T, segments_T))
-        return jnp.transpose(o_HxTxK, (1, 0, 2))
-
+    q_BxTxHxK = q_BxTxHxK * q_BxTxHxK.shape[-1] ** -0.5
+    row = functools.partial(packed_splash.attend_row, interpret=_platform(q_BxTxHxK) == "cpu")
     return jax.vmap(row)(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, segments_BxT)
 
 

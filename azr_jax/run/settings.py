@@ -12,7 +12,7 @@ from azr_jax.learner.lora import Trained
 from azr_jax.learner.optimizer import OptimizerSettings
 from azr_jax.learner.step import LearnerSettings
 from azr_jax.learner.terms import Group, Objective
-from azr_jax.models.attention import SPLASH_BLOCKS
+from azr_jax.models.packed_splash import SIZES
 from azr_jax.rollout.requests import EngineSettings
 from azr_jax.selfplay.scoring import trained_groups
 from azr_jax.tasks.buffers import BufferSettings
@@ -56,7 +56,7 @@ def reward_settings(c: Config) -> RewardSettings:
 def row_tokens(c: Config, platform: str) -> int:
     """Of a packed row: room for the longest sample; on TPU whole tiles, without which splash attention cannot run."""
     longest = c.learner.row_tokens or c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
-    tile = SPLASH_BLOCKS[-1] if platform == "tpu" else 1
+    tile = SIZES[-1] if platform == "tpu" else 1
     return -(-longest // tile) * tile
 
 
