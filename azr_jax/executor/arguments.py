@@ -18,6 +18,7 @@ from azr_jax.executor.hygiene import Unfit, parse
 from azr_jax.executor.written import are_written_out
 
 CAPTURE = "_capture_arguments_"
+Given = tuple[tuple[Any, ...], dict[str, Any]]  # arguments: by position, by name
 _SIMPLE = re.compile(r"""[\s,:0-9.-]+|(?:None|True|False)\b|'[^'\\\r\n]*'(?!')|"[^"\\\r\n]*"(?!")""")
 _STATEFUL = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 
@@ -104,6 +105,15 @@ def inert_space(names: dict[str, Any]) -> dict[str, Any]:
     """The only globals an inert answer is evaluated with, whatever names it binds elsewhere in its text."""
     builtins = {name: getattr(sys.modules["builtins"], name) for name in _BUILTINS}
     return {name: names[name] for name in _TYPES} | {"__builtins__": builtins}
+
+
+def capturing(space: dict[str, Any]) -> dict[str, Any]:
+    """The globals with CAPTURE among them, anew for each evaluation: it gives the arguments as they come."""
+
+    def capture(*positional: Any, **named: Any) -> Given:
+        return positional, named
+
+    return {**space, CAPTURE: capture}
 
 
 def is_inert(call: ast.Call) -> bool:

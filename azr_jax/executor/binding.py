@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 _REST, _NAMED_REST = 0x04, 0x08  # flags of a code object: it takes *args, it takes **kwargs
+_CACHED = type(functools.cache(len))
 _DEEPEST = 16  # wrappers that are looked through
 
 
@@ -41,7 +42,7 @@ def bound(
 def _unwrapped(function: Any) -> types.FunctionType | None:
     """The function behind decorators that say what they wrap."""
     for _ in range(_DEEPEST):
-        if type(function) is functools._lru_cache_wrapper:
+        if type(function) is _CACHED:
             function = function.__wrapped__
         elif type(function) is not types.FunctionType:
             return None

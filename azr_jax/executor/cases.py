@@ -67,7 +67,8 @@ class Checked:
     by_address: bool = False  # it may be an address
     remembers: bool = True  # a call of it may know of an earlier one
     constants: str = ""  # that it may hand out as they stand (constants.py), where it has several inputs
-    inputs: dict[int, str] = field(default_factory=dict)  # of several, by number: the same for those that are one
+    # Of several inputs, by number: the same for those that are one.
+    inputs: dict[int, str] = field(default_factory=dict[int, str])
     reason: str = ""
     detail: str = ""
 
@@ -77,7 +78,7 @@ class Cases:
     """A program's outcomes by input number; `reason` says why there are none, or why they stop."""
 
     program: str
-    cases: dict[int, Case] = field(default_factory=dict)
+    cases: dict[int, Case] = field(default_factory=dict[int, Case])
     remembers: bool = True  # a call of an answer's program may know of an earlier one
     spent_s: float = 0.0  # of all its children
     reason: str = ""
@@ -89,7 +90,7 @@ Steps = Generator[ChildRequest | Together, Any, Any]
 
 
 def request(
-    mode: str, timeout_s: float, seed: int = SEEDS[0], lines: int = 4, *, real_time: bool = False, **fields: Any
+    mode: str, timeout_s: float, seed: int = SEEDS[0], lines: int = 4, *, real_time: bool = False, **fields: object
 ) -> ChildRequest:
     body = json.dumps({"mode": mode, **fields}, separators=(",", ":")).encode()
     return ChildRequest(body, seed, timeout_s, lines, real_time)

@@ -151,7 +151,7 @@ def _whole(ancillary: list[tuple[int, int, bytes]]) -> bytes:
     """A request that was too large for a message, out of the file whose descriptor came instead."""
     ((_, _, packed),) = ancillary
     descriptor = int.from_bytes(packed[:4], sys.byteorder)
-    parts = []
+    parts: list[bytes] = []
     while part := os.read(descriptor, 1 << 20):
         parts.append(part)
     os.close(descriptor)
@@ -166,7 +166,8 @@ def empty(jail: ChildJail, requests: socket.socket, *_: object) -> NoReturn:
 
 def warm_up(names: dict[str, Any]) -> None:
     """Goes once through all a child does, so that no child pays for first times (the parser's tables are 1.5 ms)."""
-    pipe = Pipe(os.open(os.devnull, os.O_WRONLY), PIPE_BYTES)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    pipe = Pipe(nowhere, PIPE_BYTES)
     program = (
         "import math\ndef f(x, *y, k=(1, 'a')):\n    return [{str(z): z * 1.5} for z in range(x)] if x else None\n"
     )
@@ -177,7 +178,7 @@ def warm_up(names: dict[str, Any]) -> None:
         _expression(pipe, {"text": "Counter({'a': 2})", "form": "literal"}, names)
         _READ(as_json({"a": ["b\n", 1, None]}))
     del sys.modules[_MODULE]
-    os.close(pipe._descriptor)
+    os.close(nowhere)
 
 
 # ---------------------------------------------------------------------------------------------- the modes
@@ -245,7 +246,7 @@ _MODES: dict[str, Callable[[Pipe, dict[str, Any], dict[str, Any]], None]] = {
 
 
 # ---------------------------------------------------------------------------------------------- calls
-Build = Callable[[dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+Build = Callable[[dict[str, Any]], arguments.Given]
 
 
 def _prepare(call: dict[str, Any], names: dict[str, Any]) -> Build:
@@ -273,8 +274,8 @@ def _builder(tree: ast.Call) -> Build:
 
 
 def _built(code: types.CodeType) -> Build:
-    def build(space: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return eval(code, {**space, arguments.CAPTURE: lambda *a, **k: (a, k)})
+    def build(space: dict[str, Any]) -> arguments.Given:
+        return eval(code, arguments.capturing(space))
 
     return build
 

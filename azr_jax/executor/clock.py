@@ -74,7 +74,7 @@ def shift(seed: int) -> None:
     _put("times", lambda _: _times(seconds))
     for name in ("stat", "lstat", "fstat"):
         _put(name, lambda real: lambda *given, **named: _timeless(real(*given, **named)))
-    _put("scandir", lambda real: lambda path=".": _Listing(real(path)))
+    _put("scandir", lambda real: lambda *given, **named: _Listing(real(*given, **named)))
 
 
 def _put(name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -93,7 +93,7 @@ def _later(name: str, amount: int, unit: float) -> Callable[..., Any]:
     """In the place of one of `time`; `amount` in its unit: seconds, or nanoseconds where `unit`, of one ns, is 1."""
     stands_at = _STANDS_AT_S * 10**9 if unit == 1 else _STANDS_AT_S
 
-    def now(*given: Any) -> Any:
+    def now(*given: int) -> float:
         if not _moved_ns:
             return _REAL[name](*given) + amount
         _moved_ns[0] += _STEP_NS
@@ -122,20 +122,23 @@ def _info(real: Callable[[Any], Any]) -> Callable[[str], Any]:
     return lambda name: known[name] if name in known else real(name)
 
 
-def _of_now(real: Callable[..., Any], now: Callable[[], float]) -> Callable[..., Any]:
-    return lambda secs=None: real(now() if secs is None else secs)
+def _of_now(real: Callable[[float], object], now: Callable[[], float]) -> Callable[..., Any]:
+    def of_now(secs: float | None = None) -> object:
+        return real(now() if secs is None else secs)
+
+    return of_now
 
 
 def _of_today(real: Callable[..., Any], today: Callable[[], Any], place: int) -> Callable[..., Any]:
     return lambda *given: real(*given) if len(given) > place else real(*given, today())
 
 
-def _times(seconds: int) -> Callable[[], Any]:
+def _times(seconds: int) -> Callable[[], posix.times_result]:
     return lambda: posix.times_result([part + seconds for part in ([0] * 5 if _moved_ns else _REAL["times"]())])
 
 
-def _rusage(seconds: int) -> Callable[[int], Any]:
-    def getrusage(who: int) -> Any:
+def _rusage(seconds: int) -> Callable[[int], resource.struct_rusage]:
+    def getrusage(who: int) -> resource.struct_rusage:
         user, system, peak, *counts = [0] * 16 if _moved_ns else _REAL["getrusage"](who)
         return resource.struct_rusage([user + seconds, system + seconds, peak + seconds, *counts])
 
@@ -175,7 +178,7 @@ class _Entry:
     def __init__(self, real: os.DirEntry[str]) -> None:
         self.name, self.path = real.name, real.path
         self.is_dir, self.is_file, self.is_symlink = real.is_dir, real.is_file, real.is_symlink
-        self._stat = lambda follow: _timeless(real.stat(follow_symlinks=follow))
+        self._stat: Callable[[bool], os.stat_result] = lambda follow: _timeless(real.stat(follow_symlinks=follow))
 
     def __fspath__(self) -> str:
         return self.path

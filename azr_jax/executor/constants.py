@@ -69,6 +69,8 @@ def _kept_in_texts(tree: ast.AST) -> Iterator[str | int]:
                 func=ast.Name(id="str" | "bin" | "hex" | "oct" | "list" | "iter" | "enumerate"), args=[table]
             ):
                 yield from _entries(table, named)
+            case _:
+                pass
 
 
 def _entries(node: ast.expr, named: dict[str, ast.expr]) -> Iterator[str | int]:
@@ -105,3 +107,5 @@ def _in_place(tree: ast.AST) -> Iterator[ast.expr]:
                 yield from node.values
             case ast.Call(func=ast.Attribute(attr="get" | "setdefault" | "pop")):
                 yield from node.args[1:]
+            case _:
+                pass

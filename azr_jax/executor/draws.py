@@ -8,14 +8,13 @@ and would draw a new state in every child, which its `random` is not told of her
 from __future__ import annotations
 
 import random
-from typing import Any
 
 
 def fix(seed: int) -> None:
     """Of this process: the state of `random` now, and that of each generator that somebody makes without a seed."""
     real = random.Random.seed
 
-    def fixed(self: random.Random, a: Any = None, version: int = 2) -> None:
+    def fixed(self: random.Random, a: float | str | bytes | bytearray | None = None, version: int = 2) -> None:
         real(self, f"drawn by {seed}" if a is None else a, version)
 
     random.Random.seed = fixed  # type: ignore[method-assign]

@@ -9,6 +9,9 @@ are compared, or put into a dict, at the price of their size: nothing here grows
 and keys made to collide are refused by the codec.
 """
 
+# What containers hold is asked for in turn, by functions that take anything.
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
@@ -16,9 +19,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-Value: TypeAlias = Any  # what a program works with and gives back: its type is asked for, never assumed
-Json: TypeAlias = Any  # what json.loads makes of a text
-
+Value: TypeAlias = Any  # what the codec decodes: its type is asked for, never assumed
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 _MOST_ALIKE = 32
 
 
@@ -29,7 +31,7 @@ class _NaN:
 _FLOAT_NAN, _DECIMAL_NAN = _NaN(), _NaN()
 
 
-def same(a: Value, b: Value) -> bool:
+def same(a: object, b: object) -> bool:
     """Python's ==, except that a NaN equals a NaN in the same place. For decoded values only."""
     try:
         return _equal(a, b) or (_has_nan(a) and _has_nan(b) and key(a) == key(b))
@@ -37,7 +39,7 @@ def same(a: Value, b: Value) -> bool:
         return False
 
 
-def _equal(a: Value, b: Value) -> bool:
+def _equal(a: object, b: object) -> bool:
     if isinstance(a, Counter) and isinstance(b, Counter):
         return all(_equal(a[k], b[k]) for k in {**a, **b})  # one that is missing counts 0
     if isinstance(a, dict) and isinstance(b, dict):
@@ -50,7 +52,7 @@ def _equal(a: Value, b: Value) -> bool:
     return bool(a == b)
 
 
-def key(value: Value) -> Hashable:
+def key(value: object) -> Hashable:
     """A picture of the value that can be hashed, equal for what is the same. A Counter or an OrderedDict equals its own
     kind alone here: Python's == calls either of them the same as a dict, and not each other.
     """
@@ -60,12 +62,9 @@ def key(value: Value) -> Hashable:
         return value if value == value else (complex, key(value.real), key(value.imag))
     if isinstance(value, Decimal):
         return _DECIMAL_NAN if value.is_nan() else value
-    if isinstance(value, list):
-        return (list, *map(key, value))
-    if isinstance(value, tuple):
-        return (tuple, *map(key, value))
-    if isinstance(value, deque):
-        return (deque, *map(key, value))
+    for kind in (list, tuple, deque):
+        if isinstance(value, kind):
+            return (kind, *map(key, value))
     if isinstance(value, set | frozenset):
         return set, _counted(map(key, value)) if _has_nan(value) else frozenset(value)
     if isinstance(value, OrderedDict):
@@ -87,7 +86,7 @@ def _counted(members: Iterable[Hashable]) -> frozenset[tuple[Hashable, int]]:
     return frozenset(Counter(members).items())
 
 
-def _has_nan(value: Value) -> bool:
+def _has_nan(value: object) -> bool:
     if isinstance(value, dict):
         return any(_has_nan(k) or _has_nan(v) for k, v in value.items())
     if isinstance(value, list | tuple | set | frozenset | deque):

@@ -19,9 +19,9 @@ import threading
 import time
 import urllib.parse
 from pathlib import Path
-from typing import Any
 
 from azr_jax.executor.cases import ChildRequest, Result, read_lines
+from azr_jax.executor.equality import Json
 
 _FOLDER = Path(__file__).parent
 _IMPORT = re.compile(r"^from azr_jax\.executor(?:\.(\w+))? import (.+)$", re.MULTILINE)
@@ -98,7 +98,7 @@ class Farm:
         told = self._post(json.dumps(body).encode(), request.timeout_s + _GRACE_S)
         return _result(told, request, time.monotonic() - began)
 
-    def _post(self, body: bytes, seconds: float) -> dict[str, Any]:
+    def _post(self, body: bytes, seconds: float) -> dict[str, Json]:
         connection = self._connection(seconds)
         try:
             path = self._parts.path.rstrip("/") + "/run_code"
@@ -109,7 +109,7 @@ class Farm:
                 raise Unanswered(f"HTTP {answer.status} {answer.reason}: {data[:100].decode(errors='replace')}")
             if len(data) > _MOST_BYTES:
                 raise Unanswered("an answer of more than 4 MiB")
-            told = json.loads(data)
+            told: Json = json.loads(data)
         except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             self._drop()
             raise Unanswered(f"{type(error).__name__}: {error}".strip(": ")) from None
@@ -139,7 +139,7 @@ class Farm:
         connection.close()
 
 
-def _result(told: dict[str, Any], request: ChildRequest, run_s: float) -> Result:
+def _result(told: dict[str, Json], request: ChildRequest, run_s: float) -> Result:
     ran = told.get("run_result")
     if told.get("status") not in ("Success", "Failed") or not isinstance(ran, dict):
         raise Unanswered(f"status {told.get('status')!r}: {str(told.get('message'))[:200]}")

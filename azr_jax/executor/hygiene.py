@@ -11,7 +11,7 @@ import contextlib
 import re
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 from azr_jax.executor.values import MAX_INT_BITS
 
@@ -59,7 +59,7 @@ class Unfit(ValueError):
 
 
 @contextlib.contextmanager
-def _reading() -> Iterator[None]:
+def _reading() -> Generator[None]:
     """Every way in which Python's parser fails on odd text, named the same."""
     try:
         yield

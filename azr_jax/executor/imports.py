@@ -14,8 +14,7 @@ import builtins
 import importlib.machinery
 import sys
 import types
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from azr_jax.executor import clock
 
@@ -31,44 +30,49 @@ def ban(names: Sequence[str]) -> None:
     builtins.__import__ = __import__
 
 
-def __import__(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+def __import__(
+    name: str,
+    globals: Mapping[str, object] | None = None,
+    locals: Mapping[str, object] | None = None,
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> types.ModuleType:
     if globals is not None and globals.get("__name__") == PROGRAM and name.partition(".")[0] in _banned:
         raise ImportError(f"banned import: {name}")
     return _real(name, globals, locals, fromlist, level)
 
 
 def _without_sockets(module: types.ModuleType) -> None:
-    loop: Any = module.BaseSelectorEventLoop
+    def nothing(self: object) -> None: ...
+
     for name in ("_make_self_pipe", "_close_self_pipe", "_write_to_self"):
-        setattr(loop, name, lambda self: None)
+        setattr(module.BaseSelectorEventLoop, name, nothing)
 
 
 def _with_poll(module: types.ModuleType) -> None:
-    names: Any = module
-    names.DefaultSelector = names.PollSelector
-    real = names.PollSelector.select
+    selector = vars(module)["DefaultSelector"] = module.PollSelector
+    real = selector.select
 
-    def select(self: Any, timeout: float | None = None) -> Any:
+    def select(self: object, timeout: float | None = None) -> object:
         events = real(self, timeout)
         if not events and timeout is not None:
             clock.move(timeout)  # it stands still else, and who waits looks at it
         return events
 
-    names.PollSelector.select = select
+    selector.select = select
 
 
 def _with_waits_that_move(module: types.ModuleType) -> None:
     """In a process of one thread a wait with a limit lasts as long as that; then the clock has moved by as much."""
-    names: Any = module
-    real = names.Condition.wait
+    real = module.Condition.wait
 
-    def wait(self: Any, timeout: float | None = None) -> bool:
+    def wait(self: object, timeout: float | None = None) -> bool:
         woken = real(self, timeout)
         if not woken and timeout is not None:
             clock.move(timeout)
         return woken
 
-    names.Condition.wait = wait
+    module.Condition.wait = wait
 
 
 _MENDED: dict[str, Callable[[types.ModuleType], None]] = {
@@ -81,7 +85,9 @@ _MENDED: dict[str, Callable[[types.ModuleType], None]] = {
 class _Mender:
     """Finds the modules above as Python does, and mends each once it is loaded."""
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None) -> Any:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         mend = _MENDED.get(name)
         spec = importlib.machinery.PathFinder.find_spec(name, path, target) if mend is not None else None
         if spec is None or spec.loader is None or mend is None:

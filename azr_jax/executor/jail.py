@@ -95,7 +95,7 @@ def enter_namespaces() -> tuple[list[str], dict[str, str]]:
 
 def enter_zygote(paths: list[str], namespaces: list[str], packages: list[str]) -> tuple[list[str], dict[str, str]]:
     """Everything that is done once and inherited by every child: the layers now in force, and why others are not."""
-    layers, missing = list(namespaces), {}
+    layers, missing = list(namespaces), dict[str, str]()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     steps = (
         ("root", lambda: _own_root(paths, packages) if "mount" in namespaces else _missing()),

@@ -79,7 +79,7 @@ def is_limit(seconds: object) -> bool:
     return type(seconds) in (int, float) and SHORTEST_S <= seconds <= LONGEST_S  # type: ignore[operator]
 
 
-def check_job(job: Job) -> None:
+def check_job(job: object) -> None:
     """Raises TypeError or ValueError for a job that its caller made wrongly, before anything is run."""
     if isinstance(job, Verify):
         right = job.kind.task_type

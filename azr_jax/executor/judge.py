@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Protocol, overload
+from typing import TYPE_CHECKING, Protocol, cast, overload
 
 from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify
 from azr_jax.executor.said import check_requests, checked_answer
@@ -60,11 +60,12 @@ def steps_of(job: Job, settings: ExecutorSettings) -> Steps:
 def _asked_of_the_kind(job: Validate | Verify, settings: ExecutorSettings) -> Steps:
     """What the kind asks for and what it says are looked at before anybody acts on them: it may be anybody's code."""
     if isinstance(job, Validate):
-        steps = job.proposal.kind.validate(job, settings)
+        found = job.proposal.kind.validate(job, settings)
     else:
-        steps = job.kind.verify(job, settings)
-    if not isinstance(steps, Generator):
-        return checked_answer(job, steps)
+        found = job.kind.verify(job, settings)
+    if not isinstance(found, Generator):
+        return checked_answer(job, found)
+    steps = cast("Steps", found)
     answer: object = None
     while True:
         try:

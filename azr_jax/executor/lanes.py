@@ -25,13 +25,14 @@ class Work:
 
     request: ChildRequest
     since: float
-    waiting: list[Any] = field(default_factory=list)  # who wants the result
+    waiting: list[Any] = field(default_factory=list[Any])  # who wants the result
     slow: bool = False  # it has used up its slice
     used_s: float = 0.0  # by its slice
     lost_s: float = 0.0  # by tries that came to nothing
     starved: int = 0  # tries for which the kernel had no memory to begin
     given: float = 0.0  # when a zygote got it the last time
-    deaths: list[tuple[float, float]] = field(default_factory=list)  # of zygotes that had it: since when, at what time
+    # Of zygotes that had it: since when, at what time.
+    deaths: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
 
     @property
     def seconds(self) -> float:

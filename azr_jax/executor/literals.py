@@ -42,7 +42,7 @@ def read(text: str, *, written: bool = False) -> Value:
     if len(text) > MAX_CHARS or (not text.isprintable() and re.search(r"[\ud800-\udfff]", text)):
         raise NotLiteral(text[:40])
     if re.fullmatch(r"set[ \t]*\([ \t\n]*\)", text):
-        return set()
+        return set[Value]()
     reader = _Reader(_tokens(text), once=written)
     value = reader.value(0)
     if reader.mark == ",":
@@ -86,6 +86,13 @@ class _Reader:
         self.kind, self._text = next(self._tokens)
         return text
 
+    def takes(self, mark: str) -> bool:
+        """Whether this one is at hand, and then it is taken."""
+        found = self.mark == mark
+        if found:
+            self.take()
+        return found
+
     def value(self, depth: int) -> Value:
         if depth > MAX_DEPTH:
             raise NotLiteral("nested too deep")
@@ -111,12 +118,10 @@ class _Reader:
             raise NotLiteral(f"{opening} out of place")
         if opening == "{":
             return self.braces(depth)
-        if self.mark == closing:
-            self.take()
+        if self.takes(closing):
             return () if opening == "(" else []
         first = self.value(depth)
-        if opening == "(" and self.mark == closing:
-            self.take()
+        if opening == "(" and self.takes(closing):
             return first
         values = self.more(first, closing, depth)
         self.take(closing)
@@ -125,16 +130,14 @@ class _Reader:
     def more(self, first: Value, closing: str, depth: int) -> list[Any]:
         """The values after the first, a trailing comma allowed."""
         values = [first]
-        while self.mark == ",":
-            self.take()
+        while self.takes(","):
             if self.kind == "end" or (closing and self.mark == closing):
                 break
             values.append(self.value(depth))
         return values
 
     def braces(self, depth: int) -> Value:
-        if self.mark == "}":
-            self.take()
+        if self.takes("}"):
             return {}
         first = self.value(depth)
         try:
@@ -149,8 +152,7 @@ class _Reader:
     def pairs(self, key: Value, depth: int) -> dict[Any, Any]:
         self.take(":")
         pairs, count = {key: self.value(depth)}, 1
-        while self.mark == ",":
-            self.take()
+        while self.takes(","):
             if self.mark == "}":
                 break
             key = self.value(depth)

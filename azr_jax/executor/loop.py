@@ -40,7 +40,7 @@ class _Task:
     future: Future[Any]
     since: float
     asked: ChildRequest | Together | None = None  # what it waits for
-    answers: dict[ChildRequest, Result] = field(default_factory=dict)  # what of it is in
+    answers: dict[ChildRequest, Result] = field(default_factory=dict[ChildRequest, Result])  # what of it is in
 
     @property
     def wanted(self) -> Together:

@@ -43,9 +43,9 @@ def pair(number: int, case: Case, given: str, text: str) -> Pair:
     positional, names = 0, frozenset[str]()
     try:
         values, positional, named = decode(case.given or "")
-        if type(positional) is not int or type(named) is not tuple or set(map(type, named)) > {str}:
+        if (type(positional), type(named)) != (int, tuple) or not all(type(name) is str for name in named):
             raise Refused("not what a child says of an input")
-        names = frozenset(named)
+        names = frozenset[str](named)
         identity = identity if values is None else (tuple, key(values))
     except (Refused, TypeError, ValueError):
         positional = 0

@@ -47,7 +47,7 @@ def _mark(call: ast.Call, signature: types.FunctionType | None, space: dict[str,
         return mark(written if own_words else "")
     try:
         build = compile(ast.fix_missing_locations(ast.Expression(call)), "input", "eval", dont_inherit=True)
-        positional, named = eval(build, {**space, arguments.CAPTURE: lambda *a, **k: (a, k)})
+        positional, named = eval(build, arguments.capturing(space))
         found = binding.bound(signature, positional, named) if signature is not None else None
         given, defaults = found or ({"*": positional, "**": named}, {})
         return mark(encode(sorted((given | defaults).items(), key=_name)))

@@ -1,9 +1,12 @@
 """Whether what a kind says can be acted on: it may be a user's, and a mistake in it costs one verdict and not a run."""
 
+# A user's kind need not keep to the types.
+# pyright: reportUnnecessaryIsInstance=false
+
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import cast
 
 from azr_jax.executor.cases import MORE_SEEDS, SEEDS, STILL_MORE_SEEDS, ChildRequest
 from azr_jax.executor.child import LARGEST_REQUEST
@@ -15,7 +18,7 @@ _MOST_LINES = 1 << 16  # that a child may write
 LONGEST_REASON = 60  # characters: reasons are counted, and become names of metrics
 
 
-def checked_answer(job: Validate | Verify, said: Any) -> Any:
+def checked_answer(job: Validate | Verify, said: object) -> Validation | Verdict:
     """The answer to the job. Raises TypeError or ValueError where it is none."""
     wanted = Validation if isinstance(job, Validate) else Verdict
     if not isinstance(said, wanted):
@@ -38,7 +41,7 @@ def checked_answer(job: Validate | Verify, said: Any) -> Any:
 
 def check_requests(asked: object) -> None:
     """Raises TypeError or ValueError for what no zygote could be asked."""
-    requests = asked if isinstance(asked, tuple) else (asked,)
+    requests = cast("tuple[object, ...]", asked) if isinstance(asked, tuple) else (asked,)
     if not requests:
         raise ValueError("no request in a tuple of them")
     for one in requests:
@@ -59,5 +62,5 @@ def _is_reason(reason: object) -> bool:
 
 def _is_plain(value: object) -> bool:
     if isinstance(value, tuple):
-        return all(isinstance(one, str) for one in value)
+        return all(isinstance(one, str) for one in cast("tuple[object, ...]", value))
     return isinstance(value, str | bool | int)

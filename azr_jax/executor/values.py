@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
 from itertools import accumulate
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from azr_jax.executor.equality import Json, Value, crowded
 from azr_jax.executor.equality import same as same
@@ -28,6 +28,7 @@ _SMALL = 1 << 53
 # The closing quote is optional: were it not, each quote of a text that never closes one would be read to the end again.
 _NO_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[^\[\]{}"]+', re.DOTALL)
 _STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
+_type_of: Callable[[object], type[object]] = type
 _name_of = type.__dict__["__name__"].__get__  # not asked of a class, whose metaclass may be the program's
 _FACTORIES = {c.__name__: c for c in (int, float, str, bool, list, tuple, dict, set, frozenset, bytes)}
 
@@ -40,7 +41,7 @@ class Refused(ValueError):
     """The value, or the text, is not something that may cross the wall. The message is the reason."""
 
 
-def encode(value: Value) -> str:
+def encode(value: object) -> str:
     """The value as JSON text. Equal sets give equal text, whatever order they are held in."""
     text = as_json(_Packer().pack(value, 0))
     if len(text) > MAX_CHARS:
@@ -60,7 +61,7 @@ def decode(text: str) -> Value:
         raise Refused(f"not an encoded value: {type(error).__name__}") from None
 
 
-def show(value: Value) -> str:
+def show(value: object) -> str:
     """The value as Python text for prompts: its repr where that can be read back, else a call that can."""
     shower = _SHOW.get(type(value))
     return repr(value) if shower is None else shower(value)
@@ -100,7 +101,7 @@ class _Packer:
         self.left = MAX_CHARS
 
     def pack(self, value: Value, depth: int) -> Json:
-        kind = type(value)
+        kind = _type_of(value)
         if depth > MAX_DEPTH:
             raise Refused("value nested too deep")
         self.spend(1)
@@ -367,10 +368,10 @@ def _show_members(value: Iterable[Any]) -> str:
     return "{" + ", ".join(shown) + "}"
 
 
-def _has_no_place(value: Value) -> bool:
+def _has_no_place(value: object) -> bool:
     """Whether `<` says nothing of it: frozensets are compared by what they contain, and NaN is never less."""
     if type(value) is tuple:
-        return any(map(_has_no_place, value))
+        return any(map(_has_no_place, cast("tuple[object, ...]", value)))
     return type(value) is frozenset or value != value
 
 

@@ -30,5 +30,5 @@ def from_plain(plain: dict[str, Any], task_type: type = Triplet) -> Settled:
     return Validation(**fields)
 
 
-def _frozen(value: Json) -> Json:
+def _frozen(value: Json) -> Json | tuple[Json, ...]:
     return tuple(value) if isinstance(value, list) else value

@@ -88,7 +88,8 @@ def _written(node: ast.expr, operators: bool) -> bool:
         case ast.Call():
             parts = _parts(node)
             return parts is not None and written(parts)
-    return False
+        case _:
+            return False
 
 
 # ---------------------------------------------------------------------------------------------- numbers
