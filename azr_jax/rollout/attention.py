@@ -1,6 +1,7 @@
 """Attention over the paged cache: which backend keeps the pages and looks at them. A backend is a module.
 
-xla     any device (paged_xla.py)
+xla     any device, meant for CPUs (paged_xla.py)
+gpu     any device, meant for GPUs (paged_gpu.py)
 tpu     the ragged paged attention kernel that JAX ships for TPU (paged_tpu.py)
 
 A backend decides how its pools lie in memory; each pool begins with layers and pages, [L, N, ...].
@@ -18,7 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.trees import PyTree
-from azr_jax.rollout import paged_tpu, paged_xla
+from azr_jax.rollout import paged_gpu, paged_tpu, paged_xla
 from azr_jax.rollout.requests import EngineSettings
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Backend(Protocol):
     @property
     def empty_cache(self) -> Callable[..., Cache]: ...
     def page_size(self, cache: PyTree) -> int: ...
+    def widths(self, pages_per_slot: int) -> tuple[int, ...]: ...
     @property
     def write_slots(self) -> Callable[..., Cache]: ...
     @property
@@ -50,16 +52,17 @@ class Backend(Protocol):
     def chunk_block(self, page_size: int) -> int: ...
 
 
-BACKENDS: dict[str, Backend] = {"xla": paged_xla, "tpu": paged_tpu}
+BACKENDS: dict[str, Backend] = {"xla": paged_xla, "gpu": paged_gpu, "tpu": paged_tpu}
 
 
 def choose(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> Backend:
     """The backend that `settings.attention` names; `auto` picks by the mesh's devices, which may be absent ones."""
     if settings.attention not in ("auto", *BACKENDS):
         raise ValueError(f"attention={settings.attention!r}: should be one of auto, {', '.join(BACKENDS)}")
-    on_tpu = mesh.devices.flat[0].platform == "tpu"
-    if settings.attention == "xla" or (settings.attention == "auto" and not on_tpu):
-        return paged_xla
+    by_platform = {"tpu": "tpu", "gpu": "gpu", "cuda": "gpu"}.get(mesh.devices.flat[0].platform, "xla")
+    name = by_platform if settings.attention == "auto" else settings.attention
+    if name != "tpu":
+        return BACKENDS[name]
     if reason := why_not_tpu(spec, settings, mesh):
         if settings.attention == "tpu":
             raise ValueError(f"attention='tpu': {reason}; 'xla' can")

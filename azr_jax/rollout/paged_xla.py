@@ -37,6 +37,11 @@ def page_size(cache: Cache) -> int:
     return cache[0].shape[-1]
 
 
+def widths(pages_per_slot: int) -> tuple[int, ...]:
+    """Pages of a slot that a call is compiled for: how many there are to look at is found out on the way."""
+    return (pages_per_slot,)
+
+
 def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cache:
     """Keys and values of one token per slot; a page out of range is written nowhere."""
     k_pool, v_pool = cache

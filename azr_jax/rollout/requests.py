@@ -27,7 +27,7 @@ class EngineSettings:
     prefill_tokens: int = 128  # a prompt is read in chunks of so many; common beginnings are shared in this unit
     dtype: str = "float32"
     matmul_dtype: str = ""  # of the weights, and of what they multiply; empty: dtype
-    attention: str = "auto"  # auto | xla | tpu: who looks at the cache; auto is by platform (attention.py)
+    attention: str = "auto"  # auto | xla | gpu | tpu: who looks at the cache; auto is by platform (attention.py)
     never: tuple[int, ...] = ()  # tokens that are never drawn: for sampler and learner they do not exist
     draft_tokens: int = 0  # guessed ahead where slots stand empty, at most (drafts.py); 0: none
     limits: bool = False  # whether requests may be limited; where not, the programs know nothing of it

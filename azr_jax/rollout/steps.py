@@ -10,6 +10,7 @@ How the cache lies in memory, is written and looked at is the backend's (attenti
 from __future__ import annotations
 
 import functools
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -143,10 +144,27 @@ def decode(
 
     S = state.token.shape[0]
     nothing = Sampled.room(steps, S), jnp.zeros((steps, S), bool)
-    _, cache, (tokens, was_active) = _flight(
-        step, steps, refill_threshold, lambda state: state.active, cache, state, nothing
-    )
+    fly = partial(_flight, step, steps, refill_threshold, lambda state: state.active, drawn=nothing)
+    _, cache, (tokens, was_active) = _in_width(backend, steps, fly, cache, state)
     return cache, tokens, was_active
+
+
+def _in_width(backend: Backend, tokens: int, fly, cache: Cache, state: State) -> PyTree:
+    """`fly(cache, state)` with page tables as wide as the longest sequence may need, `tokens` further on.
+
+    Of the backend's widths; most have one. All replicas take the same: they decode side by side.
+    """
+    widths = backend.widths(state.table.shape[1])
+    if len(widths) == 1:
+        return fly(cache, state)
+    last = jnp.where(state.active, state.position, 0).max() + tokens
+    pages = jax.lax.pmax(last // backend.page_size(cache) + 1, "fsdp")
+    choice = sum((pages > width).astype(jnp.int32) for width in widths[:-1])
+
+    def narrow(width: int):
+        return lambda cache, state: fly(cache, state._replace(table=state.table[:, :width]))
+
+    return jax.lax.switch(choice, [narrow(width) for width in widths], cache, state)
 
 
 def _flight(
@@ -217,7 +235,8 @@ def decode_ahead(
         return cache, *drafts.accept(state, rows, new, drawn)
 
     nothing = drafts.Drawn.nothing(most, S)
-    number, cache, drawn = _flight(step, steps, refill_threshold, drafts.running, cache, state, nothing)
+    fly = partial(_flight, step, steps, refill_threshold, drafts.running, drawn=nothing)
+    number, cache, drawn = _in_width(backend, most, fly, cache, state)
     return cache, drawn.tokens, jnp.arange(most)[:, None] < drawn.count_S, jnp.stack([number, drawn.runs])[None]
 
 

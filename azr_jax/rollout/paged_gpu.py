@@ -1,0 +1,94 @@
+"""Attention over a paged cache for GPUs: all pages of a sequence are gathered, and looked at together.
+
+A loop over blocks of context, as on a CPU, would be some twenty small kernels for each block, layer and token, and a
+GPU spends longer on starting them than on what they do. Here it is one gather and two products, whatever the context.
+What is gathered is as wide as the longest sequence needs, rounded up to one of a few widths that are compiled
+(`widths`); the width is chosen once for all steps of a call (steps.py). The price: the cache is read, written and read.
+
+The cache is one pool of pages for all layers, keys and values as [L, N, P, G, K]: a token's numbers lie side by side,
+and pages gathered are a context as it is. Sums run over the whole width, so their last bits may differ between widths.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+from jax.typing import DTypeLike
+
+UNSEEN = -1e30  # score of what is not seen
+PARTS = (4, 2, 1)  # widths: these parts of the longest
+
+POOL = PartitionSpec(None, "fsdp", None, "tensor", None)  # each replica its pages, each device its heads
+
+Cache = tuple[jax.Array, jax.Array]
+
+
+def empty_cache(layers: int, pages: int, page_size: int, kv_heads: int, head_dim: int, dtype: DTypeLike) -> Cache:
+    shape = (layers, pages, page_size, kv_heads, head_dim)
+    return jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)
+
+
+def page_size(cache: Cache) -> int:
+    return cache[0].shape[2]
+
+
+def widths(pages_per_slot: int) -> tuple[int, ...]:
+    """Pages of a slot that are looked at together, the fewest first."""
+    return tuple(sorted({-(-pages_per_slot // part) for part in PARTS}))
+
+
+def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cache:
+    """Keys and values of one token per slot; a page out of range is written nowhere."""
+    k_pool, v_pool = cache
+    return (
+        k_pool.at[layer, page_S, row_S].set(k_Sx1xGxK[:, 0].astype(k_pool.dtype), mode="drop"),
+        v_pool.at[layer, page_S, row_S].set(v_Sx1xGxK[:, 0].astype(v_pool.dtype), mode="drop"),
+    )
+
+
+def write_chunk(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, pages_W) -> Cache:
+    """Keys and values of a chunk of a prompt, as whole pages; a page out of range is written nowhere."""
+    pages = (len(pages_W), *cache[0].shape[2:])
+    new = (x_1xTxGxK[0].reshape(pages) for x_1xTxGxK in (k_1xTxGxK, v_1xTxGxK))
+    return tuple(pool.at[layer, pages_W].set(x.astype(pool.dtype), mode="drop") for pool, x in zip(cache, new))
+
+
+def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, window=None) -> jax.Array:
+    """Attention of one query per slot over the pages of that slot, or over the last `window` tokens of them."""
+    del on_S  # a slot that is off is computed too: what it sees is its own, and nobody takes it
+    return _attend(q_Sx1xHxK, cache, layer, table_SxM, position_S[:, None], window)
+
+
+def attend_chunk(q_1xTxHxK, cache: Cache, layer, table_M, start, end, window=None) -> jax.Array:
+    """Attention of a chunk of one prompt over all that stands before it and in it; of padding, anything."""
+    positions_1xT = jnp.minimum(start + jnp.arange(q_1xTxHxK.shape[1]), jnp.maximum(end - 1, 0))[None]
+    return _attend(q_1xTxHxK, cache, layer, table_M[None], positions_1xT, window)
+
+
+def _attend(q_SxTxHxK, cache: Cache, layer, table_SxM, position_SxT, window) -> jax.Array:
+    k_pool, v_pool = cache
+    S, T, H, K = q_SxTxHxK.shape
+    P, G = k_pool.shape[2:4]
+    C, R = table_SxM.shape[1] * P, H // G  # tokens of context, queries per key head
+    k_SxCxGxK = k_pool[layer, table_SxM].reshape(S, C, G, K)
+    back_SxTxC = position_SxT[..., None] - jnp.arange(C)
+    seen_SxTxC = back_SxTxC >= 0 if window is None else (back_SxTxC >= 0) & (back_SxTxC < window)
+    # What no query sees may hold anything, NaN of another sequence among it.
+    reached_SxC = jnp.arange(C) <= position_SxT.max(axis=1, keepdims=True)
+    v_SxCxGxK = jnp.where(reached_SxC[..., None, None], v_pool[layer, table_SxM].reshape(S, C, G, K), 0)
+    q_SxTxGxRxK = (q_SxTxHxK.reshape(S, T, G, R, K) * K**-0.5).astype(k_pool.dtype)
+    scores = jnp.einsum("stgrk,scgk->sgrtc", q_SxTxGxRxK, k_SxCxGxK, preferred_element_type=jnp.float32)
+    scores_SxGxRxTxC = jnp.where(seen_SxTxC[:, None, None], scores, UNSEEN)
+    weights = jnp.exp(scores_SxGxRxTxC - scores_SxGxRxTxC.max(axis=-1, keepdims=True))
+    out = jnp.einsum("sgrtc,scgk->stgrk", weights.astype(v_pool.dtype), v_SxCxGxK, preferred_element_type=jnp.float32)
+    sum_SxTxGxRx1 = weights.sum(axis=-1).transpose(0, 3, 1, 2)[..., None]
+    return (out / sum_SxTxGxRx1).reshape(S, T, H, K).astype(q_SxTxHxK.dtype)
+
+
+def slot_block(page_size: int) -> int:
+    """Tokens of context that a query looks at together, beside what `widths` says: of whole pages."""
+    return page_size
+
+
+chunk_block = slot_block
