@@ -99,7 +99,10 @@ def agree(config: Any, asked: argparse.Namespace) -> Figures:
 
 
 def engine(config: Any, asked: argparse.Namespace) -> Figures:
-    """All slots write STEPS tokens behind SHOWN. The floor: weights and the tokens in the cache, read once a step."""
+    """All slots write STEPS tokens behind SHOWN. The floor: weights and the tokens in the cache, read once a step.
+
+    At the fewest slots by both ways of looking at the cache that a GPU has (azr_jax/rollout/attention.py).
+    """
     import jax
     from flax import nnx
 
@@ -112,8 +115,9 @@ def engine(config: Any, asked: argparse.Namespace) -> Figures:
 
     model, mesh, chip = find_model(config), make_mesh(1, 1, jax.devices()[:1]), chip_of(jax.devices()[0])
     graphdef, params = nnx.split(hf.load(model.path, mesh=mesh, rules=LearnerRules()))
-    for slots in map(int, asked.slots.split(",")):
-        sizes = {"max_prompt_tokens": SHOWN, "max_new_tokens": STEPS}
+    fewest, *more = map(int, asked.slots.split(","))
+    for slots, attention in ((fewest, "xla"), (fewest, "gpu"), *((slots, "auto") for slots in more)):
+        sizes = {"max_prompt_tokens": SHOWN, "max_new_tokens": STEPS, "attention": attention}
         one = Engine(graphdef, model.spec, replace(engine_settings(config, slots), **sizes), seed=0, mesh=mesh)
         began = time.perf_counter()
         one.load_weights(params, 1)

@@ -87,7 +87,11 @@ def test_every_part_finds_its_figures(tmp_path):
     assert not [one for part in found.values() for one in part if "failed" in one], found
     (agree,) = found["agree"]
     assert agree["tokens"] > 2000 and agree["gap_largest"] < 1e-3
-    assert [one["slots"] for one in found["engine"]] == [2, 8]
+    assert [(one["slots"], one["attention"]) for one in found["engine"]] == [
+        (2, "paged_xla"),
+        (2, "paged_gpu"),
+        (8, "paged_xla"),
+    ]
     assert found["update"][0]["samples_per_s"] > 0
     *held_out, last = found["play"]
     assert held_out[0]["iteration"] == 0 and "eval/nano/deduction/accuracy" in held_out[0]
