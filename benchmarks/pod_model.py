@@ -6,8 +6,10 @@
 Completions end one by one, as their lengths say: lognormal, a share of them cut at the limit, or lengths of a file (one
 number a line). Slots fill from the queue, prompts are read while decoding stands still, a proposal's attempts follow
 it, solutions wait for the last proposal of their kind, and the update for the last of all. `overlapped`: while the tail
-of an iteration drains, proposals of the next ones fill the slots that fall free, as long as no token is older than
-`staleness` updates when it is used; `apart`: the learner has a quarter of the chips to itself.
+of an iteration drains, proposals of the next ones and attempts at them fill the slots that fall free, as long as no
+token is older than `staleness` updates when it is used; solutions wait for their iteration's turn, which is there when
+the one before has learned. `apart`: the learner has a quarter of the chips to itself, and the turn comes as soon as the
+iteration before was played.
 
 What a step costs is bytes over bandwidth, and what published runs take beyond that: Qwen3-8B on v6e-4 (sglang-jax) at
 64, 128 and 256 rows, fitted as a part per step and a part per row; the fit is printed beside what it was made of. That
@@ -83,6 +85,7 @@ class Wanted:
     rng: np.random.Generator
     proposals: list[int]  # of each kind
     left: int
+    held: list[Item]  # solutions that wait for their turn
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class Simulation:
             number, work = self.begun, self.work
             rng = np.random.default_rng((self.seed, number))
             count = work.kinds * work.batch
-            self.wanted[number] = Wanted(rng, [work.batch] * work.kinds, count)
+            self.wanted[number] = Wanted(rng, [work.batch] * work.kinds, count, [])
             prompt = self.on.a.propose_prompt
             self.queues[number] = deque(
                 Item(number, PROPOSE, n % work.kinds, prompt, prompt, length)
@@ -163,12 +166,22 @@ class Simulation:
             wanted.proposals[item.kind] -= 1
             if not wanted.proposals[item.kind]:
                 lengths = work.draw(wanted.rng, work.batch)
-                new += [Item(item.iteration, SOLVE, item.kind, prompt, prompt, length) for length in lengths]
+                wanted.held += [Item(item.iteration, SOLVE, item.kind, prompt, prompt, length) for length in lengths]
+                wanted.left += len(lengths)
         self.queues[item.iteration].extend(new)
         wanted.left += len(new)
+        self._turn()
         if not wanted.left:
             del self.wanted[item.iteration], self.queues[item.iteration]
             self.ready.append(item.iteration)
+            self._turn()
+
+    def _turn(self) -> None:
+        """Of the first iteration that is not complete: what it kept may be solved."""
+        if self.wanted and (self.mode.learner_share or min(self.wanted) == self.version):
+            first = min(self.wanted)
+            self.queues[first].extend(self.wanted[first].held)
+            self.wanted[first].held.clear()
 
     # --- what happens
 
@@ -226,6 +239,7 @@ class Simulation:
     def _learned(self, when: float) -> None:
         self.version += 1
         self.updated_at.append(when)
+        self._turn()
 
 
 def modes(chips: int) -> Sequence[Mode]:

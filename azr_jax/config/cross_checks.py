@@ -21,7 +21,7 @@ def problems(c: Config) -> list[str]:
     except UnknownKind as error:
         return [f"tasks.kinds={error}"]
     found = [*_of_prompts(c), *_of_kinds(c, kinds), *_of_buffers(c), *_of_rewards(c), *_of_the_loss(c, kinds)]
-    return [*found, *_of_the_seed_file(c, kinds), *_of_sizes(c)]
+    return [*found, *_of_the_pipeline(c), *_of_the_seed_file(c, kinds), *_of_sizes(c)]
 
 
 def _of_prompts(c: Config) -> list[str]:
@@ -144,6 +144,27 @@ def _of_the_loss(c: Config, kinds: Sequence[Kind]) -> list[str]:
     if learner.importance != "sequence" and learner.importance_length_norm:
         found.append("learner.importance_length_norm=true: is for learner.importance=sequence; should be false")
     return found + loss_weights.problems(learner.weights, kinds, proposer=c.tasks.train_proposer)
+
+
+def _of_the_pipeline(c: Config) -> list[str]:
+    p, found = c.pipeline, list[str]()
+    if p.mode == "synchronous":
+        idle = {"kv_cache": p.kv_cache != "keep", "staleness": p.staleness > 1, "follow": bool(p.follow)}
+        because = "has nothing to act on while pipeline.mode=synchronous; should be left out, or the mode overlapped"
+        return [f"pipeline.{field}={getattr(p, field)}: {because}" for field, said in idle.items() if said]
+    if p.follow and not Path(p.follow).is_file():
+        found.append(f"pipeline.follow={p.follow}: there is no such file; should be the schedule.jsonl of a run")
+    if c.learner.epochs > 1:
+        found.append(
+            f"learner.epochs={c.learner.epochs}: tokens that are stale already would be gone over again; should be 1 "
+            "with pipeline.mode=overlapped"
+        )
+    if c.rollout.propose_vocab_dropout:
+        found.append(
+            f"rollout.propose_vocab_dropout={c.rollout.propose_vocab_dropout}: drops other words in every iteration, "
+            "and with pipeline.mode=overlapped a proposal may see two; should be 0"
+        )
+    return found
 
 
 def _of_the_seed_file(c: Config, kinds: Sequence[Kind]) -> list[str]:

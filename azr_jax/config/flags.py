@@ -16,10 +16,11 @@ from typing import Any, TypeAlias, TypeVar, cast
 from ml_collections import ConfigDict  # pyright: ignore[reportMissingTypeStubs]
 
 from azr_jax.config import cross_checks, recipes
-from azr_jax.config.schema import PRESETS, RULES, Config, ConfigError
+from azr_jax.config.schema import OVERLAPPED, PRESETS, RULES, Config, ConfigError
 
 RecipeDict: TypeAlias = Any  # an ml_collections.ConfigDict: what is in it is known only when it has become a Config
 T = TypeVar("T")
+LEFT_OPEN = (*PRESETS["paper"], *OVERLAPPED)
 
 
 def load(path: str, overrides: dict[str, str]) -> tuple[Config, list[str]]:
@@ -28,7 +29,9 @@ def load(path: str, overrides: dict[str, str]) -> tuple[Config, list[str]]:
     problems = _apply(recipe, overrides)
     problems += check(recipe)
     filled = flatten(recipe)
-    for field, value in PRESETS.get(filled.get("preset", ""), {}).items():
+    stale = filled.get("pipeline.mode") == "overlapped" and filled.get("pipeline.staleness") != 0
+    by_mode = {field: values[stale] for field, values in OVERLAPPED.items()}
+    for field, value in (PRESETS.get(filled.get("preset", ""), {}) | by_mode).items():
         if field in filled and filled[field] is None:
             put(recipe, field, value)
     config = resolve(recipe.to_dict())
@@ -36,9 +39,9 @@ def load(path: str, overrides: dict[str, str]) -> tuple[Config, list[str]]:
 
 
 def as_config_dict(config: Config) -> RecipeDict:
-    """For recipes: what a preset fills in is None there."""
+    """For recipes: what a preset or the pipeline's mode fills in is None there."""
     recipe = ConfigDict(asdict(config))
-    for field in PRESETS["paper"]:
+    for field in LEFT_OPEN:
         put(recipe, field, None)
     return recipe
 
@@ -138,7 +141,7 @@ def check(config: RecipeDict) -> list[str]:
         if rule is None:
             near = get_close_matches(field, RULES, n=1)
             problems.append(f"{field}={value!r}: no such field" + (f"; did you mean {near[0]}?" if near else ""))
-        elif not rule.good(value) and not (value is None and field in PRESETS["paper"]):
+        elif not rule.good(value) and not (value is None and field in LEFT_OPEN):
             problems.append(f"{field}={value!r}: should be {rule.wanted}")
     problems += [
         f"{field}: the recipe does not have this field; start from configs/base.py"

@@ -149,18 +149,31 @@ class Reference:
     value: object
 
 
+@dataclass(frozen=True)
+class Overlapped:
+    """What stale tokens (`pipeline`) fill in, where the value that stands at the field is for runs without."""
+
+    value: object
+
+
 Presets = dict[str, dict[str, Any]]
 
 
-def rules_of(section: type) -> tuple[dict[str, FieldRule], Presets]:
-    """By the names that flags have: the rule of each field, and what each preset fills in."""
+def rules_of(section: type) -> tuple[dict[str, FieldRule], Presets, dict[str, tuple[Any, Any]]]:
+    """By the names that flags have: the rule of each field, what each preset fills in, and what is filled in where no
+    token is stale and where some are.
+    """
     leaves = list(_leaves(section))
     presets: Presets = {"paper": {}, "reference": {}}
     for name, default, notes in leaves:
         for note in notes:
             if isinstance(note, Reference):
                 presets["paper"][name], presets["reference"][name] = default, note.value
-    return {name: next(note for note in notes if isinstance(note, FieldRule)) for name, _, notes in leaves}, presets
+    overlapped = {
+        name: (default, n.value) for name, default, notes in leaves for n in notes if isinstance(n, Overlapped)
+    }
+    rules = {name: next(note for note in notes if isinstance(note, FieldRule)) for name, _, notes in leaves}
+    return rules, presets, overlapped
 
 
 def _leaves(section: type, path: str = "") -> Iterator[tuple[str, object, Sequence[object]]]:

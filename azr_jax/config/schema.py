@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from azr_jax.config import loss_weights
 from azr_jax.config.rules import (
+    Overlapped,
     Reference,
     assigned,
     identifiers,
@@ -255,7 +256,8 @@ class LearnerConfig:
     kl_roles: Annotated[Texts, some_of("propose", "solve")] = ("propose", "solve")  # whose completions it counts for
     epochs: From1 = 1  # passes over an iteration's completions
     minibatches: From1 = 1  # optimizer steps per pass, each on its share of every role and kind
-    importance: Literal["none", "token", "sequence"] = "none"  # sampler/learner importance weights
+    # sampler/learner importance weights; where tokens may be stale (pipeline) and nothing is said: token
+    importance: Annotated[Literal["none", "token", "sequence"], Overlapped("token")] = "none"
     # truncate (at the cap) | mask (0 outside low and cap) | two_sided (at both)
     importance_mode: Literal["truncate", "mask", "two_sided"] = "truncate"
     importance_low: Share = 0.5  # lower bound of mask and two_sided
@@ -271,6 +273,22 @@ class LearnerConfig:
     freeze: Annotated[Texts, some_of(*FREEZABLE, empty=True)] = ()
     lora: LoraConfig = LoraConfig()
     max_bad_steps: From1 = 3  # updates skipped in a row for a gradient that is not finite, before it stops
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    # synchronous | overlapped (proposals of iterations to come fill slots that fall free while one drains)
+    mode: Literal["synchronous", "overlapped"] = "synchronous"
+    staleness: From0 = 1  # overlapped: updates that a token may be older than the one that uses it; 0: as synchronous
+    # overlapped: of what an update meets unfinished; recompute: dropped, and read again with the new weights
+    kv_cache: Literal["keep", "recompute"] = "keep"
+    # overlapped: the schedule.jsonl of a run like this one; what was when drawn by which weights comes out the same
+    follow: str = ""
+
+    @property
+    def ahead(self) -> int:
+        """Iterations that may be begun before their turn."""
+        return self.staleness if self.mode == "overlapped" else 0
 
 
 @dataclass(frozen=True)
@@ -354,6 +372,7 @@ class Config:
     rollout: RolloutConfig = RolloutConfig()
     executor: ExecutorConfig = ExecutorConfig()
     learner: LearnerConfig = LearnerConfig()
+    pipeline: PipelineConfig = PipelineConfig()
     mesh: MeshConfig = MeshConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     eval: EvalConfig = EvalConfig()
@@ -362,4 +381,4 @@ class Config:
     watchdog: WatchdogConfig = WatchdogConfig()
 
 
-RULES, PRESETS = rules_of(Config)
+RULES, PRESETS, OVERLAPPED = rules_of(Config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from azr_jax.config.flags import replaced
@@ -78,7 +79,11 @@ def _jobs(
     settings = sampler_settings(c, spec, learner, rollout, topology.chip.memory_gib * GIB, layout.slots)
     jobs: list[Job] = []
     if only != "engine":
-        jobs.append(train_job(c, shape, learner))
+        train = train_job(c, shape, learner)
+        if settings.in_flight == "keep":  # of completions under way
+            cache = page_bytes(settings, spec, layout.rollout_tensor) * settings.pool
+            train = replace(train, beside=train.beside + cache)
+        jobs.append(train)
     if only == "all":
         jobs += other_jobs(c, shape, learner, rollout)
     if only != "train":

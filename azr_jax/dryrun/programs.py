@@ -105,6 +105,8 @@ def train_job(c: Config, shape: Shape, mesh: Mesh) -> Job:
         batch = replace(batch, limited=limited, dropped=dropped)
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: Transformer(shape.spec, rngs=nnx.Rngs(0))))
     settings = learner_settings(c)
+    if settings.oldest:
+        batch = replace(batch, ages=whole)
 
     def lower() -> jax.stages.Lowered:
         with jax.set_mesh(mesh):
@@ -150,7 +152,7 @@ def sampler_settings(
 ) -> EngineSettings:
     """What a run on the slice would give its engine; `memory`: bytes of a chip."""
     held = bytes_per_device(abstract_state(c, spec, learner))
-    return with_pages(engine_settings(c, slots), spec, mesh.shape["tensor"], memory, held)
+    return with_pages(engine_settings(c, slots), spec, mesh.shape["tensor"], memory, held, learner.size)
 
 
 def engine_jobs_of(c: Config, settings: EngineSettings, shape: Shape, learner: Mesh, mesh: Mesh) -> list[Job]:

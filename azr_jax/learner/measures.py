@@ -23,8 +23,14 @@ from azr_jax.parallel.trees import PyTree
 Metrics = dict[str, jax.Array]
 
 
-def of_tokens(objective: Objective, groups: tuple[Group, ...], tokens: Tokens, aux: Metrics, batch: Batch) -> Metrics:
-    """Means are weighted like the loss. The gap is between the learner's and the sampler's log-probabilities."""
+def of_tokens(
+    objective: Objective, groups: tuple[Group, ...], tokens: Tokens, aux: Metrics, batch: Batch, oldest: int = 0
+) -> Metrics:
+    """Means are weighted like the loss. The gap is between the learner's and the sampler's log-probabilities.
+
+    Where tokens may be stale: `staleness/<age>/...`, as of a group, and the share of the tokens' number that their
+    importance weights leave (`importance/ess`, Kish's effective sample size).
+    """
     o, real, measured = objective, tokens.weights > 0, _measured(objective, tokens, aux)
 
     def mean(values: jax.Array) -> jax.Array:
@@ -40,6 +46,13 @@ def of_tokens(objective: Objective, groups: tuple[Group, ...], tokens: Tokens, a
         "tokens/padding_share": 1.0 - filled.sum() / computed,
         "loss/entropy": -o.entropy * metrics["entropy"],
     }
+    if batch.ages is not None:
+        by_age = tuple(Group(f"staleness/{age}") for age in range(oldest + 1))
+        metrics |= _of_groups(by_age, tokens.weights, batch.ages, measured)
+        metrics["staleness/mean"] = mean(batch.ages.astype(jnp.float32))
+        if "importance/mean" in measured:
+            squares = mean(jnp.square(measured["importance/mean"]))
+            metrics["importance/ess"] = jnp.square(metrics["importance/mean"]) / jnp.maximum(squares, 1e-30)
     return metrics | _of_groups(groups, tokens.weights, batch.groups, measured)
 
 

@@ -40,6 +40,7 @@ class TrainingSample:
     advantage: float
     limited: bool = False  # sampled without the dropped tokens: for it they do not exist here either
     group: int = 0  # which of the learner's groups it belongs to, for what is measured of each
+    ages: Sequence[int] = ()  # of each token: updates made since the weights that drew it
 
     @property
     def inputs(self) -> int:
@@ -69,6 +70,8 @@ class Batch:
     # Where some samples were limited.
     limited: jax.Array | None = None  # whether its sample was
     dropped: jax.Array | None = None  # [M, V], the same for every microbatch: the tokens those samples did without
+    # Where tokens may be stale.
+    ages: jax.Array | None = None  # updates made since the weights that drew it
     # Where prompts are shared.
     ends: jax.Array | None = None  # the last segment that sees the token; it stands in the first one
 
@@ -81,11 +84,13 @@ def pack(
     row_lengths: int = 1,
     dropped_V: np.ndarray | None = None,
     share: bool = False,
+    ages: bool = False,
 ) -> Batch:
     """Rows of `row_tokens`, `rows` of them side by side in a microbatch. Samples with an empty completion are left out.
 
     With `row_lengths` = n, rows may be shorter, by n-ths of `row_tokens`. `dropped_V` are the tokens that limited
-    samples did without. With `share`, rows stay as long as they may be, and prompts that begin alike go together.
+    samples did without. With `ages`, those of the tokens are there. With `share`, rows stay as long as they may be, and
+    prompts that begin alike go together.
     Rows that go side by side have about the same attention cost, so that no device waits for another.
     """
     used = [sample for sample in samples if len(sample.completion)]
@@ -109,6 +114,7 @@ def pack(
         *(zeros(np.float32) for _ in range(2)),
         limited=None if dropped_V is None else zeros(bool),
         dropped=dropped,
+        ages=zeros(np.int32) if ages else None,
         ends=zeros(np.int32) if share else None,
     )
     for number, bin in enumerate(bins):
@@ -191,6 +197,8 @@ def _fill_row(batch: Batch, row: tuple[int, int], samples: Sequence[TrainingSamp
         batch.sampler_logprobs[there] = sample.sampler_logprobs
         if batch.limited is not None:
             batch.limited[there] = sample.limited
+        if batch.ages is not None:
+            batch.ages[there] = sample.ages
         start, done = stop, done + count
 
 

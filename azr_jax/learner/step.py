@@ -41,6 +41,7 @@ class LearnerSettings:
     groups: tuple[Group, ...] = ()  # none: what is measured is measured of all completions together
     epochs: int = 1  # passes over an iteration's minibatches
     loss: str = "token_mean"  # token_mean: every token counts the same | sequence_mean: every completion does
+    oldest: int = 0  # updates that a token may be older than the one that uses it: what is measured by age
     longest: int = 0  # tokens of a completion at most: what dr_grpo divides by
     grad_clip: float = 1.0  # global norm
     temperature: float = 1.0  # of the sampling: log-probabilities are taken of the same distribution
@@ -122,7 +123,7 @@ def step_program(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> jax.
             bad_steps=state.bad_steps + ~good,
         )
         tokens = _tokens(settings.objective, batch, shares_MxRxT)
-        metrics = measures.of_tokens(settings.objective, settings.groups, tokens, aux, batch)
+        metrics = measures.of_tokens(settings.objective, settings.groups, tokens, aux, batch, settings.oldest)
         metrics |= norms | {"loss": loss, "update/ratio": optax.tree.norm(updates) / optax.tree.norm(state.params)}
         metrics |= {"steps/taken": after.step, "steps/bad": after.bad_steps, "steps/bad_in_row": after.bad_in_row}
         return after, metrics

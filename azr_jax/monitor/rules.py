@@ -257,6 +257,16 @@ def throughput_drop(history: MetricHistory, threshold: float) -> Found:
         yield "engine/tokens_per_s", f"{median(values[-WINDOW:]):.0f}, the run's median is {median(values):.0f}"
 
 
+@rule(0.5, "Tokens are too old for what their weights have to make up: lower pipeline.staleness or learner.lr.")
+def stale_tokens(history: MetricHistory, threshold: float) -> Found:
+    values = history.latest("learner/importance/ess")
+    if values and fmean(values) < threshold:
+        yield (
+            "learner/importance/ess",
+            f"{fmean(values):.2f} of the tokens' number is left, mean of {WINDOW} iterations",
+        )
+
+
 @rule(1.0, "They were skipped; if it goes on, return to the last checkpoint with a lower learner.lr.")
 def bad_updates(history: MetricHistory, threshold: float) -> Found:
     values = history.latest("learner/steps/bad_in_row", 1)

@@ -4,6 +4,7 @@ paper      the ablations of the paper, the reference preset, and controls that m
 old        rules as they were before they were closed, one by one and all together
 tasks      options of proposing, buffers and rewards
 learner    options of advantages, losses and sampling
+pipeline   iterations that overlap: how old tokens may be, with importance weights and without
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 Fields = dict[str, str]
 # Lenient reading goes with sampling to the end of a text: `no_stop` is what to compare it with.
 LENIENT = {"tasks.format": "lenient", "rollout.stop_at_answer": "false"}
+STALE, UNWEIGHTED = {"pipeline.mode": "overlapped"}, {"learner.importance": "none"}
 FOUR_STEPS = {"learner.minibatches": "4"}
 OLD = {
     "old_format": LENIENT,
@@ -81,6 +83,19 @@ GROUPS: dict[str, dict[str, Fields]] = {
         "propose_twice": {"learner.weights": "propose=2"},
         "overlong_mask": {"learner.overlong": "mask"},
         "repetition_stop": {"rollout.repetition_stop": "8"},
+    },
+    "pipeline": {
+        "overlapped_0": STALE | {"pipeline.staleness": "0"},
+        "overlapped_1": STALE,
+        "overlapped_2": STALE | {"pipeline.staleness": "2"},
+        "overlapped_4": STALE | {"pipeline.staleness": "4"},
+        "overlapped_8": STALE | {"pipeline.staleness": "8"},
+        "overlapped_1_unweighted": STALE | UNWEIGHTED,
+        "overlapped_2_unweighted": STALE | UNWEIGHTED | {"pipeline.staleness": "2"},
+        "overlapped_4_unweighted": STALE | UNWEIGHTED | {"pipeline.staleness": "4"},
+        "overlapped_1_sequence": STALE | {"learner.importance": "sequence"},
+        "overlapped_1_recompute": STALE | {"pipeline.kv_cache": "recompute"},
+        "overlapped_1_shuffled": STALE | {"rewards.control": "shuffled"},
     },
 }
 VARIANTS = {name: fields for group in GROUPS.values() for name, fields in group.items()}

@@ -230,7 +230,7 @@ def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
     engine = Engine(
         graphdef,
         spec,
-        with_pages(settings, spec, layout.rollout_tensor, memory_of_one(), held),
+        with_pages(settings, spec, layout.rollout_tensor, memory_of_one(), held, mesh.size),
         seed=c.seed,
         decode_text=tokenizer.decode,
         mesh=regrouped(mesh, layout.rollout_tensor),

@@ -53,14 +53,19 @@ def page_bytes(settings: EngineSettings, spec: ModelSpec, tensor: int) -> float:
 
 
 def with_pages(
-    settings: EngineSettings, spec: ModelSpec, tensor: int, memory: float | None, held: float
+    settings: EngineSettings, spec: ModelSpec, tensor: int, memory: float | None, held: float, devices: int = 1
 ) -> EngineSettings:
-    """The settings with a cache that fits beside `held` bytes of a device, unless they say how large it is."""
+    """The settings with a cache that fits beside `held` bytes of a device, unless they say how large it is.
+
+    A cache that is kept while weights change has to fit beside the gradient, too, float32 over all `devices`.
+    """
     if settings.pages or memory is None:
         return settings
     itemsize = jnp.dtype(settings.matmul_dtype or settings.dtype).itemsize
     weights = spec.parameters() * itemsize / tensor
     beside = weights + (spec.vocab * spec.width * itemsize if tensor > 1 and GATHERS_UNEMBEDDING else 0)
+    if settings.in_flight == "keep":
+        beside = max(beside, 4 * spec.parameters() / devices)
     left = int((memory * (1 - SPARED) - held - beside) // page_bytes(settings, spec, tensor))
     least = settings.pages_per_slot + 1  # one completion at its longest, and what it copies from
     return replace(settings, pages=max(least, min(settings.pool, left)))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from azr_jax.config.schema import Config
 from azr_jax.monitor.means import mean_and_error
 from azr_jax.run.workdir import diff_text
-from azr_jax.selfplay.results import Played, Proposed, Solved
+from azr_jax.selfplay.results import Played, Proposed, Scored, Solved
 from azr_jax.tasks.types import Answer, FormatError, InductionTask, Kind, Task
 
 EXAMPLE_ATTEMPTS = 4
@@ -54,15 +55,24 @@ def progress(rows: Sequence[Mapping[str, float]]) -> str:
 
 def records(played: Played) -> list[dict[str, Any]]:
     """One record per proposal, with its task and attempts, and one per solution."""
-    everything = [_proposal_record(p) for proposals in played.proposed.values() for p in proposals]
+    t = played.iteration
+    everything = [_proposal_record(p, t) for proposals in played.proposed.values() for p in proposals]
     return everything + [
-        {"role": "solve", "kind": s.kind, "task_id": s.task_id, **_attempt_record(s)}
+        {"role": "solve", "kind": s.kind, "task_id": s.task_id, **_attempt_record(s), **_versions(s, t)}
         for solutions in played.solved.values()
         for s in solutions
     ]
 
 
-def _proposal_record(proposed: Proposed) -> dict[str, Any]:
+def _versions(one: Scored, iteration: int) -> dict[str, Any]:
+    """Where other weights than those of its own iteration drew some of its tokens: [whose, how many], in order."""
+    versions = one.completion.rollout.versions
+    if all(version == iteration for version in versions):
+        return {}
+    return {"versions": [[version, len(list(some))] for version, some in groupby(versions)]}
+
+
+def _proposal_record(proposed: Proposed, iteration: int) -> dict[str, Any]:
     return {
         "role": "propose",
         "kind": proposed.kind,
@@ -76,9 +86,10 @@ def _proposal_record(proposed: Proposed) -> dict[str, Any]:
         "refused": proposed.refusal,
         "detail": proposed.validation.detail if proposed.validation else "",
         "solve_rate": proposed.solve_rate,
-        "attempts": [_attempt_record(attempt) for attempt in proposed.attempts],
+        "attempts": [_attempt_record(attempt) | _versions(attempt, iteration) for attempt in proposed.attempts],
         "reward": proposed.reward,
         "advantage": proposed.advantage,
+        **_versions(proposed, iteration),
     }
 
 

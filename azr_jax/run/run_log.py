@@ -22,15 +22,19 @@ from azr_jax.monitor.rundata import read_rows
 from azr_jax.run import presenting
 from azr_jax.run.build import RunParts
 from azr_jax.run.iteration_metrics import measure
+from azr_jax.run.schedule import Schedule
 from azr_jax.selfplay.results import Played
 
 
 class Ledger:
-    def __init__(self, run: RunParts, console: Console, cursors: Mapping[str, Any]):
-        """Opening it cuts the files back to `cursors`."""
+    def __init__(self, run: RunParts, console: Console, cursors: Mapping[str, Any], begun_after: int):
+        """Opening it cuts the files back to `cursors`, which are those after this iteration."""
         self.run, self.console = run, console
         self.metrics = MetricsWriter(run.workdir, run.config.monitor.sinks, cursors.get("metrics"))
         self.records = RecordWriter(run.workdir, cursors.get("records", 0))
+        self.schedule: Schedule | None = None
+        if run.config.pipeline.ahead:
+            self.schedule = Schedule(run.workdir, begun_after, cursors.get("schedule", 0))
         self._report: threading.Thread | None = None
         try:
             past = read_rows(run.workdir)
@@ -48,6 +52,10 @@ class Ledger:
         timings |= self.health.metrics()
         self.metrics.write(played.iteration, numbers, timings)
         self.records.write(played.iteration, presenting.records(played))
+        if self.schedule:
+            rounds = self.run.self_play.loop.delivered or []
+            self.schedule.write(played.iteration, rounds)
+            rounds.clear()
         self.console.iteration(played.iteration, presenting.iteration_row(played.proposed, numbers, timings))
         self.console.table(*presenting.iteration_table(played, self.run.config.iterations, numbers, timings))
         example = presenting.example(played)
@@ -59,7 +67,8 @@ class Ledger:
 
     def cursors(self) -> dict[str, Any]:
         """Where the files stand."""
-        return {"metrics": self.metrics.cursor(), "records": self.records.cursor()}
+        schedule = {"schedule": self.schedule.cursor()} if self.schedule else {}
+        return {"metrics": self.metrics.cursor(), "records": self.records.cursor(), **schedule}
 
     def report_when_due(self, iteration: int) -> None:
         every = self.run.config.monitor.report_every

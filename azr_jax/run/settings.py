@@ -73,6 +73,7 @@ def engine_settings(c: Config, slots: int, never: tuple[int, ...] = ()) -> Engin
         matmul_dtype=matmul_dtype(c),
         never=never,
         limits=c.rollout.propose_vocab_dropout > 0,
+        in_flight=c.pipeline.kv_cache if c.pipeline.ahead else "",
     )
 
 
@@ -96,6 +97,7 @@ def learner_settings(c: Config, never: tuple[int, ...] = ()) -> LearnerSettings:
         trained=Trained(learner.lora.rank, learner.lora.targets, c.seed, learner.freeze),
         groups=tuple(Group(f"{role}/{kind}", loss_weights.of_group(weights, role, kind)) for role, kind in groups),
         longest=c.rollout.max_new_tokens,
+        oldest=c.pipeline.ahead,
         temperature=c.rollout.temperature,
         dtype=c.model.dtype,
         matmul_dtype=matmul_dtype(c),

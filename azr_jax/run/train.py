@@ -34,6 +34,7 @@ from azr_jax.run.process_checks import check_same, together
 from azr_jax.run.profiling import keep_compiled, traced
 from azr_jax.run.rollback import Returns
 from azr_jax.run.run_log import Ledger
+from azr_jax.run.schedule import followed
 from azr_jax.run.signals import Preempted, Stop
 from azr_jax.run.stage_deadlines import Watch
 from azr_jax.run.workdir import changes_from
@@ -115,7 +116,8 @@ class Training:
         self.state: PyTree = run.start_state  # a TrainState
         run.start_state = None  # the first step consumes it
         extra = self._restore(fork_from)
-        self.ledger = Ledger(run, console, extra) if run.hosts.first else None
+        self.follow = followed(run.config.pipeline.follow, self.iteration)
+        self.ledger = Ledger(run, console, extra, self.iteration) if run.hosts.first else None
         run.place.publish()  # what was cut back is cut back there too
 
     def go(self, again: str) -> str:
@@ -124,6 +126,8 @@ class Training:
             self._hand_weights_over(SEEDING)
             if not self._seed():
                 return f"stopped while seeding; go on with\n  {again}"
+        if self.run.config.pipeline.ahead:
+            self.run.self_play.loop.log(self.follow)
         self._hand_weights_over(self.iteration + 1)
         if not self.iteration and self.run.evaluation.settings.every:
             timings: dict[str, float] = {}
@@ -182,6 +186,7 @@ class Training:
         parts = minibatches(samples, learner.minibatches)
         dropped_V = self.run.dropout.of(number) if self.run.dropout else None
         how = {"rows": self.run.rows, "row_lengths": learner.row_lengths, "share": learner.share_prompts}
+        how |= {"ages": self.run.learner.oldest > 0}
         batches = [pack(part, self.run.row_tokens, dropped_V=dropped_V, **how) for part in parts]
         self.state, steps = self.run.update(self.state, batches)
         for measured, batch in zip(steps, batches * learner.epochs, strict=True):

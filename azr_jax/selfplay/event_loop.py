@@ -25,7 +25,7 @@ import itertools
 import queue
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -52,15 +52,15 @@ class Stage(IntEnum):
 
 class RequestId(int):
     """What a request is for. The same work has the same id in every run of the same seed: its randomness is drawn from
-    it. 4 bits say the stage, 4 the kind (or the suite, held out), 24 which one.
+    it. 32 bits say the iteration (0: the engine's), 4 the stage, 4 the kind (or the suite, held out), 24 which one.
     """
 
-    def __new__(cls, stage: Stage, group: int, index: int) -> RequestId:
-        return super().__new__(cls, (stage << 28) | (group << 24) | index)
+    def __new__(cls, stage: Stage, group: int, index: int, iteration: int = 0) -> RequestId:
+        return super().__new__(cls, (iteration << 32) | (stage << 28) | (group << 24) | index)
 
     @property
     def stage(self) -> Stage:
-        return Stage(self >> 28)
+        return Stage(self >> 28 & 0xF)
 
     @property
     def group(self) -> int:
@@ -118,6 +118,9 @@ class EventLoop:
         self._verdicts_of: dict[int, Started[Any]] = {}
         self._judged: queue.SimpleQueue[tuple[int, Future[Any]]] = queue.SimpleQueue()  # by this process's executor
         self._numbers = itertools.count()
+        self._in: dict[int, Settled] = {}  # verdicts to be handed over
+        self.delivered: list[list[int]] | None = None  # numbers of those handed over after each round, where kept
+        self._follow: Iterator[Sequence[int]] = iter(())
         self._done: Counter[str] = Counter()
         self._total: Counter[str] = Counter()
         self._show: Callable[[str, int, int], None] = lambda stage, done, total: None
@@ -128,11 +131,18 @@ class EventLoop:
     def shown(self, show: Callable[[str, int, int], None]) -> Generator[None]:
         """Inside, `show(stage, done, total)` is told of every completion, and as `execute` of every verdict."""
         before, self._show = self._show, show
-        self._done, self._total = Counter[str](), Counter[str]()
+        self._done, self._total = Counter[str](), Counter[str](execute=len(self.judging))
+        for request, count in self.to_come.items():
+            self._total[_name(self._samples[request][1].request)] += count
         try:
             yield
         finally:
             self._show = before
+
+    def log(self, follow: Iterable[Sequence[int]] = ()) -> None:
+        """From here on `delivered` is kept. `follow` is that of another run: while it lasts, verdicts come just so."""
+        assert not self.judging, "numbers begin anew"
+        self._numbers, self.delivered, self._follow = itertools.count(), [], iter(follow)
 
     def watched(self, stage: Callable[[str], AbstractContextManager[None]]) -> None:
         """From now on each round of sampling is inside `stage("round")`, each wait inside `stage("verdict")`."""
@@ -147,18 +157,25 @@ class EventLoop:
         finally:
             self._check = before
 
-    def run(self, wanted: Wanted) -> Any:
-        """What the job, or whatever else may be yielded, gives; when it is there, nothing is under way any more."""
+    def start(self, wanted: Wanted) -> Started[Any]:
+        """Begins it, beside whatever is under way; it goes on while something else is run."""
         started = self._start(wanted)
         self._resume("the first job")
-        while self.to_come or self.judging:
+        return started
+
+    def run(self, wanted: Wanted, *, spare: Callable[[], object] | None = None) -> Any:
+        """What the job, or whatever else may be yielded, gives. When slots stand empty, `spare()` may start more."""
+        started = self.start(wanted)
+        while not started.done:
+            assert self.to_come or self.judging, "a job waits for what nobody is at work on"
             self._check()
+            if spare and self.engine and self.engine.has_room:
+                spare()
             with self._stage("round" if self.to_come else "verdict"):
                 rollouts = self.engine.step() if self.engine and self.to_come else []
                 for rollout in sorted(rollouts, key=lambda rollout: (rollout.request.id, rollout.sample)):
                     self._completed(rollout)
                 self._deliver(wait=bool(self.judging) and not self.to_come)
-        assert started.done, "a job waits for what nobody is at work on"
         return started.result
 
     # --- jobs
@@ -252,23 +269,33 @@ class EventLoop:
 
     def _deliver(self, *, wait: bool) -> None:
         """Hands over the verdicts that are in, the oldest question first; with `wait`, at least one of those out."""
-        for number, verdict in self._verdicts(wait=wait):
+        verdicts = self._verdicts(wait=wait)
+        if self.delivered is not None:
+            self.delivered.append([number for number, _ in verdicts])
+        for number, verdict in verdicts:
             job = self.judging.pop(number)
             self._count("execute", done=1)
             self._finish(self._verdicts_of.pop(number), verdict)
             self._resume(f"the verdict on {type(job).__name__} {number}")
 
     def _verdicts(self, *, wait: bool) -> list[tuple[int, Settled]]:
-        """(number, verdict) of what any process has, the same list in all of them."""
-        started = time.perf_counter()
+        """(number, verdict) of what any process has, or a schedule says, the same list in all of them."""
+        started, wanted = time.perf_counter(), next(self._follow, None)
+        if strangers := set(wanted or ()) - self.judging.keys():
+            raise RuntimeError(f"the schedule that is followed is of another run: nobody asked for {strangers}")
         while True:
-            found = self._finished(wait=wait)
-            if self.hosts.count > 1:
-                told = self.hosts.gather([(number, to_plain(verdict)) for number, verdict in found])
-                found = [(number, self._answer(number, plain)) for of_one in told for number, plain in of_one]
-            if found or not wait:
+            self._in |= self._told(wait=wait if wanted is None else not self._in.keys() >= set(wanted))
+            ready = sorted(self._in if wanted is None else self._in.keys() & set(wanted))
+            if (ready or not wait) if wanted is None else len(ready) == len(wanted):
                 self.waited_s += time.perf_counter() - started if wait else 0.0
-                return sorted(found, key=lambda pair: pair[0])
+                return [(number, self._in.pop(number)) for number in ready]
+
+    def _told(self, *, wait: bool) -> dict[int, Settled]:
+        found = self._finished(wait=wait)
+        if self.hosts.count > 1:
+            told = self.hosts.gather([(number, to_plain(verdict)) for number, verdict in found])
+            found = [(number, self._answer(number, plain)) for of_one in told for number, plain in of_one]
+        return dict(found)
 
     def _answer(self, number: int, plain: dict[str, Any]) -> Settled:
         job = self.judging[number]

@@ -4,13 +4,17 @@ The numbers on the right are the paper's lines. Nothing waits for a phase to end
 proposal is validated at once, a new task at once attempted, and a kind whose proposals are all back is solved while
 other kinds still propose. What is drawn and sampled depends on the seed and the iteration alone, never on the order in
 which completions and verdicts happen to arrive.
+
+With `pipeline.mode=overlapped` proposals of iterations to come, and their estimates, are begun where slots stand empty
+(`_begin_next`), and wait for their turn to be kept and solved: the buffers never know of an iteration to come.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from azr_jax.config.schema import Config
 from azr_jax.executor.jobs import UNJUDGED
@@ -27,6 +31,7 @@ from azr_jax.tasks.rewards import RewardSettings
 from azr_jax.tasks.types import Kind, Validation
 
 Estimate = Started[list[Solved]] | None  # attempts that measure how hard a new task is
+Asked = list[tuple[Proposed, Estimate]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class SelfPlay:
     solver: Solver
     prices: RewardSettings
     baselines: Baselines | None = None  # of rae: they move on with every iteration
+    begun: dict[tuple[int, Kind], Started[Asked]] = field(default_factory=dict[tuple[int, Kind], Started[Asked]])
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -50,13 +56,14 @@ class SelfPlay:
     ) -> tuple[Played, dict[str, float]]:
         """What was played and what it was worth, and the numbers of what was learned from it."""
         with stage("play"):
-            played = self.loop.run(self.play(t))  # 3-15
+            spare = partial(self._begin_next, t) if self.config.pipeline.ahead else None
+            played = self.loop.run(self.play(t), spare=spare)  # 3-15
             played = scoring.with_rewards(played, self.prices)  # 16
         with stage("update"):
             chosen = scoring.learned_from(played, self.config)
             rng = draw(self.config.seed, t, "control")
             advantages, numbers = scoring.compute_advantages(chosen, self.config, rng, self.baselines)
-            learned = update(t, scoring.training_samples(chosen, advantages, self.kinds))  # 17
+            learned = update(t, scoring.training_samples(chosen, advantages, self.kinds, t))  # 17
         return scoring.with_advantages(played, advantages), {**learned, **numbers}
 
     def play(self, t: int) -> Job[Played]:
@@ -67,7 +74,7 @@ class SelfPlay:
 
     def _play_kind(self, t: int, kind: Kind) -> Job[tuple[tuple[Proposed, ...], tuple[Solved, ...]]]:
         c, buffer, size = self.config, self.proposer.buffers[kind], self.config.batch_size
-        asked: list[tuple[Proposed, Estimate]] = yield [self._propose(t, kind, b) for b in range(size)]  # 3-6, 8-11
+        asked: Asked = yield self.begun.pop((t, kind), None) or self._proposals(t, kind)  # 3-6, 8-11
         proposals = [proposed for proposed, _ in asked]
         if c.buffer.valid_program_filter != "all":
             proposals = yield from self._with_attempts(asked)
@@ -76,7 +83,7 @@ class SelfPlay:
         rng = draw(c.seed, t, f"solve/{kind}")
         batch = buffer.sample_solve(size, new, rng, c.buffer.solve_sampling)  # 13, 14
         solved = yield [
-            self.solver.attempts(kind, entry.task, entry.id, RequestId(Stage.SOLVE, kind.number, index), 1)  # 15
+            self.solver.attempts(kind, entry.task, entry.id, RequestId(Stage.SOLVE, kind.number, index, t), 1)  # 15
             for index, entry in enumerate(batch)
         ]
         solved = tuple(solution for solutions in solved for solution in solutions)
@@ -85,20 +92,31 @@ class SelfPlay:
         self._note(kind, proposals, solved)
         return tuple(proposals), solved
 
+    def _begin_next(self, t: int) -> None:
+        """The next iteration proposes before its turn, unless its tokens would be too old when they are used."""
+        last = min(t + self.config.pipeline.ahead, self.config.iterations)
+        number = next((n for n in range(t + 1, last + 1) if (n, self.kinds[0]) not in self.begun), None)
+        if number is not None:
+            for kind in self.kinds:
+                self.begun[number, kind] = self.loop.start(self._proposals(number, kind))
+
+    def _proposals(self, t: int, kind: Kind) -> list[Job[tuple[Proposed, Estimate]]]:
+        return [self._propose(t, kind, b) for b in range(self.config.batch_size)]
+
     def _propose(self, t: int, kind: Kind, b: int) -> Job[tuple[Proposed, Estimate]]:
         """What became of a proposal, and the attempts at it where it is worth them, which go on."""
         c = self.config
         rng = draw(c.seed, t, f"propose/{kind}/{b}")  # 4, 9
-        proposed = yield from self.proposer.propose(kind, RequestId(Stage.PROPOSE, kind.number, b), rng)  # 5-6, 10-11
+        proposed = yield from self.proposer.propose(kind, RequestId(Stage.PROPOSE, kind.number, b, t), rng)  # 5-6
         n, task = c.tasks.estimate_attempts, proposed.task
         if task is None or not c.tasks.rates_wanted:
             return proposed, None
-        # The buffer of a kind does not change while its proposals come in: the answer is the same in any order.
+        # The buffer does not change while a kind proposes in its turn: the answer is the same in any order.
         copies_count = c.rewards.duplicate == "full" or c.tasks.train_on_estimates
         if self.proposer.buffers[kind].holds(task) and not copies_count:
             return proposed, None
         # The task has no id of a buffer yet; the request's is one that no entry has.
-        request = RequestId(Stage.ESTIMATE, kind.number, b)
+        request = RequestId(Stage.ESTIMATE, kind.number, b, t)
         return proposed, (yield Start(self.solver.attempts(kind, task, int(request), request, n)))
 
     def _with_attempts(self, asked: Sequence[tuple[Proposed, Estimate]]) -> Job[list[Proposed]]:

@@ -90,7 +90,9 @@ def trained_groups(kinds: Sequence[Kind]) -> list[tuple[Role, Kind]]:
     return [(role, kind) for kind in kinds for role in (Role.PROPOSE, Role.SOLVE)]
 
 
-def training_samples(chosen: Chosen, values: Mapping[Key, float], kinds: Sequence[Kind]) -> list[TrainingSample]:
+def training_samples(
+    chosen: Chosen, values: Mapping[Key, float], kinds: Sequence[Kind], iteration: int
+) -> list[TrainingSample]:
     group = {of: number for number, of in enumerate(trained_groups(kinds))}
     return [
         TrainingSample(
@@ -100,6 +102,7 @@ def training_samples(chosen: Chosen, values: Mapping[Key, float], kinds: Sequenc
             advantage=values[item.key],
             limited=item.completion.rollout.request.limited,
             group=group[role, item.kind],
+            ages=tuple(iteration - version for version in item.completion.rollout.versions),
         )
         for role, item in chosen
     ]

@@ -71,6 +71,19 @@ def test_presets_fill_what_is_not_said_and_leave_what_is():
     assert reference.learner.entropy == 0.01
 
 
+def test_importance_weights_are_there_where_tokens_may_be_stale_and_nothing_else_is_said():
+    overlapped = {"pipeline.mode": "overlapped"}
+    for given, importance in (
+        ({}, "none"),
+        (overlapped, "token"),
+        (overlapped | {"pipeline.staleness": "0"}, "none"),
+        (overlapped | {"learner.importance": "none"}, "none"),
+        ({"learner.importance": "sequence"}, "sequence"),
+    ):
+        config, problems = flags.load(BASE, given)
+        assert problems == [] and config.learner.importance == importance
+
+
 def test_every_recipe_measures_as_it_goes_but_those_that_reach_for_no_file(monkeypatch):
     """A run of days whose first held-out number comes after it has ended teaches nothing on the way."""
     monkeypatch.chdir(ROOT)
@@ -119,6 +132,13 @@ def test_the_tags_that_a_base_model_never_learned_are_spelled_out_in_its_recipe(
         ({"tasks.examples": "none"}, "is for tasks.prompt_style=chat or completion"),
         ({"rollout.stop_at_answer": "true", "tasks.format": "lenient"}, "false, or tasks.format=strict"),
         ({"seeding.import_from": "/no/such/file"}, "no such file"),
+        ({"pipeline.staleness": "-1"}, "pipeline.staleness=-1: should be a whole number from 0 up"),
+        ({"pipeline.staleness": "2"}, "pipeline.staleness=2: has nothing to act on while pipeline.mode=synchronous"),
+        ({"pipeline.kv_cache": "recompute"}, "nothing to act on while pipeline.mode=synchronous"),
+        ({"pipeline.follow": "there"}, "nothing to act on while pipeline.mode=synchronous"),
+        ({"pipeline.mode": "overlapped", "pipeline.follow": "/no/such/file"}, "should be the schedule.jsonl of a run"),
+        ({"pipeline.mode": "overlapped", "learner.epochs": "2"}, "learner.epochs=2: tokens that are stale already"),
+        ({"pipeline.mode": "overlapped", "rollout.propose_vocab_dropout": "0.1"}, "a proposal may see two"),
     ],
 )
 def test_fields_that_contradict_each_other_are_named(overrides, named):

@@ -78,6 +78,7 @@ RUNS = {
         {"engine/tokens_per_s": then(900.0, 200.0, at=45)},
         {"engine/tokens_per_s": then(900.0, 600.0, at=45)},
     ),
+    "stale_tokens": ({"learner/importance/ess": then(0.9, 0.3)}, {"learner/importance/ess": then(0.9, 0.7)}),
     "bad_updates": ({"learner/steps/bad_in_row": then(0.0, 1.0)}, {"learner/steps/bad_in_row": steady(0.0)}),
 }
 

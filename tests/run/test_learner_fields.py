@@ -213,7 +213,7 @@ def test_every_role_and_kind_is_measured_by_itself():
     solved = Solved(Kind.DEDUCTION, completion, None, 7, FormatError(""))
     proposed = Proposed(Kind.DEDUCTION, completion, 0, (), 0, (), FormatError(""))
     chosen = [(Role.SOLVE, solved), (Role.PROPOSE, proposed)]
-    made = scoring.training_samples(chosen, {solved.key: 0.0}, (Kind.ABDUCTION, Kind.DEDUCTION))
+    made = scoring.training_samples(chosen, {solved.key: 0.0}, (Kind.ABDUCTION, Kind.DEDUCTION), 1)
     assert [groups[sample.group] for sample in made] == ["solve/deduction", "propose/deduction"]
 
 

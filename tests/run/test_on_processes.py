@@ -145,3 +145,19 @@ def test_a_process_that_never_comes_ends_the_one_that_waits_for_it(shared, tmp_p
     [(code, text)] = ends(start(shared, tmp_path / "run", 2, "--join_timeout_s=3", missing=1))
     assert code == 86 and "error: not all processes came within --join_timeout_s=3" in text, text
     assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_overlap_begin_the_same_and_play_what_one_played(shared):
+    """Of two processes each judges half of the programs; told when one process had its verdicts, they are that run."""
+    flags = ["--config.pipeline.mode=overlapped", "--config.pipeline.staleness=2"]
+    alone = shared / "alone"
+    done = ends(start(shared, alone, 1, *flags))
+    assert [code for code, _ in done] == [0], done
+    together = shared / "together"
+    done = ends(start(shared, together, 2, *flags, f"--config.pipeline.follow={alone / 'schedule.jsonl'}"))
+    assert [code for code, _ in done] == [0, 0], done
+    ours, theirs = files_that_must_repeat(together), files_that_must_repeat(alone)
+    rows = [[json.loads(line) for line in files.pop("metrics.jsonl").splitlines()] for files in (ours, theirs)]
+    assert ours == theirs
+    assert [row["learner/staleness/mean"] for row in rows[0]] == [row["learner/staleness/mean"] for row in rows[1]]
+    assert rows[0][-1]["learner/staleness/mean"] > 0
