@@ -187,6 +187,10 @@ class RolloutConfig:
     slots: From0 = 64  # completions a replica decodes side by side; 0: by estimated time, as mesh.rollout_tensor
     page_size: From1 = 64  # tokens per page of the key/value cache
     pages: From0 = 0  # of each replica's cache; 0: enough for every slot at its longest, or what memory leaves
+    # a prompt is read in pieces of so many, whole pages; common beginnings are read once in this unit
+    prefill_tokens: From1 = 128
+    # the sampler's, over pages; all but xla are compared with it at start
+    attention: Literal["auto", "xla", "gpu", "tpu"] = "auto"
     decode_steps: From1 = 32  # tokens decoded on the device between two looks of the host
     # guessed ahead, at most, where slots stand empty, from what a text says already: the same text sooner; 0: none
     draft_tokens: From0 = 0

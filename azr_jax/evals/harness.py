@@ -19,6 +19,7 @@ from azr_jax.evals.models import Found
 from azr_jax.evals.questions import first_answer
 from azr_jax.evals.records import JUDGE_FAILED, Results
 from azr_jax.evals.suites import Graded, Item, Judges
+from azr_jax.rollout.attention_check import check_attention
 from azr_jax.rollout.engine import Engine, EngineSettings, Request, Rollout
 from azr_jax.selfplay.event_loop import EventLoop, Job, Sample
 from azr_jax.selfplay.prompting import PromptCodec
@@ -144,6 +145,7 @@ class Harness:
             never=model.never,
         )
         engine = Engine(graphdef, model.spec, sizes, seed=self.settings.seed, decode_text=self.codec.tokenizer.decode)
+        check_attention(engine.programs)
         engine.load_weights(params, 0)
         return engine
 

@@ -28,6 +28,10 @@ Cache = tuple[jax.Array, ...]  # of all layers; the pools of a backend
 TABLE_BYTES = 512 * 2**10  # tpu: the page table lies in a core's scalar memory, 1 MiB
 
 
+class CannotAttend(ValueError):
+    """The backend asked for cannot do this."""
+
+
 class Backend(Protocol):
     """What a module offers; signatures as in paged_xla.py.
 
@@ -65,7 +69,7 @@ def choose(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> Backend:
         return BACKENDS[name]
     if reason := why_not_tpu(spec, settings, mesh):
         if settings.attention == "tpu":
-            raise ValueError(f"attention='tpu': {reason}; 'xla' can")
+            raise CannotAttend(f"attention=tpu: {reason}; should be xla, or auto")
         log.warning("attention over the cache by XLA, not by the TPU kernel: %s", reason)
         return paged_xla
     return paged_tpu

@@ -35,7 +35,9 @@ from azr_jax.parallel.chips import chip_of
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
 from azr_jax.parallel.trees import PyTree
-from azr_jax.rollout.engine import Engine
+from azr_jax.rollout.attention import CannotAttend
+from azr_jax.rollout.attention_check import AttentionDiffers, check_attention
+from azr_jax.rollout.engine import Engine, EngineSettings
 from azr_jax.run.device_stats import memory_of_one
 from azr_jax.run.heldout_eval import Evaluation
 from azr_jax.run.memory_plan import lay_out, with_pages
@@ -169,6 +171,8 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
         )
     if spec.windowed and c.model.attention not in ("auto", "xla"):
         problems.append(f"model.attention={c.model.attention}: a model with windows needs xla, or auto")
+    if c.rollout.attention == "tpu" and jax.default_backend() != "tpu":
+        problems.append(f"rollout.attention=tpu: this is {jax.default_backend()}; should be xla, or auto")
     longest = c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
     if longest > spec.max_positions:
         problems.append(
@@ -227,7 +231,7 @@ def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
         reference, start = start_policy(params, learner), init_state(params, learner)
     layout, held = layout_here(c, spec), bytes_per_device((reference, start))
     settings = engine_settings(c, layout.slots, never)
-    engine = Engine(
+    engine = _engine(
         graphdef,
         spec,
         with_pages(settings, spec, layout.rollout_tensor, memory_of_one(), held, mesh.size),
@@ -259,6 +263,16 @@ def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
         evaluation=evaluation,
         dropout=_dropout(c, tokenizer, spec),
     )
+
+
+def _engine(graphdef: nnx.GraphDef[Any], spec: ModelSpec, settings: EngineSettings, **rest: Any) -> Engine:
+    """The engine, after its attention was looked at on this process's device."""
+    try:
+        engine = Engine(graphdef, spec, settings, **rest)
+        check_attention(engine.programs)
+    except (CannotAttend, AttentionDiffers) as error:
+        raise ConfigError([f"rollout.{error}"]) from error
+    return engine
 
 
 def self_play(

@@ -87,6 +87,22 @@ def test_text_is_the_same_alone(model, together):
         assert alone == {key: value for key, value in together[0].items() if key[0] == request.id}
 
 
+def test_text_is_the_same_alone_where_prompts_are_read_in_pieces_of_512(model):
+    """Long prompts, some with a common beginning that is read once; the last piece of each has a shape of its own."""
+    rng, sizes = np.random.default_rng(2), {"max_prompt_tokens": 1200, "prefill_tokens": 512, "page_size": 64}
+    common = tuple(rng.integers(0, 300, 600).tolist())
+    wanted = [
+        Request(number, (common if number % 2 else ()) + tuple(rng.integers(0, 300, length).tolist()), 6)
+        for number, length in enumerate((513, 40, 700, 511))
+    ]
+    engine = engine_of(model, **sizes)
+    found = sample(engine, wanted)
+    assert engine.metrics()["shared_prefix_tokens"] == 512
+    alone = engine_of(model, **sizes)
+    for request in wanted:
+        assert sample(alone, [request]) == {key: value for key, value in found.items() if key[0] == request.id}
+
+
 def test_text_is_the_same_after_a_restart(model, together):
     """An engine that has played another iteration, and a new one that takes over in the middle of this."""
     wanted, engine = requests(), engine_of(model)

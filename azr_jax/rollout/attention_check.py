@@ -1,0 +1,104 @@
+"""Before a run trusts a kernel: on its own device and at its own sizes, does it see what XLA sees? Asked once.
+
+A kernel that reads one page too few trains on, a little worse, for days. So both look at the same random pages:
+decoding slots of all lengths from one token to the longest, and the last piece of a long prompt. Where paged_xla.py
+attends, as on a CPU, there is nothing to compare.
+
+Left out: the learner's attention, and what the exchange between devices could spoil. That the learner finds other
+log-probabilities than the sampler did is measured in every iteration.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from azr_jax.models.spec import ModelSpec
+from azr_jax.parallel.mesh import make_mesh
+from azr_jax.rollout.attention import BACKENDS, Backend
+from azr_jax.rollout.programs import Programs
+from azr_jax.rollout.requests import EngineSettings
+
+# Of the norm of what one head sees: two roundings to bfloat16 make about 0.01 of it, and one token too many or too few
+# in a short context a multiple.
+TOLERANCE = 0.05
+LAYERS = 2  # of the cache, so that looking at another one is seen
+
+
+class AttentionDiffers(RuntimeError):
+    """The kernel does not see what XLA sees."""
+
+
+def check_attention(programs: Programs) -> None:
+    """Raises AttentionDiffers, in one line. Waits for this process's own device alone."""
+    if programs.backend is BACKENDS["xla"]:
+        return
+    spec, settings, tensor = programs.spec, programs.settings, programs.mesh.shape["tensor"]
+    mine = (device for device in programs.mesh.devices.flat if device.process_index == jax.process_index())
+    one = make_mesh(1, 1, [device := next(mine)])
+    numbers = _random(spec, settings, tensor)
+    kernel, xla = (_seen(backend, settings, one, numbers) for backend in (programs.backend, BACKENDS["xla"]))
+    for what, found, wanted in zip(("decoding slots", "a piece of a prompt"), kernel, xla):
+        norms = np.linalg.norm(wanted, axis=-1)
+        worst = float(np.max(np.linalg.norm(found - wanted, axis=-1) / norms))
+        if not worst <= TOLERANCE:  # NaN neither
+            raise AttentionDiffers(
+                f"attention={settings.attention}: over random pages, the kernel's attention of {what} is off XLA's by "
+                f"{worst:.2g} of its norm on {device.device_kind} (jax {jax.__version__}); at most {TOLERANCE} is "
+                "rounding. Should be xla here, or another version of jax"
+            )
+
+
+def _random(spec: ModelSpec, settings: EngineSettings, tensor: int) -> dict[str, Any]:
+    """What one device of a replica could be given: each slot ends in a page of its own, others may share theirs."""
+    rng, S, P, M = np.random.default_rng(0), settings.rows, settings.page_size, settings.pages_per_slot
+    heads, kv_heads, N = spec.heads // tensor, spec.kv_heads // tensor, M + S
+
+    def normal(*shape: int) -> Any:
+        return rng.standard_normal(shape, np.float32).astype(jnp.dtype(settings.dtype))
+
+    position_S = np.geomspace(max(settings.longest - 1, 1), 1, S).astype(np.int32)  # the longest first
+    table_SxM = rng.permuted(np.tile(np.arange(M, dtype=np.int32), (S, 1)), axis=1)
+    table_SxM[np.arange(S), position_S // P] = M + np.arange(S)
+    last = max(1, settings.max_prompt_tokens - 1)
+    start = max(0, last - settings.chunk) // P * P
+    return {
+        # Queries of twice the size, so that a few tokens matter more than the others.
+        "q_Sx1xHxK": 2 * normal(S, 1, heads, spec.head_dim),
+        "q_1xTxHxK": 2 * normal(1, settings.chunk, heads, spec.head_dim),
+        "pages_2xLxNPxGxK": normal(2, LAYERS, N * P, kv_heads, spec.head_dim),
+        "new_2xSx1xGxK": normal(2, S, 1, kv_heads, spec.head_dim),
+        "position_S": position_S,
+        "on_S": np.arange(S) < S - 1,  # the last one is off
+        "table_SxM": table_SxM,
+        "start": np.int32(start),
+        "end": np.int32(min(start + settings.chunk, last)),
+    }
+
+
+def _seen(backend: Backend, settings: EngineSettings, mesh: Any, numbers: dict[str, Any]) -> list[np.ndarray]:
+    """What the slots that are on see, and the tokens of the piece, in float32."""
+
+    def look(n: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        pages_2xLxNPxGxK, P = n["pages_2xLxNPxGxK"], settings.page_size
+        _, layers, tokens, kv_heads, head_dim = pages_2xLxNPxGxK.shape
+        cache = backend.empty_cache(layers, tokens // P, P, kv_heads, head_dim, jnp.dtype(settings.dtype))
+        for layer in range(layers):
+            k, v = pages_2xLxNPxGxK[:, layer, None]
+            cache = backend.write_chunk(k, v, cache, layer, jnp.arange(tokens // P))
+        page_S = jnp.take_along_axis(n["table_SxM"], n["position_S"][:, None] // P, axis=1)[:, 0]
+        page_S = jnp.where(n["on_S"], page_S, tokens // P)
+        cache = backend.write_slots(*n["new_2xSx1xGxK"], cache, 1, page_S, n["position_S"] % P)
+        slots = backend.attend_slots(n["q_Sx1xHxK"], cache, 1, n["table_SxM"], n["position_S"], n["on_S"])
+        piece = backend.attend_chunk(n["q_1xTxHxK"], cache, 1, n["table_SxM"][0], n["start"], n["end"])
+        return slots.astype(jnp.float32), piece.astype(jnp.float32)
+
+    here = PartitionSpec()
+    with jax.set_mesh(mesh):
+        program = jax.shard_map(look, mesh=mesh, in_specs=here, out_specs=here, check_vma=False)
+        slots, piece = jax.tree.map(np.asarray, jax.jit(program)(numbers))
+    return [slots[numbers["on_S"]], piece[0, : numbers["end"] - numbers["start"]]]

@@ -1,0 +1,75 @@
+"""A kernel that does not see what XLA sees is refused before anything is sampled; what XLA does itself is not asked."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.experimental.pallas import tpu as pltpu
+
+from azr_jax.models.spec import ModelSpec
+from azr_jax.rollout import attention_check, paged_gpu, paged_tpu, paged_xla
+from azr_jax.rollout.attention_check import AttentionDiffers, check_attention
+from azr_jax.rollout.programs import Programs
+from azr_jax.rollout.requests import EngineSettings
+
+SPEC = ModelSpec("qwen2", 256, 64, 2, 4, 2, head_dim=128, mlp=64, tied=True)
+SETTINGS = EngineSettings(
+    slots=5, max_prompt_tokens=40, max_new_tokens=24, page_size=16, prefill_tokens=16, attention="tpu"
+)
+
+
+def programs(backend=paged_tpu, **changes) -> Programs:
+    found = Programs(SPEC, dataclasses.replace(SETTINGS, **changes))
+    found.backend = backend
+    return found
+
+
+def broken(**parts):
+    return SimpleNamespace(**{name: getattr(paged_xla, name) for name in dir(paged_xla)} | parts)
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+def test_the_kernel_passes(dtype, monkeypatch):
+    monkeypatch.setattr("jax._src.literals.TypedInt.shape", (), raising=False)  # as in test_tpu_kernel.py
+    with pltpu.force_tpu_interpret_mode(True):  # type: ignore[arg-type]
+        check_attention(programs(dtype=dtype))
+
+
+def test_what_gpus_are_given_passes():
+    check_attention(programs(paged_gpu, attention="gpu"))
+
+
+def one_token_late(q, cache, layer, table, position_S, on_S, window=None):
+    return paged_xla.attend_slots(q, cache, layer, table, jnp.maximum(position_S - 1, 0), on_S)
+
+
+def another_layer(q, cache, layer, table, start, end, window=None):
+    return paged_xla.attend_chunk(q, cache, layer - 1, table, start, end)
+
+
+def nothing(q, *rest, window=None):
+    return jnp.full_like(q, jnp.nan)
+
+
+@pytest.mark.parametrize(
+    ("parts", "where"),
+    [
+        ({"attend_slots": one_token_late}, "decoding slots"),
+        ({"attend_chunk": another_layer}, "a piece of a prompt"),
+        ({"attend_chunk": nothing}, "a piece of a prompt"),
+    ],
+)
+def test_a_kernel_that_sees_something_else_is_refused_in_one_line(parts, where):
+    with pytest.raises(AttentionDiffers) as refused:
+        check_attention(programs(broken(**parts)))
+    said = str(refused.value)
+    assert said.startswith(f"attention=tpu: over random pages, the kernel's attention of {where} is off XLA's by")
+    assert "at most 0.05" in said and "\n" not in said
+
+
+def test_where_xla_attends_itself_nothing_is_computed(monkeypatch):
+    monkeypatch.setattr(attention_check, "_random", None)
+    check_attention(programs(paged_xla, attention="auto"))
+    assert jax.default_backend() == "cpu"

@@ -1,0 +1,54 @@
+"""Fields of the sampler reach it, and what it cannot do is refused in one line before any weight is read."""
+
+from pathlib import Path
+
+import pytest
+
+from azr_jax.config.flags import load
+from azr_jax.config.schema import ConfigError
+from azr_jax.models.spec import ModelSpec
+from azr_jax.rollout import paged_tpu
+from azr_jax.rollout.cache import chunk_shapes
+from azr_jax.rollout.requests import EngineSettings
+from azr_jax.run import build
+from azr_jax.run.settings import engine_settings
+
+ROOT = Path(__file__).parents[2]
+SPEC = ModelSpec("qwen2", 256, 64, 2, 4, 2, head_dim=64, mlp=64, tied=True, max_positions=4096)
+
+
+def config(**flags: str):
+    found, problems = load(ROOT / "configs/tiny.py", {name.replace("__", "."): v for name, v in flags.items()})
+    assert not problems
+    return found
+
+
+def test_a_prompt_is_read_in_pieces_of_the_tokens_asked_for():
+    """The piece is whole pages, and shorter ends of prompts have shapes of their own, down to an eighth of it."""
+    assert engine_settings(config(rollout__page_size="64"), 4).chunk == 128
+    settings = engine_settings(config(rollout__page_size="64", rollout__prefill_tokens="512"), 4)
+    assert chunk_shapes(settings.chunk, settings.page_size) == (64, 128, 256, 512)
+
+
+def test_who_looks_at_the_pages_is_a_field():
+    assert engine_settings(config(), 4).attention == "auto"
+    assert engine_settings(config(rollout__attention="xla"), 4).attention == "xla"
+
+
+def test_the_kernel_is_refused_where_there_is_no_tpu():
+    with pytest.raises(ConfigError, match=r"^rollout\.attention=tpu: this is cpu; should be xla, or auto$"):
+        build.check_fits(config(rollout__attention="tpu"), SPEC)
+
+
+def test_sizes_the_kernel_cannot_take_and_a_kernel_that_is_wrong_are_lines_of_the_field(monkeypatch):
+    settings = EngineSettings(slots=2, max_prompt_tokens=40, max_new_tokens=24, attention="tpu")
+    with pytest.raises(ConfigError, match=r"^rollout\.attention=tpu: it takes heads of 128 numbers, not 64; should be"):
+        build._engine(None, SPEC, settings, seed=0)
+
+    def differs(_):
+        raise build.AttentionDiffers("attention=tpu: over random pages")
+
+    monkeypatch.setattr(build, "check_attention", differs)
+    monkeypatch.setattr(build, "Engine", lambda *_, **__: type("Stub", (), {"programs": paged_tpu}))
+    with pytest.raises(ConfigError, match=r"^rollout\.attention=tpu: over random pages$"):
+        build._engine(None, SPEC, settings, seed=0)
