@@ -106,6 +106,8 @@ def main() -> None:
                     workdir = Path(folder) / f"{number}-{slots}-{staleness}"
                     once = play(workdir, slots, args.batch, args.iterations, staleness)
                     found.setdefault((slots, staleness), []).append(once)
+                    told = f"occupancy {once['occupancy']:.3f}, {once['slot-steps']:.0f} slot-steps"
+                    print(f"{slots} slots, staleness {staleness}: {told}", file=sys.stderr, flush=True)
     names = list(next(iter(found.values()))[0])
     print("| slots | staleness | " + " | ".join(names) + " | slot-steps against synchronous |")
     print("|" + "---|" * (len(names) + 3))
