@@ -1,8 +1,7 @@
 """An iteration on slices that cannot be tried here, event by event: seconds, busy slots, what overlapping would give.
 
     python benchmarks/pod_model.py [--config=configs/qwen7b.py] [--slices=v5e:4x4,v6e:2x4] [--median=1000]
-        [--lengths=FILE] [--slots=64] [--tensor=0] [--prefill_tokens=128] [--dry_run=FILE] [--optimistic]
-        [--synchronous]
+        [--lengths=FILE] [--slots=64] [--tensor=0] [--dry_run=FILE] [--optimistic] [--synchronous]
 
 Completions end one by one, as their lengths say: lognormal, a share of them cut at the limit, or lengths of a file (one
 number a line). Slots fill from the queue, prompts are read while decoding stands still, a proposal's attempts follow
@@ -281,7 +280,6 @@ def main() -> None:
     parser.add_argument("--dry_run", type=Path)
     parser.add_argument("--slots", type=int, help="of a replica; 0: as the planner chooses; without: the recipe's")
     parser.add_argument("--tensor", type=int, default=0, help="chips a replica; 0: as the planner chooses")
-    parser.add_argument("--prefill_tokens", type=int, help="of a prompt, read at once; without: the recipe's")
     parser.add_argument("--median", type=float, default=1000)
     parser.add_argument("--sigma", type=float, default=0.7)
     parser.add_argument("--at_limit", type=float, default=0.02, help="share of completions cut at the limit")
@@ -298,7 +296,6 @@ def main() -> None:
         c.rollout.max_new_tokens, options.valid, lengths,
     )  # fmt: skip
     a, said = (Assumptions(), []) if options.optimistic else calibrated(Assumptions())
-    a = replace(a, piece=options.prefill_tokens or c.rollout.prefill_tokens)
     spec, train = spec_of(c.model.name), per_row_of(options.dry_run) if options.dry_run else {}
     print(f"{c.model.name}: {asdict(work) | {'lengths': len(lengths) or 'lognormal'}}")
     print("assumes " + ", ".join(f"{name}={value:g}" for name, value in asdict(a).items()))

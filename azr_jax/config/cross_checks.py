@@ -141,11 +141,6 @@ def _of_the_loss(c: Config, kinds: Sequence[Kind]) -> list[str]:
             f"learner.importance_mode={learner.importance_mode}: there are no weights while learner.importance=none; "
             "should be token or sequence"
         )
-    if learner.importance == "none" and c.rollout.weights_dtype == "int8":
-        found.append(
-            "rollout.weights_dtype=int8: completions come from a policy that is a little off, and learner.importance="
-            "none does not make up for it; should be same, or learner.importance=token or sequence"
-        )
     if learner.importance != "sequence" and learner.importance_length_norm:
         found.append("learner.importance_length_norm=true: is for learner.importance=sequence; should be false")
     return found + loss_weights.problems(learner.weights, kinds, proposer=c.tasks.train_proposer)

@@ -189,8 +189,6 @@ class RolloutConfig:
     pages: From0 = 0  # of each replica's cache; 0: enough for every slot at its longest, or what memory leaves
     # a prompt is read in pieces of so many, whole pages; common beginnings are read once in this unit
     prefill_tokens: From1 = 128
-    # the sampler's matrices; int8: half their memory, a policy that is a little off: needs learner.importance
-    weights_dtype: Literal["same", "int8"] = "same"
     # the sampler's, over pages; all but xla are compared with it at start
     attention: Literal["auto", "xla", "gpu", "tpu"] = "auto"
     decode_steps: From1 = 32  # tokens decoded on the device between two looks of the host

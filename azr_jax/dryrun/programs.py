@@ -21,7 +21,6 @@ from jax.sharding import PartitionSpec as P
 from azr_jax.config.schema import Config
 from azr_jax.learner.packing import Batch
 from azr_jax.learner.step import init_state, step_program
-from azr_jax.models.int8 import as_int8, int8_layout
 from azr_jax.models.sharding import LearnerRules, RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
@@ -30,7 +29,7 @@ from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout import paged_tpu
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import EngineSettings
-from azr_jax.run.memory_plan import page_bytes, weight_bytes, with_pages
+from azr_jax.run.memory_plan import page_bytes, with_pages
 from azr_jax.run.settings import engine_settings, learner_settings, matmul_dtype, row_tokens
 
 GIB = 2**30
@@ -127,16 +126,7 @@ def other_jobs(c: Config, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Jo
     state = abstract_state(c, shape.spec, learner)
     beside = bytes_per_device(state)
     dtype = jnp.dtype(matmul_dtype(c))
-    params, to = state.params, shardings(shape.spec, rollout, RolloutRules())
-    wanted = [(place, dtype) for place in jax.tree.leaves(to)]
-    in_int8 = c.rollout.weights_dtype == "int8"
-    if in_int8:
-        layout = int8_layout(shardings(shape.spec, learner, LearnerRules()))
-        params = jax.eval_shape(partial(as_int8, dtype=dtype), abstract_params(shape.spec))
-        wanted = [(place, leaf.dtype) for place, leaf in zip(jax.tree.leaves(int8_layout(to)), jax.tree.leaves(params))]
-        params = jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), params, layout
-        )
+    to = shardings(shape.spec, rollout, RolloutRules())
 
     def init() -> jax.stages.Lowered:
         layout = jax.tree.map(lambda leaf: leaf.sharding, state.params)
@@ -144,20 +134,17 @@ def other_jobs(c: Config, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Jo
         return jax.jit(make, out_shardings=layout).lower()
 
     def reshard() -> jax.stages.Lowered:
-        leaves = jax.tree.leaves(params)
-        program, names, mesh = mover(leaves, wanted)
+        leaves = jax.tree.leaves(state.params)
+        program, names, mesh = mover(leaves, [(place, dtype) for place in jax.tree.leaves(to)])
         leaves = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=name) for leaf, name in zip(leaves, names)]
         with nullcontext() if mesh is None else jax.set_mesh(mesh):
             return program.lower(leaves)
 
-    def to_int8() -> jax.stages.Lowered:
-        with jax.set_mesh(learner):
-            return jax.jit(partial(as_int8, dtype=dtype)).lower(state.params)
-
-    jobs = [Job("initial weights", init)]
-    if in_int8:
-        jobs.append(Job("learner -> int8", to_int8, beside=beside - bytes_per_device(state.params)))
-    return [*jobs, Job("learner -> sampler", reshard, beside=beside - bytes_per_device(params) * (not in_int8))]
+    moments = beside - bytes_per_device(state.params)
+    return [
+        Job("initial weights", init),
+        Job("learner -> sampler", reshard, beside=moments),
+    ]
 
 
 def sampler_settings(
@@ -173,7 +160,7 @@ def engine_jobs_of(c: Config, settings: EngineSettings, shape: Shape, learner: M
     beside = bytes_per_device(abstract_state(c, shape.spec, learner))
     tensor, s = mesh.shape["tensor"], shape.spec
     weights = (shape.spec.layer_matrices + shape.unembedding) / tensor
-    itemsize = weight_bytes(settings)
+    itemsize = jnp.dtype(settings.matmul_dtype or settings.dtype).itemsize
     a_page = page_bytes(settings, s, tensor)
     cached, cache_bytes = a_page * settings.longest / settings.page_size, a_page * settings.pool
     programs, jobs = Programs(s, settings, mesh), []

@@ -69,14 +69,12 @@ def choose(
     rollout_tensor: int = 0,
     slots: int = 0,
     state_bytes: float = 16.0,
-    weight_bytes: float = 2.0,
 ) -> Layout:
     """The layout asked for, with what is left open (fsdp=-1, rollout_tensor=0, slots=0) filled in.
 
     `memory_bytes`: of one chip; None where it does not say, and the sampler then lies as the learner does.
     `chip` and `demand`: what the sampler's time is estimated from. `state_bytes`: of the learner per parameter, which
-    lie on the chips while tokens are sampled. `weight_bytes`: of the sampler's weights, each; memory
-    alone, for a step is not known to read fewer where they are of eight bits.
+    lie on the chips while tokens are sampled.
     """
     tensors, fsdps = tensor_sizes(spec, chips), fsdp_sizes(spec, chips)
     _one_of("mesh.tensor", tensor, tensors, chips)
@@ -94,7 +92,7 @@ def choose(
     sizes = [rollout_tensor] if rollout_tensor else tensors
     held = spec.parameters() * state_bytes / chips
     if memory_bytes is not None and not rollout_tensor:
-        roomy = [n for n in sizes if weight_bytes * spec.parameters() / n + held <= memory_bytes * (1 - CACHE_SHARE)]
+        roomy = [n for n in sizes if 2 * spec.parameters() / n + held <= memory_bytes * (1 - CACHE_SHARE)]
         sizes = roomy or sizes[-1:]
     if chip is None or demand is None or memory_bytes is None:
         return Layout(fsdp, tensor, chips // sizes[0], sizes[0], slots or SLOTS_UNKNOWN)
@@ -102,7 +100,7 @@ def choose(
     best = min(
         (sampling_seconds(spec, chip, demand, chips // n, n, s), n, s)
         for n in sizes
-        for s in ([slots] if slots else _that_fit(spec, demand, free * n - weight_bytes * spec.parameters()))
+        for s in ([slots] if slots else _that_fit(spec, demand, free * n - 2 * spec.parameters()))
     )
     _, rollout_tensor, slots = best
     return Layout(fsdp, tensor, chips // rollout_tensor, rollout_tensor, slots)

@@ -25,7 +25,6 @@ from jax.sharding import PartitionSpec as P
 
 from azr_jax.models.bits import Bits
 from azr_jax.models.corrected import Corrected
-from azr_jax.models.int8 import Int8
 from azr_jax.models.products import gathered, layout_of, product
 from azr_jax.models.rope import Llama3Rope
 from azr_jax.models.spec import ModelSpec
@@ -113,11 +112,9 @@ class Transformer(nnx.Module):
         The matrix is used as it lies: XLA on a CPU would turn it first, which takes ten times as long as the product.
         """
         w_VxD = self.embed[...] if self.spec.tied else self.unembed[...]
-        whole, scale_V = (w_VxD.whole, w_VxD.scale) if isinstance(w_VxD, Int8) else (w_VxD, None)
-        w_VxD = gathered(whole.astype(x.dtype), embed=1)
+        w_VxD = gathered(w_VxD.astype(x.dtype), embed=1)
         out = None if (layout := layout_of(x)) is None else P(*layout[:-1], jax.typeof(w_VxD).sharding.spec[0])
-        logits = jnp.einsum("...d,vd->...v", x, w_VxD, preferred_element_type=jnp.float32, out_sharding=out)
-        return logits if scale_V is None else logits * scale_V
+        return jnp.einsum("...d,vd->...v", x, w_VxD, preferred_element_type=jnp.float32, out_sharding=out)
 
 
 def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec, matmul_dtype) -> PyTree:
@@ -125,7 +122,7 @@ def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec
     dtype, layout = x_BxTxD.dtype, layout_of(x_BxTxD)
 
     def multiplied(formula: str, order: str | None, out: P | None, x: jax.Array, name: str) -> jax.Array:
-        if isinstance(weight := weights[name], (Corrected, Int8)):
+        if isinstance(weight := weights[name], Corrected):
             return weight.product(formula, out, x, matmul_dtype)
         return product(formula, order, out, x, weight.astype(matmul_dtype))
 
@@ -209,7 +206,7 @@ def rotate(x_BxTxHxK: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array
     return turned.astype(x_BxTxHxK.dtype)
 
 
-def lookup(w_VxD: jax.Array | Bits | Int8, tokens_BxT: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def lookup(w_VxD: jax.Array | Bits, tokens_BxT: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """Rows of the embedding, laid out as the tokens are.
 
     A table sharded over D is never gathered: every device looks all tokens up in its columns, and one exchange turns
@@ -218,9 +215,6 @@ def lookup(w_VxD: jax.Array | Bits | Int8, tokens_BxT: jax.Array, dtype: jnp.dty
     if isinstance(w_VxD, Bits):
         return Bits(lookup(w_VxD.bits, tokens_BxT, jnp.uint16)).astype(dtype)
     layout = layout_of(tokens_BxT)
-    if isinstance(w_VxD, Int8):
-        scale_BxT = w_VxD.scale.at[tokens_BxT].get(out_sharding=layout)
-        return (lookup(w_VxD.whole, tokens_BxT, jnp.float32) * scale_BxT[..., None]).astype(dtype)
     if layout is None:
         return w_VxD.at[tokens_BxT].get().astype(dtype)
     columns = jax.typeof(w_VxD).sharding.spec[1]

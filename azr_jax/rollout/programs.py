@@ -23,7 +23,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from azr_jax.models.bits import as_bits
-from azr_jax.models.int8 import as_int8, int8_layout
 from azr_jax.models.sharding import RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
@@ -81,10 +80,7 @@ class Programs:
         graphdef = graphdef or nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))[0]
         per_replica, alike = REPLICAS, EVERYWHERE
         pool = PartitionSpec(None, "fsdp")
-        self.in_int8 = settings.weights_dtype == "int8"
         self.params_layout = shardings(spec, self.mesh, RolloutRules())
-        if self.in_int8:
-            self.params_layout = int8_layout(self.params_layout)
         self.prefill = self._compiled(
             partial(steps.prefill, graphdef, types, self.backend),
             (alike, pool, per_replica, per_replica, per_replica, per_replica),
@@ -126,12 +122,7 @@ class Programs:
         return jax.jit(program, donate_argnums=donated)
 
     def weights(self, params: nnx.State) -> nnx.State:
-        """Weights in any layout as the programs take them: used where they are if they lie so, not copied.
-
-        Those of eight bits are made where the others lie, so that only they travel.
-        """
-        if self.in_int8:
-            return reshard(as_int8(params, self.params_dtype), self.params_layout)
+        """Weights in any layout as the programs take them: used where they are if they lie so, not copied."""
         params = reshard(params, self.params_layout, self.params_dtype)
         return as_bits(params) if self._on_cpu else params
 
@@ -159,15 +150,12 @@ class Programs:
         def array(shape: tuple[int, ...], dtype: DTypeLike, spec: PartitionSpec = REPLICAS) -> PyTree:
             return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(self.mesh, spec))
 
-        params = abstract_params(self.spec, self.params_dtype)
-        if self.in_int8:
-            params = jax.eval_shape(partial(as_int8, dtype=self.params_dtype), params)
         params = jax.tree.map(
             lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
-            params,
+            abstract_params(self.spec, self.params_dtype),
             self.params_layout,
         )
-        if self._on_cpu and not self.in_int8:
+        if self._on_cpu:
             params = jax.eval_shape(as_bits, params)
         pools = jax.eval_shape(self._make_cache)
         cache = tuple(array(pool.shape, pool.dtype, self.backend.POOL) for pool in pools)

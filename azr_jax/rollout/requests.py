@@ -27,7 +27,6 @@ class EngineSettings:
     prefill_tokens: int = 128  # a prompt is read in chunks of so many; common beginnings are shared in this unit
     dtype: str = "float32"
     matmul_dtype: str = ""  # of the weights, and of what they multiply; empty: dtype
-    weights_dtype: str = "same"  # same (as matmul_dtype) | int8: matrices as they are read; products are as before
     attention: str = "auto"  # auto | xla | gpu | tpu: who looks at the cache; auto is by platform (attention.py)
     never: tuple[int, ...] = ()  # tokens that are never drawn: for sampler and learner they do not exist
     draft_tokens: int = 0  # guessed ahead where slots stand empty, at most (drafts.py); 0: none
@@ -39,8 +38,6 @@ class EngineSettings:
         for field in ("slots", "max_prompt_tokens", "max_new_tokens", "page_size", "decode_steps", "prefill_tokens"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}={getattr(self, field)}: should be at least 1")
-        if self.weights_dtype not in ("same", "int8"):
-            raise ValueError(f"weights_dtype={self.weights_dtype!r}: should be same or int8")
         if self.draft_tokens < 0:
             raise ValueError(f"draft_tokens={self.draft_tokens}: should be 0 (none) or more")
         if self.in_flight and self.in_flight not in CACHES:

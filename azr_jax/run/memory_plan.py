@@ -43,17 +43,7 @@ def lay_out(c: Config, spec: ModelSpec, devices: int, memory: float | None, chip
         tensor=c.mesh.tensor,
         rollout_tensor=c.mesh.rollout_tensor,
         state_bytes=4 + MOMENT_BYTES[c.learner.optimizer],
-        weight_bytes=1.0 if c.rollout.weights_dtype == "int8" else 2.0,
     )
-
-
-def weight_bytes(settings: EngineSettings) -> int:
-    """Of one of the sampler's weights. Scales of those of eight bits are left out: one in a thousand."""
-    return 1 if settings.weights_dtype == "int8" else _computed_bytes(settings)
-
-
-def _computed_bytes(settings: EngineSettings) -> int:
-    return jnp.dtype(settings.matmul_dtype or settings.dtype).itemsize
 
 
 def page_bytes(settings: EngineSettings, spec: ModelSpec, tensor: int) -> float:
@@ -71,9 +61,9 @@ def with_pages(
     """
     if settings.pages or memory is None:
         return settings
-    weights = spec.parameters() * weight_bytes(settings) / tensor
-    gathered = spec.vocab * spec.width * _computed_bytes(settings)
-    beside = weights + (gathered if tensor > 1 and GATHERS_UNEMBEDDING else 0)
+    itemsize = jnp.dtype(settings.matmul_dtype or settings.dtype).itemsize
+    weights = spec.parameters() * itemsize / tensor
+    beside = weights + (spec.vocab * spec.width * itemsize if tensor > 1 and GATHERS_UNEMBEDDING else 0)
     if settings.in_flight == "keep":
         beside = max(beside, 4 * spec.parameters() / devices)
     left = int((memory * (1 - SPARED) - held - beside) // page_bytes(settings, spec, tensor))

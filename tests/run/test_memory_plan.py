@@ -59,20 +59,6 @@ def test_a_cache_that_stays_during_the_update_leaves_room_for_the_gradient():
     assert with_pages(again, QWEN7B, 4, 20 * GIB, STATE, 4).pages == usual[20]
 
 
-def test_weights_of_eight_bits_leave_half_their_bytes_to_the_cache_and_fit_fewer_chips():
-    page, more = page_bytes(PAPER, QWEN7B, 4), replace(PAPER, weights_dtype="int8")
-    gained = (
-        with_pages(more, QWEN7B, 4, 15.75 * GIB, STATE).pages - with_pages(PAPER, QWEN7B, 4, 15.75 * GIB, STATE).pages
-    )
-    assert gained * page == pytest.approx(QWEN7B.parameters() / 4, abs=page)
-    # On v5e-64 a chip holds 1.3 GiB of the learner's state; of 15.75 a third is the cache's. 14.2 GiB of weights over
-    # two chips fit, and of half as many bytes one chip holds all.
-    config, _ = configs.load(ROOT / "configs/qwen7b.py", {})
-    small = configs.replaced(config, "rollout.weights_dtype", "int8")
-    plans = [memory_plan.lay_out(c, QWEN7B, 64, 15.75 * GIB, None) for c in (config, small)]
-    assert [plan.rollout_tensor for plan in plans] == [2, 1]
-
-
 def test_it_is_never_larger_than_all_slots_fill_nor_smaller_than_one_completion():
     assert with_pages(PAPER, QWEN7B, 1, 1000 * GIB, STATE).pool == PAPER.pool == 64 * 223 + 1
     assert with_pages(PAPER, QWEN7B, 4, 8 * GIB, STATE).pages == 223 + 1

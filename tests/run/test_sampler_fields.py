@@ -52,14 +52,3 @@ def test_sizes_the_kernel_cannot_take_and_a_kernel_that_is_wrong_are_lines_of_th
     monkeypatch.setattr(build, "Engine", lambda *_, **__: type("Stub", (), {"programs": paged_tpu}))
     with pytest.raises(ConfigError, match=r"^rollout\.attention=tpu: over random pages$"):
         build._engine(None, SPEC, settings, seed=0)
-
-
-def test_weights_of_eight_bits_are_for_runs_with_importance_weights():
-    flags = {"rollout.weights_dtype": "int8", "learner.importance": "none"}
-    _, (problem,) = load(ROOT / "configs/tiny.py", flags)
-    assert problem == (
-        "rollout.weights_dtype=int8: completions come from a policy that is a little off, and learner.importance=none "
-        "does not make up for it; should be same, or learner.importance=token or sequence"
-    )
-    found = config(rollout__weights_dtype="int8", learner__importance="token")
-    assert engine_settings(found, 4).weights_dtype == "int8" and engine_settings(config(), 4).weights_dtype == "same"
