@@ -6,11 +6,14 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from azr_jax.dryrun import hlo
 from azr_jax.dryrun.counts import Counts, count
 from azr_jax.dryrun.programs import GIB, Job
+
+if TYPE_CHECKING:
+    from jaxlib._jax import CompiledMemoryStats
 
 _NO_BUFFER = {"parameter", "get-tuple-element", "tuple", "bitcast", "while", "conditional", "constant", "call"}
 _NO_BUFFER |= {"opt-barrier", "copy-start", "after-all"}
@@ -97,7 +100,7 @@ def measure(job: Job, options: Mapping[str, str] | None = None) -> Measured:
     return out
 
 
-def held(memory: Any) -> int:
+def held(memory: CompiledMemoryStats) -> int:
     """The most bytes the program holds at a time, by the compiler's own reckoning: it refuses what exceeds the chip.
 
     Not the sum of its parts: the libtpu that jax 0.12.0 brings counts some temporaries twice that never lie side by

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +21,17 @@ from jax.sharding import PartitionSpec as P
 
 from azr_jax.config.schema import Config
 from azr_jax.learner.packing import Batch
-from azr_jax.learner.step import init_state, step_program
+from azr_jax.learner.step import TrainState, init_state, step_program
+from azr_jax.models.products import product_dtype
 from azr_jax.models.sharding import LearnerRules, RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import bytes_per_device, mover
-from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout import paged_tpu
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import EngineSettings
 from azr_jax.run.memory_plan import page_bytes, with_pages
-from azr_jax.run.settings import engine_settings, learner_settings, matmul_dtype, row_tokens
+from azr_jax.run.settings import engine_settings, learner_settings, row_tokens
 
 GIB = 2**30
 
@@ -73,7 +74,7 @@ def shape_of(c: Config, spec: ModelSpec, mesh: Mesh, sequences: int = 0) -> Shap
     return Shape(spec, row_tokens(c, "tpu"), rows, microbatches, sequences)
 
 
-def abstract_state(c: Config, spec: ModelSpec, mesh: Mesh) -> PyTree:
+def abstract_state(c: Config, spec: ModelSpec, mesh: Mesh) -> TrainState:
     """The learner's state on the slice: weights, moments and counters."""
     layout = shardings(spec, mesh, LearnerRules())
     params = jax.tree.map(
@@ -84,7 +85,7 @@ def abstract_state(c: Config, spec: ModelSpec, mesh: Mesh) -> PyTree:
     return jax.tree.map(partial(_on, mesh), state)
 
 
-def _on(mesh: Mesh, leaf: PyTree) -> PyTree:
+def _on(mesh: Mesh, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """The abstract array, on the mesh's own devices."""
     layout = leaf.sharding.spec if getattr(leaf, "sharding", None) is not None else P()
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, layout))
@@ -95,9 +96,8 @@ def train_job(c: Config, shape: Shape, mesh: Mesh) -> Job:
     state = abstract_state(c, shape.spec, mesh)
     place = NamedSharding(mesh, P(None, "fsdp", None))
     sizes = (shape.microbatches, shape.rows, shape.row_tokens)
-    whole: PyTree = jax.ShapeDtypeStruct(sizes, jnp.int32, sharding=place)
-    real: PyTree = jax.ShapeDtypeStruct(sizes, jnp.float32, sharding=place)
-    batch = Batch(*[whole] * 8, *[real] * 2)
+    whole, real = (jax.ShapeDtypeStruct(sizes, kind, sharding=place) for kind in (jnp.int32, jnp.float32))
+    batch = Batch(*(cast("jax.Array", part) for part in [whole] * 8 + [real] * 2))
     if c.rollout.propose_vocab_dropout:
         limited = jax.ShapeDtypeStruct(sizes, jnp.bool_, sharding=place)
         words = (shape.microbatches, shape.spec.vocab)
@@ -125,7 +125,7 @@ def other_jobs(c: Config, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Jo
     """Weights as they start, and learner -> sampler."""
     state = abstract_state(c, shape.spec, learner)
     beside = bytes_per_device(state)
-    dtype = jnp.dtype(matmul_dtype(c))
+    dtype = learner_settings(c).rounded_to
     to = shardings(shape.spec, rollout, RolloutRules())
 
     def init() -> jax.stages.Lowered:
@@ -160,7 +160,7 @@ def engine_jobs_of(c: Config, settings: EngineSettings, shape: Shape, learner: M
     beside = bytes_per_device(abstract_state(c, shape.spec, learner))
     tensor, s = mesh.shape["tensor"], shape.spec
     weights = (shape.spec.layer_matrices + shape.unembedding) / tensor
-    itemsize = jnp.dtype(settings.matmul_dtype or settings.dtype).itemsize
+    itemsize = product_dtype(settings.dtype, settings.matmul_dtype).itemsize
     a_page = page_bytes(settings, s, tensor)
     cached, cache_bytes = a_page * settings.longest / settings.page_size, a_page * settings.pool
     programs, jobs = Programs(s, settings, mesh), []

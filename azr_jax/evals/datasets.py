@@ -55,15 +55,16 @@ class AzrBenchmarks(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+    def _split_generators(self, dl_manager: object) -> dict[str, Any]:
         return {"test": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, str]]]:
-        config: Any = self.builder_config
-        dataset: Dataset = config.dataset
+        config = self.builder_config
+        assert isinstance(config, _Config) and config.dataset is not None
+        key = config.dataset.key
         for number, line in enumerate(config.lines()):
             row = json.loads(line)
-            yield number, {"id": str(row[dataset.key]) if dataset.key else str(number), "row": line.decode()}
+            yield number, {"id": str(row[key]) if key else str(number), "row": line.decode()}
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from flax import nnx
+
 from azr_jax.evals.code import BrokenTest
 from azr_jax.evals.models import Found
 from azr_jax.evals.questions import first_answer
 from azr_jax.evals.records import JUDGE_FAILED, Results
 from azr_jax.evals.suites import Graded, Item, Judges
+from azr_jax.models.products import product_dtype
 from azr_jax.rollout.attention_check import check_attention
 from azr_jax.rollout.engine import Engine, EngineSettings, Request, Rollout
 from azr_jax.selfplay.event_loop import EventLoop, Job, Sample
 from azr_jax.selfplay.prompting import PromptCodec
 
 PAGE_SIZE = 64  # of the cache, as the recipes have it; with pages of 16 tokens a CPU samples a fifth slower
-Weights = Callable[[str], tuple[Any, Any]]  # of a dtype: graphdef and parameters
+Weights = Callable[[str], tuple[nnx.GraphDef, nnx.State]]  # of a dtype: graphdef and parameters
 AT_ONCE = 2 * (os.cpu_count() or 1)  # samples being judged
 LEAST_NEW = 16  # tokens that must be left for an answer, or the row does not fit the model
 SAME_SUITE = 1 << 20  # request ids of one suite: the number of its row is below
@@ -133,15 +136,14 @@ class Harness:
             engine.close()
 
     def _engine(self, model: Found, weights: Weights, todo: Sequence[AskedRow]) -> Engine:
-        rounded = self.settings.dtype if self.settings.matmul_dtype == "same" else self.settings.matmul_dtype
-        graphdef, params = weights(rounded)
+        graphdef, params = weights(product_dtype(self.settings.dtype, self.settings.matmul_dtype).name)
         sizes = EngineSettings(
             slots=min(self.settings.slots, len(todo) * self.settings.n),
             max_prompt_tokens=max(len(each.tokens) for each in todo),
             max_new_tokens=max(each.max_new_tokens for each in todo),
             page_size=PAGE_SIZE,
             dtype=self.settings.dtype,
-            matmul_dtype=rounded,
+            matmul_dtype=self.settings.matmul_dtype,
             never=model.never,
         )
         engine = Engine(graphdef, model.spec, sizes, seed=self.settings.seed, decode_text=self.codec.tokenizer.decode)

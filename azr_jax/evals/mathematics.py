@@ -126,7 +126,7 @@ class _Worker:
             self.kill()
             raise RuntimeError("the process that compares answers did not start; is `math-verify` installed?")
 
-    def ask(self, pair: list[str], limit_s: float) -> Any:
+    def ask(self, pair: list[str], limit_s: float) -> object:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(pair).encode() + b"\n")
         self._process.stdin.flush()

@@ -10,7 +10,6 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 from flax import nnx
@@ -28,7 +27,6 @@ from azr_jax.models.spec import ModelSpec
 from azr_jax.models.spelling import CannotSpell, spell_out, spelled_out_in
 from azr_jax.models.tensors import BadWeights
 from azr_jax.models.transformer import Transformer
-from azr_jax.parallel.trees import PyTree
 from azr_jax.storage.bucket import Bucket, is_bucket
 from azr_jax.storage.errors import StorageError
 from azr_jax.storage.reading import Reader
@@ -90,7 +88,7 @@ class Found:
             else [self.adapter / name for name in (peft_adapter.CONFIG, peft_adapter.WEIGHTS)]
         )
 
-    def weights(self, dtype: str) -> tuple[nnx.GraphDef, Any]:
+    def weights(self, dtype: str) -> tuple[nnx.GraphDef, nnx.State]:
         if self.home is None:
             try:
                 graphdef, params = nnx.split(hf.load(self.folder))
@@ -157,7 +155,7 @@ def _iteration(name: str, home: str, step: str) -> int:
     return int(step)
 
 
-def _restored(workdir: str, iteration: int | None, spec: ModelSpec) -> PyTree:
+def _restored(workdir: str, iteration: int | None, spec: ModelSpec) -> nnx.State:
     checkpointer = Checkpointer(workdir)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.tree.map(

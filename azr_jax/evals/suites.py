@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from azr_jax.evals import bbeh, code, evalplus, plus_rules, questions
 from azr_jax.evals.datasets import DataProblem, Row, load
@@ -163,7 +163,7 @@ def _mbpp(suite: Suite, row: Row, style: str, judges: Judges) -> Item | None:
 class _TextOnly(pickle.Unpickler):
     """LiveCodeBench packs its hidden tests as a pickled text; a text needs no class, so none is let in."""
 
-    def find_class(self, module_name: str, global_name: str) -> Any:
+    def find_class(self, module_name: str, global_name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"hidden tests name {module_name}.{global_name}, but should be text alone")
 
 

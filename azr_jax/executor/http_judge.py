@@ -18,18 +18,18 @@ import threading
 import time
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, TypeVar
 
 from azr_jax.executor.cases import ChildRequest, Result, run_cases
 from azr_jax.executor.farm import Farm, Unanswered
-from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify, check_job, unjudged
+from azr_jax.executor.jobs import Gives, Job, checked_job, unjudged
 from azr_jax.executor.judge import steps_of
 from azr_jax.executor.settings import ExecutorSettings
 from azr_jax.executor.stats import Stats
 from azr_jax.executor.values import encode
-from azr_jax.tasks.types import Validation, Verdict
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 WORKERS = 16  # requests at a time where the settings leave it open: what waits for a farm costs nothing here
 _OWN_FAILURES = 3  # of one request, with a farm that answers others
@@ -75,22 +75,16 @@ class HttpJudge:
     def layers(self) -> str:
         return f"executor: programs run at {self._farm.url}; what holds them there is that farm's concern"
 
-    @overload
-    def submit(self, job: Validate) -> Future[Validation]: ...
-    @overload
-    def submit(self, job: Verify) -> Future[Verdict]: ...
-    @overload
-    def submit(self, job: Run) -> Future[tuple[Outcome, ...]]: ...
-    def submit(self, job: Job) -> Future[Any]:
-        check_job(job)
+    def submit(self, job: Gives[T]) -> Future[T]:
+        known, future = checked_job(job), Future[T]()
         while not self._room.acquire(timeout=1.0):
             self._check_open()
-        task = _Sent(next(self._numbers), job, Future(), time.monotonic())
+        task = _Sent(next(self._numbers), known, future, time.monotonic())
         with self._lock:
             self._check_open()
             self._tasks[task.number] = task
         self._waiting.put(task)
-        return task.future
+        return future
 
     def stats(self) -> dict[str, float]:
         return self._stats.snapshot() | {"jobs_pending": float(len(self._tasks))}

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from azr_jax.executor.written import FORMS
 from azr_jax.tasks.types import Answer, Kind, Proposal, Task, Validation, Verdict
 
+T = TypeVar("T")
+
+
+class Gives(Generic[T]):
+    """What can be asked, and what its answer is."""
+
+    __slots__ = ()
+
 
 @dataclass(frozen=True, slots=True)
-class Validate:
-    """A proposal to be made a task. Gives a Validation."""
+class Validate(Gives[Validation]):
+    """A proposal to be made a task."""
 
     proposal: Proposal
     shown: int = 5  # of an induction task's cases, how many the solver sees
@@ -21,8 +29,8 @@ class Validate:
 
 
 @dataclass(frozen=True, slots=True)
-class Verify:
-    """An answer to be judged. Gives a Verdict."""
+class Verify(Gives[Verdict]):
+    """An answer to be judged."""
 
     kind: Kind
     task: Task
@@ -33,7 +41,7 @@ class Verify:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(Gives[tuple["Outcome", ...]]):
     """A program that defines `f`, and argument lists to call it with. Gives one Outcome for each."""
 
     program: str
@@ -79,7 +87,7 @@ def is_limit(seconds: object) -> bool:
     return type(seconds) in (int, float) and SHORTEST_S <= seconds <= LONGEST_S  # type: ignore[operator]
 
 
-def check_job(job: object) -> None:
+def checked_job(job: object) -> Job:
     """Raises TypeError or ValueError for a job that its caller made wrongly, before anything is run."""
     if isinstance(job, Verify):
         right = job.kind.task_type
@@ -99,3 +107,4 @@ def check_job(job: object) -> None:
             raise ValueError(f"Run.timeout_s: {job.timeout_s!r}, {SHORTEST_S:g} to {LONGEST_S:.0f} s would be right")
     else:
         raise TypeError(f"submit: {type(job).__name__}, one of Validate, Verify, Run would be right")
+    return job

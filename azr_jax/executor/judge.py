@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Protocol, cast, overload
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
-from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify
+from azr_jax.executor.jobs import Gives, Job, Run, Validate, Verify
 from azr_jax.executor.said import check_requests, checked_answer
 from azr_jax.executor.verify import run
 
 if TYPE_CHECKING:
     from azr_jax.executor.cases import Steps
     from azr_jax.executor.settings import ExecutorSettings
-    from azr_jax.tasks.types import Validation, Verdict
+
+T = TypeVar("T")
 
 
 class Judge(Protocol):
@@ -28,12 +29,7 @@ class Judge(Protocol):
         """One line for the start of a run: who runs programs, and what holds them."""
         ...
 
-    @overload
-    def submit(self, job: Validate) -> Future[Validation]: ...
-    @overload
-    def submit(self, job: Verify) -> Future[Verdict]: ...
-    @overload
-    def submit(self, job: Run) -> Future[tuple[Outcome, ...]]: ...
+    def submit(self, job: Gives[T]) -> Future[T]: ...
 
     def stats(self) -> dict[str, float]:
         """Counts since the start and percentiles of times."""

@@ -53,7 +53,6 @@ class Reply:
 
     result: Result
     cpu_s: float
-    peak_mb: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class ChildEnd:
         elif self.status != 0 or not closed:
             end, detail = "crashed", f"signal {-self.status}" if self.status < 0 else f"exit status {self.status}"
         result = Result(end, lines, detail, self.wall_us / 1e6, size=len(data))
-        return Reply(result, self.cpu_us / 1e6, self.peak_kb / 1024)
+        return Reply(result, self.cpu_us / 1e6)
 
 
 class Link:

@@ -246,7 +246,7 @@ class Loop:
             return answer.read()
         except Exception:
             self._tell("reading what a child wrote")
-            return Reply(Result("crashed", detail="unreadable"), 0.0, 0.0)
+            return Reply(Result("crashed", detail="unreadable"), 0.0)
 
     def _settle(self, work: Work, result: Result) -> None:
         if result.end == "done":

@@ -11,10 +11,10 @@ import os
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, TypeVar
 
 from azr_jax.executor.installed import paths_of
-from azr_jax.executor.jobs import Job, Outcome, Run, Validate, Verify, check_job
+from azr_jax.executor.jobs import Gives, checked_job
 from azr_jax.executor.judge import steps_of
 from azr_jax.executor.link import ZygoteSettings
 from azr_jax.executor.loop import Loop
@@ -24,8 +24,7 @@ from azr_jax.executor.settings import ExecutorSettings
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from azr_jax.tasks.types import Validation, Verdict
-
+T = TypeVar("T")
 # What must hold for model-written code to be run at all without `allow_weak`: the names are those of jail.probe.
 MINIMUM = ("read", "write", "socket", "fork", "exec", "signal", "memory", "notice")
 
@@ -57,20 +56,14 @@ class Executor:
         held = ", ".join(self._loop.held) or "nothing"
         return f"executor: layers {', '.join(self._loop.layers)}; open to programs: {held}"
 
-    @overload
-    def submit(self, job: Validate) -> Future[Validation]: ...
-    @overload
-    def submit(self, job: Verify) -> Future[Verdict]: ...
-    @overload
-    def submit(self, job: Run) -> Future[tuple[Outcome, ...]]: ...
-    def submit(self, job: Job) -> Future[Any]:
+    def submit(self, job: Gives[T]) -> Future[T]:
         """The job's future. Waits only while `settings.queue` jobs are unfinished."""
-        check_job(job)
+        known = checked_job(job)
         if not self._room.acquire(blocking=False):
             self._wait_for_room()
-        future: Future[Any] = Future()
+        future = Future[T]()
         try:
-            self._loop.add(job, steps_of(job, self.settings), future)
+            self._loop.add(known, steps_of(known, self.settings), future)
         except BaseException:
             self._room.release()
             raise

@@ -21,23 +21,23 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.sharding import NamedSharding, SingleDeviceSharding
+from flax import nnx
+from jax.sharding import NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.learner.lora import OUTPUTS, Corrections, merged
 from azr_jax.learner.step import TrainState
 from azr_jax.parallel.hosts import Hosts
-from azr_jax.parallel.trees import PyTree
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 ARRAYS = ("params", "base", "learner")
-MOMENTS = ("same", "bfloat16")
 
 
 class CheckpointError(RuntimeError):
@@ -151,13 +151,13 @@ class Checkpointer:
 
         return self._latest_whole(read, iteration)
 
-    def restore_params(self, like: PyTree, iteration: int | None = None) -> PyTree:
+    def restore_params(self, like: nnx.State, iteration: int | None = None) -> nnx.State:
         """The policy's weights alone, as `like` (the model's parameters, arrays or shapes); corrections are merged.
 
         Shapes without a sharding are restored to the host's memory.
         """
 
-        def read(iteration: int) -> PyTree:
+        def read(iteration: int) -> nnx.State:
             wanted, live = _named(like), self._stored(iteration, "params")
             if not live.keys() & wanted.keys():  # low-rank corrections: all weights are in the base
                 everywhere = _replicated(wanted)
@@ -197,7 +197,7 @@ class Checkpointer:
     def close(self) -> None:
         self._manager.close()
 
-    def _latest_whole(self, read: Callable[[int], PyTree], iteration: int | None) -> PyTree:
+    def _latest_whole(self, read: Callable[[int], T], iteration: int | None) -> T:
         self.wait()
         here = self._hosts.from_first(self.iterations)  # who lists a shared disk a moment later may see other folders
         if iteration is not None and iteration not in here:
@@ -256,7 +256,7 @@ class Checkpointer:
         return {} if metadata is None else dict(metadata.tree)
 
 
-def _named(tree: PyTree) -> dict[str, Any]:
+def _named(tree: object) -> dict[str, Any]:
     """{path: array}; a tree's structure is the caller's, its names are the file's."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
@@ -299,11 +299,11 @@ def written_bytes(state: TrainState, moments: str = "same") -> int:
     return sum(sizes.values())
 
 
-def _rebuilt(like: PyTree, arrays: dict[str, Any]) -> PyTree:
+def _rebuilt(like: T, arrays: dict[str, Any]) -> T:
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)])
 
 
-def _replicated(arrays: dict[str, Any]) -> PyTree:
+def _replicated(arrays: dict[str, Any]) -> Sharding | None:
     """On all devices that hold these arrays; None for the host's memory."""
     sharding = getattr(next(iter(arrays.values())), "sharding", None)
     return NamedSharding(sharding.mesh, P()) if isinstance(sharding, NamedSharding) else sharding
@@ -331,7 +331,7 @@ def _words(kind: tuple[tuple[int, ...], str] | None) -> str:
     return "absent" if kind is None else f"{kind[1]}{list(kind[0])}"
 
 
-def _target(array: PyTree, dtype: jnp.dtype | type) -> jax.ShapeDtypeStruct:
+def _target(array: jax.Array | jax.ShapeDtypeStruct, dtype: jnp.dtype | type) -> jax.ShapeDtypeStruct:
     """Where and as what an array is to be read."""
     sharding = getattr(array, "sharding", None)
     mesh = jax.sharding.get_mesh()

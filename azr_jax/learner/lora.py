@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,12 @@ from jax.sharding import PartitionSpec as P
 
 from azr_jax.models.corrected import Corrected, correction
 from azr_jax.parallel.mesh import by_axis
-from azr_jax.parallel.trees import PyTree
 
-# How many of a layer weight's dimensions are outputs; the others are inputs. Weights are (out..., in...).
 Corrections = dict[str, dict[str, jax.Array]]  # target -> a [L, r, in...] and b [L, out..., r]
+Live: TypeAlias = nnx.State | Corrections  # what is trained
+Base: TypeAlias = nnx.State | None  # what is not
+Path = tuple[Any, ...]  # of names, to a parameter
+# How many of a layer weight's dimensions are outputs; the others are inputs. Weights are (out..., in...).
 OUTPUTS = {"q": 2, "k": 2, "v": 2, "o": 1, "gate": 1, "up": 1, "down": 1}
 
 
@@ -49,7 +51,7 @@ class Trained:
         return not self.rank and not (self.freeze and name.startswith(self.freeze))
 
 
-def split(params: PyTree, trained: Trained) -> tuple[Any, Any]:
+def split(params: nnx.State, trained: Trained) -> tuple[Live, Base]:
     """(what is trained, the rest or None)."""
     if trained.rank:
         return _corrections(params, trained), params
@@ -60,7 +62,7 @@ def split(params: PyTree, trained: Trained) -> tuple[Any, Any]:
         if not any(name.startswith(prefix) for name in names):
             raise ValueError(f"freeze={prefix!r}: no parameter starts so; there are {', '.join(sorted(names))}")
 
-    def frozen(path: tuple[Any, ...], _: object) -> bool:
+    def frozen(path: Path, _: object) -> bool:
         return not trained.trains(".".join(map(str, path)))
 
     base, live = nnx.split_state(params, frozen, ...)
@@ -69,26 +71,26 @@ def split(params: PyTree, trained: Trained) -> tuple[Any, Any]:
     return live, base
 
 
-def join(live: PyTree, base: PyTree) -> PyTree:
+def join(live: Live, base: Base) -> nnx.State:
     """Parameters for the forward pass; gradients reach what is in `live` and nothing else."""
-    if base is None:
-        return live
-    if not is_low_rank(live):
-        return nnx.merge_state(live, base)
+    if isinstance(live, nnx.State):
+        return live if base is None else nnx.merge_state(live, base)
+    assert base is not None
 
-    def correct(path: tuple[Any, ...], leaf: PyTree) -> PyTree:
+    def correct(path: Path, leaf: nnx.Variable) -> nnx.Variable:
         pair = live.get(path[-1]) if path[0] == "layers" else None
         return leaf if pair is None else leaf.replace(Corrected(leaf[...], pair["a"], pair["b"]))
 
     return nnx.map_state(correct, base)
 
 
-def merged(live: PyTree, base: PyTree) -> PyTree:
+def merged(live: Live, base: Base) -> nnx.State:
     """Ordinary parameters: those of the base with the corrections added. Without corrections, nothing is copied."""
-    if base is None or not is_low_rank(live):
+    if isinstance(live, nnx.State):
         return join(live, base)
+    assert base is not None
 
-    def merge(path: tuple[Any, ...], leaf: PyTree) -> PyTree:
+    def merge(path: Path, leaf: nnx.Variable) -> nnx.Variable:
         pair = live.get(path[-1]) if path[0] == "layers" else None
         if pair is None:
             return leaf
@@ -98,15 +100,11 @@ def merged(live: PyTree, base: PyTree) -> PyTree:
     return nnx.map_state(merge, base)
 
 
-def is_low_rank(live: PyTree) -> bool:
-    return not isinstance(live, nnx.State)
-
-
-def _corrections(params: PyTree, trained: Trained) -> dict[str, dict[str, jax.Array]]:
+def _corrections(params: nnx.State, trained: Trained) -> Corrections:
     """A is random and b is zero, so that training starts from the model as it is. Laid out like their weight."""
-    pairs = {}
+    pairs, weights = Corrections(), dict(nnx.to_flat_state(params))
     for number, name in enumerate(sorted(trained.targets)):
-        w = params["layers"][name][...]
+        w = weights["layers", name][...]
         outs = 1 + OUTPUTS[name]
         spec, mesh = by_axis(jax.typeof(w).sharding, w.ndim), jax.typeof(w).sharding.mesh
         a_shape, b_shape = (w.shape[0], trained.rank, *w.shape[outs:]), (*w.shape[:outs], trained.rank)

@@ -9,28 +9,21 @@ take half the bytes, and no smaller copy of all weights has to lie beside the ma
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from azr_jax.learner.lora import is_low_rank
-from azr_jax.parallel.trees import PyTree
+from azr_jax.learner.lora import Live, Path
+from azr_jax.models.products import StandIn
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Master:
-    """Stands where the model expects an array."""
-
+class Master(StandIn):
     weight: jax.Array  # float32
     stand_in: jax.Array  # of its shape, in the type of the product; the gradient is by this one
-
-    def __getitem__(self, index: Any) -> Master:
-        assert index is Ellipsis
-        return self
 
     def astype(self, dtype: DTypeLike) -> jax.Array:
         """One layer's weight: called inside the model's scan over layers."""
@@ -48,27 +41,27 @@ def _cast(weight: jax.Array, stand_in: jax.Array) -> jax.Array:
 _cast.defvjp(lambda weight, stand_in: (_cast(weight, stand_in), None), lambda _, gradient: (None, gradient))
 
 
-def stand_ins(params: PyTree, dtype: jnp.dtype) -> PyTree:
+def stand_ins(params: Live, dtype: jnp.dtype) -> Live:
     """What the loss is differentiated by: a stand-in for each weight of the layers that is multiplied in another type
     than its own, the parameter itself for all others.
     """
-    if is_low_rank(params):
+    if not isinstance(params, nnx.State):
         return params
 
-    def stand_in(path: tuple[Any, ...], leaf: PyTree) -> PyTree:
+    def stand_in(path: Path, leaf: nnx.Variable) -> nnx.Variable:
         multiplied = path[0] == "layers" and not path[-1].endswith("norm")
         return leaf.replace(jnp.zeros_like(leaf[...], dtype)) if multiplied and leaf.dtype != dtype else leaf
 
     return nnx.map_state(stand_in, params)
 
 
-def with_masters(params: PyTree, live: PyTree) -> PyTree:
+def with_masters(params: Live, live: Live) -> Live:
     """`live` as the model takes it: the master weights behind their stand-ins."""
-    if is_low_rank(params):
+    if not isinstance(params, nnx.State) or not isinstance(live, nnx.State):
         return live
     weights = dict(nnx.to_flat_state(params))
 
-    def together(path: tuple[Any, ...], leaf: PyTree) -> PyTree:
+    def together(path: Path, leaf: nnx.Variable) -> nnx.Variable:
         weight = weights[path]
         return leaf if leaf.dtype == weight.dtype else leaf.replace(Master(weight[...], leaf[...]))
 

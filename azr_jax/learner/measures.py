@@ -1,12 +1,15 @@
-"""What the step measures about itself, as scalars computed on the device: named parts of one dict."""
+"""What the step measures about itself, as scalars computed on the device: named parts of one dict. And over steps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from azr_jax.learner.lora import Live
 from azr_jax.learner.packing import Batch
 from azr_jax.learner.terms import (
     Group,
@@ -18,7 +21,6 @@ from azr_jax.learner.terms import (
     out_of_bounds,
     ratios,
 )
-from azr_jax.parallel.trees import PyTree
 
 Metrics = dict[str, jax.Array]
 
@@ -106,7 +108,31 @@ def _of_groups(groups: tuple[Group, ...], weights: jax.Array, numbers: jax.Array
     }
 
 
-def gradient_norms(gradient: PyTree) -> Metrics:
+def over_steps(metrics: Sequence[Metrics]) -> dict[str, float]:
+    """An iteration's numbers from those of its steps: counters as the last step left them, otherwise means.
+
+    Of a `max` the largest, of tokens the sum. What is measured of a group counts by the group's share in each step; of
+    a group that is in none of them there are no numbers. Waits for the steps.
+    """
+    values = {name: np.array([float(step[name]) for step in jax.device_get(list(metrics))]) for name in metrics[0]}
+
+    def one(name: str, value: np.ndarray) -> float | None:
+        share = values.get(f"{name.rpartition('/')[0]}/share")
+        if name.startswith("steps/"):
+            return float(value[-1])
+        if name.startswith(("tokens/trained", "tokens/read")):
+            return float(value.sum())
+        if share is not None and not share.any():
+            return None
+        if share is not None and not name.endswith("/share"):
+            return float(np.average(value, weights=share))
+        return float(value.max() if name.endswith("/max") else value.mean())
+
+    found = {name: one(name, value) for name, value in values.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def gradient_norms(gradient: Live) -> Metrics:
     """`gradient/norm`, that of each block (the first part of the parameters' path), and of each layer.
 
     Every array is read once: its squares are summed per layer, and all norms come from those sums.

@@ -5,15 +5,11 @@ Clipping by the global norm is the step's work, which needs the norm anyway to s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-
-from azr_jax.parallel.trees import PyTree
 
 NAMES = ("adamw", "adamw_bf16", "adamw_factored")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -40,7 +36,7 @@ class OptimizerSettings:
             raise ValueError(f"steps={self.steps}: should be above warmup={self.warmup} for schedule={self.schedule}")
 
 
-def learning_rate(settings: OptimizerSettings) -> Callable[[Any], Any]:
+def learning_rate(settings: OptimizerSettings) -> optax.Schedule:
     """Step (from 0) -> learning rate. The first step of a warm-up is not wasted on a rate of 0."""
     s = settings
     after = {
@@ -72,10 +68,10 @@ def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:
     )
 
 
-def decays(params: PyTree) -> PyTree:
+def decays(params: optax.Params) -> optax.Params:
     """True for matrices. Stacked layers give biases and norms two dimensions, so names decide, not ranks."""
 
-    def is_matrix(path: tuple[Any, ...], _: object) -> bool:
+    def is_matrix(path: tuple[object, ...], _: object) -> bool:
         name = jax.tree_util.keystr(path).lower()
         return "norm" not in name and "bias" not in name
 

@@ -18,13 +18,13 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
 from azr_jax.learner import prefixes
-from azr_jax.parallel.trees import PyTree
 
 LITTLE_PADDING = 0.05
 TILE = 128  # shorter rows are multiples of this, as some attention kernels want them
@@ -105,15 +105,15 @@ def pack(
     # There are never more rows than samples: this bound, rounded up, keeps the shape the same from batch to batch.
     microbatches = _power_of_two(math.ceil(len(samples) / rows))
 
-    def zeros(dtype: DTypeLike) -> PyTree:
-        return np.zeros((microbatches, rows, row_tokens), dtype)
+    def zeros(dtype: DTypeLike) -> jax.Array:
+        return cast("jax.Array", np.zeros((microbatches, rows, row_tokens), dtype))
 
-    dropped: PyTree = None if dropped_V is None else np.broadcast_to(dropped_V, (microbatches, len(dropped_V)))
+    dropped = None if dropped_V is None else np.broadcast_to(dropped_V, (microbatches, len(dropped_V)))
     batch = Batch(
         *(zeros(np.int32) for _ in range(8)),
         *(zeros(np.float32) for _ in range(2)),
         limited=None if dropped_V is None else zeros(bool),
-        dropped=dropped,
+        dropped=cast("jax.Array | None", dropped),
         ages=zeros(np.int32) if ages else None,
         ends=zeros(np.int32) if share else None,
     )

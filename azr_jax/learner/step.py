@@ -2,17 +2,23 @@
 
 Gradients are summed in float32 over microbatches by one scan, and every mean divides by the tokens (or sequences) of
 the whole step, so that the split into microbatches, rows and devices does not change the result. A gradient that is
-not finite changes nothing but the counters; `update.py` stops the run after several in a row.
+not finite changes nothing but the counters; several in a row stop the run.
+
+An iteration's update is one step on one batch, or several epochs over several minibatches for those who want them. Then
+the log-probabilities that PPO compares with are those before the first. With a divergence from the start policy, its
+log-probabilities are computed here too; its weights are the caller's, and held only then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import lax
@@ -20,16 +26,18 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.learner import measures
-from azr_jax.learner.lora import Trained, join, split
+from azr_jax.learner.lora import Base, Live, Trained, join, split
 from azr_jax.learner.masters import stand_ins, with_masters
-from azr_jax.learner.objective import policy_loss, token_logprobs_and_entropy
+from azr_jax.learner.measures import Metrics
+from azr_jax.learner.objective import Aux, policy_loss, token_logprobs_and_entropy
 from azr_jax.learner.optimizer import OptimizerSettings, make_optimizer
 from azr_jax.learner.packing import Batch
 from azr_jax.learner.terms import Group, Objective, Tokens
 from azr_jax.models.attention import segment_attention
+from azr_jax.models.products import product_dtype
 from azr_jax.parallel.mesh import place
-from azr_jax.parallel.trees import PyTree
 
+T = TypeVar("T")
 LOSSES = ("token_mean", "sequence_mean")
 
 
@@ -46,7 +54,7 @@ class LearnerSettings:
     grad_clip: float = 1.0  # global norm
     temperature: float = 1.0  # of the sampling: log-probabilities are taken of the same distribution
     dtype: str = "float32"  # compute type
-    matmul_dtype: str = ""  # of the weights, and of what they multiply; empty: dtype
+    matmul_dtype: str = "same"  # of the weights, and of what they multiply
     remat: str = "none"
     attention: str = "auto"
     chunk: int = 0  # completion tokens whose logits are held at a time; 0: as many as make 512 MiB
@@ -60,7 +68,7 @@ class LearnerSettings:
 
     @property
     def rounded_to(self) -> jnp.dtype:
-        return jnp.dtype(self.matmul_dtype or self.dtype)
+        return product_dtype(self.dtype, self.matmul_dtype)
 
     @property
     def averaging(self) -> str:
@@ -71,19 +79,25 @@ class LearnerSettings:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    params: PyTree  # what is trained, float32
-    base: PyTree  # what is not: frozen weights, or those under low-rank corrections; None where all are trained
-    optimizer: PyTree
+    params: Live  # float32
+    base: Base  # frozen weights, or those under low-rank corrections; None where all are trained
+    optimizer: optax.OptState
     step: jax.Array  # optimizer steps taken
     bad_in_row: jax.Array  # steps skipped since the last one taken
     bad_steps: jax.Array  # steps skipped in all
 
 
-Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
-Score = Callable[[Any, Any, Batch], jax.Array]
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+Update = Callable[[TrainState, Sequence[Batch]], tuple[TrainState, list[Metrics]]]
+Score = Callable[[Live, Base, Batch], jax.Array]
+Sums = tuple[jax.Array, Live]  # a loss, or the sum of several, and the gradient
 
 
-def init_state(params: PyTree, settings: LearnerSettings) -> TrainState:
+class GradientsNotFinite(RuntimeError):
+    """Several steps in a row had a gradient that is not finite."""
+
+
+def init_state(params: nnx.State, settings: LearnerSettings) -> TrainState:
     """The state that training starts from. It holds `params` themselves, not a copy: the first step consumes them."""
     live, base = split(params, settings.trained)
     optimizer = jax.jit(make_optimizer(settings.optimizer).init)(live)
@@ -97,12 +111,46 @@ def make_step(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> Step:
     return lambda state, batch: program(state, place_rows(batch))
 
 
+def make_update(
+    graphdef: nnx.GraphDef[Any], settings: LearnerSettings, *, reference: nnx.State | None = None
+) -> Update:
+    """`update(state, minibatches) -> (state, metrics of each step)`; `state` is consumed.
+
+    `reference` holds the start policy's parameters, for an objective with `kl`. With low-rank corrections the base is
+    the start policy, and none is needed.
+    """
+    step, score = make_step(graphdef, settings), make_score(graphdef, settings)
+
+    def start_policy(state: TrainState) -> nnx.State:
+        if reference is not None:
+            return reference
+        if not isinstance(state.params, nnx.State) and state.base is not None:
+            return state.base
+        raise ValueError(f"kl={settings.objective.kl}: needs the start policy's parameters as `reference`")
+
+    def update(state: TrainState, minibatches: Sequence[Batch]) -> tuple[TrainState, list[Metrics]]:
+        batches = list(minibatches)
+        if settings.objective.kl:
+            start = start_policy(state)
+            batches = [replace(batch, reference_logprobs=score(start, None, batch)) for batch in batches]
+        if len(batches) * settings.epochs > 1:
+            batches = [replace(batch, old_logprobs=score(state.params, state.base, batch)) for batch in batches]
+        metrics = []
+        for _ in range(settings.epochs):
+            for batch in batches:
+                state, measured = step(state, batch)
+                metrics.append(measured)
+        return state, metrics
+
+    return update
+
+
 def step_program(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> jax.stages.Wrapped:
     """The jitted step by itself: takes a placed batch, and can be lowered for shapes."""
     optimizer = make_optimizer(settings.optimizer)
     summed = _make_gradient(graphdef, settings)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         weights_MxRxT, shares_MxRxT = _weights_and_shares(settings, batch)
         loss, gradient, aux = summed(state.params, state.base, batch, weights_MxRxT)
         norms = measures.gradient_norms(gradient)
@@ -111,11 +159,11 @@ def step_program(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> jax.
         scale = jnp.minimum(1.0, settings.grad_clip / norm)
         updates, moments = optimizer.update(jax.tree.map(lambda g: g * scale, gradient), state.optimizer, state.params)
 
-        def if_good(new: PyTree, old: PyTree) -> PyTree:
+        def if_good(new: T, old: T) -> T:
             return jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
 
         after = TrainState(
-            params=if_good(optax.apply_updates(state.params, updates), state.params),
+            params=if_good(cast("Live", optax.apply_updates(state.params, updates)), state.params),
             base=state.base,
             optimizer=if_good(moments, state.optimizer),
             step=state.step + good,
@@ -131,33 +179,35 @@ def step_program(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> jax.
     return jax.jit(step, donate_argnums=0)
 
 
-def _make_gradient(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> Callable[..., tuple[jax.Array, Any, Any]]:
+def _make_gradient(
+    graphdef: nnx.GraphDef[Any], settings: LearnerSettings
+) -> Callable[[Live, Base, Batch, jax.Array], tuple[jax.Array, Live, Aux]]:
     """(params, base, batch, weights) -> (loss, gradient, aux [M, R, T]), summed over the microbatches."""
     forward = _make_forward(graphdef, settings)
 
-    def loss_of(params: PyTree, base: PyTree, batch: Batch, weights_RxT: jax.Array) -> tuple[jax.Array, Any]:
+    def loss_of(params: Live, base: Base, batch: Batch, weights_RxT: jax.Array) -> tuple[jax.Array, Aux]:
         hidden_RxTxD, w_VxD = forward(params, base, batch)
         o = settings.objective
         tokens = _tokens(o, batch, weights_RxT)
         return policy_loss(o, settings.temperature, settings.chunk, hidden_RxTxD, w_VxD, tokens, batch.dropped)
 
-    def summed(params: PyTree, base: PyTree, batch: Batch, weights_MxRxT: jax.Array) -> tuple[jax.Array, Any, Any]:
-        def one(part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
-            def loss_by(live: PyTree) -> tuple[jax.Array, Any]:
+    def summed(params: Live, base: Base, batch: Batch, weights_MxRxT: jax.Array) -> tuple[jax.Array, Live, Aux]:
+        def one(part: tuple[Batch, jax.Array]) -> tuple[Sums, Aux]:
+            def loss_by(live: Live) -> tuple[jax.Array, Aux]:
                 return loss_of(with_masters(params, live), base, *part)
 
             (loss, aux), gradient = jax.value_and_grad(loss_by, has_aux=True)(stand_ins(params, settings.rounded_to))
             return (loss, gradient), aux
 
-        def compute(total: PyTree, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+        def compute(total: Sums, part: tuple[Batch, jax.Array]) -> tuple[Sums, Aux]:
             some, aux = one(part)
             return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, some), aux
 
-        def skip(total: PyTree, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+        def skip(total: Sums, part: tuple[Batch, jax.Array]) -> tuple[Sums, Aux]:
             shapes = jax.eval_shape(lambda: compute(total, part)[1])
             return total, jax.tree.map(lambda shape: jnp.zeros_like(part[1], shape.dtype), shapes)
 
-        def microbatch(total: PyTree, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+        def microbatch(total: Sums, part: tuple[Batch, jax.Array]) -> tuple[Sums, Aux]:
             return lax.cond((part[1] > 0).any(), compute, skip, total, part)
 
         if len(weights_MxRxT) == 1:  # there is nothing to add: no float32 sum beside the gradient
@@ -175,7 +225,7 @@ def make_score(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> Score:
     """`score(params, base, batch)`: the completion tokens' log-probabilities [M, R, T], as old or reference ones."""
     forward = _make_forward(graphdef, settings)
 
-    def score(params: PyTree, base: PyTree, batch: Batch) -> jax.Array:
+    def score(params: Live, base: Base, batch: Batch) -> jax.Array:
         def compute(part: Batch) -> jax.Array:
             hidden_RxTxD, w_VxD = forward(params, base, part)
             tokens = _tokens(Objective(), part, (part.lengths > 0).astype(jnp.float32))
@@ -189,6 +239,26 @@ def make_score(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> Score:
 
     jitted = jax.jit(score)
     return lambda params, base, batch: jitted(params, base, place_rows(batch))
+
+
+def stop_if_stuck(metrics: Metrics, batch: Batch, settings: LearnerSettings, folder: str | Path) -> None:
+    """Raises after `max_bad_steps` skipped steps in a row, with the batch saved for study by the first process.
+
+    Reading a metric waits for the step, so callers check one step late, while the next one runs.
+    """
+    bad = int(metrics["steps/bad_in_row"])
+    if bad < settings.max_bad_steps:
+        return
+    path = Path(folder) / "bad_batch.npz"
+    arrays: dict[str, Any] = {name: np.asarray(array) for name, array in vars(batch).items() if array is not None}
+    if jax.process_index() == 0:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, **arrays)
+    raise GradientsNotFinite(
+        f"{bad} steps in a row (max_bad_steps={settings.max_bad_steps}) had a gradient that is not finite: the weights "
+        f"are those before them, loss {float(metrics['loss'])}, gradient norm {float(metrics['gradient/norm'])}; the "
+        f"last batch is in {path}"
+    )
 
 
 def place_rows(batch: Batch) -> Batch:
@@ -244,11 +314,13 @@ def _tokens(objective: Objective, batch: Batch, weights: jax.Array) -> Tokens:
     )
 
 
-def _make_forward(graphdef: nnx.GraphDef[Any], settings: LearnerSettings) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def _make_forward(
+    graphdef: nnx.GraphDef[Any], settings: LearnerSettings
+) -> Callable[[Live, Base, Batch], tuple[jax.Array, jax.Array]]:
     """(params, base, batch) -> (hidden states, unembedding) of one microbatch."""
     dtype = jnp.dtype(settings.dtype)
 
-    def forward(params: PyTree, base: PyTree, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    def forward(params: Live, base: Base, batch: Batch) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graphdef, join(params, base))
         attend = segment_attention(settings.attention, batch.positions, batch.segments, batch.ends)
         types = {"dtype": dtype, "matmul_dtype": settings.rounded_to}

@@ -15,19 +15,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from azr_jax.parallel.trees import PyTree
+from azr_jax.models.products import StandIn
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Bits:
-    """A weight of bfloat16. Stands where the model expects an array."""
+class Bits(StandIn):
+    """A weight of bfloat16."""
 
     bits: jax.Array  # uint16
-
-    def __getitem__(self, index: Any) -> Bits:
-        assert index is Ellipsis
-        return self
 
     def astype(self, dtype: DTypeLike) -> jax.Array:
         return jax.lax.bitcast_convert_type(self.bits, jnp.bfloat16).astype(dtype)
@@ -41,7 +37,7 @@ def _bits(w: jax.Array) -> Bits:
 def as_bits(params: nnx.State) -> nnx.State:
     """The same parameters, what is multiplied as bits where it is bfloat16."""
 
-    def one(path: tuple[Any, ...], leaf: PyTree) -> PyTree:
+    def one(path: tuple[Any, ...], leaf: nnx.Variable) -> nnx.Variable:
         w = leaf[...]
         matrix = w.ndim > (path[0] == "layers") + 1 and w.dtype == jnp.bfloat16
         return leaf.replace(_bits(w)) if matrix else leaf

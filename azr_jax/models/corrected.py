@@ -9,28 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 
-from azr_jax.models.products import axes_of, einsum, gathered, layout_of
+from azr_jax.models.products import StandIn, axes_of, einsum, gathered, layout_of
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Corrected:
-    """Stands where the model expects an array."""
-
+class Corrected(StandIn):
     w: jax.Array  # [(L,) out..., in...]
     a: jax.Array  # [(L,) r, in...]
     b: jax.Array  # [(L,) out..., r]
-
-    def __getitem__(self, index: Any) -> Corrected:
-        assert index is Ellipsis
-        return self
 
     def product(self, formula: str, layout: P | None, x: jax.Array, dtype: DTypeLike) -> jax.Array:
         """As products.product. Called inside the model's scan over layers, where the leading axis is gone."""

@@ -10,11 +10,14 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-GgufReader: TypeAlias = Any  # of the package gguf, which is imported where it is needed; and its tensors
+if TYPE_CHECKING:
+    from gguf import GGUFReader
+    from gguf.gguf_reader import ReaderTensor
+    from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 
 Progress = Callable[[str, float], None]  # (what is being done, share done between 0 and 1)
 
@@ -157,7 +160,7 @@ def _write_tokenizer(facts: dict[str, Any], known: GgufModel, folder: Path) -> N
     _write_json(folder / "tokenizer_config.json", settings)
 
 
-def _pre_tokenizer(kind: str) -> Any:
+def _pre_tokenizer(kind: str) -> PreTokenizers:
     from tokenizers import Regex, pre_tokenizers
 
     if kind == "qwen2":
@@ -169,13 +172,13 @@ def _pre_tokenizer(kind: str) -> Any:
     return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
 
 
-def _embedding(reader: GgufReader) -> np.ndarray:
+def _embedding(reader: GGUFReader) -> np.ndarray:
     """The one matrix of both ends. A file may hold it twice, rounded differently: the finer one, if it is the same."""
     from gguf import GGML_QUANT_SIZES, dequantize
 
     found = [tensor for tensor in reader.tensors if tensor.name in (EMBEDDING, UNEMBEDDING)]
 
-    def bytes_per_number(tensor: GgufReader) -> float:
+    def bytes_per_number(tensor: ReaderTensor) -> float:
         numbers, size = GGML_QUANT_SIZES[tensor.tensor_type]
         return size / numbers
 
@@ -191,7 +194,7 @@ def _embedding(reader: GgufReader) -> np.ndarray:
 
 
 def _write_weights(
-    reader: GgufReader,
+    reader: GGUFReader,
     embedding: np.ndarray,
     config: dict[str, Any],
     known: GgufModel,

@@ -38,7 +38,7 @@ WEIGHT_FILES = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack
 
 
 def load(
-    folder: str | Path, *, mesh: Mesh | None = None, rules: Rules | None = None, dtype: Any = jnp.float32
+    folder: str | Path, *, mesh: Mesh | None = None, rules: Rules | None = None, dtype: jnp.dtype = jnp.float32
 ) -> Transformer:
     """The model in `folder`; with a mesh, laid out as `rules` say (the learner's unless given)."""
     folder = Path(folder)

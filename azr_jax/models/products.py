@@ -6,11 +6,27 @@ weight share are summed over.
 
 from __future__ import annotations
 
+from types import EllipsisType
+from typing import Self
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
+
+
+class StandIn:
+    """What stands where the model expects the array of a weight: a dataclass of arrays that JAX goes through."""
+
+    def __getitem__(self, index: EllipsisType) -> Self:
+        assert index is Ellipsis
+        return self
+
+
+def product_dtype(dtype: str, matmul_dtype: str) -> jnp.dtype:
+    """What weights, and what they multiply, are rounded to: `same` as all else is computed in, or a smaller type."""
+    return jnp.dtype(dtype if matmul_dtype == "same" else matmul_dtype)
 
 
 def _product(formula: str, order: str | None, layout: P | None, x: jax.Array, w: jax.Array) -> jax.Array:

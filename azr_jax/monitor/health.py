@@ -81,13 +81,8 @@ class Health:
         ]
 
 
-def replay(rows: Iterable[Mapping[str, float]], settings: HealthSettings) -> list[Alarm]:
-    """Every alarm a run gave, or would have given, in order."""
-    return replayed(rows, settings)[0]
-
-
 def replayed(rows: Iterable[Mapping[str, float]], settings: HealthSettings) -> tuple[list[Alarm], list[Alarm]]:
-    """As `replay`; and of these alarms, those that are still on after the last row."""
+    """Every alarm a run gave, or would have given, in order; and those of them that are still on after the last row."""
     health = Health(settings)
     alarms = [alarm for row in rows for alarm in health.check(int(row["iteration"]), row)]
     latest = {(alarm.rule, alarm.subject): alarm for alarm in alarms}

@@ -51,7 +51,7 @@ class Hosted:
 
     def __init__(self, package: str, workdir: Path):
         try:
-            self._service: Any = importlib.import_module(package)
+            self._service = importlib.import_module(package)
         except ImportError as error:
             raise ValueError(f"monitor.sinks={package}: not installed; `pip install {package}` or drop it") from error
         path = str(workdir.resolve())

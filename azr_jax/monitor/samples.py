@@ -132,7 +132,7 @@ def _solution(record: dict[str, Any]) -> dict[str, Any]:
     return {"iteration": record["iteration"], **_attempt(record)}
 
 
-def _short(value: object) -> Any:
+def _short(value: object) -> object:
     if isinstance(value, list):
         return [_short(part) for part in value[:20]]
     return cut(value, PROGRAM_CHARS) if isinstance(value, str) else value

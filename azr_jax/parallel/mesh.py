@@ -14,7 +14,7 @@ import functools
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from jax.sharding import PartitionSpec as P
 from azr_jax.parallel.ring import in_a_ring
 from azr_jax.parallel.trees import PyTree
 
+T = TypeVar("T")
 Axes = str | tuple[str, ...] | None
 EVERY = ("fsdp", "tensor")  # one axis of an array over all devices
 
@@ -61,7 +62,7 @@ def bytes_per_device(tree: PyTree) -> int:
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def reshard(params: PyTree, layout: PyTree, dtype: jnp.dtype | None = None) -> PyTree:
+def reshard(params: T, layout: PyTree, dtype: jnp.dtype | None = None) -> T:
     """`params` laid out as `layout` (a tree of shardings) and cast to `dtype`: one program, devices to devices.
 
     What already lies so is passed on, not copied: whoever donates it afterwards takes it from both.
@@ -145,7 +146,7 @@ def _by_parts(x: jax.Array, layout: list[Axes], mesh: Mesh | AbstractMesh) -> ja
     return jax.reshard(jax.reshard(x, NamedSharding(mesh, halfway)), NamedSharding(mesh, P(*layout)))
 
 
-def place(tree: PyTree, sharding: NamedSharding) -> PyTree:
+def place(tree: T, sharding: NamedSharding) -> T:
     """Numbers of the host on their devices. Every process gives the same, and keeps its own part.
 
     Of several processes, `device_put` would compare by a collective for each array whether they do give the same.

@@ -23,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from azr_jax.models.bits import as_bits
+from azr_jax.models.products import product_dtype
 from azr_jax.models.sharding import RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
@@ -42,7 +43,7 @@ class Program(NamedTuple):
     """A jitted function and what it is called with: shapes, types and layouts."""
 
     name: str
-    run: Any  # what jax.jit gives
+    run: jax.stages.Wrapped
     arguments: tuple[Any, ...]
     mesh: Mesh
 
@@ -74,7 +75,7 @@ class Programs:
         self.slots = settings.rows  # of one replica, like all numbers of slots and pages
         self.pages = settings.pool
         self.dtype = jnp.dtype(settings.dtype)
-        self.params_dtype = jnp.dtype(settings.matmul_dtype or settings.dtype)
+        self.params_dtype = product_dtype(settings.dtype, settings.matmul_dtype)
         types = steps.Types(self.dtype, self.params_dtype)
         self.backend = attention.choose(spec, settings, self.mesh)
         graphdef = graphdef or nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))[0]

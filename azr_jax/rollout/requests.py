@@ -26,7 +26,7 @@ class EngineSettings:
     decode_steps: int = 16  # tokens decoded on the device between two looks of the host, at most
     prefill_tokens: int = 128  # a prompt is read in chunks of so many; common beginnings are shared in this unit
     dtype: str = "float32"
-    matmul_dtype: str = ""  # of the weights, and of what they multiply; empty: dtype
+    matmul_dtype: str = "same"  # of the weights, and of what they multiply
     attention: str = "auto"  # auto | xla | gpu | tpu: who looks at the cache; auto is by platform (attention.py)
     never: tuple[int, ...] = ()  # tokens that are never drawn: for sampler and learner they do not exist
     draft_tokens: int = 0  # guessed ahead where slots stand empty, at most (drafts.py); 0: none

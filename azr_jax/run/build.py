@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from azr_jax.config.schema import Config, ConfigError
 from azr_jax.evals.datasets import DataProblem
@@ -20,8 +21,7 @@ from azr_jax.executor.pool import Executor
 from azr_jax.learner.advantages import Baselines
 from azr_jax.learner.checkpoint import Checkpointer, CheckpointError, iterations_in, written_bytes
 from azr_jax.learner.lora import merged
-from azr_jax.learner.step import LearnerSettings, TrainState, init_state
-from azr_jax.learner.update import Update, make_update
+from azr_jax.learner.step import LearnerSettings, TrainState, Update, init_state, make_update
 from azr_jax.models import hf
 from azr_jax.models.endings import HfTokenizer
 from azr_jax.models.folder import BadFolder, ModelFolder, open_folder
@@ -34,7 +34,6 @@ from azr_jax.models.tensors import BadWeights
 from azr_jax.parallel.chips import chip_of
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
-from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout.attention import CannotAttend
 from azr_jax.rollout.attention_check import AttentionDiffers, check_attention
 from azr_jax.rollout.engine import Engine, EngineSettings
@@ -47,7 +46,6 @@ from azr_jax.run.settings import (
     engine_settings,
     executor_settings,
     learner_settings,
-    matmul_dtype,
     played_kinds,
     reward_settings,
     row_tokens,
@@ -79,7 +77,7 @@ class RunParts:
     start_state: TrainState | None  # until training takes it over
     learner: LearnerSettings
     update: Update
-    for_sampling: Callable[[TrainState], Any]  # the learner's weights, merged, as the engine takes them
+    for_sampling: Callable[[TrainState], nnx.State]  # the learner's weights, merged, as the engine takes them
     row_tokens: int
     rows: int
     checkpointer: Checkpointer
@@ -254,7 +252,7 @@ def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
         start_state=start,
         learner=learner,
         update=make_update(graphdef, learner, reference=reference),
-        for_sampling=_for_sampling(learner, matmul_dtype(c)),
+        for_sampling=_for_sampling(learner),
         row_tokens=row_tokens(c, jax.default_backend()),
         rows=c.learner.microbatch or jax.device_count() // c.mesh.tensor,
         checkpointer=_checkpointer(c, place.home, hosts),
@@ -295,19 +293,19 @@ def _dropout(c: Config, tokenizer: HfTokenizer, spec: ModelSpec) -> Dropout | No
     return Dropout(droppable(tokenizer, spec.vocab), share, c.seed) if share else None
 
 
-def start_policy(params: PyTree, settings: LearnerSettings) -> PyTree:
+def start_policy(params: nnx.State, settings: LearnerSettings) -> nnx.State | None:
     """A copy of the weights that the divergence is measured from; None where none is, or the base serves."""
     return _cast(params, settings.dtype, copy=True) if settings.objective.kl and not settings.trained.rank else None
 
 
-def _for_sampling(settings: LearnerSettings, dtype: str) -> Callable[[TrainState], Any]:
+def _for_sampling(settings: LearnerSettings) -> Callable[[TrainState], nnx.State]:
     """Only corrections have to be added first: the engine casts and lays out what it gets, in one program."""
     if settings.trained.rank:
-        return jax.jit(lambda state: _cast(merged(state.params, state.base), dtype))
+        return jax.jit(lambda state: _cast(merged(state.params, state.base), settings.rounded_to))
     return lambda state: merged(state.params, state.base)
 
 
-def _cast(params: PyTree, dtype: str, *, copy: bool = False) -> PyTree:
+def _cast(params: nnx.State, dtype: DTypeLike, *, copy: bool = False) -> nnx.State:
     return jax.tree.map(lambda p: jnp.array(p, dtype, copy=copy), params)
 
 

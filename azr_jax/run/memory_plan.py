@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from azr_jax.config.schema import Config
+from azr_jax.models.products import product_dtype
 from azr_jax.models.sampling_time import Demand
 from azr_jax.models.slice_layout import SPARED, Layout, choose
 from azr_jax.models.spec import ModelSpec
@@ -61,7 +62,7 @@ def with_pages(
     """
     if settings.pages or memory is None:
         return settings
-    itemsize = jnp.dtype(settings.matmul_dtype or settings.dtype).itemsize
+    itemsize = product_dtype(settings.dtype, settings.matmul_dtype).itemsize
     weights = spec.parameters() * itemsize / tensor
     beside = weights + (spec.vocab * spec.width * itemsize if tensor > 1 and GATHERS_UNEMBEDDING else 0)
     if settings.in_flight == "keep":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from azr_jax.config import loss_weights
 from azr_jax.config.schema import Config
@@ -23,7 +23,7 @@ from azr_jax.tasks.types import Kind, Role
 T = TypeVar("T")
 
 
-def taken(made: type[T], section: object, **otherwise: Any) -> T:
+def taken(made: type[T], section: object, **otherwise: object) -> T:
     """`made` with what the section has under the names of its fields, and with what is called otherwise."""
     names = {field.name for field in fields(made)} & vars(section).keys()  # pyright: ignore[reportArgumentType]
     return made(**{name: getattr(section, name) for name in names} | otherwise)
@@ -60,17 +60,13 @@ def row_tokens(c: Config, platform: str) -> int:
     return -(-longest // tile) * tile
 
 
-def matmul_dtype(c: Config) -> str:
-    return c.model.dtype if c.model.matmul_dtype == "same" else c.model.matmul_dtype
-
-
 def engine_settings(c: Config, slots: int, never: tuple[int, ...] = ()) -> EngineSettings:
     return taken(
         EngineSettings,
         c.rollout,
         slots=slots,
         dtype=c.model.dtype,
-        matmul_dtype=matmul_dtype(c),
+        matmul_dtype=c.model.matmul_dtype,
         never=never,
         limits=c.rollout.propose_vocab_dropout > 0,
         in_flight=c.pipeline.kv_cache if c.pipeline.ahead else "",
@@ -100,7 +96,7 @@ def learner_settings(c: Config, never: tuple[int, ...] = ()) -> LearnerSettings:
         oldest=c.pipeline.ahead,
         temperature=c.rollout.temperature,
         dtype=c.model.dtype,
-        matmul_dtype=matmul_dtype(c),
+        matmul_dtype=c.model.matmul_dtype,
         remat=c.model.remat,
         attention=c.model.attention,
     )

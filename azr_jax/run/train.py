@@ -20,12 +20,12 @@ import jax
 
 from azr_jax.config.schema import Config, ConfigError
 from azr_jax.learner.flops import throughput
+from azr_jax.learner.measures import over_steps
 from azr_jax.learner.packing import TrainingSample, minibatches, pack, padding_share
-from azr_jax.learner.update import GradientsNotFinite, over_steps, stop_if_stuck
+from azr_jax.learner.step import GradientsNotFinite, TrainState, stop_if_stuck
 from azr_jax.monitor.console import Console, log_to_file, quiet_libraries
 from azr_jax.monitor.system import system_metrics
 from azr_jax.parallel.hosts import Hosts
-from azr_jax.parallel.trees import PyTree
 from azr_jax.run import presenting
 from azr_jax.run.build import RunParts, build
 from azr_jax.run.device_stats import compilations, device_memory
@@ -113,8 +113,8 @@ class Training:
         self.run, self.console, self.stop, self.watch = run, console, stop, watch
         self.iteration = self.saved = 0  # the last one finished, and the last one saved
         self.learned_from: Sequence[TrainingSample] = ()  # by the last update
-        self.state: PyTree = run.start_state  # a TrainState
-        run.start_state = None  # the first step consumes it
+        assert run.start_state is not None
+        self.state, run.start_state = run.start_state, None  # the first step consumes it
         extra = self._restore(fork_from)
         self.follow = followed(run.config.pipeline.follow, self.iteration)
         self.ledger = Ledger(run, console, extra, self.iteration) if run.hosts.first else None
@@ -291,10 +291,10 @@ class Training:
             self.console.message(f"forked from {fork_from}: its latest weights and tasks")
         return {}
 
-    def _set_aside(self) -> PyTree:
+    def _set_aside(self) -> TrainState:
         """The shapes of the state, which itself makes room for what is read: a chip may not hold two."""
         shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), self.state)
-        self.state = None
+        del self.state
         return shapes
 
     def _save(self) -> None:

@@ -27,6 +27,7 @@ GcsClient: TypeAlias = Any  # of google-cloud-storage, which need not be there; 
 
 SCHEME = "gs://"
 PATIENCE_S = 300.0
+Timeout = float | tuple[float, float]
 TIMEOUT_S = (10.0, 60.0)  # to connect, and between two bytes of an answer
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 AT_ONCE = 8  # requests of one call side by side
@@ -45,7 +46,7 @@ class Object:
 
 class Bucket:
     def __init__(
-        self, url: str, client: GcsClient = None, *, patience_s: float = PATIENCE_S, timeout_s: Any = TIMEOUT_S
+        self, url: str, client: GcsClient = None, *, patience_s: float = PATIENCE_S, timeout_s: Timeout = TIMEOUT_S
     ):
         """`client` is a google.cloud.storage.Client; by default one with the credentials of this machine."""
         name, _, prefix = url.removeprefix(SCHEME).rstrip("/").partition("/")

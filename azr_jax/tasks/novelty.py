@@ -79,16 +79,6 @@ class Halstead:
         words = self.distinct_operators + self.distinct_operands
         return (self.operators + self.operands) * math.log2(words) if words else 0.0
 
-    @property
-    def difficulty(self) -> float:
-        if not self.distinct_operands:
-            return 0.0
-        return self.distinct_operators / 2 * self.operands / self.distinct_operands
-
-    @property
-    def effort(self) -> float:
-        return self.volume * self.difficulty
-
 
 def complexity(program: str) -> int:
     """Branches, each counted once more for every branch or nested function around it; `and`/`or` chains count one."""

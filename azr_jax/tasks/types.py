@@ -87,11 +87,3 @@ class Verdict:
     @property
     def correct(self) -> bool:
         return self.score == 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One solver completion for one task: the parsed answer, and the verdict where there was one to judge."""
-
-    answer: Answer | FormatError
-    verdict: Verdict | None

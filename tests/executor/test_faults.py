@@ -115,7 +115,7 @@ def test_what_starves_is_tried_three_times_and_shields_nobody():
     owner = zygotes.Zygotes(1, link_module.ZygoteSettings(), None, Stats(), lambda *a: done.append(a), reads.append)
     work = Work(ChildRequest(b"", 1, 10.0), 0.0)
     for tries in (1, 2, 3):
-        owner._heard(work, link_module.Reply(Result("starved", run_s=0.25), 0.0, 0.0))
+        owner._heard(work, link_module.Reply(Result("starved", run_s=0.25), 0.0))
         assert (len(owner._later), len(done)) == ((tries, 0) if tries < 3 else (2, 1))
     assert not owner._deaths and done[0][1].end == "crashed" and done[0][1].lost_s == 0.75
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from tiny_learner import SPEC, make_samples
 
+from azr_jax.learner.measures import over_steps
 from azr_jax.learner.packing import pack
 from azr_jax.learner.step import LearnerSettings, init_state, make_score, make_step
 from azr_jax.learner.terms import Group, Objective
-from azr_jax.learner.update import over_steps
 from azr_jax.models.sharding import LearnerRules, shardings
 from azr_jax.parallel.mesh import make_mesh
 

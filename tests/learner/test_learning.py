@@ -12,9 +12,8 @@ from azr_jax.learner.advantages import advantages
 from azr_jax.learner.lora import Trained, merged
 from azr_jax.learner.optimizer import OptimizerSettings
 from azr_jax.learner.packing import TrainingSample, pack
-from azr_jax.learner.step import LearnerSettings, init_state
+from azr_jax.learner.step import LearnerSettings, init_state, make_update
 from azr_jax.learner.terms import Objective
-from azr_jax.learner.update import make_update
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
 

@@ -11,9 +11,16 @@ from tiny_learner import SPEC, make_samples
 from azr_jax.learner.lora import Trained, merged
 from azr_jax.learner.optimizer import OptimizerSettings, decays, learning_rate
 from azr_jax.learner.packing import TrainingSample, pack
-from azr_jax.learner.step import LearnerSettings, init_state, make_score, make_step
+from azr_jax.learner.step import (
+    GradientsNotFinite,
+    LearnerSettings,
+    init_state,
+    make_score,
+    make_step,
+    make_update,
+    stop_if_stuck,
+)
 from azr_jax.learner.terms import Objective
-from azr_jax.learner.update import GradientsNotFinite, make_update, stop_if_stuck
 from azr_jax.models.sharding import LearnerRules, shardings
 from azr_jax.parallel.mesh import make_mesh
 

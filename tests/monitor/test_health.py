@@ -5,10 +5,14 @@ import random
 import made_up_run
 import pytest
 
-from azr_jax.monitor.health import Health, HealthSettings, replay, settings_from
+from azr_jax.monitor.health import Alarm, Health, HealthSettings, replayed, settings_from
 from azr_jax.monitor.rules import RULES, repeats
 
 LENGTH = 60
+
+
+def replay(rows: list[dict[str, float]], settings: HealthSettings) -> list[Alarm]:
+    return replayed(rows, settings)[0]
 
 
 def steady(value, scatter=0.0, seed=0):

@@ -16,9 +16,9 @@ from azr_jax.config import flags as configs
 from azr_jax.config.schema import RULES, ConfigError
 from azr_jax.export import export
 from azr_jax.learner.checkpoint import Checkpointer
+from azr_jax.learner.measures import over_steps
 from azr_jax.learner.packing import TrainingSample, minibatches, pack
-from azr_jax.learner.step import init_state, step_program
-from azr_jax.learner.update import make_update, over_steps
+from azr_jax.learner.step import init_state, make_update, step_program
 from azr_jax.models import hf
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
