@@ -107,7 +107,8 @@ class SelfPlay:
         """What became of a proposal, and the attempts at it where it is worth them, which go on."""
         c = self.config
         rng = draw(c.seed, t, f"propose/{kind}/{b}")  # 4, 9
-        proposed = yield from self.proposer.propose(kind, RequestId(Stage.PROPOSE, kind.number, b, t), rng)  # 5-6
+        request = RequestId(Stage.PROPOSE, kind.number, b, t)
+        proposed = yield from self.proposer.propose(kind, request, rng)  # 5-6, 10-11
         n, task = c.tasks.estimate_attempts, proposed.task
         if task is None or not c.tasks.rates_wanted:
             return proposed, None
