@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azr_jax.executor.binding import bound
+from azr_jax.executor.cases import Case
 from azr_jax.executor.constants import handed_out, mark, marks_in
 from azr_jax.executor.jobs import Validate
-from azr_jax.executor.pairs import Pair, arranged
+from azr_jax.executor.pairs import Pair, arranged, pair
 from azr_jax.executor.values import encode
 from azr_jax.tasks.types import InductionTask, Kind, Proposal, Validation
 
@@ -175,6 +176,15 @@ def test_what_an_input_says_behind_its_value_is_not_shown(executor):
     """It could hold the program, or the answer."""
     told = task(executor, "def f(x, y=0):\n    return x * 2", ("1 # twice", "2", "3, '#'", "4  #", "5"), shown=2)
     assert told.inputs == ("1", "2", "3, '#'", "4", "5")
+
+
+def test_names_of_arguments_are_texts_or_the_line_is_forged():
+    """Names that are all numbers were taken for names: `{int} > {str}` is false."""
+    for names in ((3,), (3, "x")):
+        case = Case("value", encode(1), given=encode(({"x": 5}, 1, names)))
+        found = pair(0, case, "5", "1")
+        assert (found.given, found.positional, found.names) == ((str, "5"), 0, frozenset())
+    assert pair(0, Case("value", encode(1), given=encode(({"x": 5}, 0, ("x",)))), "x=5", "1").names == {"x"}
 
 
 def test_constants_that_something_is_done_with_are_not_handed_out():
