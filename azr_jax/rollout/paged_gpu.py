@@ -49,9 +49,12 @@ def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cac
 
 def write_chunk(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, pages_W) -> Cache:
     """Keys and values of a chunk of a prompt, as whole pages; a page out of range is written nowhere."""
-    pages = (len(pages_W), *cache[0].shape[2:])
-    new = (x_1xTxGxK[0].reshape(pages) for x_1xTxGxK in (k_1xTxGxK, v_1xTxGxK))
-    return tuple(pool.at[layer, pages_W].set(x.astype(pool.dtype), mode="drop") for pool, x in zip(cache, new))
+    pages, (k_pool, v_pool) = (len(pages_W), *cache[0].shape[2:]), cache
+    k_WxPxGxK, v_WxPxGxK = k_1xTxGxK[0].reshape(pages), v_1xTxGxK[0].reshape(pages)
+    return (
+        k_pool.at[layer, pages_W].set(k_WxPxGxK.astype(k_pool.dtype), mode="drop"),
+        v_pool.at[layer, pages_W].set(v_WxPxGxK.astype(v_pool.dtype), mode="drop"),
+    )
 
 
 def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, window=None) -> jax.Array:
