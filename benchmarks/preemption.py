@@ -28,10 +28,11 @@ from azr_jax.config.flags import load, replaced
 from azr_jax.config.schema import Config
 from azr_jax.dryrun.shapes import spec_of
 from azr_jax.dryrun.topology import Topology, find
-from azr_jax.learner.checkpoint import MOMENTS
 from azr_jax.models.spec import ModelSpec
 from azr_jax.run.build import checkpoint_bytes
 from azr_jax.run.memory_plan import demand
+
+MOMENTS = ("same", "bfloat16")  # checkpoint.moments
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def before_the_first_iteration(made: Stage, folder) -> Training:
     stop = SimpleNamespace(asked=False, leave_if_preempted=lambda: None)
     run = SimpleNamespace(
         config=config, hosts=Silent(), workdir=folder, place=Place(folder, str(folder)), executor=made.executor,
-        engine=made.engine, start_state=None,
+        engine=made.engine, start_state=object(),
         for_sampling=lambda state: None, dropout=None, checkpointer=SimpleNamespace(iterations=list, wait=lambda: None),
         buffers=made.buffers, self_play=made.self_play,
         evaluation=SimpleNamespace(settings=SimpleNamespace(every=0)),
