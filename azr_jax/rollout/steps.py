@@ -9,8 +9,7 @@ How the cache lies in memory, is written and looked at is the backend's (attenti
 
 from __future__ import annotations
 
-import functools
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -274,7 +273,7 @@ def _draw_by_rows(slots: int, never: tuple[int, ...]):
 
     def local(logits_SxV, params: SamplingParams, ids: Ids, generated_S, limited_S, key, dropped_V):
         def of_completion(*ids: jax.Array):
-            return functools.reduce(jax.random.fold_in, ids, key)
+            return reduce(jax.random.fold_in, ids, key)
 
         if never:
             logits_SxV = logits_SxV.at[:, jnp.array(never)].set(FAR_BELOW)

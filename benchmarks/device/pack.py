@@ -22,11 +22,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from run import INDEX
+
 from azr_jax.models.embedded import QWEN05B_CODER
 
 PIECES, LARGEST = 9, 60_000_000
 CHUNK = 1 << 20
-INDEX = "pieces.json"
 # The ranges of requirements.txt decide the versions. jax and its plugins, numpy and torch are the machine's own.
 LACKING = (
     "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "gguf", "ml-collections", "math-verify",

@@ -58,21 +58,31 @@ def card() -> dict[str, Any]:
     return {"device": device.device_kind, "devices": jax.device_count(), "jax": jax.__version__}
 
 
-def agree(config: Any, asked: argparse.Namespace) -> Figures:
-    """Sampled tokens, scored again by the learner's forward pass: differences of log-probabilities, in nats."""
+def on_one_device(config: Any) -> tuple[Any, ...]:
+    """The recipe's model, a mesh of the first device, and the weights on it as the learner has them."""
     import jax
     from flax import nnx
 
-    from azr_jax.learner.packing import TrainingSample, pack
-    from azr_jax.learner.step import make_score
     from azr_jax.models import hf
     from azr_jax.models.sharding import LearnerRules
     from azr_jax.parallel.mesh import make_mesh
-    from azr_jax.rollout.engine import Engine, Request
-    from azr_jax.run.build import engine_settings, find_model, learner_settings
+    from azr_jax.run.build import find_model
 
-    model, mesh, settings = find_model(config), make_mesh(1, 1, jax.devices()[:1]), learner_settings(config)
-    graphdef, params = nnx.split(hf.load(model.path, mesh=mesh, rules=LearnerRules()))
+    model, mesh = find_model(config), make_mesh(1, 1, jax.devices()[:1])
+    return model, mesh, *nnx.split(hf.load(model.path, mesh=mesh, rules=LearnerRules()))
+
+
+def agree(config: Any, asked: argparse.Namespace) -> Figures:
+    """Sampled tokens, scored again by the learner's forward pass: differences of log-probabilities, in nats."""
+    import jax
+
+    from azr_jax.learner.packing import TrainingSample, pack
+    from azr_jax.learner.step import make_score
+    from azr_jax.rollout.engine import Engine, Request
+    from azr_jax.run.build import engine_settings, learner_settings
+
+    model, mesh, graphdef, params = on_one_device(config)
+    settings = learner_settings(config)
     sizes = {"max_prompt_tokens": SHOWN, "max_new_tokens": WRITTEN}
     engine = Engine(graphdef, model.spec, replace(engine_settings(config, TEXTS), **sizes), seed=0, mesh=mesh)
     engine.load_weights(params, 1)
@@ -104,17 +114,14 @@ def engine(config: Any, asked: argparse.Namespace) -> Figures:
     At the fewest slots by both ways of looking at the cache that a GPU has (azr_jax/rollout/attention.py).
     """
     import jax
-    from flax import nnx
 
-    from azr_jax.models import hf
-    from azr_jax.models.sharding import LearnerRules
     from azr_jax.parallel.chips import chip_of
-    from azr_jax.parallel.mesh import bytes_per_device, make_mesh
+    from azr_jax.parallel.mesh import bytes_per_device
     from azr_jax.rollout.engine import Engine, Request
-    from azr_jax.run.build import engine_settings, find_model
+    from azr_jax.run.build import engine_settings
 
-    model, mesh, chip = find_model(config), make_mesh(1, 1, jax.devices()[:1]), chip_of(jax.devices()[0])
-    graphdef, params = nnx.split(hf.load(model.path, mesh=mesh, rules=LearnerRules()))
+    model, mesh, graphdef, params = on_one_device(config)
+    chip = chip_of(jax.devices()[0])
     fewest, *more = map(int, asked.slots.split(","))
     for slots, attention in ((fewest, "xla"), (fewest, "gpu"), *((slots, "auto") for slots in more)):
         sizes = {"max_prompt_tokens": SHOWN, "max_new_tokens": STEPS, "attention": attention}
