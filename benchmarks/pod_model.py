@@ -8,8 +8,9 @@ number a line). Slots fill from the queue, prompts are read while decoding stand
 it, solutions wait for the last proposal of their kind, and the update for the last of all. `overlapped`: while the tail
 of an iteration drains, proposals of the next ones and attempts at them fill the slots that fall free, as long as no
 token is older than `staleness` updates when it is used; solutions wait for their iteration's turn, which is there when
-the one before has learned. `apart`: the learner has a quarter of the chips to itself, and the turn comes as soon as the
-iteration before was played.
+the one before has learned. With `solve_after` below 1 (pipeline.solve_after) they do not: they are drawn when that
+share of their kind's proposals is in. A proposal cut at the limit is no task. `apart`: the learner has a quarter of the
+chips to itself, and the turn comes as soon as the iteration before was played.
 
 What a step costs is bytes over bandwidth, and what published runs take beyond that: Qwen3-8B on v6e-4 (sglang-jax) at
 64, 128 and 256 rows, fitted as a part per step and a part per row; the fit is printed beside what it was made of. That
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -76,6 +78,7 @@ class Mode:
     name: str
     staleness: int = 0
     learner_share: float = 0.0  # of the chips; 0: sampler and learner take turns on all
+    solve_after: float = 1.0  # share of a kind's proposals; below 1 solutions do not wait for their turn either
 
 
 @dataclass
@@ -157,17 +160,21 @@ class Simulation:
         wanted.left -= 1
         new: list[Item] = []
         if item.stage == PROPOSE:
-            if wanted.rng.random() < work.valid:
+            if wanted.rng.random() < work.valid and item.length < work.limit:  # what was cut is no task
                 lengths = work.draw(wanted.rng, work.attempts)
                 new = [
                     Item(item.iteration, ESTIMATE, item.kind, 0 if n else prompt, prompt, length)
                     for n, length in enumerate(lengths)
                 ]
             wanted.proposals[item.kind] -= 1
-            if not wanted.proposals[item.kind]:
+            if work.batch - wanted.proposals[item.kind] == math.ceil(self.mode.solve_after * work.batch):
                 lengths = work.draw(wanted.rng, work.batch)
-                wanted.held += [Item(item.iteration, SOLVE, item.kind, prompt, prompt, length) for length in lengths]
-                wanted.left += len(lengths)
+                solutions = [Item(item.iteration, SOLVE, item.kind, prompt, prompt, length) for length in lengths]
+                if self.mode.solve_after < 1:
+                    new += solutions
+                else:
+                    wanted.held += solutions
+                    wanted.left += len(solutions)
         self.queues[item.iteration].extend(new)
         wanted.left += len(new)
         self._turn()
@@ -243,7 +250,8 @@ class Simulation:
 
 
 def modes(chips: int) -> Sequence[Mode]:
-    collocated = Mode("synchronous"), Mode("overlapped", 1), Mode("overlapped", 2), Mode("overlapped", 4)
+    collocated = Mode("synchronous"), Mode("overlapped", 1), Mode("overlapped", 2)
+    collocated += tuple(Mode("overlapped", staleness, solve_after=0.9) for staleness in (1, 2, 4))
     return (*collocated, Mode("apart", 1, 0.25), Mode("apart", 2, 0.25)) if chips >= 32 else collocated
 
 
@@ -302,8 +310,8 @@ def main() -> None:
     print(
         "fitted to Qwen3-8B on v6e-4: " + "; ".join(said) if said else "optimistic: bytes, products and exchanges alone"
     )
-    columns = "slice", "replicas x chips", "slots", "mode", "staleness", "s / iteration", "days / 500", "slots busy"
-    print("| " + " | ".join((*columns, "update", "reading prompts", "host gap")) + " |\n|" + "---|" * 11)
+    columns = "slice", "replicas x chips", "slots", "mode", "staleness", "solve after", "s / iteration", "days / 500"
+    print("| " + " | ".join((*columns, "slots busy", "update", "reading prompts", "host gap")) + " |\n|" + "---|" * 12)
     out: list[dict[str, Any]] = []
     for name in options.slices.split(","):
         topology = find(name)
@@ -315,11 +323,13 @@ def main() -> None:
             layout = f"{on.layout.replicas} x {on.layout.rollout_tensor}"
             print(
                 f"| {name} | {layout} | {slots * on.layout.replicas} | {mode.name} | {mode.staleness} | "
+                f"{mode.solve_after:g} | "
                 f"{r['seconds']:.0f} | {500 * r['seconds'] / 86400:.1f} | {r['busy']:.0%} | {r['updating']:.0%} | "
                 f"{r['reading']:.0%} | {r['gaps']:.0%} |",
                 flush=True,
             )
-            out.append({"slice": name, "mode": mode.name, "staleness": mode.staleness} | {
+            said_of = {"slice": name, "mode": mode.name, "staleness": mode.staleness, "solve_after": mode.solve_after}
+            out.append(said_of | {
                 key: round(value, 3) for key, value in r.items()
             })  # fmt: skip
     print(json.dumps({"model": c.model.name, "from_dry_run": bool(train), "rows": out}))

@@ -148,10 +148,20 @@ def _of_the_loss(c: Config, kinds: Sequence[Kind]) -> list[str]:
 
 def _of_the_pipeline(c: Config) -> list[str]:
     p, found = c.pipeline, list[str]()
+    if p.solve_after < 1 and not p.ahead:
+        found.append(
+            f"pipeline.solve_after={p.solve_after}: goes by what came first, and a run without stale tokens does not "
+            "depend on it; should be 1, or pipeline.mode=overlapped with pipeline.staleness from 1 up"
+        )
+    if p.solve_after < 1 and c.buffer.valid_program_filter != "all":
+        found.append(
+            f"buffer.valid_program_filter={c.buffer.valid_program_filter}: waits for the attempts at a task, and with "
+            f"pipeline.solve_after={p.solve_after} it is solved before; should be all, or pipeline.solve_after=1"
+        )
     if p.mode == "synchronous":
         idle = {"kv_cache": p.kv_cache != "keep", "staleness": p.staleness > 1, "follow": bool(p.follow)}
         because = "has nothing to act on while pipeline.mode=synchronous; should be left out, or the mode overlapped"
-        return [f"pipeline.{field}={getattr(p, field)}: {because}" for field, said in idle.items() if said]
+        return found + [f"pipeline.{field}={getattr(p, field)}: {because}" for field, said in idle.items() if said]
     if p.follow and not Path(p.follow).is_file():
         found.append(f"pipeline.follow={p.follow}: there is no such file; should be the schedule.jsonl of a run")
     if c.learner.epochs > 1:

@@ -286,6 +286,9 @@ class PipelineConfig:
     staleness: From0 = 1  # overlapped: updates that a token may be older than the one that uses it; 0: as synchronous
     # overlapped: of what an update meets unfinished; recompute: dropped, and read again with the new weights
     kv_cache: Literal["keep", "recompute"] = "keep"
+    # overlapped: share of a kind's proposals that are in before its solve batch is drawn; below 1 not in its turn only,
+    # and of those that came first; 1: of all of them, in their turn
+    solve_after: Annotated[float, number(0, 1, above=True)] = 1.0
     # overlapped: the schedule.jsonl of a run like this one; what was when drawn by which weights comes out the same
     follow: str = ""
 

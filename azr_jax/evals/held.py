@@ -1,10 +1,15 @@
-"""CRUXEval as tasks of self-play, for the curves of a run, and the programs that such a run must not train on."""
+"""Tasks of self-play that a run does not train on: CRUXEval as such tasks, all its programs, and attempts at them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from azr_jax.evals.datasets import load
 from azr_jax.executor import literals
 from azr_jax.executor.values import encode
+from azr_jax.selfplay.attempting import Solver
+from azr_jax.selfplay.event_loop import Job, RequestId, Stage
+from azr_jax.selfplay.results import Solved
 from azr_jax.tasks.types import Kind, Task, Triplet
 
 
@@ -23,3 +28,14 @@ def cruxeval(data_dir: str) -> tuple[list[tuple[Kind, Task]], list[str]]:
         tasks.append(Triplet(row.fields["code"], row.fields["input"], row.fields["output"], value))
     of_both: list[tuple[Kind, Task]] = [(kind, task) for kind in (Kind.DEDUCTION, Kind.ABDUCTION) for task in tasks]
     return of_both, [row.fields["code"] for row in rows]
+
+
+def attempted(
+    solver: Solver, tasks: Sequence[tuple[Kind, Task]], attempts: int, suite: int = 0
+) -> Job[list[list[float]]]:
+    """The score of every attempt, a list for each task."""
+    solved: list[list[Solved]] = yield [
+        solver.attempts(kind, task, number, RequestId(Stage.HELD_OUT, suite, number), attempts)
+        for number, (kind, task) in enumerate(tasks)
+    ]
+    return [[one.score for one in of_task] for of_task in solved]

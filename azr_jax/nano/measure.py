@@ -18,6 +18,7 @@ from flax import nnx
 from transformers import AutoTokenizer
 
 from azr_jax.config.schema import Config, RolloutConfig, TasksConfig
+from azr_jax.evals.held import attempted
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.models import hf
@@ -74,11 +75,11 @@ def measure(
     for kind in KINDS:
         of_kind = [held for held in tasks if held.kind == kind]
         asked = [(held.kind, held.task) for held in of_kind]
-        scores = loop.run(sampled.attempt_all(asked, attempts))
+        scores = loop.run(attempted(sampled, asked, attempts))
         each = [sum(one) / len(one) for one in scores]
         found[f"{kind}/sampled"] = Mean.of(each)
         found[f"{kind}/best_of_{attempts}"] = Mean.of([max(one) for one in scores])
-        once = loop.run(greedy.attempt_all(asked, 1))
+        once = loop.run(attempted(greedy, asked, 1))
         found[f"{kind}/greedy"] = Mean.of([one[0] for one in once])
         for level in sorted({held.level for held in of_kind}):
             here = [mean for held, mean in zip(of_kind, each, strict=True) if held.level == level]

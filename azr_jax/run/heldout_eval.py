@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from azr_jax.config.schema import EvalConfig
 from azr_jax.evals.datasets import DataProblem
-from azr_jax.evals.held import cruxeval
+from azr_jax.evals.held import attempted, cruxeval
 from azr_jax.monitor.means import Mean
 from azr_jax.nano import heldout
 from azr_jax.selfplay.attempting import Solver
@@ -56,7 +56,7 @@ class Evaluation:
         """`eval/<suite>/<kind>/accuracy` with its standard error. The weights are those the engine holds."""
         numbers: dict[str, float] = {}
         for number, (name, tasks) in enumerate(self.tasks.items()):
-            scores = self.loop.run(self.solver.attempt_all(tasks, self.settings.attempts, number))
+            scores = self.loop.run(attempted(self.solver, tasks, self.settings.attempts, number))
             for kind, mean in accuracies(tasks, scores).items():
                 numbers[f"eval/{name}/{kind}/accuracy"] = mean.value
                 numbers[f"eval/{name}/{kind}/accuracy_se"] = mean.error

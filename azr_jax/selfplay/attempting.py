@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from azr_jax.executor.jobs import Verify
 from azr_jax.rollout.engine import Rollout
-from azr_jax.selfplay.event_loop import Job, RequestId, Sample, Stage
+from azr_jax.selfplay.event_loop import Job, RequestId, Sample
 from azr_jax.selfplay.prompting import Prompter
 from azr_jax.selfplay.results import Completion, Solved
 from azr_jax.tasks.types import FormatError, Kind, Task, Verdict
@@ -37,11 +36,3 @@ class Solver:
 
         attempts: list[Solved] = yield Sample(self.prompter.request(request, question, n), attempt)
         return attempts
-
-    def attempt_all(self, tasks: Sequence[tuple[Kind, Task]], attempts: int, suite: int = 0) -> Job[list[list[float]]]:
-        """Held-out tasks: the score of every attempt, a list for each task."""
-        solved: list[list[Solved]] = yield [
-            self.attempts(kind, task, number, RequestId(Stage.HELD_OUT, suite, number), attempts)
-            for number, (kind, task) in enumerate(tasks)
-        ]
-        return [[one.score for one in of_task] for of_task in solved]

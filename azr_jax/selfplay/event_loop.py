@@ -83,7 +83,7 @@ class Sample:
 class Start:
     """Gives at once a Started, which goes on beside the job that asked."""
 
-    job: Job[Any]
+    wanted: Wanted
 
 
 class Started(Generic[T]):
@@ -192,7 +192,7 @@ class EventLoop:
                 self._finish(started, stop.value)
                 continue
             if isinstance(wanted, Start):
-                self._ready.appendleft((started, self._start(wanted.job)))
+                self._ready.appendleft((started, self._start(wanted.wanted)))
                 continue
             awaited = self._start(wanted)
             if awaited.done:

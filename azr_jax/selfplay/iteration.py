@@ -6,32 +6,34 @@ other kinds still propose. What is drawn and sampled depends on the seed and the
 which completions and verdicts happen to arrive.
 
 With `pipeline.mode=overlapped` proposals of iterations to come, and their estimates, are begun where slots stand empty
-(`_begin_next`), and wait for their turn to be kept and solved: the buffers never know of an iteration to come.
+(`_begin_next`), and wait for their turn to be kept and solved: the buffers never know of an iteration to come. With
+`pipeline.solve_after` below 1 they are solved before they are kept, as soon as so many of a kind are in (`_came`).
 """
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from azr_jax.config.schema import Config
-from azr_jax.executor.jobs import UNJUDGED
 from azr_jax.learner.advantages import Baselines
 from azr_jax.learner.packing import TrainingSample
 from azr_jax.selfplay import scoring
 from azr_jax.selfplay.attempting import Solver
 from azr_jax.selfplay.event_loop import EventLoop, Job, RequestId, Stage, Start, Started
 from azr_jax.selfplay.proposing import Proposer, draw
-from azr_jax.selfplay.results import Played, Proposed, Solved
-from azr_jax.tasks.buffers import FILTERS, Entry, Unkept
-from azr_jax.tasks.kind import KindFailed
+from azr_jax.selfplay.results import Played, Proposed, Solved, renamed
+from azr_jax.tasks.buffers import Entry
 from azr_jax.tasks.rewards import RewardSettings
-from azr_jax.tasks.types import Kind, Validation
+from azr_jax.tasks.types import Kind, Task
 
 Estimate = Started[list[Solved]] | None  # attempts that measure how hard a new task is
 Asked = list[tuple[Proposed, Estimate]]
+Turn = tuple[int, Kind]
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,10 @@ class SelfPlay:
     solver: Solver
     prices: RewardSettings
     baselines: Baselines | None = None  # of rae: they move on with every iteration
-    begun: dict[tuple[int, Kind], Started[Asked]] = field(default_factory=dict[tuple[int, Kind], Started[Asked]])
+    # Before their turn, or before they are kept:
+    begun: dict[Turn, Started[Asked]] = field(default_factory=dict[Turn, Started[Asked]])
+    came: dict[Turn, dict[int, Task | None]] = field(default_factory=lambda: defaultdict(dict))
+    solving: dict[Turn, Started[list[list[Solved]]]] = field(default_factory=dict[Turn, Started[list[list[Solved]]]])
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -73,24 +78,30 @@ class SelfPlay:
         return Played(t, proposed, solved, self.loop.waited_s - waited)
 
     def _play_kind(self, t: int, kind: Kind) -> Job[tuple[tuple[Proposed, ...], tuple[Solved, ...]]]:
-        c, buffer, size = self.config, self.proposer.buffers[kind], self.config.batch_size
         asked: Asked = yield self.begun.pop((t, kind), None) or self._proposals(t, kind)  # 3-6, 8-11
         proposals = [proposed for proposed, _ in asked]
-        if c.buffer.valid_program_filter != "all":
+        if self.config.buffer.valid_program_filter != "all":
             proposals = yield from self._with_attempts(asked)
-        proposals = [self._keep(proposed, t) for proposed in proposals]  # 7, 12
+        proposals = [self.proposer.keep(proposed, t) for proposed in proposals]  # 7, 12
         new = [proposed.kept for proposed in proposals if isinstance(proposed.kept, Entry)]
-        rng = draw(c.seed, t, f"solve/{kind}")
-        batch = buffer.sample_solve(size, new, rng, c.buffer.solve_sampling)  # 13, 14
-        solved = yield [
-            self.solver.attempts(kind, entry.task, entry.id, RequestId(Stage.SOLVE, kind.number, index, t), 1)  # 15
-            for index, entry in enumerate(batch)
-        ]
-        solved = tuple(solution for solutions in solved for solution in solutions)
+        solved = yield self.solving.pop((t, kind), None) or self._solve(t, kind, new)  # 13-15
         estimates = [estimate for _, estimate in asked]
         proposals = yield from self._with_attempts(list(zip(proposals, estimates, strict=True)))
-        self._note(kind, proposals, solved)
+        ids = {proposed.key[0]: proposed.entry_id for proposed in proposals if proposed.entry_id is not None}
+        proposals = [replace(proposed, attempts=renamed(proposed.attempts, ids)) for proposed in proposals]
+        solved = renamed((solution for solutions in solved for solution in solutions), ids)
+        self.came.pop((t, kind), None)
+        self.proposer.note(kind, proposals, solved)
         return tuple(proposals), solved
+
+    def _solve(self, t: int, kind: Kind, new: Sequence[Entry]) -> list[Job[list[Solved]]]:
+        c, buffer = self.config, self.proposer.buffers[kind]
+        rng = draw(c.seed, t, f"solve/{kind}")
+        batch = buffer.sample_solve(c.batch_size, new, rng, c.buffer.solve_sampling)
+        return [
+            self.solver.attempts(kind, entry.task, entry.id, RequestId(Stage.SOLVE, kind.number, index, t), 1)
+            for index, entry in enumerate(batch)
+        ]
 
     def _begin_next(self, t: int) -> None:
         """The next iteration proposes before its turn, unless its tokens would be too old when they are used."""
@@ -109,6 +120,8 @@ class SelfPlay:
         rng = draw(c.seed, t, f"propose/{kind}/{b}")  # 4, 9
         request = RequestId(Stage.PROPOSE, kind.number, b, t)
         proposed = yield from self.proposer.propose(kind, request, rng)  # 5-6, 10-11
+        if c.pipeline.solve_after < 1:
+            yield from self._came(t, kind, proposed)
         n, task = c.tasks.estimate_attempts, proposed.task
         if task is None or not c.tasks.rates_wanted:
             return proposed, None
@@ -116,34 +129,21 @@ class SelfPlay:
         copies_count = c.rewards.duplicate == "full" or c.tasks.train_on_estimates
         if self.proposer.buffers[kind].holds(task) and not copies_count:
             return proposed, None
-        # The task has no id of a buffer yet; the request's is one that no entry has.
+        # The task has no id of a buffer yet; the proposal's is one that no entry has.
         request = RequestId(Stage.ESTIMATE, kind.number, b, t)
-        return proposed, (yield Start(self.solver.attempts(kind, task, int(request), request, n)))
+        return proposed, (yield Start(self.solver.attempts(kind, task, proposed.key[0], request, n)))
+
+    def _came(self, t: int, kind: Kind, proposed: Proposed) -> Job[None]:
+        """With the last proposal that is waited for the batch to solve is drawn, of tasks that are not kept yet."""
+        came = self.came[t, kind]
+        came[proposed.key[0]] = proposed.task
+        if len(came) == math.ceil(self.config.pipeline.solve_after * self.config.batch_size):
+            new = self.proposer.buffers[kind].would_keep(came, t)
+            self.solving[t, kind] = yield Start(self._solve(t, kind, new))
 
     def _with_attempts(self, asked: Sequence[tuple[Proposed, Estimate]]) -> Job[list[Proposed]]:
         whole: list[Proposed] = []
         for proposed, estimate in asked:
             attempts: list[Solved] = (yield estimate) if estimate else []
-            if proposed.entry_id is not None:
-                attempts = [replace(attempt, task_id=proposed.entry_id) for attempt in attempts]
             whole.append(replace(proposed, attempts=tuple(attempts)))
         return whole
-
-    def _keep(self, proposed: Proposed, t: int) -> Proposed:
-        rate, buffer = proposed.solve_rate, self.proposer.buffers[proposed.kind]
-        passes = FILTERS[self.config.buffer.valid_program_filter]
-        if proposed.task and rate is not None and not passes(rate) and not buffer.holds(proposed.task):
-            return replace(proposed, kept=Unkept.FILTERED)
-        try:
-            return self.proposer.keep(proposed, t)
-        except KindFailed as error:  # it did not when the task was admitted
-            return replace(proposed, validation=Validation(None, UNJUDGED, str(error)))
-
-    def _note(self, kind: Kind, proposals: Sequence[Proposed], solved: Sequence[Solved]) -> None:
-        """In the buffer: what the attempts found."""
-        buffer = self.proposer.buffers[kind]
-        for solution in solved:
-            buffer.note_attempt(solution.task_id, solution.correct)
-        for proposed in proposals:
-            if proposed.entry_id is not None and proposed.solve_rate is not None:
-                buffer.set_solve_rate(proposed.entry_id, proposed.solve_rate)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from azr_jax.config.schema import Config
-from azr_jax.executor.jobs import Validate, unjudged
+from azr_jax.executor.jobs import UNJUDGED, Validate, unjudged
 from azr_jax.selfplay.event_loop import Job, RequestId, Sample
 from azr_jax.selfplay.prompting import Prompter, Question
-from azr_jax.selfplay.results import Completion, Proposed
-from azr_jax.tasks.buffers import Buffers
+from azr_jax.selfplay.results import Completion, Proposed, Solved
+from azr_jax.tasks.buffers import FILTERS, Buffers, Unkept
 from azr_jax.tasks.contamination import Reserved
 from azr_jax.tasks.kind import KindFailed
 from azr_jax.tasks.leaks import leak
@@ -171,13 +171,28 @@ class Proposer:
 
     def keep(self, proposed: Proposed, iteration: int) -> Proposed:
         """A task into its buffer, unless it is there, or too near to what was kept meanwhile, from its own batch."""
-        task, buffer = proposed.task, self.buffers[proposed.kind]
+        task, rate, buffer = proposed.task, proposed.solve_rate, self.buffers[proposed.kind]
         if task is None:
             return proposed
+        passes = FILTERS[self.config.buffer.valid_program_filter]
+        if rate is not None and not passes(rate) and not buffer.holds(task):
+            return replace(proposed, kept=Unkept.FILTERED)
         assert proposed.traits is not None
         history = buffer.history
-        found = replace(proposed.traits, nearest=history.nearest(task), mean_distance=history.mean_distance(task))
-        if found.nearest < self.config.tasks.novelty_gate:
-            return replace(proposed, traits=found, validation=Validation(None, NOT_NOVEL))
-        kept = buffer.append(task, iteration=iteration, references=proposed.references)
+        try:
+            found = replace(proposed.traits, nearest=history.nearest(task), mean_distance=history.mean_distance(task))
+            if found.nearest < self.config.tasks.novelty_gate:
+                return replace(proposed, traits=found, validation=Validation(None, NOT_NOVEL))
+            kept = buffer.append(task, iteration=iteration, references=proposed.references)
+        except KindFailed as error:  # it did not when the task was admitted
+            return replace(proposed, validation=Validation(None, UNJUDGED, str(error)))
         return replace(proposed, traits=found, kept=kept)
+
+    def note(self, kind: Kind, proposals: Sequence[Proposed], solved: Sequence[Solved]) -> None:
+        """In the buffer: what the attempts found."""
+        buffer = self.buffers[kind]
+        for solution in solved:
+            buffer.note_attempt(solution.task_id, solution.correct)
+        for proposed in proposals:
+            if proposed.entry_id is not None and proposed.solve_rate is not None:
+                buffer.set_solve_rate(proposed.entry_id, proposed.solve_rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -59,6 +59,11 @@ class Solved(Scored):
     @property
     def correct(self) -> bool:
         return self.verdict is not None and self.verdict.correct
+
+
+def renamed(solved: Iterable[Solved], ids: Mapping[int, int]) -> tuple[Solved, ...]:
+    """With the ids that their tasks have since they were kept."""
+    return tuple(replace(one, task_id=ids.get(one.task_id, one.task_id)) for one in solved)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from azr_jax.selfplay.event_loop import EventLoop, RequestId, Stage
 from azr_jax.selfplay.proposing import CONTAMINATION, Proposer, draw
 from azr_jax.selfplay.results import Proposed
 from azr_jax.tasks.buffers import Unkept, read_seed_file
-from azr_jax.tasks.kind import KindFailed, asked
+from azr_jax.tasks.kind import KindFailed, asked, seeded_together, seeds_of
 from azr_jax.tasks.prompts import PromptTooLong
 from azr_jax.tasks.types import Kind, Proposal, Task, Validation
 
@@ -74,7 +74,7 @@ class Seeding:
         """True when every buffer is full; False when asked to stop before that."""
         if not self._resume():
             self._first()
-        return all(self._fill_together(kinds) for kinds in together(self.kinds))
+        return all(self._fill_together(kinds) for kinds in seeded_together(self.kinds))
 
     def _fill_together(self, kinds: tuple[Kind, ...]) -> bool:
         name, missed = " and ".join(kinds), Missed()
@@ -160,9 +160,9 @@ class Seeding:
 
     def _import(self, proposals: list[Proposal]) -> None:
         """Every row is validated anew; what is refused is listed."""
-        groups = together(self.kinds)
+        groups = seeded_together(self.kinds)
         for proposal, validation in zip(proposals, self._validate(proposals), strict=True):
-            kinds = next((group for group in groups if _source(group[0]) == _source(proposal.kind)), ())
+            kinds = next((group for group in groups if seeds_of(group[0]) == seeds_of(proposal.kind)), ())
             refusal = validation.reason if kinds else "of a kind that is not played"
             if validation.task is not None and kinds:
                 refusal = self._append(validation.task, kinds, ())
@@ -216,15 +216,3 @@ class Seeding:
             "seeding.import_from=<a seed file>."
         )
         return "\n".join(lines)
-
-
-def together(kinds: Iterable[Kind]) -> list[tuple[Kind, ...]]:
-    """Those that share their seeds, in the order in which they find them."""
-    groups: dict[str, tuple[Kind, ...]] = {}
-    for kind in sorted(kinds, key=lambda kind: (kind.about_a_program, kind.number)):
-        groups[_source(kind)] = (*groups.get(_source(kind), ()), kind)
-    return list(groups.values())
-
-
-def _source(kind: Kind) -> str:
-    return kind.seeded_with or kind

@@ -129,6 +129,14 @@ class Buffer:
             self._journal.append({"entry": _to_record(entry)})
         return entry
 
+    def would_keep(self, tasks: Mapping[int, Task | None], iteration: int) -> list[Entry]:
+        """What of these `append` would make entries of, in the order of the ids given, which are theirs until then."""
+        new: dict[bytes, Entry] = {}
+        for entry_id, task in sorted(tasks.items(), key=lambda one: one[0]):
+            if task is not None and not self.holds(task):
+                new.setdefault(self.mark(task), Entry(entry_id, self.kind, task, iteration, ()))
+        return list(new.values())
+
     def set_solve_rate(self, entry_id: int, solve_rate: float) -> None:
         """Notes how often the task was solved. An entry evicted meanwhile is left alone."""
         if not 0.0 <= solve_rate <= 1.0:

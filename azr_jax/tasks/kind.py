@@ -173,6 +173,18 @@ def named(specs: Iterable[str]) -> tuple[Kind, ...]:
     return tuple(kinds)
 
 
+def seeds_of(kind: Kind) -> str:
+    return kind.seeded_with or kind
+
+
+def seeded_together(kinds: Iterable[Kind]) -> list[tuple[Kind, ...]]:
+    """Those that share their seeds, in the order in which they find them."""
+    groups: dict[str, tuple[Kind, ...]] = {}
+    for kind in sorted(kinds, key=lambda kind: (kind.about_a_program, kind.number)):
+        groups[seeds_of(kind)] = (*groups.get(seeds_of(kind), ()), kind)
+    return list(groups.values())
+
+
 @cache
 def _built_in(name: str) -> Kind:
     module, _, cls = BUILT_IN[name].partition(":")

@@ -137,6 +137,16 @@ def test_the_tags_that_a_base_model_never_learned_are_spelled_out_in_its_recipe(
         ({"pipeline.kv_cache": "recompute"}, "nothing to act on while pipeline.mode=synchronous"),
         ({"pipeline.follow": "there"}, "nothing to act on while pipeline.mode=synchronous"),
         ({"pipeline.mode": "overlapped", "pipeline.follow": "/no/such/file"}, "should be the schedule.jsonl of a run"),
+        ({"pipeline.solve_after": "0"}, "pipeline.solve_after=0.0: should be a number above 0 to 1"),
+        ({"pipeline.solve_after": "0.9"}, "pipeline.solve_after=0.9: goes by what came first"),
+        (
+            {"pipeline.mode": "overlapped", "pipeline.staleness": "0", "pipeline.solve_after": "0.9"},
+            "should be 1, or pipeline.mode=overlapped with pipeline.staleness from 1 up",
+        ),
+        (
+            {"pipeline.mode": "overlapped", "pipeline.solve_after": "0.9", "buffer.valid_program_filter": "non_one"},
+            "should be all, or pipeline.solve_after=1",
+        ),
         ({"pipeline.mode": "overlapped", "learner.epochs": "2"}, "learner.epochs=2: tokens that are stale already"),
         ({"pipeline.mode": "overlapped", "rollout.propose_vocab_dropout": "0.1"}, "a proposal may see two"),
     ],

@@ -26,7 +26,7 @@ SMALL = {
     "monitor.report_every": "0", "checkpoint.every": "1",
 }  # fmt: skip
 OVERLAPPED = {"pipeline.mode": "overlapped"}
-TURNED = {"pipeline.mode", "pipeline.staleness", "pipeline.kv_cache", "pipeline.follow"}
+TURNED = {f"pipeline.{field}" for field in ("mode", "staleness", "kv_cache", "solve_after", "follow")}
 
 
 def run(workdir, recipe="nano", **flags: str):
@@ -123,11 +123,11 @@ def check_buffers(workdir) -> None:
 
 @pytest.mark.parametrize("cache", ["keep", "recompute"])
 def test_a_run_that_follows_a_schedule_is_the_same_run_to_the_bit(tmp_path, cache):
-    """Once a run whose verdicts came as they came, once one with tokens two updates old."""
+    """Once a run whose verdicts came as they came, once one with tokens two updates old that solves before its turn."""
     if cache == "keep":
         overlapped = run(tmp_path / "first", **OVERLAPPED)
     else:
-        flags = OVERLAPPED | {"pipeline.kv_cache": cache, "pipeline.staleness": "2"}
+        flags = OVERLAPPED | {"pipeline.kv_cache": cache, "pipeline.staleness": "2", "pipeline.solve_after": "0.5"}
         with verdicts_only_when_all_wait_for_them():
             overlapped = run(tmp_path / "first", **flags)
         assert any(row.get("learner/staleness/2/share", 0.0) > 0 for row in rows(overlapped))

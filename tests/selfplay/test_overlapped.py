@@ -129,6 +129,61 @@ def test_a_task_proposed_before_its_turn_is_solved_and_rewarded_and_grouped_with
     assert [p.advantage for p in played.proposed[D]] == pytest.approx([-1.0, 1.0])
 
 
+def test_a_share_of_the_proposals_is_enough_to_solve_what_came_also_before_its_turn(executor):
+    """The first of two proposals to come in is the good one: its task is solved before it is kept, and known after."""
+    made = stage(executor, pipeline__solve_after="0.5")
+    made.engine.slots = 100
+    play(made, 1)
+    assert (2, Asked.SOLVE) in made.engine.asked
+    assert [entry.iteration for entry in made.buffers[D]] == [0, 1], "the buffer is that of the iteration's end"
+    played = play(made, 2)
+    _, good = played.proposed[D]
+    assert good.entry_id is not None and good.entry_id in {solution.task_id for solution in played.solved[D]}
+    assert {attempt.task_id for attempt in good.attempts} == {good.entry_id}
+    ages = {(role, age) for (role, _), sample in zip(made.chosen, made.learned, strict=True) for age in sample.ages}
+    assert ages == {(Role.PROPOSE, 1), (Role.SOLVE, 1)}
+    assert len(played.solved[D]) == 2 == made.engine.asked.count((2, Asked.SOLVE)), "and not asked again"
+    play(made, 3)
+    assert not made.loop.to_come and not (made.self_play.begun or made.self_play.came or made.self_play.solving)
+
+
+@pytest.mark.parametrize(("share", "good"), [("0.5", {"a + b"}), ("0.99", {"a + b", "a * b"})])
+def test_who_comes_late_is_kept_and_rewarded_and_not_solved(executor, share, good):
+    """Four proposals, the last request answered first; two tasks. Half of them: the second task came too late."""
+
+    class Two(FewSlots):
+        def text(self, request, prompt, sample):
+            if request.id.stage == Asked.PROPOSE:
+                return ["no", PROPOSALS[1], "no", PROPOSALS[0]][request.id.index]
+            return super().text(request, prompt, sample)
+
+    made = stage(executor, pipeline__solve_after=share, batch_size="4", iterations="1")
+    made.engine.__class__ = Two
+    played = play(made, 1)
+    assert [p.entry_id is not None for p in played.proposed[D]] == [False, True, False, True]
+    assert [p.reward for p in played.proposed[D]] == [-1.0, 0.5, -1.0, 0.5]
+    assert {s.task.program.partition("return ")[2] for s in played.solved[D]} - {"[x]"} == good
+
+
+def test_what_was_solved_before_it_was_kept_may_be_a_copy_of_what_was_kept_meanwhile(executor):
+    """Both iterations propose a + b. The second one's is solved before the first one's is kept."""
+
+    class Again(FewSlots):
+        def text(self, request, prompt, sample):
+            if request.id.stage == Asked.PROPOSE:
+                return PROPOSALS[0] if request.id.index else "no"
+            return super().text(request, prompt, sample)
+
+    made = stage(executor, pipeline__solve_after="0.5", iterations="2")
+    made.engine.__class__, made.engine.slots = Again, 100
+    play(made, 1)
+    _, copy = (played := play(made, 2)).proposed[D]
+    assert copy.entry_id is None and copy.reward == -0.5
+    strange = [s for s in played.solved[D] if s.task_id == copy.key[0]]
+    assert len(strange) == 1 and strange[0].reward == 1.0, "it was solved all the same, under its request's id"
+    assert [entry.iteration for entry in made.buffers[D]] == [0, 1]
+
+
 def test_console_counts_what_was_begun_before(executor):
     made = stage(executor)
     made.engine.slots = 100
@@ -151,10 +206,11 @@ class Late:
         return late
 
 
-def test_told_when_verdicts_came_another_run_asks_the_same_in_the_same_order(executor):
+@pytest.mark.parametrize("share", ["1", "0.5"])
+def test_told_when_verdicts_came_another_run_asks_the_same_in_the_same_order(executor, share):
     found, schedule = [], ()
     for seed in (1, 2, 3):
-        made = stage(Late(executor, seed), batch_size="4")
+        made = stage(Late(executor, seed), batch_size="4", pipeline__solve_after=share)
         made.loop.log(schedule)
         records = [presenting.records(play(made, number)) for number in (1, 2, 3)]
         found.append((made.engine.asked, records, made.loop.delivered))

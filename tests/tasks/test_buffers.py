@@ -198,6 +198,17 @@ def test_learnability_prefers_solve_rates_near_one_half():
     assert abs(counts[1] - 1818) < 60 and counts[0] > 0 and counts[2] > 0
 
 
+def test_what_would_be_kept_is_told_without_keeping_it():
+    """Of a copy of what is kept and of copies among themselves: the first one that is new, by the ids given."""
+    buffers = Buffers([D])
+    fill(buffers, D, range(2))
+    before = frozen(buffers)
+    given = {90: triplet(5), 70: triplet(1), 80: triplet(5), 60: None, 95: triplet(6)}
+    entries = buffers[D].would_keep(given, iteration=3)
+    assert [(entry.id, entry.task, entry.iteration) for entry in entries] == [(80, triplet(5), 3), (95, triplet(6), 3)]
+    assert frozen(buffers) == before and not buffers[D].holds(triplet(5))
+
+
 def test_max_new_takes_this_iterations_tasks_first():
     buffers = Buffers([D])
     fill(buffers, D, range(20))
