@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 
+class Damaged(ValueError):
+    """A file of a run says what no run writes, or lacks what one wrote; the message is one line."""
+
+
 class JsonLines:
     """A file is opened for each call: a run writes to it a few times a minute and may be killed at any moment."""
 
@@ -33,14 +37,10 @@ class JsonLines:
         """Drops what was written after `position`. Less than that on disk means that something was lost."""
         there = self.position()
         if there < position:
-            raise ValueError(f"{self.path}: has {there} bytes, the checkpoint was made at {position}: lines are lost")
+            raise Damaged(f"{self.path}: has {there} bytes, the checkpoint was made at {position}: lines are lost")
         if there > position:
             with self.path.open("r+b") as file:
                 file.truncate(position)
-
-
-class Damaged(ValueError):
-    """A file of a run says what no run writes; the message is one line."""
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:

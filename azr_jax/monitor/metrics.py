@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import logging
 import math
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +21,11 @@ from typing import Any, Protocol
 from azr_jax.monitor.jsonl import JsonLines
 
 LOG = logging.getLogger(__name__)
+FAILED = "sink %s failed and is not written to any more; metrics.jsonl has everything"
+
+
+class SinkProblem(ValueError):
+    """One line for a user: there is no such sink, or it does not start."""
 
 
 class Sink(Protocol):
@@ -45,17 +53,16 @@ class TensorBoard:
 class Hosted:
     """W&B, and trackio, which copies its interface.
 
-    The run's id follows from the workdir's path, so that a resumed run goes on in the same curves. Both services keep
-    the first value of a step they already have; a resumed run repeats its values exactly, so nothing differs.
+    The run's id follows from where the workdir is, a path or a bucket's address, so that a resumed run goes on in the
+    same curves. Both services keep the first value of a step they already have; a resumed run repeats its values
+    exactly, so nothing differs.
     """
 
-    def __init__(self, package: str, workdir: Path):
-        try:
-            self._service = importlib.import_module(package)
-        except ImportError as error:
-            raise ValueError(f"monitor.sinks={package}: not installed; `pip install {package}` or drop it") from error
-        path = str(workdir.resolve())
-        name = f"{workdir.name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+    def __init__(self, package: str, home: str):
+        self._service = importlib.import_module(package)
+        # W&B refuses these signs in an id, and long ones.
+        last = re.sub(r"[\\#?%:]", "_", home.rpartition("/")[2])[:100]
+        name = f"{last}-{hashlib.sha256(home.encode()).hexdigest()[:8]}"
         # wandb finds a run by its id, trackio by its name.
         extra = {"id": name} if package == "wandb" else {}
         self._service.init(project="azr_jax", name=name, resume="allow", **extra)
@@ -67,26 +74,53 @@ class Hosted:
         self._service.finish()
 
 
-SINKS: dict[str, Callable[[Path, int], Sink]] = {
-    "tensorboard": TensorBoard,
-    "wandb": lambda workdir, first: Hosted("wandb", workdir),
-    "trackio": lambda workdir, first: Hosted("trackio", workdir),
+SINKS: dict[str, Callable[[Path, str, int], Sink]] = {
+    "tensorboard": lambda workdir, home, first: TensorBoard(workdir, first),
+    "wandb": lambda workdir, home, first: Hosted("wandb", home),
+    "trackio": lambda workdir, home, first: Hosted("trackio", home),
 }
+
+
+def check_sinks(names: Iterable[str]) -> None:
+    """Raises SinkProblem; starts and imports nothing."""
+    for name in names:
+        if name not in SINKS:
+            raise SinkProblem(f"monitor.sinks={name}: should be one of {', '.join(SINKS)}")
+        package = "tensorboardX" if name == "tensorboard" else name
+        if not _installed(package):
+            raise SinkProblem(f"monitor.sinks={name}: not installed; `pip install {package}` or drop it")
+
+
+def _installed(package: str) -> bool:
+    if package in sys.modules:
+        return sys.modules[package] is not None
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None  # a folder ./wandb, which W&B makes, is no package
 
 
 class MetricsWriter:
     """Opening it cuts the files back to `cursor` (without one: to nothing) and tells the sinks what comes next."""
 
-    def __init__(self, workdir: Path, sinks: Iterable[str] = (), cursor: Mapping[str, Any] | None = None):
+    def __init__(
+        self, workdir: Path, sinks: Iterable[str] = (), cursor: Mapping[str, Any] | None = None, home: str = ""
+    ):
+        """`home` is where the run lives, where that is not the folder: by that it is known to others."""
         self._metrics, self._timings = JsonLines(workdir / "metrics.jsonl"), JsonLines(workdir / "timings.jsonl")
         cursor = cursor or {"metrics": 0, "timings": 0, "iteration": -1}  # 0 is what was measured before training
         self._metrics.cut(cursor["metrics"])
         self._timings.cut(cursor["timings"])
         self._iteration = cursor["iteration"]
-        for name in (sinks := tuple(sinks)):
-            if name not in SINKS:
-                raise ValueError(f"monitor.sinks={name}: should be one of {', '.join(SINKS)}")
-        self._sinks = {name: SINKS[name](workdir, self._iteration + 1) for name in sinks}
+        check_sinks(sinks := tuple(sinks))
+        home = home or str(workdir.resolve())
+        self._sinks: dict[str, Sink] = {}
+        for name in sinks:
+            try:
+                self._sinks[name] = SINKS[name](workdir, home, self._iteration + 1)
+            except Exception as error:  # each has exceptions of its own
+                if self._iteration < 0:  # of a run that begins, somebody sees it
+                    said = next(iter(str(error).splitlines()), "") or type(error).__name__
+                    raise SinkProblem(f"monitor.sinks={name}: does not start: {said}; mend it or drop it") from error
+                LOG.exception(FAILED, name)
 
     def write(self, iteration: int, numbers: Mapping[str, float], timings: Mapping[str, float]) -> None:
         if iteration <= self._iteration:
@@ -117,5 +151,5 @@ class MetricsWriter:
         try:
             work()
         except Exception:
-            LOG.exception("sink %s failed and is not written to any more; metrics.jsonl has everything", name)
+            LOG.exception(FAILED, name)
             self._sinks.pop(name, None)

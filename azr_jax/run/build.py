@@ -31,6 +31,7 @@ from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.spelling import CannotSpell, spell_out
 from azr_jax.models.tensors import BadWeights
+from azr_jax.monitor.metrics import SinkProblem, check_sinks
 from azr_jax.parallel.chips import chip_of
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
@@ -181,6 +182,13 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
         raise ConfigError(problems)
 
 
+def check_watchers(c: Config) -> None:
+    try:
+        check_sinks(c.monitor.sinks)
+    except SinkProblem as error:
+        raise ConfigError([str(error)]) from error
+
+
 def open_judge(c: Config) -> Judge:
     """Who runs and judges programs. Before anything dear: what it lacks is the user's to mend."""
     settings = executor_settings(c)
@@ -203,6 +211,7 @@ def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
         raise ConfigError(
             [f"{jax.process_count()} processes have devices, but {hosts.count} joined: see tpu/README.md"]
         )
+    check_watchers(c)
     model = find_model(c)
     folder, spec, tokenizer = model.path, model.spec, model.tokenizer
     check_fits(c, spec)

@@ -14,7 +14,7 @@ from azr_jax.config.schema import ConfigError
 from azr_jax.monitor.console import Console
 from azr_jax.monitor.health import Health, settings_from
 from azr_jax.monitor.jsonl import Damaged
-from azr_jax.monitor.metrics import MetricsWriter
+from azr_jax.monitor.metrics import MetricsWriter, SinkProblem
 from azr_jax.monitor.records import RecordWriter
 from azr_jax.monitor.report import build as build_report
 from azr_jax.monitor.report import build_in_background
@@ -30,16 +30,19 @@ class Ledger:
     def __init__(self, run: RunParts, console: Console, cursors: Mapping[str, Any], begun_after: int):
         """Opening it cuts the files back to `cursors`, which are those after this iteration."""
         self.run, self.console = run, console
-        self.metrics = MetricsWriter(run.workdir, run.config.monitor.sinks, cursors.get("metrics"))
-        self.records = RecordWriter(run.workdir, cursors.get("records", 0))
         self.schedule: Schedule | None = None
-        if run.config.pipeline.ahead:
-            self.schedule = Schedule(run.workdir, begun_after, cursors.get("schedule", 0))
         self._report: threading.Thread | None = None
+        sinks, home = run.config.monitor.sinks, run.place.home
         try:
+            self.metrics = MetricsWriter(run.workdir, sinks, cursors.get("metrics"), home)
+            self.records = RecordWriter(run.workdir, cursors.get("records", 0))
+            if run.config.pipeline.ahead:
+                self.schedule = Schedule(run.workdir, begun_after, cursors.get("schedule", 0))
             past = read_rows(run.workdir)
         except Damaged as error:
             raise ConfigError([f"--workdir: {error}; bring the file back, or give another folder"]) from error
+        except SinkProblem as error:
+            raise ConfigError([str(error)]) from error
         self.health = Health(settings_from(asdict(run.config)), past=past)
 
     def before_training(self, numbers: Mapping[str, float], timings: Mapping[str, float]) -> None:

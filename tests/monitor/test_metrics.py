@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 import struct
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from azr_jax.monitor.jsonl import JsonLines, read
-from azr_jax.monitor.metrics import MetricsWriter
+from azr_jax.monitor.metrics import MetricsWriter, SinkProblem, check_sinks
 from azr_jax.monitor.records import RecordWriter
 
 FILES = ("metrics.jsonl", "timings.jsonl", "records.jsonl")
@@ -141,6 +142,39 @@ def test_hosted_services_see_a_resumed_run_as_the_same_run(tmp_path, monkeypatch
     assert service.finished == 1
 
 
+def test_a_run_in_a_bucket_is_the_same_run_to_them_on_another_machine(tmp_path, monkeypatch):
+    """It was known by the folder of its files, which each start makes anew: every resume began new curves."""
+    service = Service("wandb")
+    monkeypatch.setitem(sys.modules, "wandb", service)
+    for machine in ("one", "two"):
+        (tmp_path / machine).mkdir()
+        MetricsWriter(tmp_path / machine, ["wandb"], home="gs://bucket/runs/first")
+    assert service.runs[0] == service.runs[1] and service.runs[0]["id"].startswith("first-")
+
+
+def test_an_id_is_one_that_wandb_takes(tmp_path, monkeypatch):
+    service = Service("wandb")
+    monkeypatch.setitem(sys.modules, "wandb", service)
+    for name in ("plain", r"50%: a\b?#2", "long" * 50):
+        MetricsWriter(tmp_path, ["wandb"], home=f"/runs/{name}")
+    plain, odd, long = (run["id"] for run in service.runs)
+    assert (
+        re.fullmatch(r"plain-[0-9a-f]{8}", plain) and re.fullmatch("50__ a_b__2-[0-9a-f]{8}", odd) and len(long) < 128
+    )
+
+
+def test_a_service_that_does_not_start_is_told_at_first_and_left_out_later(tmp_path, monkeypatch, caplog):
+    """Nobody sits by when a run goes on after a preemption."""
+    service = Service("wandb")
+    service.init = lambda **given: 1 / 0
+    monkeypatch.setitem(sys.modules, "wandb", service)
+    with pytest.raises(SinkProblem, match=r"monitor.sinks=wandb: does not start: division by zero; mend it or drop it"):
+        MetricsWriter(tmp_path, ["wandb"])
+    writer = MetricsWriter(tmp_path, ["wandb"], {"metrics": 0, "timings": 0, "iteration": 0})
+    writer.write(1, {"a": 1.0}, {})
+    assert caplog.text.count("sink wandb failed") == 1
+
+
 def test_a_service_that_goes_down_does_not_end_the_run(tmp_path, monkeypatch, caplog):
     service = Service("wandb")
     monkeypatch.setitem(sys.modules, "wandb", service)
@@ -158,6 +192,13 @@ def test_unknown_and_missing_sinks_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ValueError, match=r"monitor\.sinks=wandb: not installed; `pip install wandb`"):
         MetricsWriter(tmp_path, ["wandb"])
+    # W&B's own folder, beside which a run is started, looks like a package.
+    (tmp_path / "wandb").mkdir()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.delitem(sys.modules, "wandb")
+        elsewhere.setattr(sys, "path", [str(tmp_path)])
+        with pytest.raises(SinkProblem, match=r"monitor\.sinks=wandb: not installed"):
+            check_sinks(["wandb"])
 
 
 def test_any_text_makes_exactly_one_line(tmp_path):
