@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,10 @@ def keep_compiled(workdir: Path | str) -> None:
     """
     if not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", f"{workdir}/compiled")
+    # On a GPU JAX gives XLA a folder below it for autotuning, and XLA itself knows no buckets: the first compile fails.
+    in_a_bucket = "://" in jax.config.values["jax_compilation_cache_dir"]
+    if in_a_bucket and "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES" not in os.environ:
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
 @contextmanager

@@ -36,3 +36,21 @@ def test_compiled_programs_go_to_the_workdir_unless_the_user_said_where(tmp_path
         assert jax.config.jax_compilation_cache_dir == str(tmp_path / "compiled")
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_xla_is_given_no_folder_in_a_bucket(monkeypatch):
+    """On a GPU it is, by JAX, one of autotuning below that of compiled programs, and ends there: it knows no gs://."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_enable_xla_caches")
+    before = {name: jax.config.values[name] for name in names}
+    try:
+        for home, given in (("/folder", before[names[1]]), ("gs://bucket/run", "none")):
+            jax.config.update(names[0], None)
+            keep_compiled(home)
+            assert [jax.config.values[name] for name in names] == [f"{home}/compiled", given]
+        jax.config.update(names[1], "all")
+        monkeypatch.setenv("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "all")
+        keep_compiled("gs://bucket/run")
+        assert jax.config.values[names[1]] == "all", "whoever asks for it by name gets it"
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
