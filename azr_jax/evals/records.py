@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from azr_jax.monitor.jsonl import JsonLines, read
-from azr_jax.storage.bucket import open_bucket
+from azr_jax.storage.bucket import is_bucket, open_bucket
 from azr_jax.storage.errors import StorageError
 from azr_jax.storage.lease import BucketLease, Taken
 from azr_jax.storage.mirror import Mirror
@@ -48,7 +48,7 @@ class Results:
     @classmethod
     def at(cls, place: str, shard: tuple[int, int]) -> Results:
         """Raises StorageError, or OtherSettings where another process has this shard there."""
-        if "://" not in place:
+        if not is_bucket(place):
             return cls(Path(place), shard, place=place)
         bucket, (number, count) = open_bucket(place), shard
         try:

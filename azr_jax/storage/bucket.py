@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from azr_jax.storage.errors import Changed, StorageError
 GcsClient: TypeAlias = Any  # of google-cloud-storage, which need not be there; and its blobs
 
 SCHEME = "gs://"
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")  # also gs:/bucket, which would be a folder named gs:
 PATIENCE_S = 300.0
 Timeout = float | tuple[float, float]
 TIMEOUT_S = (10.0, 60.0)  # to connect, and between two bytes of an answer
@@ -49,10 +51,13 @@ class Bucket:
         self, url: str, client: GcsClient = None, *, patience_s: float = PATIENCE_S, timeout_s: Timeout = TIMEOUT_S
     ):
         """`client` is a google.cloud.storage.Client; by default one with the credentials of this machine."""
-        name, _, prefix = url.removeprefix(SCHEME).rstrip("/").partition("/")
-        if not url.startswith(SCHEME) or not name:
+        name, _, path = url.removeprefix(SCHEME).partition("/")
+        # As Orbax's paths take it, or checkpoints would lie elsewhere: a bucket knows a folder of no name, and one of a
+        # point.
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if not url.startswith(SCHEME) or not name or ".." in parts:
             raise StorageError(f"{url}: should be gs://<bucket>/<folder>")
-        self.url, self._prefix = SCHEME + "/".join(filter(None, (name, prefix))), f"{prefix}/" if prefix else ""
+        self.url, self._prefix = SCHEME + "/".join([name, *parts]), "".join(f"{part}/" for part in parts)
         self._patience_s, self._timeout_s = patience_s, timeout_s
         self._client = client or _client()
         self._objects = self._client.bucket(name)
@@ -109,11 +114,13 @@ class Bucket:
 
         return self._ask(f"list {prefix or 'it'}", ask)
 
-    def delete(self, names: Iterable[str]) -> None:
-        """Those that are there; in the given order where it is a list of one, else side by side."""
+    def delete(self, names: Iterable[str], *, generation: int | None = None) -> None:
+        """Those that are there; in the given order where it is a list of one, else side by side. `generation`: only
+        that one.
+        """
 
         def one(name: str) -> None:
-            how = {"timeout": self._timeout_s, "retry": None}
+            how = {"timeout": self._timeout_s, "retry": None, "if_generation_match": generation}
             self._ask(f"delete {name}", lambda: self._blob(name).delete(**how), absent=True)
 
         together(one, names)
@@ -179,7 +186,7 @@ def together(what: Callable[[Any], Answer], each: Iterable[Any]) -> list[Answer]
 
 def is_bucket(path: str) -> bool:
     """Whether an address is one of a bucket; StorageError where it is an address of something else."""
-    if "://" in path and not path.startswith(SCHEME):
+    if ("://" in path or ADDRESS.match(path)) and not path.startswith(SCHEME):
         raise StorageError(f"{path}: should be a folder, or gs://<bucket>/<folder>")
     return path.startswith(SCHEME)
 

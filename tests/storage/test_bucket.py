@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from etils import epath
 from google.auth.credentials import Credentials
 
 from azr_jax.storage import bucket as module
@@ -168,5 +169,17 @@ def test_an_address_is_a_folder_or_a_bucket():
     assert is_bucket("gs://bucket/runs/first")
     with pytest.raises(StorageError, match="s3://b/x: should be a folder, or gs://<bucket>/<folder>"):
         is_bucket("s3://b/x")
-    with pytest.raises(StorageError, match="gs:///x: should be gs://<bucket>/<folder>"):
-        Bucket("gs:///x", object())
+    for mistyped in ("gs:/bucket/run", "GS://bucket/run"):  # each was a folder of that name
+        with pytest.raises(StorageError, match=f"{mistyped}: should be a folder, or gs://<bucket>/<folder>"):
+            is_bucket(mistyped)
+    for nowhere in ("gs:///x", "gs://bucket/../x"):
+        with pytest.raises(StorageError, match=f"{nowhere}: should be gs://<bucket>/<folder>"):
+            Bucket(nowhere, object())
+
+
+@pytest.mark.parametrize(
+    "url", ["gs://b/runs/first", "gs://b/runs/first/", "gs://b//runs/first", "gs://b/./runs//first"]
+)
+def test_an_address_is_what_orbax_takes_it_for(url: str):
+    """Files went to one folder of the bucket, checkpoints to another."""
+    assert Bucket(url, client("http://localhost:1")).url == str(epath.Path(url)) == "gs://b/runs/first"
