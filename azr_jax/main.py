@@ -82,6 +82,12 @@ def read_overrides(words: list[str]) -> dict[str, str]:
     return overrides
 
 
+def code_of(error: BaseException) -> int | None:
+    if isinstance(error, StorageError):
+        return ASK_AGAIN if error.passing else 2
+    return None
+
+
 def main(argv: list[str]) -> None:
     try:
         config, problems = load(CONFIG.value, read_overrides(argv[1:]))
@@ -102,6 +108,7 @@ def main(argv: list[str]) -> None:
                 join_timeout_s=JOIN_TIMEOUT_S.value,
                 dead_after_s=config.watchdog.process_s,
                 alike=ConfigError,
+                code_of=code_of,
             ) as hosts:
                 recipe = recipes.told(CONFIG.value)
                 train(config, workdir, recipe=recipe, again=again, fork_from=FORK_FROM.value, hosts=hosts)
@@ -111,7 +118,7 @@ def main(argv: list[str]) -> None:
         fail(error.problems)
     except StorageError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(ASK_AGAIN if error.passing else 2)
+        sys.exit(code_of(error))
 
 
 if __name__ == "__main__":

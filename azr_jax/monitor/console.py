@@ -158,6 +158,14 @@ def log_to_file(workdir: Path, process: int = 0) -> Path:
     return path
 
 
+def stop_logging_to(workdir: Path) -> None:
+    """Its file may go."""
+    for handler in list(logging.getLogger().handlers):
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).is_relative_to(workdir.absolute()):
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+
+
 def _one_line(text: str) -> str:
     shown = clean(text[:LINE_CHARS]).replace("\n", "\\n")
     return shown if len(text) <= LINE_CHARS else f"{shown} ... ({len(text)} characters)"

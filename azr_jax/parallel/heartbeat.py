@@ -27,6 +27,7 @@ from azr_jax.monitor.watchdog import EXIT_CODE
 
 log = logging.getLogger(__name__)
 BEAT_S = 1.0
+REFUSED = 2  # a code that says: not again like this
 LEFT, OVER = "left", "over"
 PLACE = "azr_jax/heartbeat"
 GO_ON = "This process ends too; the same command, in all processes, goes on from the last checkpoint."
@@ -48,8 +49,12 @@ class Heartbeat:
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             self._store.key_value_set(f"{PLACE}/{self._index}", LEFT, allow_overwrite=True)
 
-    def end_with(self, error: BaseException) -> None:
-        """Ends this process because of an exception, and tells the others; does not return."""
+    def end_with(self, error: BaseException, code: int | None = None) -> None:
+        """Ends this process because of an exception, and tells the others; does not return. With a `code` it is one
+        that a user is told in one line.
+        """
+        if code is not None:
+            self._end(f"{self._names[self._index]}: {error}", code=code)
         if isinstance(error, jax.errors.JaxRuntimeError):
             # Perhaps only because somebody else is gone, whom the thread will name.
             time.sleep(self._dead_after_s + 4 * self._beat_s)
@@ -88,7 +93,7 @@ class Heartbeat:
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # somebody was faster, and says it for all
             self._store.key_value_set(f"{PLACE}/{OVER}", f"{code} {why}")
         log.error("%s", why)
-        _say(f"error: {why}. {GO_ON}")
+        _say(f"error: {why}" if code == REFUSED else f"error: {why}. {GO_ON}")
         if self._index == 0:  # with it goes what the others read the reason from
             time.sleep(4 * self._beat_s)
         # The main thread may wait for a collective that never comes: no cleanup could be waited for.

@@ -105,11 +105,13 @@ def joined(
     join_timeout_s: int,
     dead_after_s: float,
     alike: type[Exception],
+    code_of: Callable[[BaseException], int | None] = lambda error: None,
 ) -> Iterator[Hosts]:
     """The processes of this run, once all are there. Without addresses: those of the TPU slice, or this one alone.
 
     Inside, a process that is gone for `dead_after_s`, or that ends with an exception, ends this one too. Exceptions of
-    the type `alike` are those that all processes raise together, and just pass.
+    the type `alike` are those that all processes raise together, and just pass. `code_of` gives the exit code for what
+    a user is told in one line, and none where a traceback is due.
     """
     asked = (coordinator, processes, process) != (None, None, None)
     if asked:
@@ -143,7 +145,7 @@ def joined(
     except alike:
         raise
     except BaseException as error:
-        heartbeat.end_with(error)
+        heartbeat.end_with(error, code_of(error))
     finally:
         heartbeat.leave()
         jax.distributed.shutdown()

@@ -21,6 +21,7 @@ from typing import Any
 
 from azr_jax.config.schema import ConfigError
 from azr_jax.storage import owner
+from azr_jax.storage.lease import Taken
 
 FILE = "owner.json"
 ALIVE_EVERY_S = 5.0
@@ -31,7 +32,7 @@ _LENGTH = 512  # every state of the file is so long: one write, never half old a
 class Lease:
     """`with Lease(folder) as lease:` ... `lease.check()` before something is written.
 
-    Raises ConfigError where another process is the owner, or has become it.
+    Raises ConfigError where another process is the owner, and Taken, in this process alone, where one has become it.
     """
 
     def __init__(
@@ -55,18 +56,23 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def release(self) -> None:
-        """The workdir is free. The file of an owner that came after is left as it is."""
+    def release(self, *, forget: bool = False) -> None:
+        """The workdir is free; `forget`: as if nobody had ever been there. The file of an owner that came after is left
+        as it is.
+        """
         self._done.set()
         self._thread.join()
         if _read(self._file).get("token") == self._me["token"]:
-            os.pwrite(self._file, b"\n".rjust(_LENGTH), 0)
+            if forget:
+                (self.folder / FILE).unlink(missing_ok=True)
+            else:
+                os.pwrite(self._file, b"\n".rjust(_LENGTH), 0)
         os.close(self._file)
 
     def check(self) -> None:
         now = _read(self._file)
         if now.get("token") != self._me["token"]:
-            raise ConfigError([owner.taken_over(self.folder, now)])
+            raise Taken(owner.taken_over(self.folder, now))
 
     def _take(self, dead_after_s: float) -> None:
         locks = True
@@ -76,6 +82,8 @@ class Lease:
             raise self._refusal(_read(self._file)) from None
         except OSError:  # a file system without locks
             locks = False
+        if not os.fstat(self._file).st_nlink:  # whoever was refused here took it away a moment ago
+            raise self._refusal({})
         before = _read(self._file)
         # Of this machine, and without its lock: it is gone. Of another: does it still write?
         if before and not (locks and before.get("machine") == self._me["machine"]):

@@ -9,6 +9,7 @@ one wrote, and hands on its log.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,19 @@ from azr_jax.config.schema import Config, ConfigError
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.run.lease import Lease
 from azr_jax.run.process_checks import check_seen_by_all
-from azr_jax.run.workdir import BEGUN, CHANGES, open_folder_of_run, open_workdir
+from azr_jax.run.schedule import FILE as SCHEDULE
+from azr_jax.run.workdir import (
+    BEGUN,
+    CHANGES,
+    absent,
+    check_is_run,
+    has_begun,
+    is_made_by_a_start,
+    names_in,
+    open_folder_of_run,
+    open_workdir,
+    take_back,
+)
 from azr_jax.storage import filesystem
 from azr_jax.storage.bucket import SCHEME, Bucket, is_bucket, open_bucket
 from azr_jax.storage.errors import StorageError
@@ -34,8 +47,10 @@ READ = (
     "returns.json",
     "timings.jsonl",
     "records.jsonl",
+    SCHEDULE,
     "buffers/",
     "logs/",
+    "watchdog",
 )
 
 
@@ -45,15 +60,39 @@ class Place:
     home: str
     lease: Lease | BucketLease | None = None  # of the first process
     mirror: Mirror | None = None  # where it is a bucket
+    made: tuple[Path, ...] = ()  # folders that were not there before, the innermost first
 
     def __enter__(self) -> Place:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object = None, error: BaseException | None = None, trace: object = None) -> None:
+        taken_back = isinstance(error, ConfigError) and self._take_back()
         if self.lease is not None:
-            self.lease.release()
+            self.lease.release(forget=taken_back)
+        for folder in self.made if taken_back else ():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         if self.mirror is not None:
             self.mirror.close()
+
+    def _take_back(self) -> bool:
+        """A start that is refused before anything was played leaves nothing behind; says whether it is so."""
+        if self.lease is None or has_begun(names_in(self.folder)):
+            return False
+        try:
+            self.lease.check()
+            if self.mirror is None:
+                take_back(self.folder)
+                return True
+            bucket = self.mirror.bucket
+            if has_begun(names_of(bucket)):
+                return False
+            names = [each.name for each in bucket.list()[0]]
+            made = [name for name in names if is_made_by_a_start(name.partition("/")[0]) and name != OWNER]
+            bucket.delete(made)
+        except (ConfigError, StorageError, OSError):  # what it was refused for is more to the point
+            return False
+        return True
 
     def join(self, hosts: Hosts) -> None:
         """Called by all, once the first process has opened it: from here on they see the same files."""
@@ -97,18 +136,23 @@ def settled(path: str) -> str:
 
 
 def open_place(path: str, config: Config, base: Config, hosts: Hosts) -> Place:
-    """Of several processes the first one opens it for all. Raises ConfigError, having written nothing."""
+    """Of several processes the first one opens it for all. Raises ConfigError, having written nothing, or StorageError
+    where the same may well work later.
+    """
     if not _is_bucket(path):
         folder = Path(path).resolve()
-        return Place(folder, str(folder), open_workdir(path, config, base) if hosts.first else None)
+        if not hosts.first:
+            return Place(folder, str(folder))
+        made = absent(folder)
+        return Place(folder, str(folder), open_workdir(path, config, base), made=made)
     try:
         bucket = open_bucket(path)
         filesystem.install()
         if not hosts.first:
-            log = f"logs/process_{hosts.index}.log"
-            mirror = Mirror(bucket, mine=lambda name: name == log)
+            mine = (f"logs/process_{hosts.index}.log", f"watchdog_{hosts.index}.txt")
+            mirror = Mirror(bucket, mine=lambda name: name in mine)
             return Place(mirror.folder, bucket.url, None, mirror)
-        _check_is_run(path, bucket)
+        check_is_run(path, names_of(bucket))
         lease = BucketLease(bucket)
         mirror = Mirror(bucket, term=lease.term, may_write=lease.check)
         place = Place(mirror.folder, bucket.url, lease, mirror)
@@ -120,6 +164,8 @@ def open_place(path: str, config: Config, base: Config, hosts: Hosts) -> Place:
             place.__exit__()
             raise
     except StorageError as error:
+        if error.passing:
+            raise
         raise ConfigError([_about_workdir(path, error)]) from error
     return place
 
@@ -131,11 +177,10 @@ def _is_bucket(path: str, flag: str = "--workdir") -> bool:
         raise ConfigError([f"{flag}={error}"]) from error
 
 
-def _check_is_run(path: str, bucket: Bucket) -> None:
+def names_of(bucket: Bucket) -> list[str]:
+    """What stands at its top."""
     files, folders = bucket.list(deep=False)
-    names = {each.name for each in files} - {OWNER}
-    if (names or folders) and "config.json" not in names:
-        raise ConfigError([f"--workdir={path}: not empty and not a run of this program; give another folder"])
+    return [*(each.name for each in files), *(folder.rstrip("/") for folder in folders)]
 
 
 def _about_workdir(path: str, error: StorageError) -> str:

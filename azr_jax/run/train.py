@@ -117,8 +117,10 @@ class Training:
         self.state, run.start_state = run.start_state, None  # the first step consumes it
         extra = self._restore(fork_from)
         self.follow = followed(run.config.pipeline.follow, self.iteration)
-        self.ledger = Ledger(run, console, extra, self.iteration) if run.hosts.first else None
-        run.place.publish()  # what was cut back is cut back there too
+        with together(run.hosts):
+            self.ledger = Ledger(run, console, extra, self.iteration) if run.hosts.first else None
+        if self.ledger:
+            run.place.publish()  # what was cut back is cut back there too
 
     def go(self, again: str) -> str:
         """Returns what to tell the user in the end."""

@@ -13,9 +13,10 @@ metrics.jsonl, timings.jsonl, tensorboard/, records.jsonl, report.html   (monito
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
+from collections.abc import Collection
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,16 @@ from azr_jax.learner.checkpoint import iterations_in
 from azr_jax.models.folder import BadFolder, run_config
 from azr_jax.models.source import canonical
 from azr_jax.monitor import jsonl
+from azr_jax.monitor.console import stop_logging_to
 from azr_jax.run.lease import FILE as OWNER
 from azr_jax.run.lease import Lease
 
 BEGUN = ("seeding.json", "metrics.jsonl")  # one of them is there as soon as anything has been played
+# What a start makes before that.
+MADE = (
+    OWNER, "config.json", "config.tmp", "config_diff.txt", "config_diff.tmp", "logs", "buffers", "compiled",
+    "tensorboard", "watchdog*.txt", ".seen_by_all",
+)  # fmt: skip
 CHANGES = "config_changes.jsonl"
 # What may change between two starts of one run, because it changes nothing that is learned but by rounding: how long,
 # how often, on which devices and how many at a time. With a point: all inside.
@@ -41,6 +48,44 @@ MAY_CHANGE = (
 )  # fmt: skip
 
 
+def names_in(workdir: Path) -> list[str]:
+    return [found.name for found in workdir.iterdir()] if workdir.exists() else []
+
+
+def absent(workdir: Path) -> tuple[Path, ...]:
+    """The folders that have to be made for it, the innermost first."""
+    try:
+        return tuple(folder for folder in (workdir, *workdir.parents) if not folder.exists())
+    except OSError:  # opening it says what is wrong
+        return ()
+
+
+def has_begun(names: Collection[str]) -> bool:
+    """By the names of what stands in the workdir."""
+    return not {*BEGUN, "checkpoints"}.isdisjoint(names)
+
+
+def is_made_by_a_start(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in MADE)
+
+
+def check_is_run(path: str, names: Collection[str]) -> None:
+    """Raises ConfigError where something else stands there: a model has a config.json, too."""
+    begun = has_begun(names) and "config.json" in names
+    waits = not names or (OWNER in names and all(map(is_made_by_a_start, names)))
+    if not begun and not waits:
+        raise ConfigError([f"--workdir={path}: not empty and not a run of this program; give another folder"])
+
+
+def take_back(workdir: Path) -> None:
+    """What a start has made where nothing has been played, but the owner's name."""
+    stop_logging_to(workdir)
+    for name in names_in(workdir):
+        if is_made_by_a_start(name) and name != OWNER:
+            found = workdir / name
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
+
+
 def open_workdir(path: str, config: Config, base: Config) -> Lease:
     """Makes the folder, or checks that what is there is the same run; whoever gets the lease may write there.
 
@@ -48,8 +93,9 @@ def open_workdir(path: str, config: Config, base: Config) -> Lease:
     allows) may be corrected in its place.
     """
     workdir = Path(path).resolve()  # checkpoints want absolute paths
-    _check(path, workdir, config, base)
     try:
+        check_is_run(path, names_in(workdir))
+        _changed(path, workdir, config, base)
         workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=workdir) as probe:
             probe.write(b"writable")
@@ -68,7 +114,7 @@ def open_workdir(path: str, config: Config, base: Config) -> Lease:
 
 def open_folder_of_run(path: str, workdir: Path, home: Path | str, config: Config, base: Config) -> None:
     """Checks it, now that nobody else writes there: another run may have begun and ended meanwhile."""
-    changed = _check(path, workdir, config, base)
+    changed = _changed(path, workdir, config, base)
     if changed:
         _note(workdir, home, changed)
     _write(workdir / "config.json", configs.to_json(config))
@@ -78,15 +124,9 @@ def open_folder_of_run(path: str, workdir: Path, home: Path | str, config: Confi
 Changed = list[tuple[str, Any, Any]]  # field, before, now
 
 
-def _check(path: str, workdir: Path, config: Config, base: Config) -> Changed:
+def _changed(path: str, workdir: Path, config: Config, base: Config) -> Changed:
     """What this start of a run does otherwise than the last one, and may."""
-    written = workdir / "config.json"
-    if os.path.lexists(written):
-        if any((workdir / name).exists() for name in BEGUN):
-            return _same_run(workdir, _read(path, workdir), config, base)
-    elif workdir.exists() and any(found.name != OWNER for found in workdir.iterdir()):
-        raise ConfigError([f"--workdir={path}: not empty and not a run of this program; give another folder"])
-    return []
+    return _same_run(workdir, _read(path, workdir), config, base) if has_begun(names_in(workdir)) else []
 
 
 def _read(path: str, workdir: Path) -> dict[str, Any]:

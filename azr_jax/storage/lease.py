@@ -57,12 +57,16 @@ class BucketLease:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def release(self) -> None:
-        """The workdir is free. The object stays, for the term; that of an owner that came after is left as it is."""
+    def release(self, *, forget: bool = False) -> None:
+        """The workdir is free. The object stays, for the term, but `forget`: as if nobody had ever been there. That of
+        an owner that came after is left as it is.
+        """
         self._done.set()
         self._thread.join()
         with contextlib.suppress(StorageError):
             self._write({"term": self.term})
+            if forget:
+                self._bucket.delete([self._name], generation=self._generation)
 
     def check(self) -> None:
         """Asks the bucket: Taken where another process owns the workdir by now."""

@@ -27,7 +27,10 @@ from azr_jax.storage import spans
 from azr_jax.storage.bucket import Bucket, Object, together
 from azr_jax.storage.spans import SpanFile, Torn
 
-LOGS = ("metrics.jsonl", "timings.jsonl", "records.jsonl", "buffers/", "logs/", "tensorboard/")
+LOGS = (
+    *("metrics.jsonl", "timings.jsonl", "records.jsonl", "schedule.jsonl"),
+    *("buffers/", "logs/", "tensorboard/", "watchdog"),
+)
 ELSEWHERE = ("checkpoints/", "compiled/", "profile/", "locks/", "owner.json")  # not pulled
 OF_THIS_MACHINE = (".tmp", ".lock", ".part")  # not handed on
 LIST_AGAIN, LIST_WAIT_S = 5, 0.2  # where a listing has holes: what was just written may not be in it yet

@@ -139,6 +139,22 @@ def test_a_process_that_fails_is_named_with_its_error_by_the_others(ends):
     other.leave()
 
 
+@pytest.mark.parametrize(("code", "again"), [(86, True), (2, False)])
+def test_what_a_user_is_told_in_one_line_ends_all_with_its_code(ends, capsys, code, again):
+    """A bucket that was away, or another owner in it, ended two processes with a traceback and 1."""
+    said, codes = ends
+    store = Store()
+    failing, other = Heartbeat(store, 0, NAMES, 60.0), Heartbeat(store, 1, NAMES, 60.0)
+    with pytest.raises(Ended):
+        failing.end_with(OSError("gs://b/run: write a: busy"), code)
+    wait_for(lambda: len(codes) == 2)
+    assert codes == [code, code] and capsys.readouterr().err == ""
+    assert all(words.startswith("error: process 0 (one, pid 10): gs://b/run: write a: busy") for words in said)
+    assert all(("goes on from the last checkpoint" in words) == again for words in said)
+    failing.leave()
+    other.leave()
+
+
 def test_a_process_that_is_done_is_not_taken_for_dead(ends):
     _, codes = ends
     store = Store()

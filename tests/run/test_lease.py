@@ -1,5 +1,6 @@
 """One workdir, one owner: who is refused, who may take over and when, and that the dispossessed writes nothing."""
 
+import fcntl
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 from azr_jax.config.schema import ConfigError
 from azr_jax.run.lease import FILE, Lease
+from azr_jax.storage.lease import Taken
 from azr_jax.tasks.buffers import Buffers
 from azr_jax.tasks.types import Kind, Triplet
 
@@ -125,9 +127,9 @@ def test_who_was_away_for_too_long_writes_nothing_more(tmp_path, monkeypatch):
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("azr_jax.run.lease._machine", lambda: "another")
         second = Lease(tmp_path, alive_every_s=60, dead_after_s=0.1)
-    with pytest.raises(ConfigError, match="has taken this run over"):
+    with pytest.raises(Taken, match="has taken this run over"):
         first.check()
-    with pytest.raises(ConfigError, match="has taken this run over"):
+    with pytest.raises(Taken, match="has taken this run over"):
         buffers.flush()
     first.release()
     assert file.read_bytes() == before
@@ -135,6 +137,21 @@ def test_who_was_away_for_too_long_writes_nothing_more(tmp_path, monkeypatch):
     assert json.loads((tmp_path / FILE).read_bytes())["machine"] == "another"
     second.release()
     assert not (tmp_path / FILE).read_bytes().strip()
+
+
+def test_who_was_refused_may_leave_as_if_it_had_never_come(tmp_path, monkeypatch):
+    Lease(tmp_path).release(forget=True)
+    assert not list(tmp_path.iterdir())
+    # Another one has opened the file by then, and gets the lock of what is no longer there.
+    lock = fcntl.flock
+
+    def late(file: int, how: int) -> None:
+        (tmp_path / FILE).unlink()
+        lock(file, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    with pytest.raises(ConfigError, match="another process is running in it"):
+        Lease(tmp_path, **QUICK)
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"[]", b"{", b"\xff\xfe", b'{"host":', b"null"])

@@ -155,7 +155,10 @@ def test_a_fork_starts_from_the_others_weights_and_tasks(shared, uninterrupted):
     ("flags", "named"),
     [
         (["--config.model.name=nobody/no-such-model"], ["nobody/no-such-model", "Tried"]),
-        (["--config.mesh.tensor=3"], ["mesh.tensor=3", "should be"]),
+        (
+            ["--config.mesh.tensor=3", "--config.rollout.attention=tpu"],
+            ["mesh.tensor=3", "attention=tpu: this is"],
+        ),
         (["--config.tasks.prompt_style=chat"], ["tasks.prompt_style=chat", "no chat template"]),
         (["--config.rollout.max_prompt_tokens=8"], ["none of its 7 rows", "too long for a prompt"]),
         (["--config.rollout.max_new_tokens=9000"], ["context"]),
@@ -165,6 +168,7 @@ def test_what_cannot_run_is_refused_before_anything_starts(shared, tmp_path, fla
     code, output = finish(shared, tmp_path / "run", *flags)
     assert code == 2 and "Traceback" not in output, output
     assert all(word in output for word in named), output
+    assert not (tmp_path / "run").exists(), "as if it had never been started"
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_training(shared, tmp_path):

@@ -6,6 +6,9 @@ import pytest
 
 from azr_jax.config import flags as configs
 from azr_jax.config.schema import ConfigError
+from azr_jax.monitor.console import log_to_file
+from azr_jax.parallel.hosts import Hosts
+from azr_jax.run.place import open_place
 from azr_jax.run.workdir import CHANGES, changes_from, check_space
 from azr_jax.run.workdir import open_workdir as opened
 
@@ -70,6 +73,40 @@ def test_a_folder_of_something_else_and_a_full_disk_are_refused(tmp_path):
         open_workdir(str(tmp_path), load(), BASE)
     with pytest.raises(ConfigError, match=r"GB free, but checkpoint.keep=2 \+ 1 checkpoints"):
         check_space(tmp_path, 10**13, 2)
+
+
+def test_a_start_that_is_refused_takes_its_folders_with_it(tmp_path):
+    """config.json, owner.json and a log stayed behind what the devices refused."""
+
+    def refused(path, before=lambda place: None):
+        with pytest.raises(ConfigError), open_place(str(path), load(), BASE, Hosts()) as place:
+            log_to_file(place.folder)
+            (place.folder / "buffers").mkdir(exist_ok=True)
+            before(place)
+            raise ConfigError(["mesh.tensor=3: no"])
+
+    (tmp_path / "there").mkdir()
+    for path in (tmp_path / "not" / "yet" / "there", tmp_path / "there"):
+        refused(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"] and not list((tmp_path / "there").iterdir())
+    refused(tmp_path / "there", lambda place: (place.folder / "notes.txt").write_text("of somebody else"))
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["notes.txt"]
+    refused(tmp_path / "run", lambda place: (place.folder / "seeding.json").write_text("{}"))
+    assert (tmp_path / "run" / "config.json").exists(), "something was played"
+    refused(tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_model_and_a_file_are_no_workdirs(tmp_path):
+    """The model's config.json was written over; the file was a traceback."""
+    (tmp_path / "model").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "model" / name).write_text('{"model_type": "qwen2"}')
+    with pytest.raises(ConfigError, match="not a run of this program"):
+        open_workdir(str(tmp_path / "model"), load(), BASE)
+    assert "qwen2" in (tmp_path / "model" / "config.json").read_text()
+    with pytest.raises(ConfigError, match="cannot write there: Not a directory"):
+        open_workdir(str(tmp_path / "model" / "config.json"), load(), BASE)
 
 
 def test_circumstances_may_change_and_are_noted_with_the_iteration_they_hold_from(tmp_path):
