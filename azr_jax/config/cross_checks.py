@@ -136,6 +136,11 @@ def _of_the_loss(c: Config, kinds: Sequence[Kind]) -> list[str]:
         found.append(
             f"learner.{field}: has nothing to act on while learner.kl=0; should be left out, or learner.kl above 0"
         )
+    if learner.importance != "none" and learner.old_logprobs == "sampler":
+        found.append(
+            f"learner.importance={learner.importance}: weights p_old / p_sampler are 1 with learner.old_logprobs="
+            "sampler; should be none, or learner.old_logprobs=learner"
+        )
     if learner.importance == "none" and learner.importance_mode != "truncate":
         found.append(
             f"learner.importance_mode={learner.importance_mode}: there are no weights while learner.importance=none; "

@@ -247,7 +247,7 @@ class LearnerConfig:
     # error (what was cut counts as the format says) | mask (no loss, not in the baseline)
     overlong: Literal["error", "mask"] = "error"
     entropy: Annotated[float, number(-1, 1), Reference(0.0)] = 0.001  # weight of the entropy bonus
-    # PPO clip; has no effect while there is one step per iteration
+    # PPO clip; has no effect while there is one step per iteration and old_logprobs are the learner's
     clip_low: Annotated[float, number(0, 1, above=True)] = 0.2
     clip_high: Annotated[Above0, Reference(0.28)] = 0.2  # PPO clip, upper side
     # above 1: bounds the ratio where the advantage is negative; 0: off
@@ -260,6 +260,9 @@ class LearnerConfig:
     kl_roles: Annotated[Texts, some_of("propose", "solve")] = ("propose", "solve")  # whose completions it counts for
     epochs: From1 = 1  # passes over an iteration's completions
     minibatches: From1 = 1  # optimizer steps per pass, each on its share of every role and kind
+    # p_old, which PPO's ratio divides by: the learner's, before the first step on the batch (weights make up for the
+    # sampler's: decoupled), or the sampler's own, whose ratio and clip take in how old a token is
+    old_logprobs: Literal["learner", "sampler"] = "learner"
     # sampler/learner importance weights; where tokens may be stale (pipeline) and nothing is said: token
     importance: Annotated[Literal["none", "token", "sequence"], Overlapped("token")] = "none"
     # truncate (at the cap) | mask (0 outside low and cap) | two_sided (at both)

@@ -65,7 +65,7 @@ class Batch:
     advantages: jax.Array
     sampler_logprobs: jax.Array
     # Filled by the learner where an option needs them.
-    old_logprobs: jax.Array | None = None  # before the first of several steps on this batch
+    old_logprobs: jax.Array | None = None  # before the first of several steps on this batch, or the sampler's
     reference_logprobs: jax.Array | None = None  # under the start policy
     # Where some samples were limited.
     limited: jax.Array | None = None  # whether its sample was

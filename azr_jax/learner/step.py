@@ -5,8 +5,9 @@ the whole step, so that the split into microbatches, rows and devices does not c
 not finite changes nothing but the counters; several in a row stop the run.
 
 An iteration's update is one step on one batch, or several epochs over several minibatches for those who want them. Then
-the log-probabilities that PPO compares with are those before the first. With a divergence from the start policy, its
-log-probabilities are computed here too; its weights are the caller's, and held only then.
+the log-probabilities that PPO compares with are those before the first, or, where asked for, the sampler's. With a
+divergence from the start policy, its log-probabilities are computed here too; its weights are the caller's, and held
+only then.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from azr_jax.parallel.mesh import place
 
 T = TypeVar("T")
 LOSSES = ("token_mean", "sequence_mean")
+OLD_LOGPROBS = ("learner", "sampler")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class LearnerSettings:
     trained: Trained = field(default_factory=Trained)
     groups: tuple[Group, ...] = ()  # none: what is measured is measured of all completions together
     epochs: int = 1  # passes over an iteration's minibatches
+    old_logprobs: str = "learner"  # what PPO compares with: the learner's before the first step | the sampler's
     loss: str = "token_mean"  # token_mean: every token counts the same | sequence_mean: every completion does
     oldest: int = 0  # updates that a token may be older than the one that uses it: what is measured by age
     longest: int = 0  # tokens of a completion at most: what dr_grpo divides by
@@ -61,6 +64,8 @@ class LearnerSettings:
     max_bad_steps: int = 3  # steps in a row without a finite gradient, before the run stops
 
     def __post_init__(self) -> None:
+        if self.old_logprobs not in OLD_LOGPROBS:
+            raise ValueError(f"old_logprobs={self.old_logprobs!r}: should be one of {', '.join(OLD_LOGPROBS)}")
         if self.loss not in LOSSES:
             raise ValueError(f"loss={self.loss!r}: should be one of {', '.join(LOSSES)}")
         if self.objective.policy_loss == "dr_grpo" and self.longest < 1:
@@ -133,7 +138,9 @@ def make_update(
         if settings.objective.kl:
             start = start_policy(state)
             batches = [replace(batch, reference_logprobs=score(start, None, batch)) for batch in batches]
-        if len(batches) * settings.epochs > 1:
+        if settings.old_logprobs == "sampler":
+            batches = [replace(batch, old_logprobs=batch.sampler_logprobs) for batch in batches]
+        elif len(batches) * settings.epochs > 1:
             batches = [replace(batch, old_logprobs=score(state.params, state.base, batch)) for batch in batches]
         metrics = []
         for _ in range(settings.epochs):

@@ -74,7 +74,8 @@ class Tokens:
     weights: jax.Array  # its share in the loss; the shares sum to 1 over the whole step
     advantages: jax.Array
     sampler_logprobs: jax.Array
-    old_logprobs: jax.Array | None = None  # before the first of several steps on a batch; None: there is one step
+    # Before the first of several steps on a batch, or the sampler's; None: there is one step, which starts from them.
+    old_logprobs: jax.Array | None = None
     reference_logprobs: jax.Array | None = None  # under the start policy
     importance: jax.Array | None = None  # of sequences; tokens' weights are computed on the spot
     sequence_ratio: jax.Array | None = None  # gspo with several steps: p / p_old of the sequence, length-normalised
@@ -96,6 +97,9 @@ def token_loss(objective: Objective, logprob: jax.Array, entropy: jax.Array, tok
                cispo: clip(rho, 1 - low, 1 + high) A log p, the clip held fixed, so that no token loses its gradient
     penalty    K, an estimate of the divergence (`divergence`), with `kl_in` = loss
     loss       w (-u G - entropy H + kl K), with the importance weight u held fixed
+
+    With p_old the learner's, u says how stale a token was and rho how far the steps on its batch went, and the clip is
+    about the latter alone (decoupled). With p_old = s, u is 1 and the clip is about both.
 
     dr_grpo is ppo with weights w and advantages of its own, which come from outside.
     """

@@ -56,6 +56,27 @@ def test_with_one_step_the_gradient_is_that_of_the_policy_gradient():
     np.testing.assert_allclose(gradient, -WEIGHTS * ADVANTAGE, rtol=1e-6)
 
 
+def loss_of_one(objective, logprob, tokens):
+    return token_loss(objective, logprob, jnp.zeros((1, 1)), tokens)[0, 0]
+
+
+def test_decoupled_the_clip_is_about_the_steps_on_a_batch_and_the_weight_about_how_stale_it_was():
+    """By hand: the sampler gave the token 0.2, the learner 0.4 before its first step and 0.6 now; clip 0.2, cap 1.5."""
+    s, old, now = (np.log(np.array([[p]], np.float32)) for p in (0.2, 0.4, 0.6))
+    one = np.ones((1, 1), np.float32)
+    objective = replace(PLAIN, importance="token", importance_cap=1.5)
+    for advantage, decoupled, from_the_sampler in ((1.0, -1.5 * 1.2, -1.2), (-1.0, 1.5 * 1.5, 3.0)):
+        tokens = Tokens(None, None, np.ones((1, 1), int), one, advantage * one, s, old)
+        assert loss_of_one(objective, now, tokens) == pytest.approx(decoupled, rel=1e-5)
+        coupled = replace(tokens, old_logprobs=s)
+        assert loss_of_one(PLAIN, now, coupled) == pytest.approx(from_the_sampler, rel=1e-5)
+        # Clipped, it has no gradient from the sampler's; decoupled on the first step, it has that of the weight alone.
+        first = replace(tokens, old_logprobs=None)
+        slopes = (PLAIN, coupled, 0.0 if advantage > 0 else 3.0), (objective, first, -1.5 * advantage)
+        for o, some, wanted in slopes:
+            assert jax.grad(loss_of_one, 1)(o, now, some)[0, 0] == pytest.approx(wanted, rel=1e-5)
+
+
 def test_entropy_is_a_bonus():
     expected = -WEIGHTS * (clipped() + 0.01 * ENTROPY)
     np.testing.assert_allclose(loss_of(replace(PLAIN, entropy=0.01)), expected, rtol=1e-5)

@@ -102,6 +102,7 @@ MOVES = {
     "learner.epochs": {"learner__epochs": "2"},
     "learner.minibatches": {"learner__minibatches": "2"},
     "learner.importance": {"learner__importance": "token"},
+    "learner.old_logprobs": {"learner__old_logprobs": "sampler"},
     "learner.policy_loss": {"learner__policy_loss": "dr_grpo", "learner__grad_clip": "10", "learner__eps": "0.01"},
     "learner.weights": {"learner__weights": "propose=0,solve/induction=2"},
 }
@@ -149,6 +150,17 @@ def test_the_update_is_another_with_it(plain, field):
 def test_the_update_is_another_with_it_beside_what_it_belongs_to(field):
     without, beside = (updated(**flags)[0] for flags in BESIDE[field])
     assert moved(without, beside) > 1e-6
+
+
+def test_against_the_samplers_logprobs_without_a_clip_a_step_is_that_of_free_importance_weights():
+    """p/s as a ratio and p/s as a weight have one gradient; only what is clipped tells them apart."""
+    unclipped = {"learner__clip_low": "1", "learner__clip_high": "1e9"}
+    (_, ratio), (_, clipped) = (updated(learner__old_logprobs="sampler", **more) for more in (unclipped, {}))
+    _, weight = updated(learner__importance="token", learner__importance_cap="1e9")
+    for name in ("loss", "gradient/norm"):
+        assert ratio[0][name] == pytest.approx(weight[0][name], rel=1e-4)
+        assert clipped[0][name] != pytest.approx(weight[0][name], rel=1e-2)
+    assert clipped[0]["clip/high"] + clipped[0]["clip/low"] > 0.1, "already in the one step of an iteration"
 
 
 def test_a_schedule_ends_at_the_last_iteration_whatever_the_steps_in_one():
@@ -228,6 +240,10 @@ def test_settings_that_make_no_sense_are_named():
         "learner.kl_estimator": ({"learner.kl": "1", "learner.kl_estimator": "k1"}, "should be k2 or k3"),
         "learner.kl_roles": ({"learner.kl_roles": "propose"}, "while learner.kl=0"),
         "learner.importance_mode": ({"learner.importance_mode": "mask"}, "while learner.importance=none"),
+        "learner.importance=token": (
+            {"learner.importance": "token", "learner.old_logprobs": "sampler"},
+            "should be none, or learner.old_logprobs=learner",
+        ),
         "learner.importance_length_norm": ({"learner.importance_length_norm": "true"}, "is for learner.importance="),
         "learner.weights": ({"learner.weights": "propose=-1"}, "numbers from 0 up"),
         "learner.weights=solve/error=2": ({"learner.weights": "solve/error=2"}, "is not played"),
