@@ -1,6 +1,7 @@
 """Synchronous against overlapped iterations: the same work, in turns, counted in steps of the sampler's slots.
 
-    python benchmarks/overlap.py [--slots=16,32] [--staleness=1,2] [--iterations=10] [--batch=8] [--rounds=2]
+    python benchmarks/overlap.py [--slots=16,32] [--staleness=1,2] [--solve_after=1] [--iterations=10] [--batch=8]
+        [--rounds=2]
 
 The program itself (engine, event loop, executor, update) with a random model of 100,000 weights whose texts are read as
 a script says: three of four proposals are tasks. Lengths are those of a text that ends with any token at the same
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import statistics
 import sys
@@ -61,7 +63,7 @@ def read_as_the_script_says() -> Iterator[None]:
         yield
 
 
-def play(workdir: Path, slots: int, batch: int, iterations: int, staleness: int) -> dict[str, float]:
+def play(workdir: Path, slots: int, batch: int, iterations: int, staleness: int, share: float) -> dict[str, float]:
     """Of an iteration in the middle of the run: staleness 0 is synchronous."""
     given = {
         "iterations": iterations, "batch_size": batch, "tasks.kinds": "deduction,abduction", "tasks.references": 0,
@@ -69,7 +71,8 @@ def play(workdir: Path, slots: int, batch: int, iterations: int, staleness: int)
         "rollout.slots": slots, "rollout.max_new_tokens": LIMIT, "rollout.max_prompt_tokens": 1024,
         "rollout.stop_at_answer": False, "checkpoint.every": iterations,
     }  # fmt: skip
-    given |= {"pipeline.mode": "overlapped", "pipeline.staleness": staleness} if staleness else {}
+    if staleness:
+        given |= {"pipeline.mode": "overlapped", "pipeline.staleness": staleness, "pipeline.solve_after": share}
     config, problems = configs.load(str(ROOT / "configs/tiny.py"), {name: str(value) for name, value in given.items()})
     assert not problems, problems
     said = workdir.with_suffix(".txt").open("w")
@@ -93,31 +96,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--slots", default="16,32")
     parser.add_argument("--staleness", default="1,2")
+    parser.add_argument("--solve_after", default="1", help="shares of a kind's proposals (pipeline.solve_after)")
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--batch", type=int, default=8, help="of each role and kind")
     parser.add_argument("--rounds", type=int, default=2, help="how often all of it is played, in turns")
     args = parser.parse_args()
-    stale = [0, *map(int, args.staleness.split(","))]
-    found: dict[tuple[int, int], list[dict[str, float]]] = {}
+    shares = [float(share) for share in args.solve_after.split(",")]
+    modes = [(0, 1.0), *itertools.product(map(int, args.staleness.split(",")), shares)]
+    found: dict[tuple[int, int, float], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(args.rounds):
             for slots in map(int, args.slots.split(",")):
-                for staleness in stale:
-                    workdir = Path(folder) / f"{number}-{slots}-{staleness}"
-                    once = play(workdir, slots, args.batch, args.iterations, staleness)
-                    found.setdefault((slots, staleness), []).append(once)
+                for mode in modes:
+                    workdir = Path(folder) / f"{number}-{slots}-{mode}"
+                    once = play(workdir, slots, args.batch, args.iterations, *mode)
+                    found.setdefault((slots, *mode), []).append(once)
                     told = f"occupancy {once['occupancy']:.3f}, {once['slot-steps']:.0f} slot-steps"
-                    print(f"{slots} slots, staleness {staleness}: {told}", file=sys.stderr, flush=True)
+                    print(f"{slots} slots, staleness and share {mode}: {told}", file=sys.stderr, flush=True)
     names = list(next(iter(found.values()))[0])
-    print("| slots | staleness | " + " | ".join(names) + " | slot-steps against synchronous |")
-    print("|" + "---|" * (len(names) + 3))
+    print("| slots | staleness | solve after | " + " | ".join(names) + " | slot-steps against synchronous |")
+    print("|" + "---|" * (len(names) + 4))
     out = []
-    for (slots, staleness), rounds in found.items():
+    for (slots, staleness, share), rounds in found.items():
         mean = {name: statistics.mean(once[name] for once in rounds) for name in names}
-        mean["gain"] = statistics.mean(once["slot-steps"] for once in found[slots, 0]) / mean["slot-steps"]
+        mean["gain"] = statistics.mean(once["slot-steps"] for once in found[slots, 0, 1.0]) / mean["slot-steps"]
         cells = " | ".join(f"{mean[name]:.2f}" if mean[name] < 100 else f"{mean[name]:.0f}" for name in names)
-        print(f"| {slots} | {staleness or 'synchronous'} | {cells} | {mean['gain']:.2f}x |")
-        out.append({"slots": slots, "staleness": staleness} | {name: round(value, 3) for name, value in mean.items()})
+        print(f"| {slots} | {staleness or 'synchronous'} | {share:g} | {cells} | {mean['gain']:.2f}x |")
+        of = {"slots": slots, "staleness": staleness, "solve_after": share}
+        out.append(of | {name: round(value, 3) for name, value in mean.items()})
     print(json.dumps({"batch": args.batch, "iterations": args.iterations, "rows": out}))
 
 

@@ -252,7 +252,7 @@ class Simulation:
 def modes(chips: int) -> Sequence[Mode]:
     collocated = Mode("synchronous"), Mode("overlapped", 1), Mode("overlapped", 2)
     collocated += tuple(Mode("overlapped", staleness, solve_after=0.9) for staleness in (1, 2, 4))
-    return (*collocated, Mode("apart", 1, 0.25), Mode("apart", 2, 0.25)) if chips >= 32 else collocated
+    return (*collocated, Mode("apart", 1, 0.25), Mode("apart", 2, 0.25, 0.9)) if chips >= 32 else collocated
 
 
 def on_slice(

@@ -165,8 +165,14 @@ def _of_the_pipeline(c: Config) -> list[str]:
         )
     if p.mode == "synchronous":
         idle = {"kv_cache": p.kv_cache != "keep", "staleness": p.staleness > 1, "follow": bool(p.follow)}
+        idle |= {"least_ess": p.least_ess > 0, "most_gap": p.most_gap > 0}
         because = "has nothing to act on while pipeline.mode=synchronous; should be left out, or the mode overlapped"
         return found + [f"pipeline.{field}={getattr(p, field)}: {because}" for field, said in idle.items() if said]
+    if p.least_ess and c.learner.importance == "none":
+        found.append(
+            f"pipeline.least_ess={p.least_ess}: of importance weights, and learner.importance=none; should be 0, or "
+            "learner.importance=token or sequence"
+        )
     if p.follow and not Path(p.follow).is_file():
         found.append(f"pipeline.follow={p.follow}: there is no such file; should be the schedule.jsonl of a run")
     if c.learner.epochs > 1:

@@ -292,6 +292,9 @@ class PipelineConfig:
     # overlapped: share of a kind's proposals that are in before its solve batch is drawn; below 1 not in its turn only,
     # and of those that came first; 1: of all of them, in their turn
     solve_after: Annotated[float, number(0, 1, above=True)] = 1.0
+    # overlapped: nothing is begun before its turn while the last update's effective sample size is below; 0: no bound
+    least_ess: Share = 0.0
+    most_gap: Annotated[float, number(0)] = 0.0  # the same while the gap of its stale tokens, in nats, is above
     # overlapped: the schedule.jsonl of a run like this one; what was when drawn by which weights comes out the same
     follow: str = ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import jax
@@ -30,8 +30,8 @@ def of_tokens(
 ) -> Metrics:
     """Means are weighted like the loss. The gap is between the learner's and the sampler's log-probabilities.
 
-    Where tokens may be stale: `staleness/<age>/...`, as of a group, and the share of the tokens' number that their
-    importance weights leave (`importance/ess`, Kish's effective sample size).
+    Where tokens may be stale: `staleness/<age>/...`, of all and of each group, and the share of the tokens' number that
+    their importance weights leave (`importance/ess`, Kish's effective sample size).
     """
     o, real, measured = objective, tokens.weights > 0, _measured(objective, tokens, aux)
 
@@ -49,8 +49,11 @@ def of_tokens(
         "loss/entropy": -o.entropy * metrics["entropy"],
     }
     if batch.ages is not None:
-        by_age = tuple(Group(f"staleness/{age}") for age in range(oldest + 1))
+        ages = range(oldest + 1)
+        by_age = tuple(Group(f"staleness/{age}") for age in ages)
         metrics |= _of_groups(by_age, tokens.weights, batch.ages, measured)
+        of_both = tuple(Group(f"{group.name}/staleness/{age}") for group in groups for age in ages)
+        metrics |= _of_groups(of_both, tokens.weights, batch.groups * len(ages) + batch.ages, measured, OF_STALE)
         metrics["staleness/mean"] = mean(batch.ages.astype(jnp.float32))
         if "importance/mean" in measured:
             squares = mean(jnp.square(measured["importance/mean"]))
@@ -84,18 +87,25 @@ def _measured(objective: Objective, tokens: Tokens, aux: Metrics) -> Metrics:
     return measured
 
 
-OF_GROUPS = {"entropy": "entropy", "gap": "gap/mean", "importance": "importance/mean", "kl": "kl"}
+OF_STALE = {"gap": "gap/mean", "importance": "importance/mean", "capped": "importance/capped"}
+OF_GROUPS = OF_STALE | {"entropy": "entropy", "kl": "kl", "clip": "clip"}
 
 
-def _of_groups(groups: tuple[Group, ...], weights: jax.Array, numbers: jax.Array, measured: Metrics) -> Metrics:
+def _of_groups(
+    groups: tuple[Group, ...],
+    weights: jax.Array,
+    numbers: jax.Array,
+    measured: Metrics,
+    of_each: Mapping[str, str] = OF_GROUPS,
+) -> Metrics:
     """`<group>/share` of the loss, and the means inside it: a group that falls apart hides in the mean of all.
 
     They are 0 where a step has nothing of a group.
     """
     if not groups:
         return {}
-    shown = {name: measured[of] for name, of in OF_GROUPS.items() if of in measured}
-    shown["clip"] = measured["clip/high"] + measured["clip/low"]
+    measured = measured | {"clip": measured["clip/high"] + measured["clip/low"]}
+    shown = {name: measured[of] for name, of in of_each.items() if of in measured}
     members_GxMxRxT = numbers[None] == jnp.arange(len(groups))[:, None, None, None]
 
     def sums(values: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -34,7 +35,7 @@ from azr_jax.run.process_checks import check_same, together
 from azr_jax.run.profiling import keep_compiled, traced
 from azr_jax.run.rollback import Returns
 from azr_jax.run.run_log import Ledger
-from azr_jax.run.schedule import followed
+from azr_jax.run.schedule import Bound, followed
 from azr_jax.run.signals import Preempted, Stop
 from azr_jax.run.stage_deadlines import Watch
 from azr_jax.run.workdir import changes_from
@@ -117,6 +118,8 @@ class Training:
         self.state, run.start_state = run.start_state, None  # the first step consumes it
         extra = self._restore(fork_from)
         self.follow = followed(run.config.pipeline.follow, self.iteration)
+        self.bound = Bound(run.config.pipeline, extra)
+        run.self_play = replace(run.self_play, may_begin=lambda: self.bound.within)
         with together(run.hosts):
             self.ledger = Ledger(run, console, extra, self.iteration) if run.hosts.first else None
         if self.ledger:
@@ -194,6 +197,7 @@ class Training:
         for measured, batch in zip(steps, batches * learner.epochs, strict=True):
             stop_if_stuck(measured, batch, self.run.learner, self.run.workdir)
         numbers = {f"learner/{name}": value for name, value in over_steps(steps).items()}
+        numbers |= self.bound.note(numbers, self.run.hosts)
         return numbers | {"learner/padding_share": statistics.fmean(map(padding_share, batches))}
 
     def _hand_weights_over(self, iteration: int) -> None:
@@ -302,6 +306,6 @@ class Training:
     def _save(self) -> None:
         with self.watch.stage("save"):
             baselines = self.run.self_play.baselines
-            kept = self.cursors | ({"baselines": baselines.values} if baselines else {})
+            kept = self.cursors | ({"baselines": baselines.values} if baselines else {}) | self.bound.to_keep()
             self.run.checkpointer.save(self.iteration, self.state, kept)
         self.saved = self.iteration

@@ -44,6 +44,7 @@ class SelfPlay:
     solver: Solver
     prices: RewardSettings
     baselines: Baselines | None = None  # of rae: they move on with every iteration
+    may_begin: Callable[[], bool] = lambda: True  # something before its turn
     # Before their turn, or before they are kept:
     begun: dict[Turn, Started[Asked]] = field(default_factory=dict[Turn, Started[Asked]])
     came: dict[Turn, dict[int, Task | None]] = field(default_factory=lambda: defaultdict(dict))
@@ -61,7 +62,7 @@ class SelfPlay:
     ) -> tuple[Played, dict[str, float]]:
         """What was played and what it was worth, and the numbers of what was learned from it."""
         with stage("play"):
-            spare = partial(self._begin_next, t) if self.config.pipeline.ahead else None
+            spare = partial(self._begin_next, t) if self.config.pipeline.ahead and self.may_begin() else None
             played = self.loop.run(self.play(t), spare=spare)  # 3-15
             played = scoring.with_rewards(played, self.prices)  # 16
         with stage("update"):

@@ -137,6 +137,12 @@ def test_the_tags_that_a_base_model_never_learned_are_spelled_out_in_its_recipe(
         ({"pipeline.kv_cache": "recompute"}, "nothing to act on while pipeline.mode=synchronous"),
         ({"pipeline.follow": "there"}, "nothing to act on while pipeline.mode=synchronous"),
         ({"pipeline.mode": "overlapped", "pipeline.follow": "/no/such/file"}, "should be the schedule.jsonl of a run"),
+        ({"pipeline.least_ess": "0.5"}, "nothing to act on while pipeline.mode=synchronous"),
+        ({"pipeline.most_gap": "0.1"}, "nothing to act on while pipeline.mode=synchronous"),
+        (
+            {"pipeline.mode": "overlapped", "pipeline.least_ess": "0.5", "learner.importance": "none"},
+            "pipeline.least_ess=0.5: of importance weights",
+        ),
         ({"pipeline.solve_after": "0"}, "pipeline.solve_after=0.0: should be a number above 0 to 1"),
         ({"pipeline.solve_after": "0.9"}, "pipeline.solve_after=0.9: goes by what came first"),
         (

@@ -140,3 +140,22 @@ def test_dr_grpo_counts_a_token_the_same_in_every_batch(parted):
 def test_over_several_steps_a_group_counts_by_its_share():
     steps = [{"a/share": 0.5, "a/entropy": 1.0, "loss": 1.0}, {"a/share": 0.0, "a/entropy": 0.0, "loss": 3.0}]
     assert over_steps(steps) == {"a/share": 0.25, "a/entropy": 1.0, "loss": 2.0}
+
+
+def test_how_stale_tokens_are_is_measured_of_each_group_by_itself(parted):
+    objective = Objective(importance="token", importance_cap=1.05)
+    settings = LearnerSettings(objective, groups=GROUPS, oldest=2)  # none of them is two updates old
+    made = [replace(sample, ages=[n % 2 for n in range(len(sample.completion))]) for sample in grouped()]
+    batch = pack(made, ROW, rows=2, ages=True)
+    gap = np.asarray(make_score(parted[0], settings)(parted[1], None, batch)) - batch.sampler_logprobs
+    metrics = measured(parted, settings, batch)
+    for number, group in enumerate(GROUPS[:2]):
+        for age in (0, 1):
+            name = f"{group.name}/staleness/{age}"
+            of = (batch.lengths > 0) & (batch.groups == number) & (batch.ages == age)
+            assert metrics[f"{name}/share"] == pytest.approx(of.sum() / (batch.lengths > 0).sum(), rel=1e-5)
+            assert metrics[f"{name}/gap"] == pytest.approx(np.abs(gap[of]).mean(), rel=1e-4)
+            assert metrics[f"{name}/importance"] == pytest.approx(np.minimum(np.exp(gap[of]), 1.05).mean(), rel=1e-4)
+            assert metrics[f"{name}/capped"] == pytest.approx((np.exp(gap[of]) >= 1.05).mean(), abs=1e-6)
+    told = {name for name in over_steps([metrics]) if "/staleness/" in name}
+    assert told and not any("/staleness/2/" in name or name.startswith("solve/b/") for name in told)

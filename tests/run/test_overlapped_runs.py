@@ -27,6 +27,7 @@ SMALL = {
 }  # fmt: skip
 OVERLAPPED = {"pipeline.mode": "overlapped"}
 TURNED = {f"pipeline.{field}" for field in ("mode", "staleness", "kv_cache", "solve_after", "follow")}
+TURNED |= {"pipeline.least_ess", "pipeline.most_gap"}
 
 
 def run(workdir, recipe="nano", **flags: str):
@@ -136,6 +137,20 @@ def test_a_run_that_follows_a_schedule_is_the_same_run_to_the_bit(tmp_path, cach
     assert files_that_must_repeat(followed) == files_that_must_repeat(overlapped)
     assert digests(followed) == digests(overlapped)
     assert (followed / "schedule.jsonl").read_bytes() == (overlapped / "schedule.jsonl").read_bytes()
+
+
+def test_above_the_bound_nothing_is_begun_before_its_turn_also_after_a_resume(tmp_path):
+    """The second update has stale tokens, so their gap, and in iteration 3 nothing is begun; stopped there, too."""
+    bound = OVERLAPPED | {"pipeline.most_gap": "1e-9", "pipeline.least_ess": "0.01", "eval.every": "0"}
+    bound |= {"learner.schedule": "constant"}  # or it could not be stopped sooner
+    with verdicts_only_when_all_wait_for_them():
+        whole = run(tmp_path / "whole", **bound)
+        for last in ("2", "4"):
+            stopped = run(tmp_path / "stopped", **bound | {"iterations": last})
+    for workdir, within, stale in ((whole, [1, 0, 0, 1], [2, 3]), (stopped, [1, 0, 1, 1], [2])):
+        played = rows(workdir)
+        assert [row["pipeline/within_bound"] for row in played] == within
+        assert [row["iteration"] for row in played if row.get("learner/staleness/1/share")] == stale
 
 
 def loaded(workdir):

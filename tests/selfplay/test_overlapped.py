@@ -90,6 +90,18 @@ def test_synchronous_and_staleness_0_begin_nothing_before_its_turn(executor):
             assert not made.loop.to_come
 
 
+def test_nothing_is_begun_before_its_turn_while_it_must_not(executor):
+    made, may = stage(executor), [True, False, True]
+    made.engine.slots = 100
+    made.self_play = replace(made.self_play, may_begin=lambda: may[0])
+    begun = []
+    for number in (1, 2, 3):
+        play(made, number)
+        begun.append(max(iteration for iteration, _ in made.engine.asked))
+        may.pop(0)
+    assert begun == [2, 2, 3], "the third waited for its turn"
+
+
 def test_nothing_is_begun_that_would_be_too_old_when_it_is_used_nor_beyond_the_last_iteration(executor):
     for staleness, most in (("1", 2), ("2", 3), ("8", 3)):
         made = stage(executor, pipeline__staleness=staleness)
