@@ -81,7 +81,8 @@ def play(workdir: Path, slots: int, batch: int, iterations: int, staleness: int,
     rows = [json.loads(line) for line in (workdir / "timings.jsonl").read_text().splitlines()]
     rows = [row for row in rows if 1 < row["iteration"] < iterations]
     tokens = sum(row["engine/tokens"] for row in rows)
-    steps = sum(row["engine/tokens"] / row["engine/occupancy"] for row in rows)
+    # An iteration that was played whole before its turn samples nothing in it.
+    steps = sum(row["engine/tokens"] / row["engine/occupancy"] for row in rows if row["engine/tokens"])
     return {
         "slot-steps": steps / len(rows),
         "occupancy": tokens / steps,
