@@ -38,7 +38,7 @@ class Heartbeat:
         self._store, self._index, self._names, self._dead_after_s = store, index, names, dead_after_s
         self._beat_s = min(BEAT_S, dead_after_s / 4)
         self._heard = {who: ("", time.monotonic()) for who in range(len(names)) if who != index}
-        self._leaving = threading.Event()
+        self._leaving, self._ending = threading.Event(), False
         self._thread = threading.Thread(target=self._watch, name="heartbeat", daemon=True)
         self._thread.start()
 
@@ -75,7 +75,7 @@ class Heartbeat:
                 self._judge(said)
 
     def _judge(self, said: dict[str, str]) -> None:
-        if OVER in said:
+        if OVER in said and not self._ending:  # else it is this process that says it
             code, _, why = said[OVER].partition(" ")
             self._end(why, code=int(code))
         now = time.monotonic()
@@ -90,6 +90,7 @@ class Heartbeat:
                 self._end(f"{self._names[who]} is dead: {silent}", code=EXIT_CODE)
 
     def _end(self, why: str, *, code: int) -> None:
+        self._ending = True
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # somebody was faster, and says it for all
             self._store.key_value_set(f"{PLACE}/{OVER}", f"{code} {why}")
         log.error("%s", why)

@@ -148,7 +148,7 @@ def test_what_a_user_is_told_in_one_line_ends_all_with_its_code(ends, capsys, co
     with pytest.raises(Ended):
         failing.end_with(OSError("gs://b/run: write a: busy"), code)
     wait_for(lambda: len(codes) == 2)
-    assert codes == [code, code] and capsys.readouterr().err == ""
+    assert codes == [code, code] and capsys.readouterr().err == "" and len(said) == 2, "each says it once"
     assert all(words.startswith("error: process 0 (one, pid 10): gs://b/run: write a: busy") for words in said)
     assert all(("goes on from the last checkpoint" in words) == again for words in said)
     failing.leave()
