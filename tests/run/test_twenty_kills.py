@@ -31,19 +31,33 @@ TELLING = """
 """
 
 
-def start(shared, workdir, *flags: str) -> subprocess.Popen:
+# It seeds only at first. Who gets to its second update or save has left a checkpoint of the iteration before.
+MOMENTS = [("seed", 1)] * 4 + [("play", 1), ("update", 2), ("save", 1), ("save", 2)] * 4
+
+
+def start(shared, workdir, *flags: str, **where: str) -> subprocess.Popen:
     flags = [*TINY, f"--config.iterations={ITERATIONS}", f"--workdir={workdir}", *flags]
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(TELLING), *flags],
-        cwd=ROOT, env=environment(shared), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=ROOT, env=environment(shared) | where, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
-def finish(shared, workdir, *flags: str) -> str:
-    process = start(shared, workdir, *flags)
+def finish(shared, workdir, *flags: str, **where: str) -> str:
+    process = start(shared, workdir, *flags, **where)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     return output
+
+
+def kill_in(process: subprocess.Popen, stage: str, times: int, after_s: float) -> None:
+    """Some moment after it has entered the stage so many times."""
+    for _ in range(times):
+        wait_for(process, f"stage {stage}.")
+    time.sleep(after_s)
+    process.kill()
+    process.wait()
+    process.stdout.close()
 
 
 @pytest.mark.slow
@@ -52,16 +66,8 @@ def test_twenty_kills_change_nothing(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(tmp_path, whole)
     random, found = np.random.default_rng(0), Counter()
-    # It seeds only at first. Who gets to its second update or save has left a checkpoint of the iteration before.
-    moments = [("seed", 1)] * 4 + [("play", 1), ("update", 2), ("save", 1), ("save", 2)] * 4
-    for stage, times in moments:
-        process = start(tmp_path, killed)
-        for _ in range(times):
-            wait_for(process, f"stage {stage}.")
-        time.sleep(random.uniform(0.0, 0.4))
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    for stage, times in MOMENTS:
+        kill_in(start(tmp_path, killed), stage, times, random.uniform(0.0, 0.4))
         found[stage] += 1
         folder = killed / "checkpoints"
         found["half a checkpoint left"] += folder.is_dir() and any("tmp" in path.name for path in folder.iterdir())
