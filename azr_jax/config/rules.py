@@ -29,6 +29,13 @@ def integer(low: int, high: int | None = None, why: str = "") -> FieldRule:
     return FieldRule(int, good, f"{wanted}: {why}" if why else wanted)
 
 
+def multiple_or_0(of: int) -> FieldRule:
+    def good(value: object) -> bool:
+        return type(value) is int and value >= 0 and value % of == 0
+
+    return FieldRule(int, good, f"0 or a multiple of {of}")
+
+
 def number(low: float, high: float = math.inf, *, above: bool = False) -> FieldRule:
     def good(value: object) -> bool:
         if not isinstance(value, (int, float)) or type(value) not in (int, float):

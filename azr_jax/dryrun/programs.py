@@ -174,6 +174,7 @@ def engine_jobs_of(c: Config, settings: EngineSettings, shape: Shape, learner: M
             tokens = int(program.name.split()[2])
             wanted = 2.0 * tokens * (weights - shape.unembedding / tensor)
             passes = math.ceil(tokens / paged_tpu.chunk_tokens(tokens, s.heads // tensor))
+            passes += math.ceil(tokens / settings.chunk) - 1  # a pass ends where a piece does; pieces of a chunk each
             block = programs.backend.chunk_block(settings.page_size)
         block = min(block, settings.pages_per_slot * settings.page_size)
         blocks = math.ceil(settings.longest / block)

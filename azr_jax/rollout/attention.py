@@ -44,6 +44,7 @@ class Backend(Protocol):
     def empty_cache(self) -> Callable[..., Cache]: ...
     def page_size(self, cache: PyTree) -> int: ...
     def widths(self, pages_per_slot: int) -> tuple[int, ...]: ...
+    def tile_of(self, chunk: int) -> int: ...
     @property
     def write_slots(self) -> Callable[..., Cache]: ...
     @property
@@ -78,7 +79,7 @@ def choose(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> Backend:
 def why_not_tpu(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> str:
     """What the kernel cannot do of this; empty where it can do all."""
     kv_heads = spec.kv_heads // mesh.shape["tensor"]
-    table = 4 * settings.rows * settings.pages_per_slot
+    table = 4 * max(settings.rows, settings.prefill_pieces) * settings.pages_per_slot
     if spec.windowed:
         return "it is given no windows that differ between layers"
     if spec.head_dim != 128:

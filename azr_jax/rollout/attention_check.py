@@ -1,7 +1,8 @@
 """Before a run trusts a kernel: on its own device and at its own sizes, does it see what XLA sees? Asked once.
 
 A kernel that reads one page too few trains on, a little worse, for days. So both look at the same random pages:
-decoding slots of all lengths from one token to the longest, and the last piece of a long prompt. Where paged_xla.py
+decoding slots of all lengths from one token to the longest, and the last piece of a long prompt, beside the first one
+of another where calls read several. Where paged_xla.py
 attends, as on a CPU, there is nothing to compare.
 
 Left out: the learner's attention, and what the exchange between devices could spoil. That the learner finds other
@@ -20,8 +21,9 @@ from jax.sharding import PartitionSpec
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.mesh import make_mesh
 from azr_jax.rollout.attention import BACKENDS, Backend
+from azr_jax.rollout.pieces import Call, by_row, nothing
 from azr_jax.rollout.programs import Programs
-from azr_jax.rollout.requests import EngineSettings
+from azr_jax.rollout.requests import TILE, EngineSettings
 
 # Of the norm of what one head sees: two roundings to bfloat16 make about 0.01 of it, and one token too many or too few
 # in a short context a multiple.
@@ -42,7 +44,7 @@ def check_attention(programs: Programs) -> None:
     one = make_mesh(1, 1, [device := next(mine)])
     numbers = _random(spec, settings, tensor)
     kernel, xla = (_seen(backend, settings, one, numbers) for backend in (programs.backend, BACKENDS["xla"]))
-    for what, found, wanted in zip(("decoding slots", "a piece of a prompt"), kernel, xla):
+    for what, found, wanted in zip(("decoding slots", "pieces of prompts"), kernel, xla):
         norms = np.linalg.norm(wanted, axis=-1)
         worst = float(np.max(np.linalg.norm(found - wanted, axis=-1) / norms))
         if not worst <= TOLERANCE:  # NaN neither
@@ -64,41 +66,53 @@ def _random(spec: ModelSpec, settings: EngineSettings, tensor: int) -> dict[str,
     position_S = np.geomspace(max(settings.longest - 1, 1), 1, S).astype(np.int32)  # the longest first
     table_SxM = rng.permuted(np.tile(np.arange(M, dtype=np.int32), (S, 1)), axis=1)
     table_SxM[np.arange(S), position_S // P] = M + np.arange(S)
-    last = max(1, settings.max_prompt_tokens - 1)
-    start = max(0, last - settings.chunk) // P * P
     return {
         # Queries of twice the size, so that a few tokens matter more than the others.
         "q_Sx1xHxK": 2 * normal(S, 1, heads, spec.head_dim),
-        "q_1xTxHxK": 2 * normal(1, settings.chunk, heads, spec.head_dim),
+        "q_1xTxHxK": 2 * normal(1, settings.prefill_shapes[-1], heads, spec.head_dim),
         "pages_2xLxNPxGxK": normal(2, LAYERS, N * P, kv_heads, spec.head_dim),
         "new_2xSx1xGxK": normal(2, S, 1, kv_heads, spec.head_dim),
         "position_S": position_S,
         "on_S": np.arange(S) < S - 1,  # the last one is off
         "table_SxM": table_SxM,
-        "start": np.int32(start),
-        "end": np.int32(min(start + settings.chunk, last)),
+        "call": _call(settings, table_SxM),
     }
+
+
+def _call(settings: EngineSettings, table_SxM: np.ndarray) -> Call:
+    """The last piece of a long prompt, and behind it the first one of another where there is room for it."""
+    last, T = max(1, settings.max_prompt_tokens - 1), settings.prefill_shapes[-1]
+    call = jax.tree.map(lambda of_1: of_1[0], nothing(1, T, settings.prefill_pieces, settings.pages_per_slot))
+    start = max(0, last - settings.chunk) // settings.page_size * settings.page_size
+    length = min(last - start, settings.chunk, T)
+    whole = length // TILE * TILE
+    if whole and settings.prefill_pieces > 1 and whole < T:
+        length = whole
+        call.row[1], call.end[1], call.table[1] = whole, min(T - whole, last), table_SxM[1]
+    call.start[0], call.end[0], call.table[0] = start, start + length, table_SxM[0]
+    return call
 
 
 def _seen(backend: Backend, settings: EngineSettings, mesh: Any, numbers: dict[str, Any]) -> list[np.ndarray]:
     """What the slots that are on see, and the tokens of the piece, in float32."""
 
-    def look(n: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def look(n: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
         pages_2xLxNPxGxK, P = n["pages_2xLxNPxGxK"], settings.page_size
         _, layers, tokens, kv_heads, head_dim = pages_2xLxNPxGxK.shape
         cache = backend.empty_cache(layers, tokens // P, P, kv_heads, head_dim, jnp.dtype(settings.dtype))
         for layer in range(layers):
             k, v = pages_2xLxNPxGxK[:, layer, None]
-            cache = backend.write_chunk(k, v, cache, layer, jnp.arange(tokens // P))
+            cache = backend.write_chunk(k, v, cache, layer, *jnp.divmod(jnp.arange(tokens), P), P)
         page_S = jnp.take_along_axis(n["table_SxM"], n["position_S"][:, None] // P, axis=1)[:, 0]
         page_S = jnp.where(n["on_S"], page_S, tokens // P)
         cache = backend.write_slots(*n["new_2xSx1xGxK"], cache, 1, page_S, n["position_S"] % P)
         slots = backend.attend_slots(n["q_Sx1xHxK"], cache, 1, n["table_SxM"], n["position_S"], n["on_S"])
-        piece = backend.attend_chunk(n["q_1xTxHxK"], cache, 1, n["table_SxM"][0], n["start"], n["end"])
+        tile = backend.tile_of(settings.chunk) if settings.prefill_rows else settings.chunk
+        piece = backend.attend_chunk(n["q_1xTxHxK"], cache, 1, n["call"], by_row(n["call"]), tile)
         return slots.astype(jnp.float32), piece.astype(jnp.float32)
 
     here = PartitionSpec()
     with jax.set_mesh(mesh):
         program = jax.shard_map(look, mesh=mesh, in_specs=here, out_specs=here, check_vma=False)
         slots, piece = jax.tree.map(np.asarray, jax.jit(program)(numbers))
-    return [slots[numbers["on_S"]], piece[0, : numbers["end"] - numbers["start"]]]
+    return [slots[numbers["on_S"]], piece[0, np.asarray(by_row(numbers["call"]).live)]]

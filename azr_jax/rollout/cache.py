@@ -18,7 +18,7 @@ from hashlib import blake2b
 
 @dataclass(frozen=True)
 class PrefillChunk:
-    """A stretch of a prompt that is prefilled at once, in `shape` tokens of which `length` count.
+    """A stretch of a prompt that is found again as a whole, read in a call of `shape` rows.
 
     `key` stands for all tokens from the prompt's beginning to the chunk's end, and for `shape`: what is computed for a
     chunk is bitwise a function of its key.
@@ -29,10 +29,14 @@ class PrefillChunk:
     length: int
     shape: int
 
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
 
 @lru_cache(maxsize=64)  # the samples of a request enter one after the other
-def prefill_chunks(prompt: tuple[int, ...], chunk: int, page_size: int) -> tuple[PrefillChunk, ...]:
-    """Whole chunks, and a last one padded to a power of two of pages (one of few shapes).
+def prefill_chunks(prompt: tuple[int, ...], chunk: int, shapes: tuple[int, ...]) -> tuple[PrefillChunk, ...]:
+    """Whole chunks and a last one, each in the smallest of these shapes that holds it, or in the largest bit by bit.
 
     The prompt's last token is left out: decoding begins with it. Keys are digests, so that one costs its own chunk and
     not the whole prompt.
@@ -40,7 +44,7 @@ def prefill_chunks(prompt: tuple[int, ...], chunk: int, page_size: int) -> tuple
     tokens, out, so_far = array("q", prompt[:-1]), [], blake2b(digest_size=16)
     for start in range(0, len(tokens), chunk):
         length = min(chunk, len(tokens) - start)
-        shape = next(shape for shape in chunk_shapes(chunk, page_size) if shape >= length)
+        shape = next((shape for shape in shapes if shape >= length), shapes[-1])
         so_far.update(tokens[start : start + length])
         out.append(PrefillChunk((so_far.digest(), shape), start, length, shape))
     return tuple(out)
@@ -48,7 +52,7 @@ def prefill_chunks(prompt: tuple[int, ...], chunk: int, page_size: int) -> tuple
 
 @lru_cache(maxsize=8)
 def chunk_shapes(chunk: int, page_size: int) -> tuple[int, ...]:
-    """The lengths that prefill is compiled for: the chunk, and down by halves to an eighth, in whole pages."""
+    """Rows of calls that read one chunk each: the chunk, and down by halves to an eighth, in whole pages."""
     return tuple(sorted({-(-chunk // (part * page_size)) * page_size for part in (1, 2, 4, 8)}))
 
 

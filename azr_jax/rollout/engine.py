@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.trees import PyTree
-from azr_jax.rollout.cache import chunk_shapes
+from azr_jax.rollout import pieces
 from azr_jax.rollout.programs import EVERYWHERE, programs_of
 from azr_jax.rollout.requests import EngineSettings, Request, Rollout, check
 from azr_jax.rollout.sampling import Sampled
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 PATIENCE = 16  # while something waits, the device looks up when this part of the slots has fallen free
 
 COUNTS: tuple[str, ...] = (
-    "tokens", "prompt_tokens", "prefill_seconds", "decode_seconds", "slot_steps", "useful_slot_steps",
+    "tokens", "prompt_tokens", "prefill_rows", "prefill_seconds", "decode_seconds", "slot_steps", "useful_slot_steps",
     "queued_slot_steps", "queued_useful_slot_steps", "active_slot_steps", "page_tokens", "tokens_in_flight",
     "pages_most", "device_waited_s", "nan", "compilations",
 )  # fmt: skip
@@ -159,6 +159,7 @@ class Engine:
             "prompt_tokens": n["prompt_tokens"],
             "seconds": n["prefill_seconds"] + n["decode_seconds"],
             "prefill_tokens_per_s": ratio("prompt_tokens", "prefill_seconds"),
+            "prefill_occupancy": ratio("prompt_tokens", "prefill_rows"),
             "decode_tokens_per_s": ratio("tokens", "decode_seconds"),
             "tokens_per_s": n["tokens"] / ((n["prefill_seconds"] + n["decode_seconds"]) or 1.0),
             "occupancy": ratio("useful_slot_steps", "slot_steps"),
@@ -267,26 +268,20 @@ class Engine:
             self._copy(placements)
 
     def _read(self, placements: list[Placement]) -> None:
-        """Prefills what is new, in order, each replica its own chunks; chunks of one shape go side by side."""
+        """Prefills what is new, in order, each replica its own prompts; calls of one shape go side by side."""
+        replicas, together = range(self.programs.replicas), self.settings.prefill_rows
         todo = [
-            deque((p, chunk) for p in placements if p.replica == replica for chunk in p.fresh)
-            for replica in range(self.programs.replicas)
+            deque(one for p in placements if p.replica == replica for one in pieces.readings(p, together))
+            for replica in replicas
         ]
         while any(todo):
-            shape = next(chunks[0][1].shape for chunks in todo if chunks)
-            tokens_RxT = np.zeros((len(todo), shape), np.int32)
-            start_R, end_R = np.zeros((2, len(todo)), np.int32)
-            table_RxM = np.zeros((len(todo), self.settings.pages_per_slot), np.int32)
-            for replica, chunks in enumerate(todo):
-                if not chunks or chunks[0][1].shape != shape:
-                    continue
-                placement, chunk = chunks.popleft()
-                start_R[replica], end_R[replica] = chunk.start, chunk.start + chunk.length
-                tokens_RxT[replica, : chunk.length] = placement.text[chunk.start : end_R[replica]]
-                table_RxM[replica, : len(placement.body)] = placement.body
-                self._counts["prompt_tokens"] += chunk.length
+            rows = next(waiting[0].rows for waiting in todo if waiting)
+            call = self._no_prefill(rows)
+            for replica, waiting in enumerate(todo):
+                self._counts["prompt_tokens"] += pieces.fill(call, replica, waiting, self.programs.tile or 1)
+            self._counts["prefill_rows"] += call.token.size
             self._device_busy()
-            self._run_prefill(tokens_RxT, start_R, end_R, table_RxM)
+            self._run_prefill(call)
 
     def _copy(self, placements: list[Placement]) -> None:
         from_RxC = np.zeros((self.programs.replicas, self.programs.slots), np.int32)
@@ -344,11 +339,9 @@ class Engine:
 
     def _warm_up(self) -> None:
         """Compiles every program by running it on nothing, so that later rounds compile none."""
-        R = self.programs.replicas
-        nothing_R, table_RxM = np.zeros(R, np.int32), np.zeros((R, self.settings.pages_per_slot), np.int32)
-        for shape in chunk_shapes(self.settings.chunk, self.settings.page_size):
-            self._run_prefill(np.zeros((R, shape), np.int32), nothing_R, nothing_R, table_RxM)
-        nowhere_RxC = np.full((R, self.programs.slots), self.programs.pages, np.int32)
+        for rows in self.settings.prefill_shapes:
+            self._run_prefill(self._no_prefill(rows))
+        nowhere_RxC = np.full((self.programs.replicas, self.programs.slots), self.programs.pages, np.int32)
         nowhere = self.programs.place((np.zeros_like(nowhere_RxC), nowhere_RxC))
         self._cache = self._watched("copy", self.programs.copy, self._cache, *nowhere)
         state = self._state(self._scheduler.longest_first())
@@ -357,9 +350,13 @@ class Engine:
         self._counts = dict.fromkeys(COUNTS, 0.0)
         self._warm, self._prefilled = True, None
 
-    def _run_prefill(self, tokens_RxT: np.ndarray, *where: np.ndarray) -> None:
-        args = (self._params, self._cache, *self.programs.place((tokens_RxT, *where)))
-        name = f"prefill of {tokens_RxT.shape[1]} tokens"
+    def _no_prefill(self, rows: int) -> pieces.Call:
+        settings = self.settings
+        return pieces.nothing(self.programs.replicas, rows, settings.prefill_pieces, settings.pages_per_slot)
+
+    def _run_prefill(self, call: pieces.Call) -> None:
+        args = (self._params, self._cache, self.programs.place(call))
+        name = f"prefill of {call.token.shape[1]} tokens"
         self._cache, self._prefilled = self._watched(name, self.programs.prefill, *args)
 
     def _watched(self, name: str, program: Any, *args: object) -> PyTree:

@@ -11,10 +11,15 @@ and pages gathered are a context as it is. Sums run over the whole width, so the
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
+
+from azr_jax.rollout.pieces import Call, PrefillRows
+from azr_jax.rollout.requests import TILE
 
 UNSEEN = -1e30  # score of what is not seen
 PARTS = (4, 2, 1)  # widths: these parts of the longest
@@ -38,6 +43,11 @@ def widths(pages_per_slot: int) -> tuple[int, ...]:
     return tuple(sorted({-(-pages_per_slot // part) for part in PARTS}))
 
 
+def tile_of(chunk: int) -> int:
+    """Rows of a prefill call that belong to one prompt, at least: a chunk is whole tiles."""
+    return math.gcd(chunk, TILE)
+
+
 def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cache:
     """Keys and values of one token per slot; a page out of range is written nowhere."""
     k_pool, v_pool = cache
@@ -47,14 +57,10 @@ def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cac
     )
 
 
-def write_chunk(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, pages_W) -> Cache:
-    """Keys and values of a chunk of a prompt, as whole pages; a page out of range is written nowhere."""
-    pages, (k_pool, v_pool) = (len(pages_W), *cache[0].shape[2:]), cache
-    k_WxPxGxK, v_WxPxGxK = k_1xTxGxK[0].reshape(pages), v_1xTxGxK[0].reshape(pages)
-    return (
-        k_pool.at[layer, pages_W].set(k_WxPxGxK.astype(k_pool.dtype), mode="drop"),
-        v_pool.at[layer, pages_W].set(v_WxPxGxK.astype(v_pool.dtype), mode="drop"),
-    )
+def write_chunk(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, page_T, row_T, tile: int) -> Cache:
+    """Keys and values of pieces of prompts; a page out of range is written nowhere."""
+    del tile
+    return write_slots(k_1xTxGxK.swapaxes(0, 1), v_1xTxGxK.swapaxes(0, 1), cache, layer, page_T, row_T)
 
 
 def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, window=None) -> jax.Array:
@@ -63,10 +69,13 @@ def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, wi
     return _attend(q_Sx1xHxK, cache, layer, table_SxM, position_S[:, None], window)
 
 
-def attend_chunk(q_1xTxHxK, cache: Cache, layer, table_M, start, end, window=None) -> jax.Array:
-    """Attention of a chunk of one prompt over all that stands before it and in it; of padding, anything."""
-    positions_1xT = jnp.minimum(start + jnp.arange(q_1xTxHxK.shape[1]), jnp.maximum(end - 1, 0))[None]
-    return _attend(q_1xTxHxK, cache, layer, table_M[None], positions_1xT, window)
+def attend_chunk(q_1xTxHxK, cache: Cache, layer, call: Call, rows: PrefillRows, tile: int, window=None) -> jax.Array:
+    """Attention of pieces of prompts over all that stands before each and in it; of padding, anything."""
+    last_T = jnp.maximum(call.end[rows.piece] - 1, 0)
+    positions_NxT = jnp.minimum(rows.position, last_T).reshape(-1, tile)
+    q_NxTxHxK = q_1xTxHxK.reshape(-1, tile, *q_1xTxHxK.shape[2:])
+    out_NxTxHxK = _attend(q_NxTxHxK, cache, layer, call.table[rows.piece[::tile]], positions_NxT, window)
+    return out_NxTxHxK.reshape(q_1xTxHxK.shape)
 
 
 def _attend(q_SxTxHxK, cache: Cache, layer, table_SxM, position_SxT, window) -> jax.Array:

@@ -17,6 +17,8 @@ from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
+from azr_jax.rollout.pieces import Call, PrefillRows
+
 BLOCK = 512  # tokens of context that the kernel reads together
 CHUNK_QUERIES = 1024  # queries of a chunk, all heads of a token, that go through its context together, at most
 KERNEL = "ragged_paged_attention_kernel"  # its name in compiled text
@@ -39,18 +41,24 @@ def widths(pages_per_slot: int) -> tuple[int, ...]:
     return (pages_per_slot,)
 
 
+def tile_of(chunk: int) -> int:
+    """Rows of a prefill call that belong to one prompt, at least: the kernel takes pieces of any length."""
+    del chunk
+    return 1
+
+
 def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cache:
     """Keys and values of one token per slot; a page out of range is written nowhere."""
     return _write(k_Sx1xGxK[:, 0], v_Sx1xGxK[:, 0], cache, layer, page_S, row_S)
 
 
-def write_chunk(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, pages_W) -> Cache:
-    """Keys and values of a chunk of a prompt, whole pages of it; a page out of range is written nowhere.
+def write_chunk(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, page_T, row_T, tile: int) -> Cache:
+    """Keys and values of pieces of prompts; a page out of range is written nowhere.
 
-    Token by token all the same: for whole pages XLA turns the pool over to another layout, and back for the kernel.
+    Token by token: for whole pages XLA turns the pool over to another layout, and back for the kernel.
     """
-    P, T = page_size(cache), k_1xTxGxK.shape[1]
-    return _write(k_1xTxGxK[0], v_1xTxGxK[0], cache, layer, jnp.repeat(pages_W, P), jnp.arange(T) % P)
+    del tile
+    return _write(k_1xTxGxK[0], v_1xTxGxK[0], cache, layer, page_T, row_T)
 
 
 def _write(k_TxGxK, v_TxGxK, cache: Cache, layer, page_T, row_T) -> Cache:
@@ -86,15 +94,18 @@ def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, wi
     return jnp.where(on_S[:, None, None], out_SxHxK, 0)[:, None]
 
 
-def attend_chunk(q_1xTxHxK, cache: Cache, layer, table_M, start, end, window=None) -> jax.Array:
-    """Attention of a chunk of one prompt over all that stands before it and in it; of padding, zero. No windows."""
+def attend_chunk(q_1xTxHxK, cache: Cache, layer, call: Call, rows: PrefillRows, tile: int, window=None) -> jax.Array:
+    """Attention of pieces of prompts over all that stands before each and in it; of padding, zero. No windows."""
     assert window is None
-    T = q_1xTxHxK.shape[1]
-    # An empty chunk counts as one token, for the kernel's sake.
-    end_1, ends_2 = jnp.maximum(end, start + 1)[None], jnp.stack([0, jnp.maximum(end - start, 1)])
-    together = chunk_tokens(T, q_1xTxHxK.shape[2])
-    out_TxHxK = _kernel(q_1xTxHxK[0], cache, layer, table_M[None], end_1, ends_2, 1, queries=together)
-    return jnp.where((start + jnp.arange(T) < end)[:, None, None], out_TxHxK, 0)[None]
+    del tile
+    length_B = call.end - call.start
+    # Where there is no piece, the first counts as one token, for the kernel's sake.
+    used = jnp.maximum((length_B > 0).sum(), 1)
+    length_B = jnp.maximum(length_B, 1)
+    ends_B1 = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(length_B)])
+    together = chunk_tokens(*q_1xTxHxK.shape[1:3])
+    out_TxHxK = _kernel(q_1xTxHxK[0], cache, layer, call.table, call.start + length_B, ends_B1, used, queries=together)
+    return jnp.where(rows.live[:, None, None], out_TxHxK, 0)[None]
 
 
 def _kernel(q_TxHxK, cache: Cache, layer, table_SxM, length_S, ends_S1, sequences, *, queries: int) -> jax.Array:

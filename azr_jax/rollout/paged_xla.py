@@ -1,4 +1,4 @@
-"""Attention over a paged cache in plain XLA, for CPU and GPU: one query per slot (decode), or a chunk of one prompt.
+"""Attention over a paged cache in plain XLA, for CPU and GPU: one query per slot (decode), or pieces of prompts.
 
 Both walk over blocks of context with a running maximum and sum, as many blocks as the longest sequence needs: the cost
 follows the tokens in flight, there is one program for every length, and a block that a row does not reach changes
@@ -11,6 +11,7 @@ its own tokens and on the static shapes alone.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
@@ -18,9 +19,13 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
-BLOCK = 128  # tokens of context that a chunk of a prompt looks at together
+from azr_jax.rollout.pieces import Call, PrefillRows
+from azr_jax.rollout.requests import TILE
+
+BLOCK = 128  # tokens of context that a tile of a prompt's tokens looks at together
 SLOT_BLOCK = 32  # the same for a decoding slot; a page that is longer is a block by itself
 
+FAR = 2**30  # a position that no prompt has
 UNSEEN = -1e30  # score of what is not seen; finite, for behind a window's end a whole block may be unseen
 
 POOL = PartitionSpec(None, "fsdp", "tensor", None, None)  # each replica its pages, each device its heads
@@ -42,6 +47,11 @@ def widths(pages_per_slot: int) -> tuple[int, ...]:
     return (pages_per_slot,)
 
 
+def tile_of(chunk: int) -> int:
+    """Rows of a prefill call that belong to one prompt, at least: a chunk is whole tiles."""
+    return math.gcd(chunk, TILE)
+
+
 def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cache:
     """Keys and values of one token per slot; a page out of range is written nowhere."""
     k_pool, v_pool = cache
@@ -51,15 +61,23 @@ def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cac
     )
 
 
-def write_chunk(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, pages_W) -> Cache:
-    """Keys and values of a chunk of a prompt, as whole pages; a page out of range is written nowhere."""
+def write_chunk(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, page_T, row_T, tile: int) -> Cache:
+    """Keys and values of pieces of prompts, by as many tokens as a page and a tile have in common.
+
+    A page out of range is written nowhere; padding behind a piece is written with it.
+    """
     (G, K, P), (k_pool, v_pool) = cache[0].shape[2:], cache
-    k_WxGxKxP = k_1xTxGxK[0].astype(k_pool.dtype).reshape(-1, P, G, K).transpose(0, 2, 3, 1)
-    v_WxGxPxK = v_1xTxGxK[0].astype(v_pool.dtype).reshape(-1, P, G, K).transpose(0, 2, 1, 3)
-    return (
-        k_pool.at[layer, pages_W].set(k_WxGxKxP, mode="drop"),
-        v_pool.at[layer, pages_W].set(v_WxGxPxK, mode="drop"),
-    )
+    U = math.gcd(P, tile)
+    k_WxGxKxU = k_1xTxGxK[0].astype(k_pool.dtype).reshape(-1, U, G, K).transpose(0, 2, 3, 1)
+    v_WxGxUxK = v_1xTxGxK[0].astype(v_pool.dtype).reshape(-1, U, G, K).transpose(0, 2, 1, 3)
+    page_W = page_T[::U]
+    at_Wx3 = jnp.stack([jnp.full_like(page_W, layer), page_W, row_T[::U]], axis=1)
+
+    def put(pool, new, axis: int):
+        axes = jax.lax.ScatterDimensionNumbers((1, 2, 3), (0, 1), (0, 1, axis))
+        return jax.lax.scatter(pool, at_Wx3, new, axes, mode=jax.lax.GatherScatterMode.FILL_OR_DROP)
+
+    return put(k_pool, k_WxGxKxU, 4), put(v_pool, v_WxGxUxK, 3)
 
 
 def slot_block(page_size: int) -> int:
@@ -129,44 +147,47 @@ def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, wi
     return (out_SxGxRxK / sum_SxGxR[..., None]).reshape(S, 1, H, K).astype(q_Sx1xHxK.dtype)
 
 
-def attend_chunk(q_1xTxHxK, cache: Cache, layer, table_M, start, end, window=None) -> jax.Array:
-    """Attention of a chunk of one prompt over all that stands before it and in it, as matrix products.
+def attend_chunk(q_1xTxHxK, cache: Cache, layer, call: Call, rows: PrefillRows, tile: int, window=None) -> jax.Array:
+    """Attention of pieces of prompts over all that stands before each and in it, as matrix products of tiles.
 
     With a `window` each token sees so many tokens back, itself among them.
     """
     k_pool, v_pool = cache
-    _, T, H, K = q_1xTxHxK.shape
+    T, (_, _, H, K) = tile, q_1xTxHxK.shape
     G, P = v_pool.shape[2:4]
     R, E = H // G, chunk_block(P) // P
-    table_M = jnp.pad(table_M, (0, -table_M.shape[0] % E))
-    q_GxRTxK = q_1xTxHxK[0].reshape(T, G, R, K).transpose(1, 2, 0, 3).reshape(G, R * T, K) * K**-0.5
-    positions_RT = jnp.tile(start + jnp.arange(T), R)
+    piece_N, start_N = rows.piece[::T], rows.position[::T]
+    N = piece_N.shape[0]
+    end_N = jnp.where(rows.live[::T], jnp.minimum(call.end[piece_N], start_N + T), 0)
+    table_NxM = jnp.pad(call.table, ((0, 0), (0, -call.table.shape[1] % E)))[piece_N]
+    q_NxGxRTxK = q_1xTxHxK.reshape(N, T, G, R, K).transpose(0, 2, 3, 1, 4).reshape(N, G, R * T, K) * K**-0.5
+    positions_NxRT = jnp.tile(rows.position.reshape(N, T), R)
 
     def block(number, running):
-        top_GxRT, sum_GxRT, out_GxRTxK = running
-        pages_E = jax.lax.dynamic_slice_in_dim(table_M, number * E, E)
+        top_NxGxRT, sum_NxGxRT, out_NxGxRTxK = running
+        pages_NxE = jax.lax.dynamic_slice_in_dim(table_NxM, number * E, E, axis=1)
         context_C = number * E * P + jnp.arange(E * P)
-        k_GxKxC = k_pool[layer, pages_E].transpose(1, 2, 0, 3).reshape(G, K, E * P)
-        v_GxCxK = v_pool[layer, pages_E].transpose(1, 0, 2, 3).reshape(G, E * P, K)
-        v_GxCxK = jnp.where((context_C < end)[None, :, None], v_GxCxK, 0)
-        scores_GxRTxC = jnp.einsum("gtk,gkc->gtc", q_GxRTxK, k_GxKxC, preferred_element_type=jnp.float32)
-        back_RTxC = positions_RT[:, None] - context_C
-        seen_RTxC = back_RTxC >= 0 if window is None else (back_RTxC >= 0) & (back_RTxC < window)
-        scores_GxRTxC = jnp.where(seen_RTxC, scores_GxRTxC, UNSEEN)
-        new_top_GxRT = jnp.maximum(top_GxRT, scores_GxRTxC.max(axis=-1))
-        weights_GxRTxC = jnp.exp(scores_GxRTxC - new_top_GxRT[..., None])
-        keep_GxRT = jnp.exp(top_GxRT - new_top_GxRT)
-        added_GxRTxK = jnp.einsum(
-            "gtc,gck->gtk", weights_GxRTxC.astype(v_GxCxK.dtype), v_GxCxK, preferred_element_type=jnp.float32
+        k_NxGxKxC = k_pool[layer, pages_NxE].transpose(0, 2, 3, 1, 4).reshape(N, G, K, E * P)
+        v_NxGxCxK = v_pool[layer, pages_NxE].transpose(0, 2, 1, 3, 4).reshape(N, G, E * P, K)
+        v_NxGxCxK = jnp.where((context_C < end_N[:, None])[:, None, :, None], v_NxGxCxK, 0)
+        scores_NxGxRTxC = jnp.einsum("ngtk,ngkc->ngtc", q_NxGxRTxK, k_NxGxKxC, preferred_element_type=jnp.float32)
+        back_NxRTxC = positions_NxRT[:, :, None] - context_C
+        seen_NxRTxC = back_NxRTxC >= 0 if window is None else (back_NxRTxC >= 0) & (back_NxRTxC < window)
+        scores_NxGxRTxC = jnp.where(seen_NxRTxC[:, None], scores_NxGxRTxC, UNSEEN)
+        new_top_NxGxRT = jnp.maximum(top_NxGxRT, scores_NxGxRTxC.max(axis=-1))
+        weights_NxGxRTxC = jnp.exp(scores_NxGxRTxC - new_top_NxGxRT[..., None])
+        keep_NxGxRT = jnp.exp(top_NxGxRT - new_top_NxGxRT)
+        added_NxGxRTxK = jnp.einsum(
+            "ngtc,ngck->ngtk", weights_NxGxRTxC.astype(v_NxGxCxK.dtype), v_NxGxCxK, preferred_element_type=jnp.float32
         )
         return (
-            new_top_GxRT,
-            sum_GxRT * keep_GxRT + weights_GxRTxC.sum(axis=-1),
-            out_GxRTxK * keep_GxRT[..., None] + added_GxRTxK,
+            new_top_NxGxRT,
+            sum_NxGxRT * keep_NxGxRT + weights_NxGxRTxC.sum(axis=-1),
+            out_NxGxRTxK * keep_NxGxRT[..., None] + added_NxGxRTxK,
         )
 
-    nothing = (jnp.full((G, R * T), -jnp.inf), jnp.zeros((G, R * T)), jnp.zeros((G, R * T, K)))
-    first = 0 if window is None else jnp.maximum(start - window + 1, 0) // (E * P)
-    _, sum_GxRT, out_GxRTxK = jax.lax.fori_loop(first, -(-end // (E * P)), block, nothing)
-    out_TxGxRxK = (out_GxRTxK / sum_GxRT[..., None]).reshape(G, R, T, K).transpose(2, 0, 1, 3)
-    return out_TxGxRxK.reshape(1, T, H, K).astype(q_1xTxHxK.dtype)
+    nothing = (jnp.full((N, G, R * T), -jnp.inf), jnp.zeros((N, G, R * T)), jnp.zeros((N, G, R * T, K)))
+    first = 0 if window is None else jnp.maximum(jnp.where(end_N > 0, start_N, FAR).min() - window + 1, 0) // (E * P)
+    _, sum_NxGxRT, out_NxGxRTxK = jax.lax.fori_loop(first, -(-end_N.max() // (E * P)), block, nothing)
+    out_NxTxGxRxK = (out_NxGxRTxK / sum_NxGxRT[..., None]).reshape(N, G, R, T, K).transpose(0, 3, 1, 2, 4)
+    return out_NxTxGxRxK.reshape(q_1xTxHxK.shape).astype(q_1xTxHxK.dtype)

@@ -30,7 +30,7 @@ from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import make_mesh, place, reshard
 from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout import attention, steps
-from azr_jax.rollout.cache import chunk_shapes
+from azr_jax.rollout.pieces import nothing
 from azr_jax.rollout.requests import STOP_IDS, EngineSettings
 from azr_jax.rollout.sampling import SamplingParams
 from azr_jax.rollout.slots import State
@@ -78,13 +78,14 @@ class Programs:
         self.params_dtype = product_dtype(settings.dtype, settings.matmul_dtype)
         types = steps.Types(self.dtype, self.params_dtype)
         self.backend = attention.choose(spec, settings, self.mesh)
+        self.tile = self.backend.tile_of(settings.chunk) if settings.prefill_rows else 0
         graphdef = graphdef or nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))[0]
         per_replica, alike = REPLICAS, EVERYWHERE
         pool = PartitionSpec(None, "fsdp")
         self.params_layout = shardings(spec, self.mesh, RolloutRules())
         self.prefill = self._compiled(
-            partial(steps.prefill, graphdef, types, self.backend),
-            (alike, pool, per_replica, per_replica, per_replica, per_replica),
+            partial(steps.prefill, graphdef, types, self.backend, self.tile),
+            (alike, pool, per_replica),
             (pool, per_replica),
             donated=1,
             gathered=False,
@@ -161,10 +162,10 @@ class Programs:
         pools = jax.eval_shape(self._make_cache)
         cache = tuple(array(pool.shape, pool.dtype, self.backend.POOL) for pool in pools)
         R, S, M = self.replicas, self.replicas * self.slots, self.settings.pages_per_slot
-        number_R, pages_RxS = array((R,), jnp.int32), array((R, self.slots), jnp.int32)
-        prefills = [
-            (params, cache, array((R, shape), jnp.int32), number_R, number_R, array((R, M), jnp.int32))
-            for shape in chunk_shapes(self.settings.chunk, self.settings.page_size)
+        pages_RxS = array((R, self.slots), jnp.int32)
+        calls = [
+            jax.tree.map(lambda x: array(x.shape, x.dtype), nothing(R, rows, self.settings.prefill_pieces, M))
+            for rows in self.settings.prefill_shapes
         ]
         words: PyTree = array((S,), jnp.int32)
         reals: PyTree = array((S,), jnp.float32)
@@ -182,7 +183,10 @@ class Programs:
         refill_threshold = array((), jnp.int32, EVERYWHERE)
         dropped = array((self.spec.vocab,), jnp.bool_, EVERYWHERE) if self.settings.limits else None
         return [
-            *(Program(f"prefill of {args[2].shape[1]} tokens", self.prefill, args, self.mesh) for args in prefills),
+            *(
+                Program(f"prefill of {call.token.shape[1]} tokens", self.prefill, (params, cache, call), self.mesh)
+                for call in calls
+            ),
             Program("copy", self.copy, (cache, pages_RxS, pages_RxS), self.mesh),
             Program("decode", self.decode, (params, cache, state, key, refill_threshold, dropped), self.mesh),
         ]

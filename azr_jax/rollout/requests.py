@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from azr_jax.models.endings import STOP_IDS
+from azr_jax.rollout.cache import chunk_shapes
 
 LARGEST_ID = 2**64 - 1  # two halves, which go into the random key as 32 bits each, like the sample's number
+TILE = 16  # rows of a prefill call that belong to one prompt, at least, where the backend wants them in tiles
 CACHES = ("keep", "recompute")  # of completions under way, where weights change beneath them
 
 
@@ -25,6 +27,7 @@ class EngineSettings:
     pages: int = 0  # 0: enough for every slot at its longest
     decode_steps: int = 16  # tokens decoded on the device between two looks of the host, at most
     prefill_tokens: int = 128  # a prompt is read in chunks of so many; common beginnings are shared in this unit
+    prefill_rows: int = 0  # of a call that reads pieces of several prompts; 0: each call reads one chunk of one
     dtype: str = "float32"
     matmul_dtype: str = "same"  # of the weights, and of what they multiply
     attention: str = "auto"  # auto | xla | gpu | tpu: who looks at the cache; auto is by platform (attention.py)
@@ -42,6 +45,9 @@ class EngineSettings:
             raise ValueError(f"draft_tokens={self.draft_tokens}: should be 0 (none) or more")
         if self.in_flight and self.in_flight not in CACHES:
             raise ValueError(f"in_flight={self.in_flight!r}: should be empty, or one of {', '.join(CACHES)}")
+        if self.prefill_rows < 0 or self.prefill_rows % TILE:
+            right = f"0 (a call reads one piece) or a multiple of {TILE}"
+            raise ValueError(f"prefill_rows={self.prefill_rows}: should be {right}")
         if self.pages < 0:
             raise ValueError(f"pages={self.pages}: should be 0 (enough for every slot) or more")
 
@@ -49,6 +55,16 @@ class EngineSettings:
     def chunk(self) -> int:
         """Tokens per prefill chunk: whole pages."""
         return -(-self.prefill_tokens // self.page_size) * self.page_size
+
+    @property
+    def prefill_shapes(self) -> tuple[int, ...]:
+        """Rows that prefill calls are compiled for."""
+        return (self.prefill_rows,) if self.prefill_rows else chunk_shapes(self.chunk, self.page_size)
+
+    @property
+    def prefill_pieces(self) -> int:
+        """Pieces that a prefill call holds, at most."""
+        return max(1, self.prefill_rows // TILE)
 
     @property
     def longest(self) -> int:

@@ -125,7 +125,7 @@ class Scheduler:
             return None
         for replica in [replica for replica in self.crowded if not self.running(replica)]:
             self.crowded.discard(replica)
-        body = prefill_chunks(self.waiting[0].text, self.settings.chunk, self.settings.page_size)
+        body = prefill_chunks(self.waiting[0].text, self.settings.chunk, self.settings.prefill_shapes)
         # Where the most of the prompt is known already; among equals, where the most room is.
         choices = [
             (-len(self._known(replica, body)), self.pages[replica].in_use, replica)

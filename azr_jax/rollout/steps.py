@@ -1,4 +1,4 @@
-"""What the device computes for one replica: read a chunk of a prompt, copy pages, decode a few tokens in all slots.
+"""What the device computes for one replica: read pieces of prompts, copy pages, decode a few tokens in all slots.
 
 These functions see one replica's slots and pages; programs.py compiles them for one device or for a mesh. Inside a
 replica a layer may be split over the mesh axis `tensor`: attention then runs on each device's heads by itself, and
@@ -21,6 +21,7 @@ from jax.typing import DTypeLike
 from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout import drafts
 from azr_jax.rollout.attention import Backend, Cache
+from azr_jax.rollout.pieces import Call, PrefillRows, by_row
 from azr_jax.rollout.sampling import FAR_BELOW, Sampled, SamplingParams, sample
 from azr_jax.rollout.slots import State
 
@@ -45,42 +46,41 @@ def prefill(
     graphdef: nnx.GraphDef[Any],
     types: Types,
     backend: Backend,
+    tile: int,
     params: PyTree,
     cache: Cache,
-    tokens_1xT: jax.Array,
-    start_1: jax.Array,
-    end_1: jax.Array,
-    table_1xM: jax.Array,
+    call: Call,
 ) -> tuple[Cache, jax.Array]:
-    """Writes the keys and values of positions `start` to `end` into their pages. T is whole pages, padded.
+    """Writes the keys and values of what the call reads into their pages. `tile` 0: it reads one piece.
 
     The second result is how many tokens these are: a number that can be waited for when the cache has gone on.
     """
-    model, T = nnx.merge(graphdef, params), tokens_1xT.shape[1]
+    model, call = nnx.merge(graphdef, params), jax.tree.map(lambda of_1: of_1[0], call)
+    tile = tile or call.token.shape[0]
 
-    def local(q_1xTxHxK, k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, start, end, table_M, window):
+    def local(q_1xTxHxK, k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, call: Call, rows: PrefillRows, window):
         """One device's heads."""
-        count, P = cache[0].shape[1], backend.page_size(cache)
-        first_W = start + P * jnp.arange(T // P)  # position at which each page written begins
-        pages_W = jnp.where(first_W < end, table_M[jnp.minimum(first_W // P, table_M.shape[0] - 1)], count)
-        cache = backend.write_chunk(k_1xTxGxK, v_1xTxGxK, cache, layer, pages_W)
-        return backend.attend_chunk(q_1xTxHxK, cache, layer, table_M, start, end, window), cache
+        count, P, M = cache[0].shape[1], backend.page_size(cache), call.table.shape[1]
+        page_T = call.table[rows.piece, jnp.minimum(rows.position // P, M - 1)]
+        page_T = jnp.where(rows.live, page_T, count)  # padding is written nowhere
+        cache = backend.write_chunk(k_1xTxGxK, v_1xTxGxK, cache, layer, page_T, rows.position % P, tile)
+        return backend.attend_chunk(q_1xTxHxK, cache, layer, call, rows, tile, window), cache
 
     pool = in_replica(backend)
     split = jax.shard_map(
         local,
-        in_specs=(HEADS, HEADS, HEADS, pool, ALL, ALL, ALL, ALL, ALL),
+        in_specs=(HEADS, HEADS, HEADS, pool, ALL, ALL, ALL, ALL),
         out_specs=(HEADS, pool),
         axis_names={"tensor"},
         check_vma=False,
     )
+    rows = by_row(call)
 
     def attend(q, k, v, cache: Cache, layer: jax.Array, window: jax.Array | None = None):
-        return split(q, k, v, cache, layer, start_1[0], end_1[0], table_1xM[0], window)
+        return split(q, k, v, cache, layer, call, rows, window)
 
-    positions_1xT = start_1[:, None] + jnp.arange(T)
-    _, cache = model.hidden(tokens_1xT, positions_1xT, attend, cache, **types._asdict())
-    return cache, end_1 - start_1
+    _, cache = model.hidden(call.token[None], rows.position[None], attend, cache, **types._asdict())
+    return cache, (call.end - call.start).sum(keepdims=True)
 
 
 def copy_pages(backend: Backend, cache: Cache, from_C: jax.Array, to_C: jax.Array) -> Cache:

@@ -30,23 +30,31 @@ def broken(**parts):
     return SimpleNamespace(**{name: getattr(paged_xla, name) for name in dir(paged_xla)} | parts)
 
 
+@pytest.mark.parametrize("rows", [0, 64])
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
-def test_the_kernel_passes(dtype, monkeypatch):
+def test_the_kernel_passes(dtype, rows, monkeypatch):
     monkeypatch.setattr("jax._src.literals.TypedInt.shape", (), raising=False)  # as in test_tpu_kernel.py
     with pltpu.force_tpu_interpret_mode(True):  # type: ignore[arg-type]
-        check_attention(programs(dtype=dtype))
+        check_attention(programs(dtype=dtype, prefill_rows=rows))
 
 
-def test_what_gpus_are_given_passes():
-    check_attention(programs(paged_gpu, attention="gpu"))
+@pytest.mark.parametrize("rows", [0, 64])
+def test_what_gpus_are_given_passes(rows):
+    check_attention(programs(paged_gpu, attention="gpu", prefill_rows=rows))
 
 
 def one_token_late(q, cache, layer, table, position_S, on_S, window=None):
     return paged_xla.attend_slots(q, cache, layer, table, jnp.maximum(position_S - 1, 0), on_S)
 
 
-def another_layer(q, cache, layer, table, start, end, window=None):
-    return paged_xla.attend_chunk(q, cache, layer - 1, table, start, end)
+def another_layer(q, cache, layer, call, rows, tile, window=None):
+    return paged_xla.attend_chunk(q, cache, layer - 1, call, rows, tile)
+
+
+def the_first_prompt_alone(q, cache, layer, call, rows, tile, window=None):
+    """Whichever prompt a row belongs to, it looks at the pages of the first."""
+    call = call._replace(table=jnp.broadcast_to(call.table[:1], call.table.shape))
+    return paged_xla.attend_chunk(q, cache, layer, call, rows, tile)
 
 
 def nothing(q, *rest, window=None):
@@ -57,13 +65,14 @@ def nothing(q, *rest, window=None):
     ("parts", "where"),
     [
         ({"attend_slots": one_token_late}, "decoding slots"),
-        ({"attend_chunk": another_layer}, "a piece of a prompt"),
-        ({"attend_chunk": nothing}, "a piece of a prompt"),
+        ({"attend_chunk": another_layer}, "pieces of prompts"),
+        ({"attend_chunk": nothing}, "pieces of prompts"),
+        ({"attend_chunk": the_first_prompt_alone}, "pieces of prompts"),
     ],
 )
 def test_a_kernel_that_sees_something_else_is_refused_in_one_line(parts, where):
     with pytest.raises(AttentionDiffers) as refused:
-        check_attention(programs(broken(**parts)))
+        check_attention(programs(broken(**parts), prefill_rows=64))
     said = str(refused.value)
     assert said.startswith(f"attention=tpu: over random pages, the kernel's attention of {where} is off XLA's by")
     assert "at most 0.05" in said and "\n" not in said

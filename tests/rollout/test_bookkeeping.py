@@ -39,12 +39,12 @@ def test_pages_in_use_are_those_that_some_sequence_holds(moves):
 
 def test_a_chunk_is_known_by_all_that_stands_before_it():
     long, other = tuple(range(40)), (7, *range(1, 40))
-    first, second = (prefill_chunks(prompt, 16, 8) for prompt in (long, other))
+    first, second = (prefill_chunks(prompt, 16, (8, 16)) for prompt in (long, other))
     assert [chunk.length for chunk in first] == [16, 16, 7] and [chunk.shape for chunk in first] == [16, 16, 8]
     assert not {chunk.key for chunk in first} & {chunk.key for chunk in second}
-    begins_alike = prefill_chunks((*range(36), 1, 2), 16, 8)
+    begins_alike = prefill_chunks((*range(36), 1, 2), 16, (8, 16))
     assert [a.key == b.key for a, b in zip(first, begins_alike)] == [True, True, False]
-    cut = prefill_chunks(tuple(range(33)), 16, 8)  # 32 tokens are read: two whole chunks
+    cut = prefill_chunks(tuple(range(33)), 16, (8, 16))  # 32 tokens are read: two whole chunks
     assert [chunk.key for chunk in cut] == [chunk.key for chunk in first[:2]]
 
 

@@ -16,6 +16,8 @@ from azr_jax.parallel.mesh import make_mesh
 from azr_jax.rollout import paged_gpu, paged_xla
 from azr_jax.rollout.attention import choose
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
+from azr_jax.rollout.pieces import by_row
+from tests.rollout.test_tpu_kernel import pieces
 
 K, PAGE, PAGES, LAYERS = 16, 8, 20, 2
 SPEC = ModelSpec("qwen2", 256, 64, 2, 4, 2, head_dim=K, mlp=64, tied=True)
@@ -32,7 +34,9 @@ def filled(rng: np.random.Generator, kv_heads: int) -> list[Any]:
         k, v = (rng.normal(size=(1, PAGES * PAGE, kv_heads, K)).astype(np.float32) for _ in range(2))
         k[:, :PAGE] = v[:, :PAGE] = np.nan
         caches = [
-            one.write_chunk(jnp.asarray(k), jnp.asarray(v), cache, layer, jnp.arange(PAGES))
+            one.write_chunk(
+                jnp.asarray(k), jnp.asarray(v), cache, layer, *jnp.divmod(jnp.arange(PAGES * PAGE), PAGE), PAGE
+            )
             for one, cache in zip(BOTH, caches)
         ]
     return caches
@@ -58,16 +62,20 @@ def test_slots_see_what_they_see_by_xla(heads, kv_heads, window):
     np.testing.assert_allclose(found[1], found[0], atol=2e-6, rtol=2e-5)
 
 
-@pytest.mark.parametrize(("start", "end"), [(48, 61), (0, 16), (0, 0)])
+@pytest.mark.parametrize("ends", [(61,), (16,), (0,), (61, 16, 5)])
 @pytest.mark.parametrize("window", [None, 12])
-def test_a_chunk_of_a_prompt_sees_what_it_sees_by_xla(start, end, window):
-    """The last chunk of a long prompt, with padding; a first one, without; none, for a replica that has none."""
-    rng = np.random.default_rng(end)
-    table = rng.permutation(np.arange(1, PAGES))[:9]
-    table[-(-end // PAGE) :] = 0
-    q = jnp.asarray(rng.normal(size=(1, 16, 4, K)), jnp.float32)
+def test_pieces_of_prompts_see_what_they_see_by_xla(ends, window):
+    """The last chunk of a long prompt, with padding; a first one, without; none, for a replica that has none; three."""
+    rng = np.random.default_rng(ends[0])
+    wanted = []
+    for number, end in enumerate(ends):
+        table = rng.permutation(np.arange(1, PAGES))[:9]
+        table[-(-end // PAGE) :] = 0
+        wanted.append((16 * number, max(0, end - 1) // 16 * 16, end, table))
+    call = pieces(16 * len(ends), *wanted)
+    q = jnp.asarray(rng.normal(size=(1, 16 * len(ends), 4, K)), jnp.float32)
     found = [
-        np.asarray(one.attend_chunk(q, cache, 1, jnp.asarray(table, jnp.int32), start, end, window))[0, : end - start]
+        np.asarray(one.attend_chunk(q, cache, 1, call, by_row(call), 16, window))[0, np.asarray(by_row(call).live)]
         for one, cache in zip(BOTH, filled(rng, 2))
     ]
     assert np.isfinite(found[1]).all()
@@ -86,12 +94,12 @@ def said(backend: str, mesh=None, temperature=0.0, **settings) -> dict:
     return {(one.request.id, one.sample): (one.tokens, one.logprobs) for one in engine.drain()}
 
 
-@pytest.mark.parametrize("drafts", [0, 3])
+@pytest.mark.parametrize(("drafts", "rows"), [(0, 0), (3, 32)])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_an_engine_says_what_it_says_by_xla(temperature, drafts):
+def test_an_engine_says_what_it_says_by_xla(temperature, drafts, rows):
     """Contexts of 1 to 96 tokens, so all widths of 3, 6 and 12 pages; sequences enter, leave, and are preempted."""
     by_xla = said("xla", temperature=temperature)
-    by_gpu = said("gpu", temperature=temperature, draft_tokens=drafts)
+    by_gpu = said("gpu", temperature=temperature, draft_tokens=drafts, prefill_rows=rows)
     assert {key: tokens for key, (tokens, _) in by_gpu.items()} == {key: tokens for key, (tokens, _) in by_xla.items()}
     for key, (_, logprobs) in by_xla.items():
         np.testing.assert_allclose(by_gpu[key][1], logprobs, atol=1e-4)

@@ -21,6 +21,7 @@ from azr_jax.parallel.mesh import make_mesh
 from azr_jax.rollout import paged_tpu, paged_xla
 from azr_jax.rollout.attention import choose
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
+from azr_jax.rollout.pieces import Call, by_row, nothing
 
 K, PAGE, PAGES, LAYERS = 128, 128, 16, 2  # the kernel reads four such pages together
 SPEC = ModelSpec("qwen2", 256, 64, 2, 4, 2, head_dim=K, mlp=64, tied=True)
@@ -46,9 +47,17 @@ def filled(rng: np.random.Generator, kv_heads: int, dtype) -> list:
     caches = [b.empty_cache(LAYERS, PAGES, PAGE, kv_heads, K, dtype) for b in (paged_xla, paged_tpu)]
     for layer in range(LAYERS):
         k, v = (normal(rng, 1, PAGES * PAGE, kv_heads, K, dtype=dtype).at[:, :PAGE].set(np.nan) for _ in range(2))
-        write = [paged_xla.write_chunk, paged_tpu.write_chunk]
-        caches = [one(k, v, cache, layer, jnp.arange(PAGES)) for one, cache in zip(write, caches)]
+        write, at = [paged_xla.write_chunk, paged_tpu.write_chunk], jnp.divmod(jnp.arange(PAGES * PAGE), PAGE)
+        caches = [one(k, v, cache, layer, *at, PAGE) for one, cache in zip(write, caches)]
     return caches
+
+
+def pieces(rows: int, *wanted: tuple[int, int, int, Any]) -> Call:
+    """(first row, start, end, pages) of each piece of a call of so many rows."""
+    call = jax.tree.map(lambda of_1: of_1[0], nothing(1, rows, max(1, rows // 16), len(wanted[0][3])))
+    for number, (row, start, end, table) in enumerate(wanted):
+        call.row[number], call.start[number], call.end[number], call.table[number] = row, start, end, table
+    return jax.tree.map(jnp.asarray, call)
 
 
 @pytest.mark.parametrize(("heads", "kv_heads"), [(7, 1), (4, 2)])
@@ -82,7 +91,8 @@ def test_a_piece_of_a_prompt_sees_what_it_sees_by_xla(start, end):
     q = normal(rng, 1, 128, 4, K, dtype=jnp.float32)
 
     def seen(backend, cache) -> np.ndarray:
-        out = np.asarray(backend.attend_chunk(q, cache, 1, table_M, start, end))
+        call = pieces(128, (0, start, end, table_M))
+        out = np.asarray(backend.attend_chunk(q, cache, 1, call, by_row(call), 128))
         assert out.shape == q.shape
         return out[0, : end - start]
 
@@ -92,9 +102,29 @@ def test_a_piece_of_a_prompt_sees_what_it_sees_by_xla(start, end):
     np.testing.assert_allclose(found, seen(paged_xla, by_xla), atol=2e-5, rtol=2e-5)
 
 
-def greedy(backend: str, mesh) -> dict:
+def test_pieces_of_several_prompts_see_what_they_see_by_xla():
+    """The end of one prompt, all of a second, the beginning of a third; then padding, and pieces that are none."""
+    rng = np.random.default_rng(0)
+    tables = rng.permuted(np.tile(np.arange(1, PAGES), (3, 1)), axis=1)[:, :9]
+    q = normal(rng, 1, 128, 4, K, dtype=jnp.float32)
+    parts = [(0, 1040, 1087, tables[0]), (48, 0, 16, tables[1]), (64, 0, 41, tables[2])]
+    side_by_side = [(0, *parts[0][1:]), (47, *parts[1][1:]), (63, *parts[2][1:])]  # the kernel wants no tiles
+    by_xla, by_tpu = filled(rng, 2, jnp.float32)
+    found = []
+    for backend, cache, wanted, tile in ((paged_xla, by_xla, parts, 16), (paged_tpu, by_tpu, side_by_side, 1)):
+        call = pieces(128, *wanted)
+        rows = np.concatenate([row + np.arange(end - start) for row, start, end, _ in wanted])
+        assert np.flatnonzero(by_row(call).live).tolist() == rows.tolist()
+        q_by_row = q[:, :104] if backend is paged_tpu else jnp.zeros_like(q).at[:, rows].set(q[:, :104])
+        q_by_row = jnp.pad(q_by_row, ((0, 0), (0, 128 - q_by_row.shape[1]), (0, 0), (0, 0)))
+        found.append(np.asarray(backend.attend_chunk(q_by_row, cache, 1, call, by_row(call), tile))[0, rows])
+    assert np.isfinite(found[1]).all()
+    np.testing.assert_allclose(found[1], found[0], atol=2e-5, rtol=2e-5)
+
+
+def greedy(backend: str, mesh, **changes) -> dict:
     graph, params = nnx.split(random_model(SPEC, 0))
-    engine = Engine(graph, SPEC, dataclasses.replace(SETTINGS, attention=backend), seed=0, mesh=mesh)
+    engine = Engine(graph, SPEC, dataclasses.replace(SETTINGS, attention=backend, **changes), seed=0, mesh=mesh)
     engine.load_weights(jax.tree.map(lambda x: 4 * x, params), 0)
     rng = np.random.default_rng(0)
     for number, length in enumerate((40, 33, 17, 16, 5, 1)):
@@ -105,9 +135,10 @@ def greedy(backend: str, mesh) -> dict:
     return found
 
 
-def test_an_engine_on_a_mesh_says_what_it_says_by_xla():
+@pytest.mark.parametrize("rows", [0, 64])
+def test_an_engine_on_a_mesh_says_what_it_says_by_xla(rows):
     """Two replicas, one key/value head on each device; sequences enter, leave, and are preempted."""
-    by_xla, by_tpu = greedy("xla", None), greedy("tpu", make_mesh(2, 2, jax.devices()[:4]))
+    by_xla, by_tpu = greedy("xla", None), greedy("tpu", make_mesh(2, 2, jax.devices()[:4]), prefill_rows=rows)
     assert {key: tokens for key, (tokens, _) in by_tpu.items()} == {key: tokens for key, (tokens, _) in by_xla.items()}
     for key, (_, logprobs) in by_xla.items():
         np.testing.assert_allclose(by_tpu[key][1], logprobs, atol=1e-4)

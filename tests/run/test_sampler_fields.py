@@ -30,6 +30,13 @@ def test_a_prompt_is_read_in_pieces_of_the_tokens_asked_for():
     assert chunk_shapes(settings.chunk, settings.page_size) == (64, 128, 256, 512)
 
 
+def test_a_call_reads_one_piece_or_as_many_prompts_as_go_into_its_rows():
+    assert engine_settings(config(rollout__page_size="64"), 4).prefill_shapes == (64, 128)
+    assert engine_settings(config(rollout__prefill_rows="256"), 4).prefill_shapes == (256,)
+    _, problems = load(ROOT / "configs/tiny.py", {"rollout.prefill_rows": "100"})
+    assert problems == ["rollout.prefill_rows=100: should be 0 or a multiple of 16"]
+
+
 def test_who_looks_at_the_pages_is_a_field():
     assert engine_settings(config(), 4).attention == "auto"
     assert engine_settings(config(rollout__attention="xla"), 4).attention == "xla"
