@@ -80,7 +80,7 @@ def _jobs(
     jobs: list[Job] = []
     if only != "engine":
         train = train_job(c, shape, learner)
-        if settings.in_flight == "keep":  # of completions under way
+        if settings.kv_cache == "keep":  # of completions under way
             cache = page_bytes(settings, spec, layout.rollout_tensor) * settings.pool
             train = replace(train, beside=train.beside + cache)
         jobs.append(train)

@@ -68,7 +68,7 @@ def choose(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> Backend:
     name = by_platform if settings.attention == "auto" else settings.attention
     if name != "tpu":
         return BACKENDS[name]
-    if reason := why_not_tpu(spec, settings, mesh):
+    if reason := why_not_tpu(spec, settings, mesh.shape["tensor"]):
         if settings.attention == "tpu":
             raise CannotAttend(f"attention=tpu: {reason}; should be xla, or auto")
         log.warning("attention over the cache by XLA, not by the TPU kernel: %s", reason)
@@ -76,9 +76,9 @@ def choose(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> Backend:
     return paged_tpu
 
 
-def why_not_tpu(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> str:
-    """What the kernel cannot do of this; empty where it can do all."""
-    kv_heads = spec.kv_heads // mesh.shape["tensor"]
+def why_not_tpu(spec: ModelSpec, settings: EngineSettings, tensor: int) -> str:
+    """What the kernel cannot do of this on `tensor` devices a replica; empty where it can do all."""
+    kv_heads = spec.kv_heads // tensor
     table = 4 * max(settings.rows, settings.prefill_pieces) * settings.pages_per_slot
     if spec.windowed:
         return "it is given no windows that differ between layers"

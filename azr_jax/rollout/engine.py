@@ -90,7 +90,7 @@ class Engine:
         """New weights, in any layout, and the randomness of another iteration for requests that name none.
 
         Weights that already lie as the sampler needs them are used where they are, not copied. `dropped_V` names the
-        tokens that limited requests do without. What is under way, where that may be (`in_flight`), goes on with these.
+        tokens that limited requests do without. What is under way, where that may be (`kv_cache`), goes on with these.
         """
         self._halt("load_weights()")
         self._params = None  # the old ones go first: two generations may not fit
@@ -181,7 +181,7 @@ class Engine:
         """
         self._halt("release_memory()")
         self._params = None
-        if self.settings.in_flight == "keep" and any(self._scheduler.slots):
+        if self.settings.kv_cache == "keep" and any(self._scheduler.slots):
             return
         self._scheduler.put_back()
         self._cache = None
@@ -194,7 +194,7 @@ class Engine:
 
     def _halt(self, asked: str) -> None:
         """What the device is decoding comes in. More may be under way only where weights change in flight."""
-        if self.busy and not self.settings.in_flight:
+        if self.busy and not self.settings.kv_cache:
             raise RuntimeError(f"{asked} while requests are under way: drain() them first")
         self._collect()
 

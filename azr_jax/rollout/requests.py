@@ -35,7 +35,7 @@ class EngineSettings:
     draft_tokens: int = 0  # guessed ahead where slots stand empty, at most (drafts.py); 0: none
     limits: bool = False  # whether requests may be limited; where not, the programs know nothing of it
     # Weights change at rest alone (empty), or beneath completions under way, whose cache they keep | recompute.
-    in_flight: str = ""
+    kv_cache: str = ""
 
     def __post_init__(self):
         for field in ("slots", "max_prompt_tokens", "max_new_tokens", "page_size", "decode_steps", "prefill_tokens"):
@@ -43,8 +43,8 @@ class EngineSettings:
                 raise ValueError(f"{field}={getattr(self, field)}: should be at least 1")
         if self.draft_tokens < 0:
             raise ValueError(f"draft_tokens={self.draft_tokens}: should be 0 (none) or more")
-        if self.in_flight and self.in_flight not in CACHES:
-            raise ValueError(f"in_flight={self.in_flight!r}: should be empty, or one of {', '.join(CACHES)}")
+        if self.kv_cache and self.kv_cache not in CACHES:
+            raise ValueError(f"kv_cache={self.kv_cache!r}: should be empty, or one of {', '.join(CACHES)}")
         if self.prefill_rows < 0 or self.prefill_rows % TILE:
             right = f"0 (a call reads one piece) or a multiple of {TILE}"
             raise ValueError(f"prefill_rows={self.prefill_rows}: should be {right}")

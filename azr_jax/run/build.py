@@ -35,7 +35,7 @@ from azr_jax.monitor.metrics import SinkProblem, check_sinks
 from azr_jax.parallel.chips import chip_of
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
-from azr_jax.rollout.attention import CannotAttend
+from azr_jax.rollout.attention import CannotAttend, why_not_tpu
 from azr_jax.rollout.attention_check import AttentionDiffers, check_attention
 from azr_jax.rollout.engine import Engine, EngineSettings
 from azr_jax.run.device_stats import memory_of_one
@@ -158,9 +158,11 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
         mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
         for rules in (LearnerRules(), RolloutRules()):
             check_divides(spec, mesh, rules)
-        layout_here(c, spec)
+        layout = layout_here(c, spec)
     except ValueError as error:  # ImpossibleLayout is one
         problems.append(str(error))
+    else:
+        problems += _of_attention(c, spec, layout)
     weights = {".".join(weight.path) for weight in spec.weights()}
     absent = [prefix for prefix in c.learner.freeze if not any(name.startswith(prefix) for name in weights)]
     if absent or all(name.startswith(tuple(c.learner.freeze)) for name in weights):
@@ -170,8 +172,6 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
         )
     if spec.windowed and c.model.attention not in ("auto", "xla"):
         problems.append(f"model.attention={c.model.attention}: a model with windows needs xla, or auto")
-    if c.rollout.attention == "tpu" and jax.default_backend() != "tpu":
-        problems.append(f"rollout.attention=tpu: this is {jax.default_backend()}; should be xla, or auto")
     longest = c.rollout.max_prompt_tokens + c.rollout.max_new_tokens
     if longest > spec.max_positions:
         problems.append(
@@ -187,6 +187,17 @@ def check_watchers(c: Config) -> None:
         check_sinks(c.monitor.sinks)
     except SinkProblem as error:
         raise ConfigError([str(error)]) from error
+
+
+def _of_attention(c: Config, spec: ModelSpec, layout: Layout) -> list[str]:
+    """Why the kernel that was asked for cannot look at the sampler's cache; found before any weight is read."""
+    if c.rollout.attention != "tpu":
+        return []
+    if jax.default_backend() != "tpu":
+        reason = f"this is {jax.default_backend()}"
+    else:
+        reason = why_not_tpu(spec, engine_settings(c, layout.slots), layout.rollout_tensor)
+    return [f"rollout.attention=tpu: {reason}; should be xla, or auto"] if reason else []
 
 
 def open_judge(c: Config) -> Judge:

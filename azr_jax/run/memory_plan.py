@@ -65,7 +65,7 @@ def with_pages(
     itemsize = product_dtype(settings.dtype, settings.matmul_dtype).itemsize
     weights = spec.parameters() * itemsize / tensor
     beside = weights + (spec.vocab * spec.width * itemsize if tensor > 1 and GATHERS_UNEMBEDDING else 0)
-    if settings.in_flight == "keep":
+    if settings.kv_cache == "keep":
         beside = max(beside, 4 * spec.parameters() / devices)
     left = int((memory * (1 - SPARED) - held - beside) // page_bytes(settings, spec, tensor))
     least = settings.pages_per_slot + 1  # one completion at its longest, and what it copies from

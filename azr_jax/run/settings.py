@@ -69,7 +69,7 @@ def engine_settings(c: Config, slots: int, never: tuple[int, ...] = ()) -> Engin
         matmul_dtype=c.model.matmul_dtype,
         never=never,
         limits=c.rollout.propose_vocab_dropout > 0,
-        in_flight=c.pipeline.kv_cache if c.pipeline.ahead else "",
+        kv_cache=c.pipeline.kv_cache if c.pipeline.ahead else "",
     )
 
 

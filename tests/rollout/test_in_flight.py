@@ -31,7 +31,7 @@ def other():
 
 
 def test_with_the_same_weights_again_the_kept_cache_changes_not_a_bit(model, together):  # noqa: F811
-    found = swapped(engine_of(model, in_flight="keep"), model[1], [with_iteration(r, 3) for r in requests()])
+    found = swapped(engine_of(model, kv_cache="keep"), model[1], [with_iteration(r, 3) for r in requests()])
     plain = {(i & 0xFFFFFFFF, s): (r.tokens, r.logprobs, r.sampler_logprobs, r.finish) for (i, s), r in found.items()}
     assert plain == together[0]
     assert {v for r in found.values() for v in r.versions} == {3, 4}
@@ -39,7 +39,7 @@ def test_with_the_same_weights_again_the_kept_cache_changes_not_a_bit(model, tog
 
 
 def test_read_again_it_says_the_same_and_nothing_stayed_in_memory(model, together):  # noqa: F811
-    engine = engine_of(model, in_flight="recompute")
+    engine = engine_of(model, kv_cache="recompute")
     wanted = [with_iteration(r, 3) for r in requests()]
     found = swapped(engine, model[1], wanted)
     for (number, one), rollout in found.items():
@@ -59,7 +59,7 @@ def test_what_comes_after_is_what_the_new_weights_say(model, other, cache):  # n
     """Greedy, so that each text is a plain function of its weights: before the change the old ones', then the new's."""
     greedy = [dataclasses.replace(request, temperature=0.0) for request in LONG]
     old = sample(engine_of(model), greedy)
-    engine = engine_of(model, in_flight=cache)
+    engine = engine_of(model, kv_cache=cache)
     found = swapped(engine, other, greedy)
     for (number, _), rollout in found.items():
         before = rollout.versions.count(3)
@@ -72,7 +72,7 @@ def test_what_comes_after_is_what_the_new_weights_say(model, other, cache):  # n
 
 
 def test_a_completion_put_off_for_want_of_pages_forgets_which_weights_drew_it(model, other):  # noqa: F811
-    engine = engine_of(model, in_flight="keep", pages=19)
+    engine = engine_of(model, kv_cache="keep", pages=19)
     found = swapped(engine, other, [with_iteration(r, 3) for r in requests()], after=4)
     assert engine._scheduler.pages_in_use == 0 and len(found) == sum(r.n for r in requests())
     assert all(len(r.versions) == len(r.tokens) for r in found.values())
@@ -108,5 +108,5 @@ def test_a_slot_is_free_for_more_only_where_nobody_waits(model):  # noqa: F811
 
 
 def test_an_unknown_way_is_refused_by_name():
-    with pytest.raises(ValueError, match="in_flight='drop': should be empty, or one of keep, recompute"):
-        EngineSettings(4, 8, 8, in_flight="drop")
+    with pytest.raises(ValueError, match="kv_cache='drop': should be empty, or one of keep, recompute"):
+        EngineSettings(4, 8, 8, kv_cache="drop")

@@ -50,12 +50,12 @@ def test_a_jax_that_gathers_the_unembedding_is_left_room_for_it(monkeypatch):
 
 def test_a_cache_that_stays_during_the_update_leaves_room_for_the_gradient():
     """On 16 chips that is less than the sampler's weights, which are gone by then; on 4 it is twice as much."""
-    kept, page = replace(PAPER, in_flight="keep"), page_bytes(PAPER, QWEN7B, 4)
+    kept, page = replace(PAPER, kv_cache="keep"), page_bytes(PAPER, QWEN7B, 4)
     usual = {memory: with_pages(PAPER, QWEN7B, 4, memory * GIB, STATE).pages for memory in (15.75, 20)}
     assert with_pages(kept, QWEN7B, 4, 15.75 * GIB, STATE, 16).pages == usual[15.75]
     missing = usual[20] - with_pages(kept, QWEN7B, 4, 20 * GIB, STATE, 4).pages
     assert missing * page == pytest.approx(4 * QWEN7B.parameters() / 4 - 2 * QWEN7B.parameters() / 4, rel=1e-3)
-    again = replace(PAPER, in_flight="recompute")
+    again = replace(PAPER, kv_cache="recompute")
     assert with_pages(again, QWEN7B, 4, 20 * GIB, STATE, 4).pages == usual[20]
 
 

@@ -1,13 +1,15 @@
 """Fields of the sampler reach it, and what it cannot do is refused in one line before any weight is read."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 
 from azr_jax.config.flags import load
 from azr_jax.config.schema import ConfigError
 from azr_jax.models.spec import ModelSpec
-from azr_jax.rollout import paged_tpu
+from azr_jax.rollout import attention, paged_tpu
 from azr_jax.rollout.cache import chunk_shapes
 from azr_jax.rollout.requests import EngineSettings
 from azr_jax.run import build
@@ -45,6 +47,22 @@ def test_who_looks_at_the_pages_is_a_field():
 def test_the_kernel_is_refused_where_there_is_no_tpu():
     with pytest.raises(ConfigError, match=r"^rollout\.attention=tpu: this is cpu; should be xla, or auto$"):
         build.check_fits(config(rollout__attention="tpu"), SPEC)
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({}, "it takes heads of 128 numbers, not 64"),
+        ({"rollout__page_size": "1"}, "a page table of 33024 bytes .slots x pages of a slot. is more than 1024: take"),
+    ],
+)
+def test_what_the_kernel_cannot_take_is_said_before_any_weight_is_read(monkeypatch, flags, reason):
+    """It was said once the weights had been loaded, for the engine chooses who attends."""
+    spec = replace(SPEC, head_dim=128) if flags else SPEC
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    monkeypatch.setattr(attention, "TABLE_BYTES", 1024)
+    with pytest.raises(ConfigError, match=rf"^rollout\.attention=tpu: {reason}"):
+        build.check_fits(config(rollout__attention="tpu", **flags), spec)
 
 
 def test_sizes_the_kernel_cannot_take_and_a_kernel_that_is_wrong_are_lines_of_the_field(monkeypatch):
