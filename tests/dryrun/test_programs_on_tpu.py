@@ -6,6 +6,7 @@ by all of the vocabulary cannot hide.
 
 import importlib.metadata
 import importlib.util
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -48,8 +49,12 @@ def compiled():
     jobs = engine_jobs_of(c, settings, shape, learner, rollout)
     decode = next(job for job in jobs if job.name == "decode")
     prefill = next(job for job in jobs if job.name.startswith("prefill"))
+    several = engine_jobs_of(c, replace(settings, prefill_rows=256), shape, learner, rollout)
     return SimpleNamespace(
-        train=measure(train_job(c, shape, learner)), decode=measure(decode), prefill=measure(prefill)
+        train=measure(train_job(c, shape, learner)),
+        decode=measure(decode),
+        prefill=measure(prefill),
+        prefill_of_several=measure(next(job for job in several if job.name == "prefill of 256 tokens")),
     )
 
 
@@ -111,7 +116,7 @@ def test_decode_moves_no_weights_between_chips(compiled):
 
 def test_the_sampler_looks_at_its_cache_by_the_paged_kernel_and_copies_none_of_it(compiled):
     a_layer = compiled.decode.job.cache_bytes / SPEC.depth / 2**30
-    for program in (compiled.decode, compiled.prefill):
+    for program in (compiled.decode, compiled.prefill, compiled.prefill_of_several):
         assert "ragged_paged_attention_kernel" in program.counts.kernels
         assert program.temporaries_gib < a_layer / 2
 
