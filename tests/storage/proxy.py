@@ -12,6 +12,7 @@ import http.client
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -57,6 +58,7 @@ class Proxy:
     token: str = ""  # where set, requests need `Authorization: Bearer <token>`
     seen: list[Seen] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
+    look: Callable[[str, str], None] = lambda method, path: None  # called with each request before it is passed on
     url: str = ""
 
     def __enter__(self) -> Proxy:
@@ -98,6 +100,7 @@ class Proxy:
     def handle(self, asked: BaseHTTPRequestHandler) -> None:
         body = asked.rfile.read(int(asked.headers.get("Content-Length") or 0))
         path = unquote(asked.path)
+        self.look(asked.command, path)
         rule = next((rule for rule in self.rules if rule.takes(asked.command, path)), None)
         fault = rule.fault if rule else None
         if rule:

@@ -1,8 +1,14 @@
-"""Two real processes of one run with its workdir in a bucket: the same bytes as on a disk, through a kill of both."""
+"""Two real processes of one run with its workdir in a bucket: killed, dispossessed, and in the end as on a disk."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import re
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,12 +16,15 @@ import pytest
 from azr_jax.models.random_folder import write_random_folder
 from azr_jax.models.spec import PRESETS
 from azr_jax.storage.bucket import Bucket
+from azr_jax.storage.lease import NAME
 from azr_jax.storage.mirror import Mirror
 from tests.run import test_on_processes as processes
-from tests.run.test_whole_loop import files_that_must_repeat, wait_for
+from tests.run.test_whole_loop import files_that_must_repeat
 from tests.storage.conftest import NUMBERS, client, make_bucket
+from tests.storage.proxy import Proxy
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+ITERATIONS = "--config.iterations=4"
 
 
 @pytest.fixture(autouse=True)
@@ -25,23 +34,124 @@ def none_outlives():
         process.kill()
 
 
-def test_two_processes_in_one_bucket_leave_what_they_leave_on_a_disk(fake_gcs: str, tmp_path: Path):
+class Pair:
+    """The same command, again and again: what stands in the bucket after each of its ends."""
+
+    def __init__(self, proxy: Proxy, shared: Path):
+        self.proxy, self.shared, self.term, self.kept = proxy, shared, 0, [0]
+        name = f"processes-{os.getpid()}-{next(NUMBERS)}"
+        make_bucket(proxy.url, name)
+        self.url = f"gs://{name}/run"
+        self.bucket = Bucket(self.url, client(proxy.upstream))
+
+    def start(self) -> list[subprocess.Popen]:
+        self.term += 1
+        where = {"STORAGE_EMULATOR_HOST": self.proxy.url, "TENSORSTORE_GCS_HTTP_URL": self.proxy.url}
+        where["JAX_COMPILATION_CACHE_DIR"] = ""  # then they are kept in the workdir
+        self.since, self.compiled = len(self.proxy.seen), [each.name for each in self.bucket.list("compiled/")[0]]
+        return processes.start(self.shared, self.url, 2, ITERATIONS, where=where)
+
+    def whole(self) -> list[int]:
+        """The checkpoints that are complete."""
+        names = [each.name for each in self.bucket.list("checkpoints/")[0]]
+        return sorted(int(found[1]) for name in names if (found := re.fullmatch(r"\w+/(\d+)/commit_success.txt", name)))
+
+    def share_of_compiled_read(self) -> float:
+        """By this start, of those that were there before it."""
+        read = [one.path for one in self.proxy.seen[self.since :] if one.method == "GET" and "alt=media" in one.path]
+        found = [name for name in self.compiled if any(f"/run/{name}" in path for path in read)]
+        print(f"{len(found)} of {len(self.compiled)} compiled programs were read")
+        return len(found) / len(self.compiled)
+
+    def in_the_save_of(self, iteration: int, run: list[subprocess.Popen], victims: tuple[int, ...]) -> None:
+        """They are killed as one array more is on its way."""
+        arrays = itertools.count(1)
+
+        def look(method: str, path: str) -> None:
+            if method == "POST" and f"/checkpoints/{iteration}/" in path and next(arrays) == 5:
+                kill(run, victims)
+
+        self.proxy.look = look
+        until(lambda: run[victims[0]].poll() is not None)
+        self.proxy.look = lambda method, path: None
+
+    def after_the_save_of(self, iteration: int, run: list[subprocess.Popen], victims: tuple[int, ...]) -> None:
+        until(lambda: iteration in self.whole())
+        kill(run, victims)
+
+    def check_ends(self, run: list[subprocess.Popen], victims: tuple[int, ...], last: int) -> None:
+        """Who is left says who is dead, and asks to be started again; nobody else has the lease."""
+        done = processes.ends(run)
+        for index in {0, 1} - set(victims):
+            code, text = done[index]
+            assert code == 86, text
+            assert f"error: process {victims[0]} (" in text and f"pid {run[victims[0]].pid}) is dead: " in text, text
+        owner = json.loads(self.bucket.read(NAME))
+        # The first one may have let go of it as it fell, if the runtime told it of the other before the heartbeat did.
+        assert (owner.get("process", run[0].pid), owner["term"]) == (run[0].pid, self.term)
+        self.check_went_on(done[0][1])
+        assert self.kept[-1] == last
+
+    def check_went_on(self, said: str) -> None:
+        """From the last checkpoint that was whole before this start."""
+        resumed = re.findall(r"resumed after iteration (\d+)", said)
+        assert [int(number) for number in resumed] == ([self.kept[-1]] if self.kept[-1] else []), said
+        self.kept = self.whole() or [0]
+
+
+def kill(run: list[subprocess.Popen], victims: tuple[int, ...]) -> None:
+    for index in victims:
+        run[index].kill()
+
+
+def until(true: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() - began < processes.PATIENCE_S
+        time.sleep(0.05)
+
+
+def test_killed_in_a_save_and_between_saves_two_processes_lose_what_was_not_saved_and_no_more(
+    proxy: Proxy, tmp_path: Path
+):
     """Each has its own folder, shards and log; the first one owns the bucket."""
     write_random_folder(PRESETS["tiny"], tmp_path / "cache/azr_jax/models/random-tiny")  # one process alone can
-    disk = processes.finish(tmp_path, tmp_path / "disk", 2)
-    name = f"processes-{os.getpid()}-{next(NUMBERS)}"
-    make_bucket(fake_gcs, name)
-    url, where = f"gs://{name}/run", {"STORAGE_EMULATOR_HOST": fake_gcs, "TENSORSTORE_GCS_HTTP_URL": fake_gcs}
-    run = processes.start(tmp_path, url, 2, where=where)
-    said = wait_for(run[0], "iteration 1/3:")
-    for process in run:
-        process.kill()
-        process.communicate()
-    done = processes.ends(processes.start(tmp_path, url, 2, where=where))
-    assert [code for code, _ in done] == [0, 0], (said, done)
-    assert "finished after iteration 3 of 3" in done[0][1]
-    bucket = Bucket(url, client(fake_gcs))
-    Mirror(bucket, folder=tmp_path / "bucket").pull()
+    disk = tmp_path / "disk"
+    done = processes.ends(processes.start(tmp_path, disk, 2, ITERATIONS))
+    assert [code for code, _ in done] == [0, 0], done
+    pair = Pair(proxy, tmp_path)
+    for victims in ((0,), (1,)):
+        run = pair.start()
+        pair.in_the_save_of(1, run, victims)
+        pair.check_ends(run, victims, 0)
+        assert pair.bucket.list("checkpoints/1/")[0], "it was in its save"
+    for iteration, victims in ((1, (1,)), (2, (0,)), (3, (0, 1))):
+        run = pair.start()
+        pair.after_the_save_of(iteration, run, victims)
+        pair.check_ends(run, victims, iteration)
+    done = processes.ends(pair.start())
+    assert [code for code, _ in done] == [0, 0], done
+    pair.check_went_on(done[0][1])
+    assert "finished after iteration 4 of 4" in done[0][1]
+    assert pair.share_of_compiled_read() > 0.5, "by a start that seeds no more, and is no first one"
+    assert json.loads(pair.bucket.read(NAME)) == {"term": pair.term}, "free"
+    Mirror(pair.bucket, folder=tmp_path / "bucket").pull()
     assert files_that_must_repeat(tmp_path / "bucket") == files_that_must_repeat(disk)
-    logs = {each.name.partition(".log")[0] for each in bucket.list("logs/")[0]}
-    assert logs <= {"logs/process_0", "logs/process_1"}
+    logs = {each.name.partition(".log")[0] for each in pair.bucket.list("logs/")[0]}
+    assert logs == {"logs/process_0", "logs/process_1"}
+
+
+def test_two_processes_that_lost_their_bucket_both_end_in_one_line_and_write_nothing(proxy: Proxy, tmp_path: Path):
+    """With code 2: they must not be started again. It was a traceback and 1."""
+    write_random_folder(PRESETS["tiny"], tmp_path / "cache/azr_jax/models/random-tiny")
+    pair = Pair(proxy, tmp_path)
+    run = pair.start()
+    until(lambda: 1 in pair.whole())
+    pair.bucket.write(NAME, json.dumps({"token": "x", "process": 7, "host": "far-away", "term": 9}).encode())
+    before = {each.name for each in pair.bucket.list("metrics.jsonl/")[0]}
+    done = processes.ends(run)
+    for code, text in done:
+        assert code == 2 and "Traceback" not in text, text
+        (line,) = [line for line in text.splitlines() if line.startswith("error:")]
+        assert f"--workdir={pair.url}: process 7 on far-away" in line and "has taken this run over" in line
+    assert {each.name for each in pair.bucket.list("metrics.jsonl/")[0]} == before
