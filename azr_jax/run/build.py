@@ -153,7 +153,7 @@ def layout_here(c: Config, spec: ModelSpec) -> Layout:
 
 def check_fits(config: Config, spec: ModelSpec) -> None:
     """What the model's shape and the devices say about the config."""
-    c, problems = config, []
+    c, problems, layout = config, [], None
     try:
         mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
         for rules in (LearnerRules(), RolloutRules()):
@@ -161,8 +161,7 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
         layout = layout_here(c, spec)
     except ValueError as error:  # ImpossibleLayout is one
         problems.append(str(error))
-    else:
-        problems += _of_attention(c, spec, layout)
+    problems += _of_attention(c, spec, layout)
     weights = {".".join(weight.path) for weight in spec.weights()}
     absent = [prefix for prefix in c.learner.freeze if not any(name.startswith(prefix) for name in weights)]
     if absent or all(name.startswith(tuple(c.learner.freeze)) for name in weights):
@@ -189,13 +188,16 @@ def check_watchers(c: Config) -> None:
         raise ConfigError([str(error)]) from error
 
 
-def _of_attention(c: Config, spec: ModelSpec, layout: Layout) -> list[str]:
-    """Why the kernel that was asked for cannot look at the sampler's cache; found before any weight is read."""
+def _of_attention(c: Config, spec: ModelSpec, layout: Layout | None) -> list[str]:
+    """Why the kernel that was asked for cannot look at the sampler's cache; found before any weight is read. Without a
+    layout it can only be said that this is no TPU.
+    """
+    reason = ""
     if c.rollout.attention != "tpu":
         return []
     if jax.default_backend() != "tpu":
         reason = f"this is {jax.default_backend()}"
-    else:
+    elif layout is not None:
         reason = why_not_tpu(spec, engine_settings(c, layout.slots), layout.rollout_tensor)
     return [f"rollout.attention=tpu: {reason}; should be xla, or auto"] if reason else []
 
