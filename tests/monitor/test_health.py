@@ -106,6 +106,12 @@ def test_the_alarm_is_raised_once_and_only_where_something_is_wrong(name):
     assert replay(rows(fine), HealthSettings()) == []
 
 
+def test_iterations_that_were_played_before_their_turn_are_no_drop_in_throughput():
+    """Overlapped, an iteration may sample nothing in its turn: at last two of three."""
+    rates = [900.0] * (LENGTH - 9) + [900.0, 0.0, 0.0] * 3
+    assert replay(rows({"engine/tokens_per_s": rates}), HealthSettings()) == []
+
+
 def test_one_program_that_never_ends_does_not_call_the_executor_slow():
     """Iterations of 1.5 s, one of which waits 4 of its 5.5 s: 21 % of the window's time, in one of its ten."""
     wait, play = [0.0] * LENGTH, [1.5] * LENGTH
