@@ -55,6 +55,18 @@ def executor():
         yield running
 
 
+class AtOnce:
+    """An executor whose verdict is there when it is asked: what comes first is the script's word alone."""
+
+    def __init__(self, executor):
+        self.executor = executor
+
+    def submit(self, job) -> Future:
+        answered = Future()
+        answered.set_result(self.executor.submit(job).result())
+        return answered
+
+
 def stage(executor, **flags) -> Stage:
     few = {"tasks__kinds": D, "batch_size": "2", "tasks__estimate_attempts": "2", "iterations": "3"}
     made = Stage(executor, FewSlots(), **(few | {"pipeline__mode": "overlapped"} | flags))
@@ -143,7 +155,7 @@ def test_a_task_proposed_before_its_turn_is_solved_and_rewarded_and_grouped_with
 
 def test_a_share_of_the_proposals_is_enough_to_solve_what_came_also_before_its_turn(executor):
     """The first of two proposals to come in is the good one: its task is solved before it is kept, and known after."""
-    made = stage(executor, pipeline__solve_after="0.5")
+    made = stage(AtOnce(executor), pipeline__solve_after="0.5")
     made.engine.slots = 100
     play(made, 1)
     assert (2, Asked.SOLVE) in made.engine.asked
@@ -169,7 +181,7 @@ def test_who_comes_late_is_kept_and_rewarded_and_not_solved(executor, share, goo
                 return ["no", PROPOSALS[1], "no", PROPOSALS[0]][request.id.index]
             return super().text(request, prompt, sample)
 
-    made = stage(executor, pipeline__solve_after=share, batch_size="4", iterations="1")
+    made = stage(AtOnce(executor), pipeline__solve_after=share, batch_size="4", iterations="1")
     made.engine.__class__ = Two
     played = play(made, 1)
     assert [p.entry_id is not None for p in played.proposed[D]] == [False, True, False, True]
@@ -186,7 +198,7 @@ def test_what_was_solved_before_it_was_kept_may_be_a_copy_of_what_was_kept_meanw
                 return PROPOSALS[0] if request.id.index else "no"
             return super().text(request, prompt, sample)
 
-    made = stage(executor, pipeline__solve_after="0.5", iterations="2")
+    made = stage(AtOnce(executor), pipeline__solve_after="0.5", iterations="2")
     made.engine.__class__, made.engine.slots = Again, 100
     play(made, 1)
     _, copy = (played := play(made, 2)).proposed[D]
