@@ -118,8 +118,9 @@ class Training:
         self.state, run.start_state = run.start_state, None  # the first step consumes it
         extra = self._restore(fork_from)
         self.follow = followed(run.config.pipeline.follow, self.iteration)
-        self.bound = Bound(run.config.pipeline, extra)
-        run.self_play = replace(run.self_play, may_begin=lambda: self.bound.within)
+        self.bound = bound = Bound(run.config.pipeline, extra)
+        # Not by `self`: in a circle, a run that is over would keep its weights until somebody collects garbage.
+        run.self_play = replace(run.self_play, may_begin=lambda: bound.within)
         with together(run.hosts):
             self.ledger = Ledger(run, console, extra, self.iteration) if run.hosts.first else None
         if self.ledger:
