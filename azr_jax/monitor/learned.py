@@ -1,6 +1,7 @@
 """Whether a run learned: the held-out tasks before it and now, and the difference with its error.
 
-For the head of the report. Held-out tasks are never trained on, so nothing but learning moves these numbers.
+For the head of the report. Held-out tasks are never trained on, so nothing but learning moves these numbers. Where
+the run has compared them task by task (heldout.py), the error is that of the comparison.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ def learned(rows: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
         if len(measured) < 2:
             continue
         before, now = measured[0], measured[-1]
-        errors = [row.get(f"{name}_se", math.nan) for row in (before, now)]
-        error = math.hypot(*errors) if all(map(math.isfinite, errors)) else None
+        apart = math.hypot(*(row.get(f"{name}_se", math.nan) for row in (before, now)))
+        error = now.get(f"{name.removesuffix(SUFFIX)}/gain_se", apart if math.isfinite(apart) else None)
         difference = now[name] - before[name]
         found.append(
             {

@@ -7,11 +7,12 @@ attempts at one task being averaged first. Whole benchmarks, with prompts and sc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from azr_jax.config.schema import EvalConfig
 from azr_jax.evals.datasets import DataProblem
 from azr_jax.evals.held import attempted, cruxeval
+from azr_jax.monitor.heldout import Scores
 from azr_jax.monitor.means import Mean
 from azr_jax.nano import heldout
 from azr_jax.selfplay.attempting import Solver
@@ -52,15 +53,14 @@ class Evaluation:
     def due(self, iteration: int, last: int) -> bool:
         return bool(self.settings.every) and (iteration % self.settings.every == 0 or iteration == last)
 
-    def measure(self) -> dict[str, float]:
-        """`eval/<suite>/<kind>/accuracy` with its standard error. The weights are those the engine holds."""
-        numbers: dict[str, float] = {}
+    def measure(self) -> Scores:
+        """The weights are those the engine holds."""
+        found: dict[tuple[str, str], list[float]] = {}
         for number, (name, tasks) in enumerate(self.tasks.items()):
             scores = self.loop.run(attempted(self.solver, tasks, self.settings.attempts, number))
-            for kind, mean in accuracies(tasks, scores).items():
-                numbers[f"eval/{name}/{kind}/accuracy"] = mean.value
-                numbers[f"eval/{name}/{kind}/accuracy_se"] = mean.error
-        return numbers
+            for (kind, _), of_task in zip(tasks, scores, strict=True):
+                found.setdefault((name, kind), []).append(sum(of_task) / len(of_task))
+        return found
 
 
 def first_of_each_kind(tasks: Sequence[Held], rows: int) -> list[Held]:
@@ -71,8 +71,10 @@ def first_of_each_kind(tasks: Sequence[Held], rows: int) -> list[Held]:
     return kept
 
 
-def accuracies(tasks: Sequence[Held], scores: Sequence[Sequence[float]]) -> Mapping[Kind, Mean]:
-    each: dict[Kind, list[float]] = {}
-    for (kind, _), of_task in zip(tasks, scores, strict=True):
-        each.setdefault(kind, []).append(sum(of_task) / len(of_task))
-    return {kind: Mean.of(values) for kind, values in each.items()}
+def accuracies(scores: Scores) -> dict[str, float]:
+    """`eval/<suite>/<kind>/accuracy` with its standard error."""
+    numbers: dict[str, float] = {}
+    for (suite, kind), of_tasks in scores.items():
+        mean = Mean.of(of_tasks)
+        numbers |= {f"eval/{suite}/{kind}/accuracy": mean.value, f"eval/{suite}/{kind}/accuracy_se": mean.error}
+    return numbers

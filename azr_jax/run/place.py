@@ -47,6 +47,7 @@ READ = (
     "returns.json",
     "timings.jsonl",
     "records.jsonl",
+    "heldout.jsonl",
     SCHEDULE,
     "buffers/",
     "logs/",

@@ -192,11 +192,14 @@ def iteration_row(kinds: Iterable[Kind], numbers: Mapping[str, float], timings: 
 
 
 def evaluation(iteration: int, numbers: Mapping[str, float]) -> str:
-    """`held out after iteration 10: nano/deduction 41.2 % +- 2.0, ...`"""
+    """`held out after iteration 10: nano/deduction 41.2 % +- 2.0 (gained 5.3 +- 1.6), ...`"""
     found = []
-    for name in (name for name in numbers if name.endswith("/accuracy")):
-        percent, error = 100 * numbers[name], 100 * numbers[f"{name}_se"]
-        found.append(f"{name.removeprefix('eval/').removesuffix('/accuracy')} {percent:.1f} % +- {error:.1f}")
+    for name in (name.removesuffix("/accuracy") for name in numbers if name.endswith("/accuracy")):
+        percent, error = 100 * numbers[f"{name}/accuracy"], 100 * numbers[f"{name}/accuracy_se"]
+        text = f"{name.removeprefix('eval/')} {percent:.1f} % +- {error:.1f}"
+        if f"{name}/gain" in numbers:
+            text += f" (gained {100 * numbers[f'{name}/gain']:.1f} +- {100 * numbers[f'{name}/gain_se']:.1f})"
+        found.append(text)
     return f"held out {f'after iteration {iteration}' if iteration else 'before training'}: {', '.join(found)}"
 
 

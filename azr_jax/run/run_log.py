@@ -13,6 +13,7 @@ from typing import Any
 from azr_jax.config.schema import ConfigError
 from azr_jax.monitor.console import Console
 from azr_jax.monitor.health import Health, settings_from
+from azr_jax.monitor.heldout import HeldOutWriter, Scores
 from azr_jax.monitor.jsonl import Damaged
 from azr_jax.monitor.metrics import MetricsWriter, SinkProblem
 from azr_jax.monitor.records import RecordWriter
@@ -36,6 +37,7 @@ class Ledger:
         try:
             self.metrics = MetricsWriter(run.workdir, sinks, cursors.get("metrics"), home)
             self.records = RecordWriter(run.workdir, cursors.get("records", 0))
+            self._held_out = HeldOutWriter(run.workdir, cursors.get("heldout", 0))
             if run.config.pipeline.ahead:
                 self.schedule = Schedule(run.workdir, begun_after, cursors.get("schedule", 0))
             past = read_rows(run.workdir)
@@ -44,6 +46,10 @@ class Ledger:
         except SinkProblem as error:
             raise ConfigError([str(error)]) from error
         self.health = Health(settings_from(asdict(run.config)), past=past)
+
+    def held_out(self, iteration: int, scores: Scores) -> dict[str, float]:
+        """What has been gained since the first measurement."""
+        return self._held_out.write(iteration, scores)
 
     def before_training(self, numbers: Mapping[str, float], timings: Mapping[str, float]) -> None:
         self.metrics.write(0, numbers, timings)
@@ -71,7 +77,12 @@ class Ledger:
     def cursors(self) -> dict[str, Any]:
         """Where the files stand."""
         schedule = {"schedule": self.schedule.cursor()} if self.schedule else {}
-        return {"metrics": self.metrics.cursor(), "records": self.records.cursor(), **schedule}
+        return {
+            "metrics": self.metrics.cursor(),
+            "records": self.records.cursor(),
+            "heldout": self._held_out.cursor(),
+            **schedule,
+        }
 
     def report_when_due(self, iteration: int) -> None:
         every = self.run.config.monitor.report_every

@@ -30,6 +30,7 @@ from azr_jax.parallel.hosts import Hosts
 from azr_jax.run import presenting
 from azr_jax.run.build import RunParts, build
 from azr_jax.run.device_stats import compilations, device_memory
+from azr_jax.run.heldout_eval import accuracies
 from azr_jax.run.place import open_place, settled
 from azr_jax.run.process_checks import check_same, together
 from azr_jax.run.profiling import keep_compiled, traced
@@ -215,7 +216,8 @@ class Training:
         started = time.perf_counter()
         shown = self.run.self_play.loop.shown
         with self.watch.stage("evaluate"), self.console.stages("held-out tasks") as show, shown(show):
-            numbers = self.run.evaluation.measure()
+            scores = self.run.evaluation.measure()
+        numbers = accuracies(scores) | (self.ledger.held_out(self.iteration, scores) if self.ledger else {})
         timings["time/evaluate"] = time.perf_counter() - started
         self.console.message(presenting.evaluation(self.iteration, numbers))
         self._hand_weights_over(self.iteration + 1)  # what the engine counts from here on belongs to the next iteration

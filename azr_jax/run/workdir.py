@@ -7,7 +7,7 @@ owner.json         who writes here now (lease.py)
 buffers/           the tasks, one append-only file per kind
 seeding.json       how far seeding got
 checkpoints/       weights, optimizer, cursors (learner/checkpoint.py)
-metrics.jsonl, timings.jsonl, tensorboard/, records.jsonl, report.html   (monitor/)
+metrics.jsonl, timings.jsonl, tensorboard/, records.jsonl, heldout.jsonl, report.html   (monitor/)
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from azr_jax.storage.bucket import Bucket, Object, together
 from azr_jax.storage.spans import SpanFile, Torn
 
 LOGS = (
-    *("metrics.jsonl", "timings.jsonl", "records.jsonl", "schedule.jsonl"),
+    *("metrics.jsonl", "timings.jsonl", "records.jsonl", "heldout.jsonl", "schedule.jsonl"),
     *("buffers/", "logs/", "tensorboard/", "watchdog"),
 )
 ELSEWHERE = ("checkpoints/", "compiled/", "profile/", "locks/", "owner.json")  # not pulled

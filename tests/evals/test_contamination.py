@@ -70,8 +70,7 @@ def test_curves_ask_and_reserve_the_rows_of_cruxeval(cruxeval, executor):
     evaluation = Evaluation(settings, prompter(), EventLoop(engine, executor))  # type: ignore[arg-type]
     assert RENAMED in evaluation.reserved and OTHER not in evaluation.reserved
     assert FRESH in evaluation.reserved, "also where the output is no plain literal, so that it is no task"
-    numbers = evaluation.measure()
-    assert numbers["eval/cruxeval/deduction/accuracy"] == numbers["eval/cruxeval/abduction/accuracy"] == 1.0
+    assert evaluation.measure() == {("cruxeval", "deduction"): [1.0], ("cruxeval", "abduction"): [1.0]}
 
 
 def test_proposals_of_reserved_programs_reach_no_buffer_and_no_prompt(executor):

@@ -62,6 +62,10 @@ def test_the_head_of_the_report_says_whether_it_learned(tmp_path):
         == "worse"
     )
     assert learned.learned([]) == []
+    by_task = [rows[0], {**rows[2], "eval/a/gain": 0.12, "eval/a/gain_se": 0.07}]  # compared task by task
+    assert [(one["error"], one["verdict"]) for one in learned.learned(by_task)] == [
+        (0.07, "no change beyond its error")
+    ]
     JsonLines(tmp_path / "metrics.jsonl").extend(rows)
     (run,) = data_of(build([tmp_path], tmp_path / "report.html"))["runs"]
     assert run["learned"] == learned.learned(rows)

@@ -40,13 +40,17 @@ def test_attempts_are_averaged_inside_a_task_and_errors_are_over_tasks(executor,
 
     engine = ScriptedEngine(script)
     evaluation = Evaluation(NANO, prompter(), EventLoop(engine, executor))
-    numbers = evaluation.measure()
+    scores = evaluation.measure()
+    numbers = heldout_eval.accuracies(scores)
+    assert scores == {("nano", "deduction"): [0.5, 0.5], ("nano", "abduction"): [1.0]}
     assert len(asked) == 6  # two attempts at each task but the one that is too long for a prompt
     assert numbers["eval/nano/abduction/accuracy"] == 1.0
     assert numbers["eval/nano/deduction/accuracy"] == 0.5
     assert numbers["eval/nano/deduction/accuracy_se"] == 0.0  # both tasks have the same mean
     text = presenting.evaluation(0, numbers)
     assert text.startswith("held out before training: ") and "nano/deduction 50.0 % +- 0.0" in text
+    later = presenting.evaluation(5, numbers | {"eval/nano/deduction/gain": 0.25, "eval/nano/deduction/gain_se": 0.1})
+    assert "after iteration 5: nano/deduction 50.0 % +- 0.0 (gained 25.0 +- 10.0), nano/abduction 100.0 % +-" in later
     assert [n for n in range(13) if evaluation.due(n, 12)] == [0, 5, 10, 12]
 
 
