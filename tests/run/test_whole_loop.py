@@ -16,7 +16,10 @@ from safetensors.numpy import load_file
 
 ROOT = Path(__file__).parents[2]
 SEEDS = ROOT / "tests/fixtures/seeds.jsonl"
-TINY = ["--config=configs/tiny.py", f"--config.seeding.import_from={SEEDS}"]
+TINY = [
+    *("--config=configs/tiny.py", f"--config.seeding.import_from={SEEDS}"),
+    *("--config.eval.every=1", "--config.eval.suites=nano", "--config.eval.rows=2", "--config.eval.attempts=1"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +72,8 @@ def uninterrupted(shared):
 
 
 def files_that_must_repeat(workdir: Path) -> dict[str, bytes]:
-    names = ["metrics.jsonl", "records.jsonl", *(f"buffers/{p.name}" for p in sorted((workdir / "buffers").iterdir()))]
+    buffers = [f"buffers/{file.name}" for file in sorted((workdir / "buffers").iterdir())]
+    names = ["metrics.jsonl", "records.jsonl", "heldout.jsonl", *buffers]
     return {name: (workdir / name).read_bytes() for name in names}
 
 
@@ -92,7 +96,10 @@ def test_three_iterations_leave_what_the_closing_lines_say(shared, uninterrupted
     workdir, output = uninterrupted
     assert "finished after iteration 3 of 3" in output
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    assert [row["iteration"] for row in rows] == [1, 2, 3]
+    assert [row["iteration"] for row in rows] == [0, 1, 2, 3]
+    measured = [json.loads(line) for line in (workdir / "heldout.jsonl").read_text().splitlines()]
+    assert [(one["iteration"], len(one["scores"])) for one in measured[::3]] == [(n, 2) for n in range(4)]
+    rows = rows[1:]
     assert all(np.isfinite(row["learner/gradient/norm"]) for row in rows)
     assert {"propose/deduction/reward/mean", "solve/induction/reward/mean"} <= rows[0].keys()
     assert (workdir / "report.html").stat().st_size > 10_000
@@ -160,7 +167,10 @@ def test_a_fork_starts_from_the_others_weights_and_tasks(shared, uninterrupted):
             ["mesh.tensor=3", "attention=tpu: this is"],
         ),
         (["--config.tasks.prompt_style=chat"], ["tasks.prompt_style=chat", "no chat template"]),
-        (["--config.rollout.max_prompt_tokens=8"], ["none of its 7 rows", "too long for a prompt"]),
+        (
+            ["--config.rollout.max_prompt_tokens=8", "--config.eval.every=0"],
+            ["none of its 7 rows", "too long for a prompt"],
+        ),
         (["--config.rollout.max_new_tokens=9000"], ["context"]),
     ],
 )
