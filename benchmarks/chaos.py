@@ -6,9 +6,7 @@ For so many minutes a run plays while, a few times a second, one of these happen
 all of them are, one is stopped, a running program is killed or stopped, a zygote gets into a memory group so small that
 the kernel ends what it starts, /tmp is full (the run has one of its own) and empty again. Then the run is stopped by
 Ctrl-C, and another plays as many iterations undisturbed. Every line of records.jsonl and metrics.jsonl has to be the
-same in both, but for the distance between the sampler's and the learner's log-probabilities (`gap`): its last digits
-depend on which rows shared a batch, hence on time. Needs root, for the private /tmp and the memory group; what cannot
-be made is named and left out.
+same in both. Needs root, for the private /tmp and the memory group; what cannot be made is named and left out.
 """
 
 from __future__ import annotations
@@ -190,8 +188,7 @@ def undisturbed(options: argparse.Namespace, workdir: Path, iterations: int) -> 
 def lines_of(path: Path, iterations: int) -> list[dict[str, Any]]:
     """Of the first so many iterations."""
     lines = map(json.loads, path.read_bytes().splitlines())
-    wanted = [line for line in lines if line.get("iteration", 0) <= iterations]
-    return [{name: value for name, value in line.items() if "gap" not in name.split("/")} for line in wanted]
+    return [line for line in lines if line.get("iteration", 0) <= iterations]
 
 
 def compare(one: Path, other: Path) -> dict[str, int]:

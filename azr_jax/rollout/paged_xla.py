@@ -12,7 +12,6 @@ its own tokens and on the static shapes alone.
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ from azr_jax.rollout.requests import TILE
 
 BLOCK = 128  # tokens of context that a tile of a prompt's tokens looks at together
 SLOT_BLOCK = 32  # the same for a decoding slot; a page that is longer is a block by itself
+SLOT_TILE = 8  # decoding slots that walk together
 
 FAR = 2**30  # a position that no prompt has
 UNSEEN = -1e30  # score of what is not seen; finite, for behind a window's end a whole block may be unseen
@@ -93,58 +93,62 @@ def chunk_block(page_size: int) -> int:
 def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, window=None) -> jax.Array:
     """Attention of one query per slot over the pages of that slot, or over the last `window` tokens of them.
 
-    Slots come sorted, the longest first: so those that reach a block stand at the beginning, and the block is computed
-    for the narrowest of a few widths that holds them. The cost is that of the tokens there are, give or take a half.
+    Slots come sorted, the longest first, and are taken a few at a time: each few walk as far as the longest of them, so
+    the cost is that of the tokens there are. However many there are to walk with, it is one program, and a row's
+    numbers are the same; of programs for several widths each may round otherwise.
     """
     k_pool, v_pool = cache
     S, _, H, K = q_Sx1xHxK.shape
     G, P = v_pool.shape[2:4]
     R, E = H // G, slot_block(P) // P  # queries per key head, pages per block
+    W = min(S, SLOT_TILE)
+
+    def tile(rows) -> jax.Array:
+        q_WxGxRxK, table_WxM, position_W, on_W = rows
+
+        def block(number, running):
+            top_WxGxR, sum_WxGxR, out_WxGxRxK = running
+            pages_WxE = jax.lax.dynamic_slice_in_dim(table_WxM, number * E, E, axis=1)
+            back_WxExP = position_W[:, None, None] - (number * E * P + jnp.arange(E * P)).reshape(E, P)
+            seen_WxExP = back_WxExP >= 0 if window is None else (back_WxExP >= 0) & (back_WxExP < window)
+            # What is not seen may hold anything, NaN of another sequence among it.
+            v_WxExGxPxK = jnp.where(seen_WxExP[:, :, None, :, None], v_pool[layer, pages_WxE], 0)
+            q_WxExGxRxK = jnp.broadcast_to(q_WxGxRxK[:, None], (W, E, G, R, K))
+            scores_WxExGxRxP = jnp.einsum(
+                "segrk,segkp->segrp", q_WxExGxRxK, k_pool[layer, pages_WxE], preferred_element_type=jnp.float32
+            )
+            scores_WxExGxRxP = jnp.where(seen_WxExP[:, :, None, None], scores_WxExGxRxP, UNSEEN)
+            new_top_WxGxR = jnp.maximum(top_WxGxR, scores_WxExGxRxP.max(axis=(1, 4)))
+            weights_WxExGxRxP = jnp.exp(scores_WxExGxRxP - new_top_WxGxR[:, None, :, :, None])
+            keep_WxGxR = jnp.exp(top_WxGxR - new_top_WxGxR)
+            added_WxExGxRxK = jnp.einsum(
+                "segrp,segpk->segrk",
+                weights_WxExGxRxP.astype(v_pool.dtype),
+                v_WxExGxPxK,
+                preferred_element_type=jnp.float32,
+            )
+            return (
+                new_top_WxGxR,
+                sum_WxGxR * keep_WxGxR + weights_WxExGxRxP.sum(axis=(1, 4)),
+                out_WxGxRxK * keep_WxGxR[..., None] + added_WxExGxRxK.sum(axis=1),
+            )
+
+        last = jnp.where(on_W, position_W, -1).max()
+        first = 0
+        if window is not None:
+            first = jnp.maximum(jnp.where(on_W, position_W, last).min() - window + 1, 0) // (E * P)
+        start = (jnp.full((W, G, R), -jnp.inf), jnp.zeros((W, G, R)), jnp.zeros((W, G, R, K)))
+        _, sum_WxGxR, out_WxGxRxK = jax.lax.fori_loop(first, last // (E * P) + 1, block, start)
+        sum_WxGxR = jnp.where(on_W[:, None, None], sum_WxGxR, 1.0)  # a slot that is off may have seen nothing
+        return out_WxGxRxK / sum_WxGxR[..., None]
+
+    def in_tiles(x):
+        return jnp.pad(x, ((0, -S % W), *((0, 0),) * (x.ndim - 1))).reshape(-1, W, *x.shape[1:])
+
     table_SxM = jnp.pad(table_SxM, ((0, 0), (0, -table_SxM.shape[1] % E)))
     q_SxGxRxK = (q_Sx1xHxK.reshape(S, G, R, K) * K**-0.5).astype(k_pool.dtype)
-    widths = sorted({-(-S // part) for part in (1, 2, 4, 8)})
-    last_S = jnp.where(on_S, position_S, -1)
-
-    def block(number, running):
-        reached = jnp.max(jnp.where(last_S >= number * E * P, 1 + jnp.arange(S), 0))  # rows up to the last that does
-        choice = sum((reached > width).astype(jnp.int32) for width in widths[:-1])
-        return jax.lax.switch(choice, [partial(of_first, width) for width in widths], number, running)
-
-    def of_first(W, number, running):
-        top_WxGxR, sum_WxGxR, out_WxGxRxK = (x[:W] for x in running)
-        pages_WxE = jax.lax.dynamic_slice_in_dim(table_SxM[:W], number * E, E, axis=1)
-        back_WxExP = position_S[:W, None, None] - (number * E * P + jnp.arange(E * P)).reshape(E, P)
-        seen_WxExP = back_WxExP >= 0 if window is None else (back_WxExP >= 0) & (back_WxExP < window)
-        # What is not seen may hold anything, NaN of another sequence among it.
-        v_WxExGxPxK = jnp.where(seen_WxExP[:, :, None, :, None], v_pool[layer, pages_WxE], 0)
-        q_WxExGxRxK = jnp.broadcast_to(q_SxGxRxK[:W, None], (W, E, G, R, K))
-        scores_WxExGxRxP = jnp.einsum(
-            "segrk,segkp->segrp", q_WxExGxRxK, k_pool[layer, pages_WxE], preferred_element_type=jnp.float32
-        )
-        scores_WxExGxRxP = jnp.where(seen_WxExP[:, :, None, None], scores_WxExGxRxP, UNSEEN)
-        new_top_WxGxR = jnp.maximum(top_WxGxR, scores_WxExGxRxP.max(axis=(1, 4)))
-        weights_WxExGxRxP = jnp.exp(scores_WxExGxRxP - new_top_WxGxR[:, None, :, :, None])
-        keep_WxGxR = jnp.exp(top_WxGxR - new_top_WxGxR)
-        added_WxExGxRxK = jnp.einsum(
-            "segrp,segpk->segrk",
-            weights_WxExGxRxP.astype(v_pool.dtype),
-            v_WxExGxPxK,
-            preferred_element_type=jnp.float32,
-        )
-        new = (
-            new_top_WxGxR,
-            sum_WxGxR * keep_WxGxR + weights_WxExGxRxP.sum(axis=(1, 4)),
-            out_WxGxRxK * keep_WxGxR[..., None] + added_WxExGxRxK.sum(axis=1),
-        )
-        return jax.tree.map(lambda whole, first: whole.at[:W].set(first), running, new)
-
-    start = (jnp.full((S, G, R), -jnp.inf), jnp.zeros((S, G, R)), jnp.zeros((S, G, R, K)))
-    first, blocks = 0, last_S.max() // (E * P) + 1
-    if window is not None:
-        first = jnp.maximum(jnp.where(on_S, position_S, last_S.max()).min() - window + 1, 0) // (E * P)
-    _, sum_SxGxR, out_SxGxRxK = jax.lax.fori_loop(first, blocks, block, start)
-    sum_SxGxR = jnp.where(on_S[:, None, None], sum_SxGxR, 1.0)  # a slot that is off may have seen nothing
-    return (out_SxGxRxK / sum_SxGxR[..., None]).reshape(S, 1, H, K).astype(q_Sx1xHxK.dtype)
+    out_NxWxGxRxK = jax.lax.map(tile, jax.tree.map(in_tiles, (q_SxGxRxK, table_SxM, position_S, on_S)))
+    return out_NxWxGxRxK.reshape(-1, 1, H, K)[:S].astype(q_Sx1xHxK.dtype)
 
 
 def attend_chunk(q_1xTxHxK, cache: Cache, layer, call: Call, rows: PrefillRows, tile: int, window=None) -> jax.Array:

@@ -103,6 +103,25 @@ def test_text_is_the_same_alone_where_prompts_are_read_in_pieces_of_512(model):
         assert sample(alone, [request]) == {key: value for key, value in found.items() if key[0] == request.id}
 
 
+def test_text_is_the_same_with_as_many_slots_as_recipes_have():
+    """Heads as wide as nano's, and 64 slots of which many are taken, or few: log-probabilities differed by 1e-5."""
+    spec = ModelSpec("llama", 300, 160, 2, 5, 5, 32, 128, True)
+    model, rng = nnx.split(random_model(spec, 0)), np.random.default_rng(3)
+    wanted = [
+        Request(number, tuple(rng.integers(0, 300, length).tolist()), 24, n=2)
+        for number, length in enumerate(rng.integers(2, 90, 40))
+    ]
+    settings = EngineSettings(slots=64, max_prompt_tokens=100, max_new_tokens=40, page_size=32, decode_steps=8)
+    engine = Engine(model[0], spec, settings, seed=1)
+    engine.load_weights(model[1], 3)
+    found = sample(engine, wanted)
+    assert sample(engine, wanted[::-1]) == found
+    alone = [sample(engine, [request]) for request in wanted[:6]]
+    assert {key: value for one in alone for key, value in one.items()} == {
+        key: found[key] for one in alone for key in one
+    }
+
+
 def test_text_is_the_same_after_a_restart(model, together):
     """An engine that has played another iteration, and a new one that takes over in the middle of this."""
     wanted, engine = requests(), engine_of(model)
