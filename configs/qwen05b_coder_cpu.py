@@ -6,7 +6,7 @@ As configs/qwen05b_coder.py but for sizes: B = 8, four estimates, two references
 Trained are low-rank corrections of all matrices (LoRA): gradients and moments of all weights would take 6 GB more. The
 solver learns from estimates too: their prompts are read anyway, and once for all four. Products are of bfloat16, which
 this is worth doing for where a processor has them (avx512_bf16, amx_bf16 in /proc/cpuinfo); sums and all else are
-float32. The learning rate is that of corrections, a hundred times that of weights.
+float32. The learning rate is that of corrections, two hundred times that of weights. What it learned: docs/RESULTS.md.
 """
 
 from ml_collections import ConfigDict
@@ -32,10 +32,11 @@ def get_config() -> ConfigDict:
     c.rollout.slots = 32
     c.rollout.page_size = 32
     c.rollout.decode_steps = 16
+    c.rollout.draft_tokens = 7
     c.rollout.temperature = 0.8
     c.executor.timeout_s = 2.0
     c.learner.lora.rank = 32
-    c.learner.lr = 1e-4
+    c.learner.lr = 2e-4
     c.learner.warmup = 3
     c.learner.share_prompts = True
     c.learner.row_tokens = 1024
