@@ -23,9 +23,11 @@ def learned(rows: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
         if len(measured) < 2:
             continue
         before, now = measured[0], measured[-1]
+        difference, gain = now[name] - before[name], f"{name.removesuffix(SUFFIX)}/gain"
         apart = math.hypot(*(row.get(f"{name}_se", math.nan) for row in (before, now)))
-        error = now.get(f"{name.removesuffix(SUFFIX)}/gain_se", apart if math.isfinite(apart) else None)
-        difference = now[name] - before[name]
+        error = apart if math.isfinite(apart) else None
+        if math.isclose(now.get(gain, math.nan), difference, abs_tol=1e-9):  # else it is since a later measurement
+            error = now.get(f"{gain}_se", error)
         found.append(
             {
                 "suite": name.removeprefix(PREFIX).removesuffix(SUFFIX),

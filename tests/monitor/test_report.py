@@ -66,6 +66,8 @@ def test_the_head_of_the_report_says_whether_it_learned(tmp_path):
     assert [(one["error"], one["verdict"]) for one in learned.learned(by_task)] == [
         (0.07, "no change beyond its error")
     ]
+    by_task[-1] = {**by_task[-1], "eval/a/gain": 0.08}  # since a later one: begun before gains were written down
+    assert round(learned.learned(by_task)[0]["error"], 4) == 0.0424
     JsonLines(tmp_path / "metrics.jsonl").extend(rows)
     (run,) = data_of(build([tmp_path], tmp_path / "report.html"))["runs"]
     assert run["learned"] == learned.learned(rows)
