@@ -15,12 +15,12 @@ import json
 import os
 import subprocess
 import sys
-from math import sqrt
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from azr_jax.models.source import resolve
+from azr_jax.monitor.means import Mean
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = {"humaneval_plus": "humaneval", "mbpp_plus": "mbpp"}
@@ -60,8 +60,8 @@ def ours(options: argparse.Namespace, folder: Path) -> dict[str, tuple[bool, boo
 
 
 def share(verdicts: list[bool]) -> str:
-    p = sum(verdicts) / len(verdicts)
-    return f"{100 * p:.1f} +- {100 * sqrt(p * (1 - p) / len(verdicts)):.1f}"
+    mean = Mean.of([float(verdict) for verdict in verdicts])
+    return f"{100 * mean.value:.1f} +- {100 * mean.error:.1f}"
 
 
 def main() -> None:
