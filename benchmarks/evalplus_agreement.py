@@ -5,6 +5,9 @@
 `--evalplus` names an interpreter with evalplus 0.3.1, torch and transformers. That package asks the model itself, with
 transformers, and judges what it says; `python -m azr_jax.evaluate --style=evalplus` does the same here. Both are
 greedy, in float32, on the same folder and rows, and go on where they were interrupted. Last line: one JSON object.
+
+One fault of the package is mended on the way: it hangs the stop criterion of each task on those of all before, which
+count from where their own prompts ended, so that an answer behind a shorter prompt may end at its first word.
 """
 
 from __future__ import annotations
@@ -23,6 +26,17 @@ from azr_jax.models.source import resolve
 from azr_jax.monitor.means import Mean
 
 ROOT = Path(__file__).resolve().parents[1]
+MENDED = """
+from evalplus.evaluate import main
+from evalplus.provider.hf import HuggingFaceDecoder
+
+def alone(self, *given, codegen=HuggingFaceDecoder.codegen, **named):
+    vars(self.model).pop("_get_stopping_criteria", None)
+    return codegen(self, *given, **named)
+
+HuggingFaceDecoder.codegen = alone
+main()
+"""
 DATASETS = {"humaneval_plus": "humaneval", "mbpp_plus": "mbpp"}
 
 
@@ -39,7 +53,7 @@ def theirs(options: argparse.Namespace, folder: Path) -> dict[str, tuple[bool, b
     """(base, base and plus) of each row, as the package has them."""
     dataset, root = DATASETS[options.suite], options.out / "evalplus"
     told = {f"{dataset.upper()}_OVERRIDE_PATH": str(first_rows(options)), "HF_HUB_OFFLINE": "1"}
-    command = [options.evalplus, "-m", "evalplus.evaluate", "--model", folder, "--dataset", dataset, "--backend", "hf"]
+    command = [options.evalplus, "-c", MENDED, "--model", folder, "--dataset", dataset, "--backend", "hf"]
     command += ["--greedy", "--dtype", "float32", "--root", root]
     subprocess.run(list(map(str, command)), env=os.environ | told, check=True, stdin=subprocess.DEVNULL)
     (found,) = (root / dataset).glob("*_eval_results.json")

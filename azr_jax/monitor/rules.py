@@ -40,6 +40,10 @@ class MetricHistory:
         """The metrics of the latest iterations with this beginning and end."""
         return [name for name in self._names if name.startswith(start) and name.endswith(end)]
 
+    def ever(self, start: str, end: str) -> list[str]:
+        """Also those of earlier iterations, as what is measured now and then."""
+        return sorted(name for name in self._columns if name.startswith(start) and name.endswith(end))
+
     def values(self, name: str) -> list[float]:
         return list(self._columns.get(name, ()))
 
@@ -256,6 +260,23 @@ def throughput_drop(history: MetricHistory, threshold: float) -> Found:
     values = [value for value in history.values("engine/tokens_per_s") if value]
     if len(values) >= 2 * WINDOW and median(values[-WINDOW:]) < threshold * median(values):
         yield "engine/tokens_per_s", f"{median(values[-WINDOW:]):.0f}, the run's median is {median(values):.0f}"
+
+
+@rule(
+    3.0,
+    "It unlearns: go back to an earlier checkpoint, lower learner.lr, read in the task viewer what is paid.",
+)
+def held_out_falls(history: MetricHistory, threshold: float) -> Found:
+    # A suite's kinds together, as of the latest measurement: what one kind lost another may have gained.
+    suites: dict[str, list[str]] = {}
+    for name in history.ever("eval/", "/gain"):
+        suites.setdefault(name.rsplit("/", 2)[0], []).append(name)
+    for suite, names in suites.items():
+        gain = sum(history.values(name)[-1] for name in names)
+        error = math.hypot(*(history.values(f"{name}_se")[-1] for name in names))
+        if gain < -threshold * error:
+            lost = 100 * gain / len(names)
+            yield suite, f"{lost:+.1f} ± {100 * error / len(names):.1f} points since the first measurement"
 
 
 @rule(0.5, "Tokens are too old for what their weights have to make up: lower pipeline.staleness or learner.lr.")
