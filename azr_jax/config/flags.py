@@ -30,6 +30,7 @@ def load(path: str, overrides: dict[str, str]) -> tuple[Config, list[str]]:
     problems += check(recipe)
     filled = flatten(recipe)
     stale = filled.get("pipeline.mode") == "overlapped" and filled.get("pipeline.staleness") != 0
+    stale &= filled.get("learner.old_logprobs") != "sampler"  # there one ratio stands for clip and weight
     by_mode = {field: values[stale] for field, values in OVERLAPPED.items()}
     for field, value in (PRESETS.get(filled.get("preset", ""), {}) | by_mode).items():
         if field in filled and filled[field] is None:

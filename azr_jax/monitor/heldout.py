@@ -21,18 +21,24 @@ class HeldOutWriter:
         self._file.cut(cursor)
         self._first: dict[tuple[str, str], Sequence[float]] = {}
         for line in read(self._file.path):
-            self._first.setdefault((line["suite"], line["kind"]), line["scores"])
+            self._first_of((line["suite"], line["kind"]), line["scores"])
 
     def write(self, iteration: int, scores: Scores) -> dict[str, float]:
         """`eval/<suite>/<kind>/gain` with its standard error, where the same tasks were measured before."""
         numbers: dict[str, float] = {}
         for (suite, kind), now in scores.items():
             self._file.append({"iteration": iteration, "suite": suite, "kind": kind, "scores": list(now)})
-            first = self._first.setdefault((suite, kind), now)
-            if first is not now and len(first) == len(now):
+            first = self._first_of((suite, kind), now)
+            if first is not now:
                 gain = Mean.of([after - before for before, after in zip(first, now)])
                 numbers |= {f"eval/{suite}/{kind}/gain": gain.value, f"eval/{suite}/{kind}/gain_se": gain.error}
         return numbers
+
+    def _first_of(self, which: tuple[str, str], now: Sequence[float]) -> Sequence[float]:
+        """What to compare with: nothing earlier, where other tasks were asked (`eval.rows` may change)."""
+        if len(self._first.get(which, ())) != len(now):
+            self._first[which] = now
+        return self._first[which]
 
     def cursor(self) -> int:
         return self._file.position()

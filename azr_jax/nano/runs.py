@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -103,6 +104,7 @@ def run_all(plans: Sequence[Plan], *, side_by_side: int, tell: Callable[[str], N
     env = dict(os.environ)
     if side_by_side > 1:
         env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: none is left behind
     try:
         while waiting or running:
             while waiting and len(running) < side_by_side:
@@ -129,6 +131,7 @@ def run_all(plans: Sequence[Plan], *, side_by_side: int, tell: Callable[[str], N
             process.terminate()  # it finishes its iteration and saves
         for _, process in running:
             process.wait()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_whole(plan: Plan) -> None:

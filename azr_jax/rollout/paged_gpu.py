@@ -6,7 +6,8 @@ What is gathered is as wide as the longest sequence needs, rounded up to one of 
 (`widths`); the width is chosen once for all steps of a call (steps.py). The price: the cache is read, written and read.
 
 The cache is one pool of pages for all layers, keys and values as [L, N, P, G, K]: a token's numbers lie side by side,
-and pages gathered are a context as it is. Sums run over the whole width, so their last bits may differ between widths.
+and pages gathered are a context as it is. Sums run over the whole width, so their last bits may differ between widths,
+and with them, now and then, a token: by who is decoded beside a sequence. `rollout.attention=xla` knows no neighbours.
 """
 
 from __future__ import annotations

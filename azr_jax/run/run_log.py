@@ -62,9 +62,7 @@ class Ledger:
         self.metrics.write(played.iteration, numbers, timings)
         self.records.write(played.iteration, presenting.records(played))
         if self.schedule:
-            rounds = self.run.self_play.loop.delivered or []
-            self.schedule.write(played.iteration, rounds)
-            rounds.clear()
+            self.schedule.write(played.iteration, self.run.self_play.loop.delivered or ())
         self.console.iteration(played.iteration, presenting.iteration_row(played.proposed, numbers, timings))
         self.console.table(*presenting.iteration_table(played, self.run.config.iterations, numbers, timings))
         example = presenting.example(played)

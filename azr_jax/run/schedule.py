@@ -38,7 +38,8 @@ class Bound:
         if not self.on:
             return {}
         s, gap = self.settings, max((value for name, value in numbers.items() if GAP.fullmatch(name)), default=0.0)
-        within = numbers.get("learner/importance/ess", 1.0) >= s.least_ess and gap <= (s.most_gap or gap)
+        fresh = not numbers.get("learner/staleness/mean")  # whatever its weights are, they make up for no age
+        within = fresh or (numbers.get("learner/importance/ess", 1.0) >= s.least_ess and gap <= (s.most_gap or gap))
         self.within = hosts.from_first(lambda: within)
         return {"pipeline/within_bound": float(self.within)}
 
@@ -68,4 +69,6 @@ def followed(path: str, begun_after: int) -> list[list[int]]:
             return [verdicts for line in lines for verdicts in line["rounds"]]
     except (jsonl.Damaged, KeyError) as error:
         raise ConfigError([f"pipeline.follow={path}: is no schedule: {error}"]) from error
-    raise ConfigError([f"pipeline.follow={path}: no run in it was started after iteration {begun_after}"])
+    raise ConfigError(
+        [f"pipeline.follow={path}: no run in it was started after iteration {begun_after}; leave it out to go on"]
+    )

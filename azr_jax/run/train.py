@@ -2,7 +2,8 @@
 
 A run is stopped by Ctrl-C at the end of an iteration, by SIGTERM at once (signals.py), and goes on by the same command
 from its last checkpoint: weights, optimizer and the cursors of every file, which are cut back to that moment. What is
-drawn and sampled depends on seed and iteration alone, so the run that goes on is the run that was never stopped.
+drawn and sampled depends on seed and iteration alone, so the run that goes on is the run that was never stopped
+(but for rounding by paged_gpu.py, whose sums depend on who is decoded beside).
 
 Of several processes each does all of this, on its own devices and its share of the programs to be judged; the first one
 alone writes and speaks (run_log.py), and checkpoints are written by all.
@@ -243,6 +244,8 @@ class Training:
             if alarm:
                 self.console.message(f"monitor.health.stop_on: {alarm} asks to end the run")
                 self.stop.ask()
+        if delivered := self.run.self_play.loop.delivered:
+            delivered.clear()
         self.run.place.publish()
         self._stay_together(written)
 

@@ -43,7 +43,7 @@ MAY_CHANGE = (
     "iterations", "checkpoint.", "monitor.", "watchdog.", "profile.", "mesh.", "executor.workers",
     "eval.every", "eval.rows", "eval.attempts", "model.cache_dir", "model.remat", "model.attention",
     "rollout.slots", "rollout.pages", "rollout.page_size", "rollout.decode_steps",
-    "rollout.prefill_tokens", "rollout.prefill_rows", "rollout.draft_tokens",
+    "rollout.prefill_tokens", "rollout.prefill_rows", "rollout.draft_tokens", "rollout.attention", "pipeline.follow",
     "learner.microbatch", "learner.chunk", "learner.row_lengths", "learner.share_prompts", "seeding.max_rounds",
 )  # fmt: skip
 

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
+from azr_jax.config.schema import ConfigError
 from azr_jax.executor.jobs import Validate
 from azr_jax.executor.verdict_codec import Settled, from_plain, to_plain
 from azr_jax.parallel.hosts import Hosts
@@ -282,9 +283,9 @@ class EventLoop:
         """(number, verdict) of what any process has, or a schedule says, the same list in all of them."""
         started, wanted = time.perf_counter(), next(self._follow, None)
         if strangers := set(wanted or ()) - self.judging.keys():
-            raise RuntimeError(f"the schedule that is followed is of another run: nobody asked for {strangers}")
+            raise ConfigError([f"pipeline.follow: is of another run; verdicts {sorted(strangers)} were not asked for"])
         while True:
-            self._in |= self._told(wait=wait if wanted is None else not self._in.keys() >= set(wanted))
+            self._in |= self._told(wait=wait and not self._in if wanted is None else not self._in.keys() >= set(wanted))
             ready = sorted(self._in if wanted is None else self._in.keys() & set(wanted))
             if (ready or not wait) if wanted is None else len(ready) == len(wanted):
                 self.waited_s += time.perf_counter() - started if wait else 0.0

@@ -27,7 +27,7 @@ from azr_jax.selfplay.attempting import Solver
 from azr_jax.selfplay.event_loop import EventLoop, Job, RequestId, Stage, Start, Started
 from azr_jax.selfplay.proposing import Proposer, draw
 from azr_jax.selfplay.results import Played, Proposed, Solved, renamed
-from azr_jax.tasks.buffers import Entry
+from azr_jax.tasks.buffers import Entry, Unkept
 from azr_jax.tasks.rewards import RewardSettings
 from azr_jax.tasks.types import Kind, Task
 
@@ -126,10 +126,10 @@ class SelfPlay:
         n, task = c.tasks.estimate_attempts, proposed.task
         if task is None or not c.tasks.rates_wanted:
             return proposed, None
-        # The buffer does not change while a kind proposes in its turn: the answer is the same in any order.
+        # In its turn the buffer stays as it is, so the answer is the same in any order; before it, a copy remains one.
         copies_count = c.rewards.duplicate == "full" or c.tasks.train_on_estimates
         if self.proposer.buffers[kind].holds(task) and not copies_count:
-            return proposed, None
+            return (replace(proposed, kept=Unkept.DUPLICATE) if (t, kind) in self.begun else proposed), None
         # The task has no id of a buffer yet; the proposal's is one that no entry has.
         request = RequestId(Stage.ESTIMATE, kind.number, b, t)
         return proposed, (yield Start(self.solver.attempts(kind, task, proposed.key[0], request, n)))
@@ -138,7 +138,7 @@ class SelfPlay:
         """With the last proposal that is waited for the batch to solve is drawn, of tasks that are not kept yet."""
         came = self.came[t, kind]
         came[proposed.key[0]] = proposed.task
-        if len(came) == math.ceil(self.config.pipeline.solve_after * self.config.batch_size):
+        if len(came) == math.ceil(round(self.config.pipeline.solve_after * self.config.batch_size, 9)):
             new = self.proposer.buffers[kind].would_keep(came, t)
             self.solving[t, kind] = yield Start(self._solve(t, kind, new))
 

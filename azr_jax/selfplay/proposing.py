@@ -183,7 +183,7 @@ class Proposer:
             found = replace(proposed.traits, nearest=history.nearest(task), mean_distance=history.mean_distance(task))
             if found.nearest < self.config.tasks.novelty_gate:
                 return replace(proposed, traits=found, validation=Validation(None, NOT_NOVEL))
-            kept = buffer.append(task, iteration=iteration, references=proposed.references)
+            kept = proposed.kept or buffer.append(task, iteration=iteration, references=proposed.references)
         except KindFailed as error:  # it did not when the task was admitted
             return replace(proposed, validation=Validation(None, UNJUDGED, str(error)))
         return replace(proposed, traits=found, kept=kept)

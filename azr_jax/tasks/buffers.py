@@ -135,7 +135,8 @@ class Buffer:
         for entry_id, task in sorted(tasks.items(), key=lambda one: one[0]):
             if task is not None and not self.holds(task):
                 new.setdefault(self.mark(task), Entry(entry_id, self.kind, task, iteration, ()))
-        return list(new.values())
+        limited = self.settings.evict == "keep_oldest" or self._is_closed()
+        return list(new.values())[: self.settings.capacity - len(self._slots) if limited else None]
 
     def set_solve_rate(self, entry_id: int, solve_rate: float) -> None:
         """Notes how often the task was solved. An entry evicted meanwhile is left alone."""

@@ -78,6 +78,7 @@ def test_importance_weights_are_there_where_tokens_may_be_stale_and_nothing_else
         (overlapped, "token"),
         (overlapped | {"pipeline.staleness": "0"}, "none"),
         (overlapped | {"learner.importance": "none"}, "none"),
+        (overlapped | {"learner.old_logprobs": "sampler"}, "none"),  # one ratio stands for both
         ({"learner.importance": "sequence"}, "sequence"),
     ):
         config, problems = flags.load(BASE, given)

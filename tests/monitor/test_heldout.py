@@ -38,6 +38,10 @@ def test_other_tasks_are_not_compared(tmp_path):
     HeldOutWriter(tmp_path).write(0, {OUTPUT: [0.0, 0.0]})
     resumed = HeldOutWriter(tmp_path, (tmp_path / "heldout.jsonl").stat().st_size)
     assert resumed.write(5, {OUTPUT: [1.0, 1.0, 1.0], INPUT: [1.0]}) == {}
+    # From then on with the first measurement of those, also by who goes on once more.
+    again = HeldOutWriter(tmp_path, resumed.cursor())
+    for writer in (resumed, again):
+        assert writer.write(10, {OUTPUT: [0.5, 1.0, 1.0]})["eval/cruxeval/deduction/gain"] == pytest.approx(-1 / 6)
 
 
 def test_a_run_that_was_begun_before_there_was_such_a_file_goes_on(tmp_path):

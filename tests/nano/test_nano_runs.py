@@ -1,7 +1,11 @@
 """Runs side by side and their table, with runs that were made up by hand."""
 
 import json
+import os
+import signal
 import sys
+import threading
+import time
 
 import pytest
 
@@ -96,6 +100,24 @@ def test_runs_end_in_turn_and_a_failure_names_the_run_and_stops_the_others(tmp_p
     bad = Scripted("bad", 1, {"code": "raise SystemExit('no such field')"}, tmp_path / "bad-1")
     with pytest.raises(RuntimeError, match=r"bad, seed 1: exit 1\nno such field"):
         run_all([slow, bad], side_by_side=2, tell=told.append)
+
+
+def test_who_is_told_to_end_leaves_no_run_behind(tmp_path):
+    slow = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
+    code = f"import os; os.chdir({str(tmp_path)!r}); {slow}"
+    before = signal.getsignal(signal.SIGTERM)
+
+    def end():
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_all([Scripted("slow", 0, {"code": code}, tmp_path / "slow-0")], side_by_side=1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_run_that_was_asked_to_stop_does_not_count_as_finished(tmp_path):

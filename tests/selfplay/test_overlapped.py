@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from azr_jax.config.schema import ConfigError
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.run import presenting
+from azr_jax.selfplay.event_loop import EventLoop, Start
 from azr_jax.selfplay.event_loop import Stage as Asked
+from azr_jax.tasks.buffers import Unkept
 from azr_jax.tasks.types import Kind, Role
 from tests.selfplay.scripted import Cast, Rollout, Stage
 
@@ -123,6 +126,26 @@ def test_nothing_is_begun_that_would_be_too_old_when_it_is_used_nor_beyond_the_l
         for number in (2, 3):
             play(made, number)
         assert not made.loop.to_come and not made.self_play.begun
+
+
+def test_a_copy_that_was_proposed_before_its_turn_stays_one_when_the_other_has_left_a_full_buffer(executor):
+    """Iteration 2 proposes what is kept while 1 is played; 1 keeps another in its place."""
+    made = Stage(
+        executor, FewSlots(100), tasks__kinds=D, batch_size="2", tasks__estimate_attempts="2", iterations="2",
+        pipeline__mode="overlapped", buffer__capacity="4",
+    )  # fmt: skip
+    for program in (SEED, f"{SEED}, x", f"{SEED}, x, x", f"{SEED} * 2"):
+        made.put(D, program, "'one'", seed=False)
+    text = made.engine.text
+    copy = f"{SEED.removeprefix('def f(')}\n```\n```input\n'one'\n```"
+    made.engine.text = lambda request, prompt, sample: (
+        copy if request.id.stage == Asked.PROPOSE and request.iteration == 2 else text(request, prompt, sample)
+    )
+    play(made, 1)
+    assert sorted(entry.iteration for entry in made.buffers[D]) == [0, 0, 0, 1]
+    assert SEED not in [entry.task.program for entry in made.buffers[D]]
+    proposed = play(made, 2).proposed[D]
+    assert [(one.kept, one.reward_parts) for one in proposed] == [(Unkept.DUPLICATE, {"duplicate": -0.5})] * 2
 
 
 def test_every_token_counts_the_updates_since_the_weights_that_drew_it(executor):
@@ -243,8 +266,29 @@ def test_told_when_verdicts_came_another_run_asks_the_same_in_the_same_order(exe
     assert sum(map(len, schedule)) > 20
 
 
+def test_behind_the_last_round_of_a_schedule_what_came_before_is_handed_over():
+    class Instant:
+        def submit(self, job) -> Future:
+            verdict = Future()
+            verdict.set_result(job)
+            return verdict
+
+    def first():
+        late = yield Start("the second question")
+        return (yield "never answered before it"), late
+
+    loop = EventLoop(None, Instant())
+    loop.log([[1]])  # so the answer to the second question, 0, waits beside it
+    _, late = loop.run(first())
+
+    def second():
+        return (yield late)
+
+    assert loop.run(second()) == "the second question"
+
+
 def test_a_schedule_of_another_run_is_noticed(executor):
     made = stage(executor)
     made.loop.log([[99]])
-    with pytest.raises(RuntimeError, match="is of another run"):
+    with pytest.raises(ConfigError, match="is of another run"):
         play(made, 1)

@@ -209,6 +209,18 @@ def test_what_would_be_kept_is_told_without_keeping_it():
     assert frozen(buffers) == before and not buffers[D].holds(triplet(5))
 
 
+def test_what_would_be_kept_is_no_more_than_a_full_buffer_takes():
+    for evict, taken in (("keep_oldest", [70, 80]), ("oldest_first", [70, 80, 90])):
+        buffers = Buffers([D], settings=BufferSettings(capacity=4, evict=evict))
+        fill(buffers, D, range(2))
+        given = {70: triplet(5), 80: triplet(6), 90: triplet(7)}
+        assert [entry.id for entry in buffers[D].would_keep(given, iteration=3)] == taken
+        kept = [buffers[D].append(task, iteration=3) for task in given.values()]
+        assert sum(isinstance(one, Entry) for one in kept) == len(taken)
+        if evict == "keep_oldest":
+            assert buffers[D].would_keep({60: triplet(8)}, iteration=4) == []
+
+
 def test_max_new_takes_this_iterations_tasks_first():
     buffers = Buffers([D])
     fill(buffers, D, range(20))
