@@ -40,7 +40,9 @@ def test_seconds_are_bytes_over_the_slowest_of_what_is_on_the_way():
     fast = loading(b, replace(RATES, bucket=12.5), slice_, "bucket", now=True)
     assert fast["loaded"] == pytest.approx(4 / 10 + 16 / 140 + 16 / 10 + 4 / 2 + to_chips)  # telling does
     hub = loading(b, RATES, slice_, "hub", now=True)
-    assert hub["fetched"] == 16 / 0.25 and hub["loaded"] == pytest.approx(16 / 10 + 16 / 140 + 16 / 10 + 4 / 2 + to_chips)
+    assert hub["fetched"] == 16 / 0.25 and hub["loaded"] == pytest.approx(
+        16 / 10 + 16 / 140 + 16 / 10 + 4 / 2 + to_chips
+    )
 
 
 def test_rounds_that_fill_every_replica_are_a_third_of_those_that_fill_one():
