@@ -65,7 +65,8 @@ def measure(config, groups: int, steps: int, depth: int) -> dict[str, float]:
     from azr_jax.models import hf
     from azr_jax.models.sharding import LearnerRules
     from azr_jax.parallel.mesh import make_mesh
-    from azr_jax.run.build import find_model, learner_settings, row_tokens
+    from azr_jax.run.build import learner_settings, row_tokens
+    from azr_jax.run.find_model import find_model
 
     model, mesh = find_model(config), make_mesh(1, 1)
     settings = learner_settings(config)

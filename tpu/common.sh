@@ -34,16 +34,27 @@ usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
 
 need() { [[ -n "${!1}" ]] || fail "--${1,,}= is missing. $(usage)"; }
 
-# Of a slice with one worker the workdir may be in a bucket, by its address. Several need a folder they share. A bucket
-# that is mounted is none: a checkpoint is finished by renaming, and files grow, and of neither a bucket knows anything.
+# The workdir is in a bucket, by its address, or a folder that the workers share. A bucket that is mounted is none: a
+# checkpoint is finished by renaming, and files grow, and of neither a bucket knows anything.
 need_workdir() {
   need WORKDIR
   accelerator
-  [[ $WORKDIR == /* || ( $WORKDIR == gs://?* && $WORKERS == 1 ) ]] && return
-  if [[ $WORKDIR == gs://* ]]; then
-    fail "--workdir=$WORKDIR: a bucket is for a slice with one worker so far, $SLICE has $WORKERS; give a folder that they share, as /mnt/shared/qwen7b on NFS (tpu/setup --share), and no mounted bucket"
-  fi
-  fail "--workdir=$WORKDIR: should be a folder that all workers share, as /mnt/shared/qwen7b, or of one worker gs://bucket/folder"
+  [[ $WORKDIR == /* || $WORKDIR == gs://?* ]] && return
+  fail "--workdir=$WORKDIR: should be gs://bucket/folder, or a folder that all workers share, as /mnt/shared/qwen7b"
+}
+
+# What of this shell's environment the run gets: names of those that are set.
+confided() {
+  local name
+  for name in HF_TOKEN HF_HOME WANDB_API_KEY; do [[ -z "${!name:-}" ]] || echo "$name"; done
+}
+
+# The same as lines of a file that only its owner may read, each by a format of printf; it goes when the script ends.
+confided_file() {
+  local name
+  environment="$(mktemp)"  # of mode 600
+  trap 'rm -f "$environment"' EXIT
+  for name in $(confided); do printf "$1" "$name" "${!name}"; done > "$environment"
 }
 
 go() {

@@ -20,7 +20,7 @@ from azr_jax.learner.lora import merged
 from azr_jax.models import hf
 from azr_jax.models.endings import HfTokenizer
 from azr_jax.models.fields import UnsupportedModel, one_line
-from azr_jax.models.folder import BadFolder, open_folder, run_config, started_from
+from azr_jax.models.folder import BadFolder, open_folder, run_config, sample, started_from
 from azr_jax.models.sharding import abstract_params
 from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec
@@ -73,12 +73,7 @@ class Found:
         files = folder.rglob("*") if self.home else [*folder.glob("*.safetensors"), *self._adapter_files()]
         for path in sorted(files):
             if path.is_file():
-                size = path.stat().st_size
-                mark.update(f"{path.relative_to(folder) if path.is_relative_to(folder) else path.name} {size}".encode())
-                with path.open("rb") as file:
-                    for part in range(16):
-                        file.seek(part * size // 16)
-                        mark.update(file.read(4_096))
+                sample(mark, str(path.relative_to(folder) if path.is_relative_to(folder) else path.name), path)
         return mark.hexdigest()[:16]
 
     def _adapter_files(self) -> list[Path]:

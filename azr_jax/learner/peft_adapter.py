@@ -23,7 +23,7 @@ from azr_jax.learner.lora import OUTPUTS, Corrections
 from azr_jax.models.fields import Fields, UnsupportedModel, read_json, shown
 from azr_jax.models.hf import check_free, replace_folder
 from azr_jax.models.spec import ModelSpec, Weight
-from azr_jax.models.tensors import TYPES, BadWeights, Planned, read_header, write_file
+from azr_jax.models.tensors import TYPES, BadWeights, LocalFile, Planned, read_header, write_file
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 NOT_OURS = (
@@ -69,7 +69,7 @@ def load_adapter(folder: str | Path, spec: ModelSpec) -> Corrections:
     scale, rank, targets = _read_config(folder / CONFIG, modules)
     if not (folder / WEIGHTS).is_file():
         raise BadWeights(f"{folder}: holds no {WEIGHTS}")
-    tensors = read_header(folder / WEIGHTS)
+    tensors = read_header(LocalFile(folder / WEIGHTS))
     found: Corrections = {}
     wanted = set()
     for name in targets:

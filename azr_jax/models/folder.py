@@ -8,9 +8,11 @@ compiled and no weight is read but a tied embedding that is stored twice.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from azr_jax.models.endings import HfTokenizer, stop_ids
 from azr_jax.models.fields import Fields, UnsupportedModel, one_line, read_json, read_text, shown
 from azr_jax.models.source import resolve
 from azr_jax.models.spec import ModelSpec, load_spec
-from azr_jax.models.tensors import BadWeights, find_tensors
+from azr_jax.models.tensors import BadWeights, Tensor, WeightFile, find_tensors
 
 # Files beside config.json that hold an object each; none of them has to be there.
 OBJECTS = (
@@ -65,10 +67,19 @@ class ModelFolder:
     spec: ModelSpec
     tokenizer: HfTokenizer
     stop_ids: tuple[int, ...]
+    tensors: Mapping[str, Tensor]
+    readers: tuple[int, ...] = (0,)  # the processes that can read the weights
 
 
-def open_folder(folder: str | Path) -> ModelFolder:
-    """Raises BadFolder."""
+def open_folder(
+    folder: str | Path,
+    *,
+    elsewhere: Mapping[str, WeightFile] | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
+) -> ModelFolder:
+    """Raises BadFolder. `elsewhere`: the weight files where they are not in the folder; `tensors`: those that another
+    process has found and looked through.
+    """
     folder = Path(folder)
     try:
         spec = load_spec(folder)
@@ -80,7 +91,9 @@ def open_folder(folder: str | Path) -> ModelFolder:
         _check_tokenizer_config(folder / "tokenizer_config.json")
         for name in NUMBERED:
             _check_numbered(folder / name)
-        hf.check_names(folder, find_tensors(folder), spec)
+        if tensors is None:
+            tensors = find_tensors(folder, elsewhere)
+            hf.check_names(folder, tensors, spec)
         hf.check_tokenizer(folder, spec)
         tokenizer = _tokenizer(folder, spec)
         ends = stop_ids(tokenizer, folder)
@@ -92,7 +105,17 @@ def open_folder(folder: str | Path) -> ModelFolder:
         raise BadFolder(str(error)) from error
     except OSError as error:
         raise BadFolder(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
-    return ModelFolder(folder, spec, tokenizer, ends)
+    return ModelFolder(folder, spec, tokenizer, ends, tensors)
+
+
+def sample(mark: hashlib._Hash, name: str, path: Path) -> None:
+    """Adds a file to a fingerprint: its name, its size, and sixteen places in it."""
+    size = path.stat().st_size
+    mark.update(f"{name} {size}".encode())
+    with path.open("rb") as file:
+        for part in range(16):
+            file.seek(part * size // 16)
+            mark.update(file.read(4_096))
 
 
 def run_config(workdir: Path) -> dict[str, Any]:

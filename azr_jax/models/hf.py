@@ -1,11 +1,13 @@
 """A Hugging Face folder to the Transformer's weights, and back, exactly.
 
-Reading takes each shard's slice of each tensor straight to its device: no process ever holds the whole model. All is
-checked before the first number is read (names, shapes, types, lengths of files, the tokenizer's vocabulary), so a bad
-folder is one clear error and nothing half loaded. Writing makes a complete folder under a temporary name and renames
-it: there is never half a folder. Types, tied embeddings and every other file are those of the source.
+Reading takes some rows at a time to the shards they belong to, and one parameter after the other to the devices: no
+process ever holds the whole model. All is checked before the first number is read (names, shapes, types, lengths of
+files, the tokenizer's vocabulary), so a bad folder is one clear error and nothing half loaded. Writing makes a complete
+folder under a temporary name and renames it: there is never half a folder. Types, tied embeddings and every other file
+are those of the source.
 
-With several processes each reads its own slices; all must call `save`, the first one writes.
+Several processes read every row once among them and tell each other (rows.py); all must call `load` and `save`, the
+first one writes.
 
 Left out on purpose: GGUF, pickled weights, and repairing folders that do not match their config.json.
 """
@@ -15,7 +17,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 from jax.typing import DTypeLike
 
 from azr_jax.models.fields import SHOWN, read_json, shown
+from azr_jax.models.rows import RowBlock, in_order
 from azr_jax.models.sharding import LearnerRules, Rules, shardings
 from azr_jax.models.spec import ModelSpec, Weight, config_from_spec, load_spec
 from azr_jax.models.tensors import TYPES, BadWeights, Planned, Tensor, find_tensors, write_tensors
@@ -46,54 +50,95 @@ def load(
     tensors = find_tensors(folder)
     check_names(folder, tensors, spec)
     check_tokenizer(folder, spec)
+    return load_weights(spec, tensors, mesh=mesh, rules=rules, dtype=dtype)
+
+
+def load_weights(
+    spec: ModelSpec,
+    tensors: Mapping[str, Tensor],
+    *,
+    mesh: Mesh | None = None,
+    rules: Rules | None = None,
+    dtype: jnp.dtype = jnp.float32,
+    readers: Sequence[int] | None = None,
+) -> Transformer:
+    """From tensors that were looked through. `readers`: which of several processes can read them; all without it."""
     graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0), param_dtype=dtype)))
+    alone = mesh is None or jax.process_count() == 1
     if mesh is None:
         layout = nnx.map_state(lambda _, leaf: leaf.replace(SingleDeviceSharding(jax.devices()[0])), abstract)
     else:
         layout = shardings(spec, mesh, rules or LearnerRules())
-    by_path = {weight.path: weight for weight in spec.weights()}
-    state = nnx.map_state(
-        lambda path, leaf: leaf.replace(_array(tensors, by_path[path], spec.depth, leaf.get_value(), np.dtype(dtype))),
-        layout,
-    )
-    return nnx.merge(graphdef, state)
+    places = {path: leaf.get_value() for path, leaf in nnx.to_flat_state(layout)}
+    wanted = [(name, tensors[name]) for weight in spec.weights() for name in names(weight, spec.depth)]
+    if readers is None:
+        readers = range(jax.process_count())
+    blocks = in_order(wanted, None if alone else readers)
+    arrays = {
+        weight.path: _array(blocks, weight, spec.depth, places[weight.path], np.dtype(dtype))
+        for weight in spec.weights()
+    }
+    return nnx.merge(graphdef, nnx.map_state(lambda path, leaf: leaf.replace(arrays[path]), layout))
 
 
-def _array(tensors: dict[str, Tensor], weight: Weight, depth: int, sharding: Sharding, dtype: np.dtype) -> jax.Array:
-    """One parameter, shard after shard, so that the host holds one shard of it at a time."""
+@dataclass
+class Shard:
+    """A part of a parameter that lies on some devices of this process, in the host's memory for the time being."""
+
+    index: tuple[slice, ...]
+    values: np.ndarray
+    devices: list[Any]
+
+    def take(self, layer: int | None, weight: Weight, rows: RowBlock, block: np.ndarray) -> None:
+        """What these rows of a tensor hold of it, cast."""
+        index, out = self.index, self.values
+        if layer is not None:
+            if not index[0].start <= layer < index[0].stop:
+                return
+            index, out = index[1:], out[layer - index[0].start]
+        theirs = _their_index(weight, index)
+        out = out.reshape([part.stop - part.start for part in theirs])  # a view
+        start, stop = max(theirs[0].start, rows.start), min(theirs[0].stop, rows.stop)
+        if start < stop:
+            mine = block[start - rows.start : stop - rows.start]
+            out[start - theirs[0].start : stop - theirs[0].start] = mine[(slice(None), *theirs[1:])]
+
+
+def _array(
+    blocks: Iterator[tuple[RowBlock, np.ndarray]], weight: Weight, depth: int, sharding: Sharding, dtype: np.dtype
+) -> jax.Array:
+    """The next parameter of the stream of rows; the host holds this process's shards of it."""
     shape = (depth, *weight.shape) if weight.per_layer else weight.shape
-    devices: dict[tuple, tuple[tuple[slice, ...], list[Any]]] = {}
+    shards: dict[tuple, Shard] = {}
     for device, index in sharding.addressable_devices_indices_map(shape).items():
         index = tuple(slice(*part.indices(size)) for part, size in zip(index or (), shape, strict=True))
         key = tuple((part.start, part.stop) for part in index)
-        devices.setdefault(key, (index, []))[1].append(device)
-    arrays = []
-    for index, replicas in devices.values():
-        block = np.empty([part.stop - part.start for part in index], dtype)
-        if weight.per_layer:
-            for i, layer in enumerate(range(depth)[index[0]]):
-                _read_into(block[i], tensors, weight, weight.name.format(layer), index[1:])
-        else:
-            _read_into(block, tensors, weight, weight.name, index)
-        arrays += jax.block_until_ready([jax.device_put(block, device) for device in replicas])
+        if key not in shards:
+            shards[key] = Shard(index, np.empty([part.stop - part.start for part in index], dtype), [])
+        shards[key].devices.append(device)
+    for layer in range(depth) if weight.per_layer else (None,):
+        for rows, block in blocks:
+            for shard in shards.values():
+                shard.take(layer, weight, rows, block)
+            if rows.stop == rows.tensor.shape[0]:
+                break
+    arrays = [
+        array
+        for shard in shards.values()
+        for array in jax.block_until_ready([jax.device_put(shard.values, device) for device in shard.devices])
+    ]
     return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
 
-def _read_into(
-    out: np.ndarray, tensors: dict[str, Tensor], weight: Weight, name: str, index: tuple[slice, ...]
-) -> None:
-    """One slice of one tensor, cast into `out`."""
+def _their_index(weight: Weight, index: tuple[slice, ...]) -> list[slice]:
+    """In the file."""
     theirs: list[slice] = []
     for axis, size, part in zip(weight.axes, weight.shape, index, strict=True):
         if axis == "head":  # one axis with the heads in the file, and never split itself
             theirs[-1] = slice(theirs[-1].start * size, theirs[-1].stop * size)
         else:
             theirs.append(part)
-    out[...] = tensors[name].read(tuple(theirs)).reshape(out.shape)
-    numbers = out.astype(np.float32, copy=False)
-    if out.size and not (np.isfinite(numbers.min()) and np.isfinite(numbers.max())):
-        kind = "NaN" if np.isnan(numbers.min()) else "infinity"
-        raise BadWeights(f"{tensors[name].file}: {name} holds {kind}: nothing computed with it would be a number")
+    return theirs
 
 
 def check_names(folder: Path, tensors: dict[str, Tensor], spec: ModelSpec) -> None:

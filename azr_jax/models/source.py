@@ -5,8 +5,10 @@ The places are asked in that order and the first that has the whole model wins. 
 where there is no network. `random:<preset>` writes a folder of random weights with a byte tokenizer, for tests, and
 `nano:base` is the small model that comes with the package.
 
-Every process of a multi-host run resolves for itself: each host downloads to its own disk, once. Processes that share
-a cache may race; the folder appears by one rename, so nobody ever sees half of one.
+Of a run of several processes the first one alone resolves, so what is downloaded comes once; the others take what
+they have already (`here`), or what it tells them (run/find_model.py). Of a bucket's model they read the weights where
+they lie (`in_bucket`). Processes that share a cache may race; a folder appears by one rename, so nobody ever sees half
+of one.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from azr_jax.models import embedded
 from azr_jax.models.fields import UnsupportedModel, one_line
@@ -25,7 +28,12 @@ from azr_jax.models.spec import PRESETS
 from azr_jax.models.tensors import INDEX, SINGLE, BadWeights, weight_map_of
 from azr_jax.storage.errors import StorageError
 
-WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+if TYPE_CHECKING:
+    from azr_jax.storage.ranges import RemoteFile
+
+WEIGHTS = "*.safetensors"
+SMALL = ["*.json", "*.jinja", "*.txt", "*.model"]
+WANTED = [WEIGHTS, *SMALL]
 UNWANTED = ["original/*", "onnx/*", "runs/*"]  # second copies of the weights and training logs that some keep
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 HUB_ANSWERS_WITHIN_S = 5.0
@@ -61,9 +69,7 @@ def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progres
     except OSError as error:
         raise ModelNotFound(one_line(f"{local} cannot be read: {error.strerror or error}")) from None
     if meant:  # nobody else is asked
-        raise ModelNotFound(
-            one_line(f"{local}: {lacks}: a model folder holds config.json, *.safetensors and a tokenizer")
-        )
+        raise _no_model(str(local), lacks)
     tried = [f"the folder {name}: {lacks}"]
     places: list[tuple[str, Callable[[str], Path | str]]] = [
         ("the Hugging Face cache", _from_cache),
@@ -82,26 +88,63 @@ def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progres
     raise ModelNotFound(_advice(name, tried))
 
 
+def here(name: str, cache_dir: str | Path | None = None) -> Path | None:
+    """The folder of a model that this machine has, if it has it whole; nothing is asked of anybody, nothing made."""
+    cache = Path(cache_dir) if cache_dir else default_cache()
+    if is_ours(name):
+        return resolve(name, cache_dir=cache)
+    folders = [Path(name).expanduser()]
+    if not _is_path(name):
+        found = _from_cache(name)
+        folders += [found] if isinstance(found, Path) else []
+        folders += [cache / "models" / embedded.MODELS[name].folder_name] if name in embedded.MODELS else []
+    return next((folder for folder in folders if not missing(folder)), None)
+
+
+def in_bucket(name: str, cache_dir: str | Path | None = None) -> tuple[Path, dict[str, RemoteFile]]:
+    """The small files, copied to this machine, and the weight files, which stay there."""
+    from azr_jax.storage.bucket import open_bucket
+    from azr_jax.storage.ranges import RemoteFile
+
+    cache = Path(cache_dir) if cache_dir else default_cache()
+    folder = _fetched(name, cache / "small", SMALL)
+    bucket = open_bucket(name)
+    weights = {
+        each.name: RemoteFile(bucket, each) for each in bucket.list(deep=False)[0] if fnmatch(each.name, WEIGHTS)
+    }
+    if not (folder / "config.json").is_file():
+        raise _no_model(name, "has no config.json")
+    if not any((folder / file).is_file() for file in TOKENIZERS):
+        raise _no_model(name, f"has no tokenizer ({', '.join(TOKENIZERS)})")
+    return folder, weights
+
+
 def _from_bucket(name: str, cache: Path) -> Path:
     """A copy on this machine; the hub's rules say which files count."""
+    folder = _fetched(name, cache, WANTED)
+    lacks = missing(folder)
+    if lacks and not (folder / "adapter_config.json").is_file():
+        raise _no_model(name, lacks)
+    return folder
+
+
+def _fetched(name: str, cache: Path, patterns: list[str]) -> Path:
     from azr_jax.storage import folders
     from azr_jax.storage.bucket import is_bucket
 
     try:
         is_bucket(name)
-        folder = folders.fetched(name, cache, lambda file: any(fnmatch(file, pattern) for pattern in WANTED))
+        return folders.fetched(name, cache, lambda file: any(fnmatch(file, pattern) for pattern in patterns))
     except StorageError as error:
         if error.passing:
             raise
         raise ModelNotFound(one_line(error)) from error
     except OSError as error:
         raise ModelNotFound(one_line(f"{name}: cannot write below {cache}: {error.strerror or error}")) from error
-    lacks = missing(folder)
-    if lacks and not (folder / "adapter_config.json").is_file():
-        raise ModelNotFound(
-            one_line(f"{name}: {lacks}: a model folder holds config.json, *.safetensors and a tokenizer")
-        )
-    return folder
+
+
+def _no_model(name: str, lacks: str) -> ModelNotFound:
+    return ModelNotFound(one_line(f"{name}: {lacks}: a model folder holds config.json, *.safetensors and a tokenizer"))
 
 
 def _is_path(name: str) -> bool:

@@ -1,4 +1,5 @@
-"""The safetensors files of a folder: slices read without mapping files into memory, and written one tensor at a time.
+"""The safetensors files of a folder, on a disk or elsewhere: rows read without mapping files into memory, and written
+one tensor at a time.
 
 The format is a length, a JSON header (name -> type, shape, offsets) and the raw numbers. Reading it here rather than
 through a memory map keeps the host's memory at what was asked for, and lets a file be checked whole before any number
@@ -10,10 +11,10 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -32,49 +33,91 @@ class BadWeights(ValueError):
     """Weight files that are missing, damaged, or not those of their config.json; the message names file and tensor."""
 
 
+class WeightFile(Protocol):
+    """A file of weights wherever it lies. As text it is its address, for errors."""
+
+    @property
+    def name(self) -> str: ...
+    def size(self) -> int: ...
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes from `start` up to `end`, fewer where the file ends before that."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def size(self) -> int:
+        check_is_file(self.path)
+        return self.path.stat().st_size
+
+    def read(self, start: int, end: int) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
+
+
 @dataclass(frozen=True)
 class Tensor:
     """Where a tensor stands in its file."""
 
-    file: Path
+    file: WeightFile
     dtype: np.dtype
     shape: tuple[int, ...]
     start: int
 
+    @property
+    def row_bytes(self) -> int:
+        """Of one index of the first axis."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        row = self.row_bytes
+        data = self.file.read(self.start + start * row, self.start + stop * row)
+        if len(data) != (stop - start) * row:
+            raise BadWeights(f"{self.file}: ended while it was read")
+        return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:])
+
     def read(self, index: tuple[slice, ...]) -> np.ndarray:
         """The numbers of `index` (one slice for each axis). Whole rows are read, of which the columns are kept."""
         rows = range(*index[0].indices(self.shape[0]))
-        row = math.prod(self.shape[1:])
         columns = tuple(slice(*part.indices(size)) for part, size in zip(index[1:], self.shape[1:], strict=True))
         out = np.empty((len(rows), *(part.stop - part.start for part in columns)), self.dtype)
-        step = max(1, READ_BYTES // (row * self.dtype.itemsize))
-        with self.file.open("rb") as file:
-            for done in range(0, len(rows), step):
-                count = min(step, len(rows) - done)
-                offset = self.start + (rows.start + done) * row * self.dtype.itemsize
-                block = np.fromfile(file, self.dtype, count * row, offset=offset - file.tell())
-                if block.size != count * row:
-                    raise BadWeights(f"{self.file}: ended while it was read")
-                out[done : done + count] = block.reshape(count, *self.shape[1:])[(slice(None), *columns)]
+        step = max(1, READ_BYTES // self.row_bytes)
+        for done in range(0, len(rows), step):
+            stop = min(done + step, len(rows))
+            out[done:stop] = self.rows(rows.start + done, rows.start + stop)[(slice(None), *columns)]
         return out
 
 
-def find_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a folder by name. Every header is read and checked.
+def find_tensors(folder: Path, elsewhere: Mapping[str, WeightFile] | None = None) -> dict[str, Tensor]:
+    """The tensors of a folder by name. Every header is read and checked. `elsewhere`: its weight files where only the
+    rest of it is on this disk.
 
     One file, or else an indexed set: where both stand, transformers reads the one file.
     """
     index = folder / INDEX
-    if (folder / SINGLE).exists():
-        return read_header(folder / SINGLE)
+    there = elsewhere
+    if there is None:
+        there = {path.name: LocalFile(path) for path in folder.glob("*.safetensors") if path.exists()}
+    if SINGLE in there:
+        return read_header(there[SINGLE])
     if not index.exists():
         raise BadWeights(f"{folder}: holds neither {SINGLE} nor {INDEX}")
     weight_map = weight_map_of(index)
     files = sorted(set(weight_map.values()))
     for name in files:
-        if not (folder / name).is_file():
+        if name not in there:
             raise BadWeights(f"{index}: names {name}, which is not there")
-    headers = {name: read_header(folder / name) for name in files}
+    headers = {name: read_header(there[name]) for name in files}
     for tensor, name in weight_map.items():
         if tensor not in headers[name]:
             raise BadWeights(f"{index}: says that {name} holds {tensor}, which it does not")
@@ -95,15 +138,13 @@ def weight_map_of(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def read_header(path: Path) -> dict[str, Tensor]:
+def read_header(path: WeightFile) -> dict[str, Tensor]:
     """The tensors of one file, after checking that the file is as long as its header says."""
-    check_is_file(path)
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, LARGEST_HEADER):
-            raise BadWeights(f"{path}: is cut off or not a safetensors file: {size} bytes, header of {length}")
-        text = file.read(length)
+    size = path.size()
+    length = int.from_bytes(path.read(0, 8), "little")
+    if size < 8 or length > min(size - 8, LARGEST_HEADER):
+        raise BadWeights(f"{path}: is cut off or not a safetensors file: {size} bytes, header of {length}")
+    text = path.read(8, 8 + length)
     try:
         entries: dict[str, Any] = json.loads(text, object_pairs_hook=without_contradiction)
         _check_metadata(path, entries.pop("__metadata__", {}))
@@ -128,12 +169,12 @@ def read_header(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_metadata(path: Path, said: object) -> None:
+def _check_metadata(path: WeightFile, said: object) -> None:
     if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
         raise BadWeights(f"{path}: __metadata__ is {shown(said)}: should be an object of texts")
 
 
-def _check_seamless(path: Path, parts: list[tuple[int, int, str]]) -> None:
+def _check_seamless(path: WeightFile, parts: list[tuple[int, int, str]]) -> None:
     """Each byte belongs to one tensor: with two at one place, one of them is not what was saved."""
     at = 0
     for start, end, name in parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,24 +25,25 @@ from azr_jax.learner.lora import merged
 from azr_jax.learner.step import LearnerSettings, TrainState, Update, init_state, make_update
 from azr_jax.models import hf
 from azr_jax.models.endings import HfTokenizer
-from azr_jax.models.folder import BadFolder, ModelFolder, open_folder
+from azr_jax.models.folder import ModelFolder
 from azr_jax.models.sharding import LearnerRules, RolloutRules, abstract_params, check_divides
 from azr_jax.models.slice_layout import Layout
-from azr_jax.models.source import ModelNotFound, resolve
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.spelling import CannotSpell, spell_out
-from azr_jax.models.tensors import BadWeights
 from azr_jax.monitor.metrics import SinkProblem, check_sinks
 from azr_jax.parallel.chips import chip_of
+from azr_jax.parallel.exchange import ReadElsewhere
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
 from azr_jax.rollout.attention import CannotAttend, why_not_tpu
 from azr_jax.rollout.attention_check import AttentionDiffers, check_attention
 from azr_jax.rollout.engine import Engine, EngineSettings
 from azr_jax.run.device_stats import memory_of_one
+from azr_jax.run.find_model import find_model, telling_of
 from azr_jax.run.heldout_eval import Evaluation
 from azr_jax.run.memory_plan import lay_out, with_pages
 from azr_jax.run.place import Place
+from azr_jax.run.process_checks import together
 from azr_jax.run.settings import (
     buffer_settings,
     engine_settings,
@@ -120,23 +122,6 @@ class RunParts:
         self.checkpointer.close()
         self.engine.close()
         self.executor.close()
-
-
-def find_model(config: Config) -> ModelFolder:
-    """The model's folder, looked through before any weight is read."""
-    try:
-        model = open_folder(resolve(config.model.name, cache_dir=config.model.cache_dir or None))
-    except (ModelNotFound, BadFolder) as error:
-        raise ConfigError([f"model.name={config.model.name}: {error}"]) from error
-    style = config.tasks.prompt_style
-    if style in ("chat", "think_chat") and not model.tokenizer.chat_template:
-        raise ConfigError(
-            [
-                f"tasks.prompt_style={style}: the tokenizer of {config.model.name} has no chat template; should be "
-                "completion, or think for a large model"
-            ]
-        )
-    return model
 
 
 def spelled_out(config: Config, tokenizer: HfTokenizer) -> tuple[int, ...]:
@@ -218,26 +203,50 @@ def checkpoint_bytes(c: Config, spec: ModelSpec) -> int:
 
 
 def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
-    """Computes nothing in which processes wait for each other: what is wrong may be found by one of them alone."""
-    c = config
-    if jax.process_count() != hosts.count:
-        raise ConfigError(
-            [f"{jax.process_count()} processes have devices, but {hosts.count} joined: see tpu/README.md"]
-        )
-    check_watchers(c)
-    model = find_model(c)
+    """Called by all processes, which wait for each other only between what one of them alone may find wrong."""
+    with together(hosts):
+        if jax.process_count() != hosts.count:
+            raise ConfigError(
+                [f"{jax.process_count()} processes have devices, but {hosts.count} joined: see tpu/README.md"]
+            )
+        check_watchers(config)
+    model = find_model(config, hosts)
+    with together(hosts):
+        check_fits(config, model.spec)
+        if place.mirror is None:  # a bucket is never full
+            check_space(place.folder, checkpoint_bytes(config, model.spec), config.checkpoint.keep)
+        never = spelled_out(config, model.tokenizer)
+        executor = open_judge(config)
+        mesh = make_mesh(config.mesh.fsdp, config.mesh.tensor)
+    graphdef, params = load(hosts, model, mesh, config.model.name)
+    with together(hosts):
+        return _parts(config, place, hosts, model, mesh, graphdef, params, executor, never)
+
+
+def load(hosts: Hosts, model: ModelFolder, mesh: Mesh, name: str) -> tuple[nnx.GraphDef[Any], nnx.State]:
+    """The weights in the learner's layout. Called by all."""
+    found = None
+    with together(hosts), telling_of(name), contextlib.suppress(ReadElsewhere):  # whoever could not read says why
+        rules, readers = LearnerRules(), model.readers
+        found = nnx.split(hf.load_weights(model.spec, model.tensors, mesh=mesh, rules=rules, readers=readers))
+    assert found is not None, "somebody could not read, and said nothing"
+    return found
+
+
+def _parts(
+    c: Config,
+    place: Place,
+    hosts: Hosts,
+    model: ModelFolder,
+    mesh: Mesh,
+    graphdef: nnx.GraphDef[Any],
+    params: nnx.State,
+    executor: Judge,
+    never: tuple[int, ...],
+) -> RunParts:
+    """Computes nothing in which processes wait for each other."""
     folder, spec, tokenizer = model.path, model.spec, model.tokenizer
-    check_fits(c, spec)
     workdir, lease = place.folder, place.lease
-    if place.mirror is None:  # a bucket is never full
-        check_space(workdir, checkpoint_bytes(c, spec), c.checkpoint.keep)
-    never = spelled_out(c, tokenizer)
-    executor = open_judge(c)
-    mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
-    try:
-        graphdef, params = nnx.split(hf.load(folder, mesh=mesh, rules=LearnerRules()))
-    except (BadWeights, OSError) as error:  # what only reading all of it can find
-        raise ConfigError([f"model.name={c.model.name}: {error}"]) from error
     prompter = Prompter(tokenizer, folder, c)
     buffers = Buffers(
         played_kinds(c),

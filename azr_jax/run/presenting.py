@@ -23,8 +23,10 @@ def opening(config: Config, base: Config, recipe: str, workdir: str) -> str:
 
 
 def closing(workdir: str, iteration: int, iterations: int, again: str) -> str:
+    more = f", which is more than iterations={iterations}: nothing is taken back" if iteration > iterations else ""
     lines = [
-        f"{'finished' if iteration >= iterations else 'stopped'} after iteration {iteration} of {iterations}",
+        f"{'finished' if iteration >= iterations else 'stopped'} after iteration {iteration}"
+        + (more or f" of {iterations}"),
         f"  checkpoint  {workdir}/checkpoints/{iteration}",
         f"  metrics     {workdir}/metrics.jsonl",
         f"  report      {workdir}/report.html",

@@ -78,8 +78,7 @@ def train(
         done = False
         while not done:
             place.follow()
-            with together(hosts):
-                run = build(returns.reseeded(config), place, hosts)
+            run = build(returns.reseeded(config), place, hosts)
             done = _train(run, console, returns, again, fork_from)
             place.publish()
         hosts.gather()  # who is done waits here for who writes the report

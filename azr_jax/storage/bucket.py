@@ -66,11 +66,14 @@ class Bucket:
         """The bucket is there and may be looked at; StorageError otherwise."""
         self._ask("open the bucket", lambda: self._objects.reload(timeout=self._timeout_s, retry=None))
 
-    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes | None:
-        """The bytes from `start` up to `end`; None where there is no such object."""
+    def read(self, name: str, start: int = 0, end: int | None = None, generation: int | None = None) -> bytes | None:
+        """The bytes from `start` up to `end`; None where there is no such object, or not that `generation` of it any
+        more.
+        """
         last = None if end is None else end - 1
         how = {"start": start or None, "end": last, "timeout": self._timeout_s, "retry": None}
-        return self._ask(f"read {name}", lambda: self._blob(name).download_as_bytes(**how), absent=True)
+        blob = self._objects.blob(self._prefix + name, generation=generation)
+        return self._ask(f"read {name}", lambda: blob.download_as_bytes(**how), absent=True)
 
     def stat(self, name: str) -> Object | None:
         blob = self._blob(name)

@@ -66,7 +66,7 @@ def on_one_device(config: Any) -> tuple[Any, ...]:
     from azr_jax.models import hf
     from azr_jax.models.sharding import LearnerRules
     from azr_jax.parallel.mesh import make_mesh
-    from azr_jax.run.build import find_model
+    from azr_jax.run.find_model import find_model
 
     model, mesh = find_model(config), make_mesh(1, 1, jax.devices()[:1])
     return model, mesh, *nnx.split(hf.load(model.path, mesh=mesh, rules=LearnerRules()))
@@ -159,7 +159,7 @@ def update(config: Any, asked: argparse.Namespace) -> Figures:
     from update import measure, samples
 
     from azr_jax.learner.flops import throughput
-    from azr_jax.run.build import find_model
+    from azr_jax.run.find_model import find_model
 
     groups, spec = 12, find_model(config).spec
     found = measure(config, groups, 3, 0)

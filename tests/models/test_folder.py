@@ -17,8 +17,8 @@ from azr_jax.models.endings import stop_ids
 from azr_jax.models.folder import BadFolder, open_folder, started_from
 from azr_jax.models.source import ModelNotFound
 from azr_jax.models.tensors import find_tensors
-from azr_jax.run.build import find_model
 from azr_jax.run.device_stats import compilations
+from azr_jax.run.find_model import find_model
 
 
 def trained(folder: Path) -> None:

@@ -92,10 +92,14 @@ def two(shared):
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_train_what_one_trains(shared, one, two, count):
+    several = two if count == 2 else finish(shared, shared / "several", count)
+    check_alike(shared, several, one)
+
+
+def check_alike(shared: Path, several: Path, one: Path) -> None:
     """Tasks and texts to the byte. Sums over devices go another way round between processes than inside one, and what
     the learner computes differs in its last digits: weights of 0.1 by up to 1e-8.
     """
-    several = two if count == 2 else finish(shared, shared / "several", count)
     ours, theirs = files_that_must_repeat(several), files_that_must_repeat(one)
     metrics = [files.pop("metrics.jsonl").splitlines() for files in (ours, theirs)]
     rows, expected = ([json.loads(line) for line in lines] for lines in metrics)

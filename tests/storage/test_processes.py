@@ -1,4 +1,4 @@
-"""Two real processes of one run with its workdir in a bucket: killed, dispossessed, and in the end as on a disk."""
+"""Real processes of one run with its workdir in a bucket: killed, dispossessed, and in the end as on a disk."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def none_outlives():
         process.kill()
 
 
-class Pair:
+class Crew:
     """The same command, again and again: what stands in the bucket after each of its ends."""
 
-    def __init__(self, proxy: Proxy, shared: Path):
-        self.proxy, self.shared, self.term, self.kept = proxy, shared, 0, [0]
+    def __init__(self, proxy: Proxy, shared: Path, count: int = 2):
+        self.proxy, self.shared, self.count, self.term, self.kept = proxy, shared, count, 0, [0]
         name = f"processes-{os.getpid()}-{next(NUMBERS)}"
         make_bucket(proxy.url, name)
         self.url = f"gs://{name}/run"
@@ -49,7 +49,7 @@ class Pair:
         where = {"STORAGE_EMULATOR_HOST": self.proxy.url, "TENSORSTORE_GCS_HTTP_URL": self.proxy.url}
         where["JAX_COMPILATION_CACHE_DIR"] = ""  # then they are kept in the workdir
         self.since, self.compiled = len(self.proxy.seen), [each.name for each in self.bucket.list("compiled/")[0]]
-        return processes.start(self.shared, self.url, 2, ITERATIONS, where=where)
+        return processes.start(self.shared, self.url, self.count, ITERATIONS, where=where)
 
     def whole(self) -> list[int]:
         """The checkpoints that are complete."""
@@ -82,7 +82,7 @@ class Pair:
     def check_ends(self, run: list[subprocess.Popen], victims: tuple[int, ...], last: int) -> None:
         """Who is left says who is dead, and asks to be started again; nobody else has the lease."""
         done = processes.ends(run)
-        for index in {0, 1} - set(victims):
+        for index in set(range(self.count)) - set(victims):
             code, text = done[index]
             assert code == 86, text
             assert f"error: process {victims[0]} (" in text and f"pid {run[victims[0]].pid}) is dead: " in text, text
@@ -111,47 +111,53 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_killed_in_a_save_and_between_saves_two_processes_lose_what_was_not_saved_and_no_more(
-    proxy: Proxy, tmp_path: Path
+# Of two and of four processes: the kills in the first save, and those after the save of an iteration.
+IN_A_SAVE = {2: [(0,), (1,)], 4: [(0,), (3,)]}
+BETWEEN = {2: [(1, (1,)), (2, (0,)), (3, (0, 1))], 4: [(1, (2,)), (2, (0, 1, 2, 3)), (3, (0,))]}
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_killed_in_a_save_and_between_saves_processes_lose_what_was_not_saved_and_no_more(
+    proxy: Proxy, tmp_path: Path, count: int
 ):
     """Each has its own folder, shards and log; the first one owns the bucket."""
     write_random_folder(PRESETS["tiny"], tmp_path / "cache/azr_jax/models/random-tiny")  # one process alone can
     disk = tmp_path / "disk"
-    done = processes.ends(processes.start(tmp_path, disk, 2, ITERATIONS))
-    assert [code for code, _ in done] == [0, 0], done
-    pair = Pair(proxy, tmp_path)
-    for victims in ((0,), (1,)):
-        run = pair.start()
-        pair.in_the_save_of(1, run, victims)
-        pair.check_ends(run, victims, 0)
-        assert pair.bucket.list("checkpoints/1/")[0], "it was in its save"
-    for iteration, victims in ((1, (1,)), (2, (0,)), (3, (0, 1))):
-        run = pair.start()
-        pair.after_the_save_of(iteration, run, victims)
-        pair.check_ends(run, victims, iteration)
-    done = processes.ends(pair.start())
-    assert [code for code, _ in done] == [0, 0], done
-    pair.check_went_on(done[0][1])
+    done = processes.ends(processes.start(tmp_path, disk, count, ITERATIONS))
+    assert [code for code, _ in done] == [0] * count, done
+    crew = Crew(proxy, tmp_path, count)
+    for victims in IN_A_SAVE[count]:
+        run = crew.start()
+        crew.in_the_save_of(1, run, victims)
+        crew.check_ends(run, victims, 0)
+        assert crew.bucket.list("checkpoints/1/")[0], "it was in its save"
+    for iteration, victims in BETWEEN[count]:
+        run = crew.start()
+        crew.after_the_save_of(iteration, run, victims)
+        crew.check_ends(run, victims, iteration)
+    done = processes.ends(crew.start())
+    assert [code for code, _ in done] == [0] * count, done
+    crew.check_went_on(done[0][1])
     assert "finished after iteration 4 of 4" in done[0][1]
-    assert pair.share_of_compiled_read() > 0.5, "by a start that seeds no more, and is no first one"
-    assert json.loads(pair.bucket.read(NAME)) == {"term": pair.term}, "free"
-    Mirror(pair.bucket, folder=tmp_path / "bucket").pull()
+    assert crew.share_of_compiled_read() > 0.5, "by a start that seeds no more, and is no first one"
+    assert json.loads(crew.bucket.read(NAME)) == {"term": crew.term}, "free"
+    Mirror(crew.bucket, folder=tmp_path / "bucket").pull()
     assert files_that_must_repeat(tmp_path / "bucket") == files_that_must_repeat(disk)
-    logs = {each.name.partition(".log")[0] for each in pair.bucket.list("logs/")[0]}
-    assert logs == {"logs/process_0", "logs/process_1"}
+    logs = {each.name.partition(".log")[0] for each in crew.bucket.list("logs/")[0]}
+    assert logs == {f"logs/process_{index}" for index in range(count)}
 
 
 def test_two_processes_that_lost_their_bucket_both_end_in_one_line_and_write_nothing(proxy: Proxy, tmp_path: Path):
     """With code 2: they must not be started again. It was a traceback and 1."""
     write_random_folder(PRESETS["tiny"], tmp_path / "cache/azr_jax/models/random-tiny")
-    pair = Pair(proxy, tmp_path)
-    run = pair.start()
-    until(lambda: 1 in pair.whole())
-    pair.bucket.write(NAME, json.dumps({"token": "x", "process": 7, "host": "far-away", "term": 9}).encode())
-    before = {each.name for each in pair.bucket.list("metrics.jsonl/")[0]}
+    crew = Crew(proxy, tmp_path)
+    run = crew.start()
+    until(lambda: 1 in crew.whole())
+    crew.bucket.write(NAME, json.dumps({"token": "x", "process": 7, "host": "far-away", "term": 9}).encode())
+    before = {each.name for each in crew.bucket.list("metrics.jsonl/")[0]}
     done = processes.ends(run)
     for code, text in done:
         assert code == 2 and "Traceback" not in text, text
         (line,) = [line for line in text.splitlines() if line.startswith("error:")]
-        assert f"--workdir={pair.url}: process 7 on far-away" in line and "has taken this run over" in line
-    assert {each.name for each in pair.bucket.list("metrics.jsonl/")[0]} == before
+        assert f"--workdir={crew.url}: process 7 on far-away" in line and "has taken this run over" in line
+    assert {each.name for each in crew.bucket.list("metrics.jsonl/")[0]} == before

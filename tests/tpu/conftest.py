@@ -28,6 +28,17 @@ done
 exit 0
 """
 
+KUBECTL = """#!/bin/bash
+echo "kubectl $*" >> {here}/calls
+for word; do
+  if [[ $word == --from-env-file=* ]]; then
+    stat -c %a "${{word#*=}}" >> {here}/modes
+    cat "${{word#*=}}" > {here}/secret
+  fi
+done
+[[ $1 != apply ]] || cat >> {here}/applied
+"""
+
 # In place of a worker's Python: the run ends at once with the first code of a file, or waits for SIGTERM.
 PYTHON = """#!/bin/bash
 [[ "$*" == *parallel.flags* ]] && exec echo "LIBTPU_INIT_ARGS='--of=$3'"
@@ -48,6 +59,7 @@ def cloud(tmp_path, monkeypatch):
     """Stands in for gcloud, docker and xpk; the file of their calls."""
     (tmp_path / "state").write_text("ACTIVE\n")
     programs = {name: f'#!/bin/bash\necho "{name} $*" >> {tmp_path}/calls\n' for name in ("docker", "xpk")}
+    programs |= {"kubectl": KUBECTL.format(here=tmp_path)}
     programs |= {"gcloud": GCLOUD.format(here=tmp_path), "sleep": "#!/bin/bash\nexec /bin/sleep 0.3\n"}
     for name, text in programs.items():
         _program(tmp_path / "bin" / name, text)

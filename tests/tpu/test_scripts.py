@@ -179,8 +179,60 @@ def test_on_kubernetes_pods_share_the_storage_named_and_start_again_after_a_dead
     assert "--storage=folder" in workload and "--restart-on-exit-codes=86" in workload
 
 
-@pytest.mark.parametrize("slice_", ["v5e:1x1", "v5e:2x4", "v6e:2x4", "v5p:2x2x1"])
-def test_a_slice_with_one_worker_may_live_in_a_bucket(cloud, slice_):
+def test_secrets_reach_pods_through_the_cluster_and_stand_in_no_command_line_and_no_log(cloud, monkeypatch):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    done = call("gke", *GKE)
+    assert done.returncode == 0, done.stderr
+    assert (cloud.parent / "modes").read_text().split() == ["600"]
+    assert (cloud.parent / "secret").read_text() == "".join(f"{name}={value}\n" for name, value in SECRETS.items())
+    calls = cloud.read_text().splitlines()
+    [made] = [line for line in calls if line.startswith("kubectl create")]
+    assert made.startswith("kubectl create secret generic azr-env --from-env-file=")
+    assert not Path(made.partition("--from-env-file=")[2]).exists()
+    assert "resourceNames: [azr-env], verbs: [get]" in (cloud.parent / "applied").read_text()
+    for told in (done.stdout, done.stderr, cloud.read_text(), (cloud.parent / "applied").read_text()):
+        assert not any(value in told for value in SECRETS.values())
+    said = call("gke", *GKE, "--dry_run").stdout
+    assert "--from-env-file=<a file of HF_TOKEN HF_HOME WANDB_API_KEY>" in said
+    assert not any(value in said for value in SECRETS.values())
+
+
+def test_a_pod_asks_for_what_was_confided_before_it_runs_and_ends_where_it_is_not_told(cloud, tmp_path, monkeypatch):
+    """The command of the workload, in a shell whose Python stands in for a pod's."""
+    monkeypatch.setenv("HF_TOKEN", "only to have one")
+    assert call("gke", *GKE).returncode == 0
+    command = cloud.read_text().split(" --command=")[1].strip()
+    python = """#!/bin/bash
+case "$2" in
+  *flags) echo "LIBTPU_INIT_ARGS='--of=$3'" ;;
+  *pod_secret) printf 'HF_TOKEN=%q\\n' "hf_of a 'person'"; exit $TOLD ;;
+  *main) printf '%s\n' "$LIBTPU_INIT_ARGS" "$HF_TOKEN" "$told" "$@" > started ;;
+esac
+"""
+    (tmp_path / "bin/python").write_text(python)
+    (tmp_path / "bin/python").chmod(0o755)
+    monkeypatch.delenv("HF_TOKEN")
+    for told in ("0", "1"):
+        (tmp_path / "started").unlink(missing_ok=True)
+        monkeypatch.setenv("TOLD", told)
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode == 0) == (told == "0"), done.stderr
+        assert (tmp_path / "started").exists() == (told == "0")
+        if told == "0":
+            flags, token, left, *_ = (tmp_path / "started").read_text().splitlines()
+            assert (flags, token, left) == ("--of=v5e", "hf_of a 'person'", "")
+
+
+def test_without_secrets_kubernetes_is_told_none(cloud, monkeypatch):
+    for name in SECRETS:
+        monkeypatch.delenv(name, raising=False)
+    assert call("gke", *GKE).returncode == 0
+    assert "kubectl" not in cloud.read_text() and "pod_secret" not in cloud.read_text()
+
+
+@pytest.mark.parametrize("slice_", ["v5e:1x1", "v5e:2x4", "v6e:2x4", "v5p:2x2x1", "v5e:4x4", "v5p:2x2x2"])
+def test_a_slice_may_live_in_a_bucket(cloud, slice_):
     assert call("run", *RUN, f"--slice={slice_}", "--workdir=gs://bucket/run").returncode == 0
     assert "--workdir=gs://bucket/run" in cloud.read_text()
     kubernetes = [flag for flag in GKE if not flag.startswith("--storage")]
@@ -198,11 +250,9 @@ def test_stop_asks_every_worker_to_end(cloud):
     [
         ("create", ["--zone=z", "--slice=v5litepod-16"], "--slice=v5litepod-16: should be as v5e:4x4"),
         ("create", ["--slice=v5e:4x4"], "--zone= is missing"),
-        ("run", [*WHERE, "--slice=v5e:4x4", "--workdir=run"], "--workdir=run: should be a folder that all workers"),
-        ("run", [*RUN, "--workdir=gs://bucket/run"], "a bucket is for a slice with one worker so far, v5e:4x4 has 4"),
-        ("gke", [*GKE, "--workdir=gs://bucket/run"], "a bucket is for a slice with one worker so far, v5e:4x4 has 4"),
-        ("run", [*RUN, "--slice=v5p:2x2x2", "--workdir=gs://bucket/run"], "v5p:2x2x2 has 2"),
-        ("run", [*RUN, "--slice=v5e:2x4", "--workdir=s3://bucket/run"], "should be a folder that all workers share"),
+        ("run", [*WHERE, "--slice=v5e:4x4", "--workdir=run"], "--workdir=run: should be gs://bucket/folder, or a"),
+        ("run", [*RUN, "--workdir=s3://bucket/run"], "s3://bucket/run: should be gs://bucket/folder, or a folder that"),
+        ("gke", [*GKE, "--workdir=gs://"], "--workdir=gs://: should be gs://bucket/folder, or a folder that"),
         ("gke", [*RUN, "--project=mine"], "--storage= is missing"),
         ("delete", ["--zne=z"], "--zne=z: unknown"),
     ],
