@@ -166,5 +166,5 @@ def test_what_the_kernel_cannot_do_is_refused_by_name_and_left_to_xla(spec, sett
 def test_by_itself_the_engine_takes_the_kernel_on_a_tpu_alone():
     mesh = make_mesh(1, 1, jax.devices()[:1])
     assert choose(SPEC, SETTINGS, mesh) is paged_xla
-    with pytest.raises(ValueError, match="should be one of auto, xla, gpu, tpu"):
+    with pytest.raises(ValueError, match="should be one of auto, xla, gpu, tpu, tpu_fused"):
         choose(SPEC, dataclasses.replace(SETTINGS, attention="TPU"), mesh)
