@@ -3,7 +3,7 @@
 xla        any device, meant for CPUs (paged_xla.py)
 gpu        any device, meant for GPUs (paged_gpu.py)
 tpu        the ragged paged attention kernel that JAX ships for TPU (paged_tpu.py)
-tpu_fused  a decode kernel of our own for TPU, which writes the cache too (paged_fused.py); never by itself
+tpu_fused  a decode kernel of our own for TPU, which writes the cache too (paged_fused.py); by itself where `tpu` cannot
 
 A backend decides how its pools lie in memory; each pool begins with layers and pages, [L, N, ...].
 """
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 Cache = tuple[jax.Array, ...]  # of all layers; the pools of a backend
 TABLE_BYTES = 512 * 2**10  # tpu: the page table lies in a core's scalar memory, 1 MiB
-KERNELS = ("tpu", "tpu_fused")  # for TPU alone
+KERNELS = ("tpu", "tpu_fused")  # for TPU alone, in the order that `auto` asks them
 
 
 class CannotAttend(ValueError):
@@ -101,16 +101,21 @@ def decode_slots(
 
 
 def choose(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> Backend:
-    """The backend that `settings.attention` names; `auto` picks by the mesh's devices, which may be absent ones."""
+    """The backend that `settings.attention` names; `auto` picks by the mesh's devices, which may be absent ones.
+
+    Of the kernels for TPU it takes the shipped one, and the other for what that refuses, where XLA copies whole pools.
+    """
     if settings.attention not in ("auto", *BACKENDS):
         raise ValueError(f"attention={settings.attention!r}: should be one of auto, {', '.join(BACKENDS)}")
-    by_platform = {"tpu": "tpu", "gpu": "gpu", "cuda": "gpu"}.get(mesh.devices.flat[0].platform, "xla")
-    name = by_platform if settings.attention == "auto" else settings.attention
-    if not (reason := why_not(name, spec, settings, mesh.shape["tensor"])):
+    by_platform = {"tpu": KERNELS, "gpu": ("gpu",), "cuda": ("gpu",)}.get(mesh.devices.flat[0].platform, ("xla",))
+    names = by_platform if settings.attention == "auto" else (settings.attention,)
+    reasons = {name: why_not(name, spec, settings, mesh.shape["tensor"]) for name in names}
+    if name := next((name for name, reason in reasons.items() if not reason), None):
         return BACKENDS[name]
+    said = "; ".join(f"attention={name}: {reason}" for name, reason in reasons.items())
     if settings.attention != "auto":
-        raise CannotAttend(f"attention={name}: {reason}; should be xla, or auto")
-    log.warning("attention over the cache by XLA, not by the TPU kernel: %s", reason)
+        raise CannotAttend(f"{said}; should be xla, or auto")
+    log.warning("attention over the cache by XLA, not by a TPU kernel: %s", said)
     return paged_xla
 
 

@@ -29,24 +29,23 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 LANES = 128  # numbers of a row of a page
-QUERIES = 8  # of a key head that go through the matrix unit together: the least that a core can hold of float32
 UNSEEN = -1e30  # score of what is not seen; finite, or what is not there would make NaN
 NAME = "paged_decode_kernel"  # in compiled text
 
 
 class Refs(NamedTuple):
-    """Which step of the grid this is, and what it is given. G: key heads, Q: queries of one, W: slots of a step."""
+    """Which step of the grid this is, and what it is given. W: slots of a step, N: steps."""
 
     step: Any
     layer: Any  # [1]
     position: Any  # [S]; of a slot that is off, -1
     guessed: Any  # [S], how many rows before it are of the same slot, each a token further
-    q: Any  # [W, 1, G, Q, 128]
+    q: Any  # [W, 1, H, 128]
     new: Any  # [W, 1, C, 128]
     new_of_all: Any  # [W, N, C, 128], in the chip's memory
     table: Any  # [S, 1, M], there too
     pool_before: Any  # is `pool`
-    out: Any  # [W, 1, G, Q, 128]
+    out: Any  # [W, 1, H, 128]
     pool: Any  # [L, pages, P, C, 128]
     pages: Any  # [2, E, P, C, 128]: this block and the next
     rows: Any  # [2, 1, M]: this slot's row of the page table and the next one's
@@ -76,35 +75,32 @@ def decode(q_SxHxK, new_SxCxK, pool, layer, table_SxM, position_S, guessed_S, *,
     steps = 2 * max(1, -(-S // (2 * slots_a_step)))  # two at least, for two cores
     W = -(-S // steps)
     M = -(-table_SxM.shape[1] // LANES) * LANES
-    Q = -(-(H // G) // QUERIES) * QUERIES
 
     def dealt(x_Sx):
         x = jnp.pad(x_Sx, ((0, W * steps - S), *((0, 0),) * (x_Sx.ndim - 1)))
         return x.reshape(W, steps, *x.shape[1:])
 
-    q_SxGxRxK = q_SxHxK.astype(jnp.float32).reshape(S, G, H // G, K)
-    q_SxGxQxK = jnp.pad(q_SxGxRxK, ((0, 0), (0, 0), (0, Q - H // G), (0, LANES - K)))
     new_WxNxCxK = dealt(new_SxCxK.astype(pool.dtype))
     position_S = jnp.pad(position_S.astype(jnp.int32), (0, W * steps - S), constant_values=-1)
     guessed_S = jnp.pad(guessed_S.astype(jnp.int32), (0, W * steps - S))
     table_SxM = jnp.pad(table_SxM.astype(jnp.int32), ((0, W * steps - S), (0, M - table_SxM.shape[1])))
-    call = _call(K**-0.5, (W, steps, G, Q), pool, block_pages, M)
+    call = _call(partial(_step, scale=K**-0.5, G=G), (W, steps, H), pool, block_pages, M)
     layer_1 = jnp.asarray(layer, jnp.int32)[None]
-    args = (layer_1, position_S, guessed_S, dealt(q_SxGxQxK), new_WxNxCxK, new_WxNxCxK, table_SxM[:, None], pool)
-    out_WxNxGxQxK, pool = call(*args)
-    out_SxGxRxK = out_WxNxGxQxK.reshape(-1, G, Q, LANES)[:S, :, : H // G, LANES - K :]
-    return out_SxGxRxK.reshape(S, H, K).astype(q_SxHxK.dtype), pool
+    q_WxNxHxK = dealt(jnp.pad(q_SxHxK.astype(jnp.float32), ((0, 0), (0, 0), (0, LANES - K))))
+    args = (layer_1, position_S, guessed_S, q_WxNxHxK, new_WxNxCxK, new_WxNxCxK, table_SxM[:, None], pool)
+    out_WxNxHxK, pool = call(*args)
+    return out_WxNxHxK.reshape(-1, H, LANES)[:S, :, LANES - K :].astype(q_SxHxK.dtype), pool
 
 
-def _call(scale: float, sizes: tuple[int, int, int, int], pool, block_pages: int, M: int):
-    W, steps, G, Q = sizes
+def _call(step, sizes: tuple[int, int, int], pool, block_pages: int, M: int):
+    W, steps, H = sizes
     C = pool.shape[3]
-    queries = pl.BlockSpec((W, 1, G, Q, LANES), lambda step, *_: (0, step, 0, 0, 0))
+    queries = pl.BlockSpec((W, 1, H, LANES), lambda step, *_: (0, step, 0, 0))
     new = pl.BlockSpec((W, 1, C, LANES), lambda step, *_: (0, step, 0, 0))
     anywhere = pl.BlockSpec(memory_space=pl.ANY)
     copied = pltpu.SemaphoreType.DMA
     return pl.pallas_call(
-        lambda *refs: _step(Refs(pl.program_id(0), *refs), scale),
+        lambda *refs: step(Refs(pl.program_id(0), *refs)),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(steps,),
@@ -120,16 +116,16 @@ def _call(scale: float, sizes: tuple[int, int, int, int], pool, block_pages: int
             ],
         ),
         out_shape=[
-            jax.ShapeDtypeStruct((W, steps, G, Q, LANES), jnp.float32),
+            jax.ShapeDtypeStruct((W, steps, H, LANES), jnp.float32),
             jax.ShapeDtypeStruct(pool.shape, pool.dtype),
         ],
         input_output_aliases={7: 1},
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",)),
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",), disable_bounds_checks=True),
         name=NAME,
     )
 
 
-def _step(refs: Refs, scale: float) -> None:
+def _step(refs: Refs, *, scale: float, G: int) -> None:
     """One step of the grid: the slots dealt to it, one after the other."""
     W, E, P = refs.q.shape[0], *refs.pages.shape[1:3]
     refs.out[...] = jnp.zeros(refs.out.shape, refs.out.dtype)
@@ -169,11 +165,11 @@ def _step(refs: Refs, scale: float) -> None:
             _lay_over(refs, number, here)
             return 1 - buffer, _seen(refs, number, buffer, length - at * E * P, scale, running)
 
-        G, Q = refs.q.shape[2:4]
-        nothing = (jnp.full((Q, 1), -jnp.inf), jnp.zeros((Q, 1)), jnp.zeros((Q, LANES)))
+        R = refs.q.shape[2] // G  # queries of a key head
+        nothing = (jnp.full((R, 1), -jnp.inf), jnp.zeros((R, 1)), jnp.zeros((R, LANES)))
         buffer, running = lax.fori_loop(0, blocks, look, (buffer, (nothing,) * G))
-        for head, (_, sum_Qx1, out_QxK) in enumerate(running):
-            refs.out[number, 0, head] = out_QxK / sum_Qx1
+        for head, (_, sum_Rx1, out_RxK) in enumerate(running):
+            refs.out[number, 0, head * R : (head + 1) * R] = out_RxK / sum_Rx1
         _write(refs, number, row).start()
         return after, 1 - row, buffer, written + 1
 
@@ -273,23 +269,24 @@ def _lay_over(refs: Refs, number, block: Block) -> None:
 
 def _seen(refs: Refs, number, buffer, left, scale: float, running):
     """The running maximum, sum and weighted sum of every key head, after a block of which `left` tokens count."""
-    G, C = refs.q.shape[2], refs.pages.shape[3]
+    G, C = len(running), refs.pages.shape[3]
+    R = refs.q.shape[2] // G
     precision = lax.Precision.HIGHEST if refs.pages.dtype == jnp.float32 else None
     product = partial(lax.dot_general, precision=precision, preferred_element_type=jnp.float32)
     out = []
     for pair in range(C // 2):
         first, second = two_rows(refs.pages, buffer, pair, left)
         for k_TxK, v_TxK in [(first, second)] if 2 * G == C else [(first, first), (second, second)]:
-            top_Qx1, sum_Qx1, out_QxK = running[len(out)]
-            q_QxK = refs.q[number, 0, len(out)].astype(k_TxK.dtype)
-            scores_QxT = product(q_QxK, k_TxK, (((1,), (1,)), ((), ()))) * scale
-            reached_QxT = lax.broadcasted_iota(jnp.int32, scores_QxT.shape, 1) < left
-            scores_QxT = jnp.where(reached_QxT, scores_QxT, UNSEEN)
-            new_top_Qx1 = jnp.maximum(top_Qx1, scores_QxT.max(axis=1, keepdims=True))
-            weights_QxT, keep_Qx1 = jnp.exp(scores_QxT - new_top_Qx1), jnp.exp(top_Qx1 - new_top_Qx1)
-            added_QxK = product(weights_QxT.astype(v_TxK.dtype), v_TxK, (((1,), (0,)), ((), ())))
-            sum_Qx1 = sum_Qx1 * keep_Qx1 + weights_QxT.sum(axis=1, keepdims=True)
-            out.append((new_top_Qx1, sum_Qx1, out_QxK * keep_Qx1 + added_QxK))
+            top_Rx1, sum_Rx1, out_RxK = running[len(out)]
+            q_RxK = refs.q[number, 0, len(out) * R : (len(out) + 1) * R].astype(k_TxK.dtype)
+            scores_RxT = product(q_RxK, k_TxK, (((1,), (1,)), ((), ()))) * scale
+            reached_RxT = lax.broadcasted_iota(jnp.int32, scores_RxT.shape, 1) < left
+            scores_RxT = jnp.where(reached_RxT, scores_RxT, UNSEEN)
+            new_top_Rx1 = jnp.maximum(top_Rx1, scores_RxT.max(axis=1, keepdims=True))
+            weights_RxT, keep_Rx1 = jnp.exp(scores_RxT - new_top_Rx1), jnp.exp(top_Rx1 - new_top_Rx1)
+            added_RxK = product(weights_RxT.astype(v_TxK.dtype), v_TxK, (((1,), (0,)), ((), ())))
+            sum_Rx1 = sum_Rx1 * keep_Rx1 + weights_RxT.sum(axis=1, keepdims=True)
+            out.append((new_top_Rx1, sum_Rx1, out_RxK * keep_Rx1 + added_RxK))
     return tuple(out)
 
 

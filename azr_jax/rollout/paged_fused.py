@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from azr_jax.rollout import decode_kernel, paged_tpu, paged_xla
-from azr_jax.rollout.decode_kernel import LANES, QUERIES
+from azr_jax.rollout.decode_kernel import LANES
 from azr_jax.rollout.paged_tpu import BLOCK
 from azr_jax.rollout.pieces import Call, PrefillRows
 from azr_jax.rollout.requests import TILE
@@ -85,9 +85,8 @@ def write_and_attend_slots(
     assert window is None  # attention.why_not
     (pool,), (S, _, H, _) = cache, q_Sx1xHxK.shape
     P, C = pool.shape[2:4]
-    G = k_Sx1xGxK.shape[2]
     a_page = P * C * LANES * pool.dtype.itemsize
-    a_slot = G * -(-(H // G) // QUERIES) * QUERIES * LANES * 4
+    a_slot = -(-H // 8) * 8 * LANES * 4  # as it lies in a core
     out_SxHxK, pool = decode_kernel.decode(
         q_Sx1xHxK[:, 0],
         paged_tpu.token_rows(k_Sx1xGxK[:, 0], v_Sx1xGxK[:, 0], pool),
