@@ -55,7 +55,7 @@ class Refs(NamedTuple):
     overlaid: Any
 
 
-class Block(NamedTuple):
+class PageBlock(NamedTuple):
     """Of some slot's context, and where its copy goes. `count` 0: none."""
 
     row: Any  # which of `rows` is the slot's
@@ -137,8 +137,8 @@ def _step(refs: Refs, *, scale: float, G: int) -> None:
     def on_from(number):
         return lax.while_loop(lambda n: (n < W) & (tokens(n) == 0), lambda n: n + 1, number)
 
-    def block(number, row, at, buffer) -> Block:
-        return Block(row, at * E, jnp.clip(pl.cdiv(tokens(number), P) - at * E, 0, E), buffer)
+    def block(number, row, at, buffer) -> PageBlock:
+        return PageBlock(row, at * E, jnp.clip(pl.cdiv(tokens(number), P) - at * E, 0, E), buffer)
 
     def slot(carry):
         """(its number, which of `rows` is its, which of `pages` holds its first block, how many were written)"""
@@ -160,7 +160,7 @@ def _step(refs: Refs, *, scale: float, G: int) -> None:
 
             here, same = block(number, row, at, buffer), block(number, row, at + 1, 1 - buffer)
             other = block(after, 1 - row, 0, 1 - buffer)
-            _start(refs, Block(*(jnp.where(last, theirs, own) for theirs, own in zip(other, same))))
+            _start(refs, PageBlock(*(jnp.where(last, theirs, own) for theirs, own in zip(other, same))))
             _wait(refs, here)
             _lay_over(refs, number, here)
             return 1 - buffer, _seen(refs, number, buffer, length - at * E * P, scale, running)
@@ -207,13 +207,13 @@ def _write(refs: Refs, number, row):
     return pltpu.make_async_copy(refs.new.at[number, 0], refs.pool.at[refs.layer[0], page, at], refs.written)
 
 
-def _page(refs: Refs, block: Block, number):
+def _page(refs: Refs, block: PageBlock, number):
     page = refs.rows[block.row, 0, block.first + number]
     here = refs.pages.at[block.buffer, number]
     return pltpu.make_async_copy(refs.pool.at[refs.layer[0], page], here, refs.pages_here.at[block.buffer])
 
 
-def _start(refs: Refs, block: Block) -> None:
+def _start(refs: Refs, block: PageBlock) -> None:
     """Without a loop where all pages of a block are wanted, as in all blocks of a slot but the last."""
     E = refs.pages.shape[1]
 
@@ -227,7 +227,7 @@ def _start(refs: Refs, block: Block) -> None:
         _times(block.count, lambda number: _page(refs, block, number).start())
 
 
-def _wait(refs: Refs, block: Block) -> None:
+def _wait(refs: Refs, block: PageBlock) -> None:
     E, here, all_here = refs.pages.shape[1], refs.pages.at[block.buffer], refs.pages_here.at[block.buffer]
 
     @pl.when(block.count == E)
@@ -240,7 +240,7 @@ def _wait(refs: Refs, block: Block) -> None:
         _times(block.count, lambda _: a_page.wait())
 
 
-def _lay_over(refs: Refs, number, block: Block) -> None:
+def _lay_over(refs: Refs, number, block: PageBlock) -> None:
     """Tokens of this step that belong into the block, over what was copied of their pages."""
     P, steps = refs.pages.shape[2], refs.new_of_all.shape[1]
     slot = _slot(refs, number)
