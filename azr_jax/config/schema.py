@@ -193,7 +193,7 @@ class RolloutConfig:
     # rows of a prefill call that reads pieces of several prompts, a multiple of 16; 0: a call reads one piece
     prefill_rows: Annotated[int, multiple_or_0(16)] = 0
     # the sampler's, over pages; all but xla are compared with it at start
-    attention: Literal["auto", "xla", "gpu", "tpu"] = "auto"
+    attention: Literal["auto", "xla", "gpu", "tpu", "tpu_fused"] = "auto"
     decode_steps: From1 = 32  # tokens decoded on the device between two looks of the host
     # guessed ahead, at most, where slots stand empty, from what a text says already: the same text sooner; 0: none
     draft_tokens: From0 = 0

@@ -145,6 +145,9 @@ def _add_own(module: Module, here: Computation, i: Instruction, told: _Told, tot
         total.kernels[kernel] += 1
         if kernel in told.reads:
             total.bytes += told.reads[kernel] - max(_result_bytes(here, name) for name in i.operands)
+            # What it writes in place is the pool, and of that only what is new: an operand of its own.
+            if match := re.search(r"output_to_operand_aliasing=\{\{(\d+)\}", i.attributes):
+                total.bytes -= i.arrays[int(match.group(1))].bytes
     if match := re.search(r'"estimated_cycles":"(\d+)"', i.attributes):
         total.cycles += int(match.group(1))
     if i.op not in _FREE and not i.op.endswith("-done"):

@@ -27,7 +27,7 @@ from azr_jax.models.sharding import LearnerRules, RolloutRules, abstract_params,
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import bytes_per_device, mover
-from azr_jax.rollout import paged_tpu
+from azr_jax.rollout import decode_kernel, paged_tpu
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import EngineSettings
 from azr_jax.run.memory_plan import page_bytes, with_pages
@@ -179,6 +179,7 @@ def engine_jobs_of(c: Config, settings: EngineSettings, shape: Shape, learner: M
         block = min(block, settings.pages_per_slot * settings.page_size)
         blocks = math.ceil(settings.longest / block)
         # A kernel reads whole blocks of the cache of one layer, once per pass.
-        reads = {paged_tpu.KERNEL: passes * blocks * block * cached / settings.longest / s.depth}
+        a_call = passes * blocks * block * cached / settings.longest / s.depth
+        reads = {paged_tpu.KERNEL: a_call, decode_kernel.NAME: a_call}
         jobs.append(Job(program.name, program.lower, wanted, wanted, floor, (blocks,), reads, beside, cache_bytes))
     return jobs

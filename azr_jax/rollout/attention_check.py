@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.mesh import make_mesh
-from azr_jax.rollout.attention import BACKENDS, Backend
+from azr_jax.rollout.attention import BACKENDS, Backend, decode_slots
 from azr_jax.rollout.pieces import Call, by_row, nothing
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import TILE, EngineSettings
@@ -66,6 +66,12 @@ def _random(spec: ModelSpec, settings: EngineSettings, tensor: int) -> dict[str,
     position_S = np.geomspace(max(settings.longest - 1, 1), 1, S).astype(np.int32)  # the longest first
     table_SxM = rng.permuted(np.tile(np.arange(M, dtype=np.int32), (S, 1)), axis=1)
     table_SxM[np.arange(S), position_S // P] = M + np.arange(S)
+    guessed_S = np.zeros(S, np.int32)
+    if settings.draft_tokens and S > 2 and position_S[0] > 0:  # the second row is the first one's slot, a token further
+        position_S[1], guessed_S[1] = position_S[0], 1
+        position_S[0] -= 1
+        table_SxM[0, position_S[0] // P] = M + 1 if position_S[0] // P != position_S[1] // P else M
+        table_SxM[1] = table_SxM[0]
     return {
         # Queries of twice the size, so that a few tokens matter more than the others.
         "q_Sx1xHxK": 2 * normal(S, 1, heads, spec.head_dim),
@@ -74,6 +80,7 @@ def _random(spec: ModelSpec, settings: EngineSettings, tensor: int) -> dict[str,
         "new_2xSx1xGxK": normal(2, S, 1, kv_heads, spec.head_dim),
         "position_S": position_S,
         "on_S": np.arange(S) < S - 1,  # the last one is off
+        "guessed_S": guessed_S,
         "table_SxM": table_SxM,
         "call": _call(settings, table_SxM),
     }
@@ -103,11 +110,10 @@ def _seen(backend: Backend, settings: EngineSettings, mesh: Any, numbers: dict[s
         for layer in range(layers):
             k, v = pages_2xLxNPxGxK[:, layer, None]
             cache = backend.write_chunk(k, v, cache, layer, *jnp.divmod(jnp.arange(tokens), P), P)
-        page_S = jnp.take_along_axis(n["table_SxM"], n["position_S"][:, None] // P, axis=1)[:, 0]
-        page_S = jnp.where(n["on_S"], page_S, tokens // P)
-        cache = backend.write_slots(*n["new_2xSx1xGxK"], cache, 1, page_S, n["position_S"] % P)
-        slots = backend.attend_slots(n["q_Sx1xHxK"], cache, 1, n["table_SxM"], n["position_S"], n["on_S"])
-        tile = backend.tile_of(settings.chunk) if settings.prefill_rows else settings.chunk
+        where = n["table_SxM"], n["position_S"], n["on_S"], n["guessed_S"]
+        k, v = n["new_2xSx1xGxK"]
+        slots, cache = decode_slots(backend, n["q_Sx1xHxK"], k, v, cache, 1, *where)
+        tile = backend.tile_of(settings.chunk, head_dim) if settings.prefill_rows else settings.chunk
         piece = backend.attend_chunk(n["q_1xTxHxK"], cache, 1, n["call"], by_row(n["call"]), tile)
         return slots.astype(jnp.float32), piece.astype(jnp.float32)
 

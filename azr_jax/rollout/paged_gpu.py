@@ -44,8 +44,9 @@ def widths(pages_per_slot: int) -> tuple[int, ...]:
     return tuple(sorted({-(-pages_per_slot // part) for part in PARTS}))
 
 
-def tile_of(chunk: int) -> int:
+def tile_of(chunk: int, head_dim: int) -> int:
     """Rows of a prefill call that belong to one prompt, at least: a chunk is whole tiles."""
+    del head_dim
     return math.gcd(chunk, TILE)
 
 

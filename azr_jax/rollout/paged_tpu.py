@@ -41,9 +41,9 @@ def widths(pages_per_slot: int) -> tuple[int, ...]:
     return (pages_per_slot,)
 
 
-def tile_of(chunk: int) -> int:
+def tile_of(chunk: int, head_dim: int) -> int:
     """Rows of a prefill call that belong to one prompt, at least: the kernel takes pieces of any length."""
-    del chunk
+    del chunk, head_dim
     return 1
 
 
@@ -62,9 +62,13 @@ def write_chunk(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, page_T, row_T, tile: 
 
 
 def _write(k_TxGxK, v_TxGxK, cache: Cache, layer, page_T, row_T) -> Cache:
-    (pool,), (T, G, K) = cache, k_TxGxK.shape
-    kv_Tx2GxK = jnp.stack([k_TxGxK, v_TxGxK], axis=2).astype(pool.dtype).reshape(T, 2 * G, K)
-    return (pool.at[layer, page_T, row_T].set(kv_Tx2GxK, mode="drop"),)
+    (pool,) = cache
+    return (pool.at[layer, page_T, row_T].set(token_rows(k_TxGxK, v_TxGxK, pool), mode="drop"),)
+
+
+def token_rows(k_TxGxK, v_TxGxK, pool) -> jax.Array:
+    """Keys and values of tokens as they lie in the pool: side by side, head after head."""
+    return jnp.stack([k_TxGxK, v_TxGxK], axis=2).astype(pool.dtype).reshape(-1, *pool.shape[3:])
 
 
 def slot_block(page_size: int) -> int:

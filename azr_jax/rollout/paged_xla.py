@@ -47,8 +47,9 @@ def widths(pages_per_slot: int) -> tuple[int, ...]:
     return (pages_per_slot,)
 
 
-def tile_of(chunk: int) -> int:
+def tile_of(chunk: int, head_dim: int) -> int:
     """Rows of a prefill call that belong to one prompt, at least: a chunk is whole tiles."""
+    del head_dim
     return math.gcd(chunk, TILE)
 
 
@@ -157,9 +158,21 @@ def attend_chunk(q_1xTxHxK, cache: Cache, layer, call: Call, rows: PrefillRows, 
     With a `window` each token sees so many tokens back, itself among them.
     """
     k_pool, v_pool = cache
-    T, (_, _, H, K) = tile, q_1xTxHxK.shape
-    G, P = v_pool.shape[2:4]
-    R, E = H // G, chunk_block(P) // P
+    G, P, K = v_pool.shape[2:]
+
+    def context(pages_NxE):
+        k_NxGxKxC = k_pool[layer, pages_NxE].transpose(0, 2, 3, 1, 4).reshape(len(pages_NxE), G, K, -1)
+        return k_NxGxKxC, v_pool[layer, pages_NxE].transpose(0, 2, 1, 3, 4).reshape(len(pages_NxE), G, -1, K)
+
+    return attend_tiles(q_1xTxHxK, context, (G, P, chunk_block(P) // P), call, rows, tile, window)
+
+
+def attend_tiles(
+    q_1xTxHxK, context, sizes: tuple[int, int, int], call: Call, rows: PrefillRows, tile: int, window=None
+) -> jax.Array:
+    """`context`: pages [N, E] -> their keys [N, G, K, C] and values [N, G, C, K]. `sizes`: G, tokens a page, and E."""
+    T, (_, _, H, K), (G, P, E) = tile, q_1xTxHxK.shape, sizes
+    R = H // G
     piece_N, start_N = rows.piece[::T], rows.position[::T]
     N = piece_N.shape[0]
     end_N = jnp.where(rows.live[::T], jnp.minimum(call.end[piece_N], start_N + T), 0)
@@ -171,8 +184,7 @@ def attend_chunk(q_1xTxHxK, cache: Cache, layer, call: Call, rows: PrefillRows, 
         top_NxGxRT, sum_NxGxRT, out_NxGxRTxK = running
         pages_NxE = jax.lax.dynamic_slice_in_dim(table_NxM, number * E, E, axis=1)
         context_C = number * E * P + jnp.arange(E * P)
-        k_NxGxKxC = k_pool[layer, pages_NxE].transpose(0, 2, 3, 1, 4).reshape(N, G, K, E * P)
-        v_NxGxCxK = v_pool[layer, pages_NxE].transpose(0, 2, 1, 3, 4).reshape(N, G, E * P, K)
+        k_NxGxKxC, v_NxGxCxK = context(pages_NxE)
         v_NxGxCxK = jnp.where((context_C < end_N[:, None])[:, None, :, None], v_NxGxCxK, 0)
         scores_NxGxRTxC = jnp.einsum("ngtk,ngkc->ngtc", q_NxGxRTxK, k_NxGxKxC, preferred_element_type=jnp.float32)
         back_NxRTxC = positions_NxRT[:, :, None] - context_C

@@ -30,7 +30,7 @@ class EngineSettings:
     prefill_rows: int = 0  # of a call that reads pieces of several prompts; 0: each call reads one chunk of one
     dtype: str = "float32"
     matmul_dtype: str = "same"  # of the weights, and of what they multiply
-    attention: str = "auto"  # auto | xla | gpu | tpu: who looks at the cache; auto is by platform (attention.py)
+    attention: str = "auto"  # auto | xla | gpu | tpu | tpu_fused: who looks at the cache (attention.py)
     never: tuple[int, ...] = ()  # tokens that are never drawn: for sampler and learner they do not exist
     draft_tokens: int = 0  # guessed ahead where slots stand empty, at most (drafts.py); 0: none
     limits: bool = False  # whether requests may be limited; where not, the programs know nothing of it

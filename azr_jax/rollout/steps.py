@@ -20,7 +20,7 @@ from jax.typing import DTypeLike
 
 from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout import drafts
-from azr_jax.rollout.attention import Backend, Cache
+from azr_jax.rollout.attention import Backend, Cache, decode_slots
 from azr_jax.rollout.pieces import Call, PrefillRows, by_row
 from azr_jax.rollout.sampling import FAR_BELOW, Sampled, SamplingParams, sample
 from azr_jax.rollout.slots import State
@@ -194,13 +194,16 @@ def _flight(
 
 
 def _forward(graphdef, types: Types, backend: Backend, never, params: PyTree, key, dropped_V, slots: int) -> PyTree:
-    """(cache, state) -> (cache, what was drawn): one token of every row of `state`."""
+    """(cache, state, ahead) -> (cache, what was drawn): one token of every row of `state`.
+
+    `ahead`: where rows hold guesses, how many of the rows before a row are of its slot.
+    """
     model, draw = nnx.merge(graphdef, params), _draw_by_rows(slots, never)
 
-    def forward(cache: Cache, state: State) -> tuple[Cache, Sampled]:
+    def forward(cache: Cache, state: State, ahead_S: jax.Array | None = None) -> tuple[Cache, Sampled]:
         carried = (cache, state.position, state.active)
         tokens_Sx1, positions_Sx1 = state.token[:, None], state.position[:, None]
-        attend = _attend_in_slots(backend, state.table)
+        attend = _attend_in_slots(backend, state.table, ahead_S)
         x_Sx1xD, (cache, *_) = model.hidden(tokens_Sx1, positions_Sx1, attend, carried, **types._asdict())
         return cache, draw(model.logits(x_Sx1xD[:, 0].astype(types.matmul_dtype)), state, key, dropped_V)
 
@@ -230,7 +233,7 @@ def decode_ahead(
 
     def step(_, cache, state, drawn):
         rows = drafts.spread(state, draft)
-        cache, new = forward(cache, rows.state)
+        cache, new = forward(cache, rows.state, rows.ahead_R)
         return cache, *drafts.accept(state, rows, new, drawn)
 
     nothing = drafts.Drawn.nothing(most, S)
@@ -239,20 +242,12 @@ def decode_ahead(
     return cache, drawn.tokens, jnp.arange(most)[:, None] < drawn.count_S, jnp.stack([number, drawn.runs])[None]
 
 
-def _attend_in_slots(backend: Backend, table_SxM: jax.Array):
+def _attend_in_slots(backend: Backend, table_SxM: jax.Array, ahead_S: jax.Array | None):
     """The model's `attend` for one query per slot: its key and value go into its page, then it looks at all of them."""
-
-    def local(q_Sx1xHxK, k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, table_SxM, position_S, active_S, window):
-        count, P = cache[0].shape[1], backend.page_size(cache)
-        page_S = jnp.take_along_axis(table_SxM, (position_S // P)[:, None], axis=1)[:, 0]
-        page_S, row_S = jnp.where(active_S, page_S, count), position_S % P  # a slot that is not active writes nowhere
-        cache = backend.write_slots(k_Sx1xGxK, v_Sx1xGxK, cache, layer, page_S, row_S)
-        return backend.attend_slots(q_Sx1xHxK, cache, layer, table_SxM, position_S, active_S, window), cache
-
     pool = in_replica(backend)
     split = jax.shard_map(
-        local,
-        in_specs=(HEADS, HEADS, HEADS, pool, ALL, ALL, ALL, ALL, ALL),
+        partial(decode_slots, backend),
+        in_specs=(HEADS, HEADS, HEADS, pool, *(ALL,) * 6),
         out_specs=(HEADS, pool),
         axis_names={"tensor"},
         check_vma=False,
@@ -260,7 +255,7 @@ def _attend_in_slots(backend: Backend, table_SxM: jax.Array):
 
     def attend(q, k, v, carried: PyTree, layer: jax.Array, window: jax.Array | None = None):
         cache, position_S, active_S = carried
-        out, cache = split(q, k, v, cache, layer, table_SxM, position_S, active_S, window)
+        out, cache = split(q, k, v, cache, layer, table_SxM, position_S, active_S, ahead_S, window)
         return out, (cache, position_S, active_S)
 
     return attend

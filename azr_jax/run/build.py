@@ -35,7 +35,7 @@ from azr_jax.parallel.chips import chip_of
 from azr_jax.parallel.exchange import ReadElsewhere
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
-from azr_jax.rollout.attention import CannotAttend, why_not_tpu
+from azr_jax.rollout.attention import KERNELS, CannotAttend, why_not
 from azr_jax.rollout.attention_check import AttentionDiffers, check_attention
 from azr_jax.rollout.engine import Engine, EngineSettings
 from azr_jax.run.device_stats import memory_of_one
@@ -178,13 +178,13 @@ def _of_attention(c: Config, spec: ModelSpec, layout: Layout | None) -> list[str
     layout it can only be said that this is no TPU.
     """
     reason = ""
-    if c.rollout.attention != "tpu":
+    if (name := c.rollout.attention) not in KERNELS:
         return []
     if jax.default_backend() != "tpu":
         reason = f"this is {jax.default_backend()}"
     elif layout is not None:
-        reason = why_not_tpu(spec, engine_settings(c, layout.slots), layout.rollout_tensor)
-    return [f"rollout.attention=tpu: {reason}; should be xla, or auto"] if reason else []
+        reason = why_not(name, spec, engine_settings(c, layout.slots), layout.rollout_tensor)
+    return [f"rollout.attention={name}: {reason}; should be xla, or auto"] if reason else []
 
 
 def open_judge(c: Config) -> Judge:

@@ -144,6 +144,22 @@ def test_a_kernel_that_picks_pages_reads_what_the_caller_says_and_not_the_pool()
     assert whole.bytes - picked.bytes == 1600 - 500
 
 
+WRITER = """HloModule jit_h, is_scheduled=true
+
+ENTRY %main (pool: bf16[100,8]) -> bf16[100,8] {
+  %pool = bf16[100,8]{1,0} parameter(0)
+  %new = bf16[4,8]{1,0} constant(0)
+  %writer.1 = (bf16[4,8]{1,0}, bf16[100,8]{1,0}) custom-call(%new, %pool), custom_call_target="tpu_custom_call", output_to_operand_aliasing={{1}: (1, {})}
+  ROOT %all = bf16[100,8]{1,0} get-tuple-element(%writer.1), index=1
+}
+"""
+
+
+def test_a_kernel_that_writes_the_pool_in_place_does_not_write_all_of_it():
+    picked = counts.count(hlo.parse(WRITER), kernel_reads={"writer": 500.0})
+    assert picked.bytes == 500 + 2 * 64  # what is new, and its other result
+
+
 def test_a_window_over_padding_counts_only_what_meets_an_input():
     # Heads as a window: 28 outputs, 28 weights, one input; all else is padding.
     assert counts._meetings(1, 28, 28, {"size": "28", "pad": "27_27"}) == 28

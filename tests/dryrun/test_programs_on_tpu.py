@@ -6,6 +6,7 @@ by all of the vocabulary cannot hide.
 
 import importlib.metadata
 import importlib.util
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -48,6 +49,13 @@ def compiled():
     settings = sampler_settings(c, SPEC, learner, rollout, 15.75 * 2**30, c.rollout.slots)
     jobs = engine_jobs_of(c, settings, shape, learner, rollout)
     decode = next(job for job in jobs if job.name == "decode")
+    heads_of_64 = replace(SPEC, head_dim=64)
+    fused = {
+        one.head_dim: engine_jobs_of(
+            c, replace(settings, attention="tpu_fused"), replace(shape, spec=one), learner, rollout
+        )
+        for one in (SPEC, heads_of_64)
+    }
     prefill = next(job for job in jobs if job.name.startswith("prefill"))
     several = engine_jobs_of(c, replace(settings, prefill_rows=256), shape, learner, rollout)
     return SimpleNamespace(
@@ -55,6 +63,8 @@ def compiled():
         decode=measure(decode),
         prefill=measure(prefill),
         prefill_of_several=measure(next(job for job in several if job.name == "prefill of 256 tokens")),
+        fused=[measure(job) for jobs in fused.values() for job in jobs if job.name == "decode"],
+        prefill_of_64=measure(next(job for job in fused[64] if job.name.startswith("prefill"))),
     )
 
 
@@ -119,6 +129,18 @@ def test_the_sampler_looks_at_its_cache_by_the_paged_kernel_and_copies_none_of_i
     for program in (compiled.decode, compiled.prefill, compiled.prefill_of_several):
         assert "ragged_paged_attention_kernel" in program.counts.kernels
         assert program.temporaries_gib < a_layer / 2
+
+
+def test_the_kernel_that_writes_the_cache_itself_leaves_nothing_to_scatter_and_copies_none_of_it(compiled):
+    """Heads of 128 and of 64. The shipped kernel has a scatter beside it: the sign that is looked for is there."""
+    into_the_cache = re.compile(r"= bf16\[\d+,\d+,16,\d+,128\]\S* scatter\(")
+    assert into_the_cache.search(compiled.decode.text)
+    for decode in compiled.fused:
+        assert list(decode.counts.kernels) == ["paged_decode_kernel"]
+        assert not into_the_cache.search(decode.text)
+        assert decode.temporaries_gib < decode.job.cache_bytes / SPEC.depth / 2**30 / 2
+        assert decode.counts.bytes < compiled.decode.counts.bytes
+    assert compiled.prefill_of_64.temporaries_gib < compiled.fused[1].job.cache_bytes / SPEC.depth / 2**30 / 2
 
 
 def test_counting_knows_every_loop_of_the_train_step(compiled):

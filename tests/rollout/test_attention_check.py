@@ -2,6 +2,7 @@
 
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 from jax.experimental.pallas import tpu as pltpu
 
 from azr_jax.models.spec import ModelSpec
-from azr_jax.rollout import attention_check, paged_gpu, paged_tpu, paged_xla
+from azr_jax.rollout import attention_check, paged_fused, paged_gpu, paged_tpu, paged_xla
 from azr_jax.rollout.attention_check import AttentionDiffers, check_attention
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import EngineSettings
@@ -20,7 +21,7 @@ SETTINGS = EngineSettings(
 )
 
 
-def programs(backend=paged_tpu, **changes) -> Programs:
+def programs(backend: Any = paged_tpu, **changes) -> Programs:
     found = Programs(SPEC, dataclasses.replace(SETTINGS, **changes))
     found.backend = backend
     return found
@@ -36,6 +37,26 @@ def test_the_kernel_passes(dtype, rows, monkeypatch):
     monkeypatch.setattr("jax._src.literals.TypedInt.shape", (), raising=False)  # as in test_tpu_kernel.py
     with pltpu.force_tpu_interpret_mode(True):  # type: ignore[arg-type]
         check_attention(programs(dtype=dtype, prefill_rows=rows))
+
+
+@pytest.mark.parametrize("drafts", [0, 2])
+def test_the_kernel_that_writes_itself_passes(drafts, monkeypatch):
+    monkeypatch.setattr("jax._src.literals.TypedInt.shape", (), raising=False)
+    with pltpu.force_tpu_interpret_mode(True):  # type: ignore[arg-type]
+        check_attention(programs(paged_fused, attention="tpu_fused", prefill_rows=64, draft_tokens=drafts))
+
+
+def test_a_kernel_that_writes_itself_to_another_place_is_refused(monkeypatch):
+    monkeypatch.setattr("jax._src.literals.TypedInt.shape", (), raising=False)
+    rightly = paged_fused.write_and_attend_slots
+
+    def one_place_early(q, k, v, cache, layer, table, position, *rest):
+        return rightly(q, k, v, cache, layer, table, jnp.maximum(position - 1, 0), *rest)
+
+    other = SimpleNamespace(**{name: getattr(paged_fused, name) for name in dir(paged_fused)})
+    other.write_and_attend_slots = one_place_early
+    with pltpu.force_tpu_interpret_mode(True), pytest.raises(AttentionDiffers, match="decoding slots"):  # type: ignore
+        check_attention(programs(other, attention="tpu_fused", prefill_rows=64))
 
 
 @pytest.mark.parametrize("rows", [0, 64])

@@ -18,7 +18,7 @@ from jax.experimental.pallas import tpu as pltpu
 from azr_jax.models.sharding import random_model
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.mesh import make_mesh
-from azr_jax.rollout import paged_tpu, paged_xla
+from azr_jax.rollout import paged_fused, paged_tpu, paged_xla
 from azr_jax.rollout.attention import choose
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
 from azr_jax.rollout.pieces import Call, by_row, nothing
@@ -150,10 +150,9 @@ def test_an_engine_on_a_mesh_says_what_it_says_by_xla(rows):
         ({"head_dim": 64}, {}, "heads of 128 numbers, not 64"),
         ({"heads": 12, "kv_heads": 6}, {}, "1, 2, 4 or a multiple of 8 key/value heads on a device, not 3"),
         ({}, {"dtype": "float16"}, "bfloat16 and float32, not float16"),
-        ({}, {"slots": 4096, "max_new_tokens": 8000}, "take larger pages"),
     ],
 )
-def test_what_the_kernel_cannot_do_is_refused_by_name_and_left_to_xla(spec, settings, reason):
+def test_what_no_kernel_can_do_is_refused_by_name_and_left_to_xla(spec, settings, reason):
     mesh, spec = make_mesh(1, 2, jax.devices()[:2]), dataclasses.replace(SPEC, **spec)
     settings = dataclasses.replace(SETTINGS, **settings)
     with pytest.raises(ValueError, match=reason):
@@ -163,8 +162,24 @@ def test_what_the_kernel_cannot_do_is_refused_by_name_and_left_to_xla(spec, sett
     assert choose(SPEC, SETTINGS, tpu) is paged_tpu
 
 
+@pytest.mark.parametrize(
+    ("spec", "settings", "reason"),
+    [
+        ({"head_dim": 64, "kv_heads": 4}, {}, "heads of 128 numbers, not 64"),
+        ({}, {"slots": 4096, "max_new_tokens": 8000}, "take larger pages"),
+    ],
+)
+def test_what_the_shipped_kernel_cannot_do_is_left_to_our_own(spec, settings, reason):
+    mesh, spec = make_mesh(1, 2, jax.devices()[:2]), dataclasses.replace(SPEC, **spec)
+    settings = dataclasses.replace(SETTINGS, **settings)
+    with pytest.raises(ValueError, match=reason):
+        choose(spec, dataclasses.replace(settings, attention="tpu"), mesh)
+    tpu: Any = SimpleNamespace(devices=np.array([SimpleNamespace(platform="tpu")]), shape=mesh.shape)
+    assert choose(spec, settings, tpu) is paged_fused
+
+
 def test_by_itself_the_engine_takes_the_kernel_on_a_tpu_alone():
     mesh = make_mesh(1, 1, jax.devices()[:1])
     assert choose(SPEC, SETTINGS, mesh) is paged_xla
-    with pytest.raises(ValueError, match="should be one of auto, xla, gpu, tpu"):
+    with pytest.raises(ValueError, match="should be one of auto, xla, gpu, tpu, tpu_fused"):
         choose(SPEC, dataclasses.replace(SETTINGS, attention="TPU"), mesh)

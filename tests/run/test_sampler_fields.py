@@ -45,8 +45,9 @@ def test_who_looks_at_the_pages_is_a_field():
 
 
 def test_the_kernel_is_refused_where_there_is_no_tpu():
-    with pytest.raises(ConfigError, match=r"^rollout\.attention=tpu: this is cpu; should be xla, or auto$"):
-        build.check_fits(config(rollout__attention="tpu"), SPEC)
+    for kernel in ("tpu", "tpu_fused"):
+        with pytest.raises(ConfigError, match=rf"^rollout\.attention={kernel}: this is cpu; should be xla, or auto$"):
+            build.check_fits(config(rollout__attention=kernel), SPEC)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,16 @@ def test_what_the_kernel_cannot_take_is_said_before_any_weight_is_read(monkeypat
     monkeypatch.setattr(attention, "TABLE_BYTES", 1024)
     with pytest.raises(ConfigError, match=rf"^rollout\.attention=tpu: {reason}"):
         build.check_fits(config(rollout__attention="tpu", **flags), spec)
+
+
+@pytest.mark.parametrize(
+    ("flags", "head_dim", "reason"),
+    [({}, 96, "it takes heads of 64 or 128 numbers"), ({"rollout__page_size": "24"}, 128, "it takes pages of a power")],
+)
+def test_what_the_kernel_of_our_own_cannot_take_is_said_before_any_weight_is_read(monkeypatch, flags, head_dim, reason):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    with pytest.raises(ConfigError, match=rf"^rollout\.attention=tpu_fused: {reason}.*; should be xla, or auto$"):
+        build.check_fits(config(rollout__attention="tpu_fused", **flags), replace(SPEC, head_dim=head_dim))
 
 
 def test_sizes_the_kernel_cannot_take_and_a_kernel_that_is_wrong_are_lines_of_the_field(monkeypatch):
