@@ -90,7 +90,7 @@ def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, wi
     Slots come sorted, those that are off last: the kernel ends with the last one that is on. A slot that is off before
     it, and the first one where all are off, counts one token: a sequence of none would leave the kernel waiting.
     """
-    assert window is None  # attention.why_not_tpu
+    assert window is None  # attention.why_not
     S = q_Sx1xHxK.shape[0]
     sequences = jnp.max(jnp.where(on_S, 1 + jnp.arange(S, dtype=jnp.int32), 1))
     length_S = jnp.where(on_S, position_S + 1, 1)
