@@ -54,7 +54,7 @@ class Chromium:
             raise AssertionError(result["exceptionDetails"])
         return result["result"].get("value")
 
-    def until(self, condition: str, seconds: float = 20.0) -> None:
+    def until(self, condition: str, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not self.run(condition):
             assert time.monotonic() < end, f"not within {seconds} s: {condition}"
