@@ -13,20 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax._src.pallas.mosaic.interpret import interpret_pallas_call
 from jax.experimental.pallas import tpu as pltpu
 
-from azr_jax.models.sharding import random_model
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.mesh import make_mesh
 from azr_jax.rollout import decode_kernel, paged_fused, paged_xla
 from azr_jax.rollout.attention import choose, decode_slots
-from azr_jax.rollout.engine import Engine, EngineSettings, Request
+from azr_jax.rollout.engine import EngineSettings
 from azr_jax.rollout.pieces import by_row
-from tests.rollout.test_tpu_kernel import pieces
+from tests.rollout.test_tpu_kernel import check_same, greedy, pieces
 
 PAGE, MOST, LAYERS = 8, 5, 2  # tokens of a page, pages of a slot
 SHAPES = [(128, 4, 2, jnp.float32), (128, 7, 1, jnp.bfloat16), (64, 14, 2, jnp.bfloat16), (64, 4, 4, jnp.float32)]
@@ -198,20 +196,6 @@ SETTINGS = EngineSettings(
 )
 
 
-def said(backend: str, head_dim: int, mesh=None, **changes) -> dict:
-    spec = ModelSpec("qwen2", 256, 64, 2, 8, 4, head_dim=head_dim, mlp=64, tied=True)
-    graph, params = nnx.split(random_model(spec, 0))
-    engine = Engine(graph, spec, dataclasses.replace(SETTINGS, attention=backend, **changes), seed=0, mesh=mesh)
-    engine.load_weights(jax.tree.map(lambda x: 4 * x, params), 0)
-    rng = np.random.default_rng(0)
-    for number, length in enumerate((40, 33, 17, 16, 5, 1)):
-        prompt = tuple(rng.integers(0, spec.vocab, length).tolist())
-        engine.submit(Request(number, prompt, 24 - 2 * number, n=1 + number % 2, temperature=0.0))
-    found = {(one.request.id, one.sample): (one.tokens, one.logprobs) for one in engine.drain()}
-    assert engine.metrics()["preemptions"] or mesh is not None
-    return found
-
-
 @pytest.mark.parametrize(
     ("head_dim", "changes"),
     [
@@ -222,12 +206,13 @@ def said(backend: str, head_dim: int, mesh=None, **changes) -> dict:
 )
 def test_an_engine_on_a_mesh_says_what_it_says_by_xla(head_dim, changes):
     """Two replicas, two key/value heads on each device; sequences enter and leave; guesses in empty rows."""
-    wanted = said("xla", head_dim)
+    spec = ModelSpec("qwen2", 256, 64, 2, 8, 4, head_dim=head_dim, mlp=64, tied=True)
+    wanted, preemptions = greedy(spec, dataclasses.replace(SETTINGS, attention="xla"))
+    assert preemptions
+    settings = dataclasses.replace(SETTINGS, attention="tpu_fused", **changes)
     with plain():
-        found = said("tpu_fused", head_dim, make_mesh(2, 2, jax.devices()[:4]), **changes)
-    assert {key: tokens for key, (tokens, _) in found.items()} == {key: tokens for key, (tokens, _) in wanted.items()}
-    for key, (_, logprobs) in wanted.items():
-        np.testing.assert_allclose(found[key][1], logprobs, atol=1e-4)
+        found, _ = greedy(spec, settings, make_mesh(2, 2, jax.devices()[:4]))
+    check_same(found, wanted)
 
 
 @pytest.mark.parametrize(

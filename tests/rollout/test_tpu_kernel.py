@@ -122,26 +122,33 @@ def test_pieces_of_several_prompts_see_what_they_see_by_xla():
     np.testing.assert_allclose(found[1], found[0], atol=2e-5, rtol=2e-5)
 
 
-def greedy(backend: str, mesh, **changes) -> dict:
-    graph, params = nnx.split(random_model(SPEC, 0))
-    engine = Engine(graph, SPEC, dataclasses.replace(SETTINGS, attention=backend, **changes), seed=0, mesh=mesh)
+def greedy(spec: ModelSpec, settings: EngineSettings, mesh=None) -> tuple[dict, float]:
+    """Tokens and log-probabilities by request and sample, and how often a sequence was preempted."""
+    graph, params = nnx.split(random_model(spec, 0))
+    engine = Engine(graph, spec, settings, seed=0, mesh=mesh)
     engine.load_weights(jax.tree.map(lambda x: 4 * x, params), 0)
     rng = np.random.default_rng(0)
     for number, length in enumerate((40, 33, 17, 16, 5, 1)):
-        prompt = tuple(rng.integers(0, SPEC.vocab, length).tolist())
+        prompt = tuple(rng.integers(0, spec.vocab, length).tolist())
         engine.submit(Request(number, prompt, 24 - 2 * number, n=1 + number % 2, temperature=0.0))
     found = {(one.request.id, one.sample): (one.tokens, one.logprobs) for one in engine.drain()}
-    assert engine.metrics()["preemptions"] or mesh is None
-    return found
+    return found, engine.metrics()["preemptions"]
+
+
+def check_same(found: dict, wanted: dict) -> None:
+    assert {key: tokens for key, (tokens, _) in found.items()} == {key: tokens for key, (tokens, _) in wanted.items()}
+    for key, (_, logprobs) in wanted.items():
+        np.testing.assert_allclose(found[key][1], logprobs, atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [0, 64])
 def test_an_engine_on_a_mesh_says_what_it_says_by_xla(rows):
     """Two replicas, one key/value head on each device; sequences enter, leave, and are preempted."""
-    by_xla, by_tpu = greedy("xla", None), greedy("tpu", make_mesh(2, 2, jax.devices()[:4]), prefill_rows=rows)
-    assert {key: tokens for key, (tokens, _) in by_tpu.items()} == {key: tokens for key, (tokens, _) in by_xla.items()}
-    for key, (_, logprobs) in by_xla.items():
-        np.testing.assert_allclose(by_tpu[key][1], logprobs, atol=1e-4)
+    by_xla, _ = greedy(SPEC, dataclasses.replace(SETTINGS, attention="xla"))
+    settings = dataclasses.replace(SETTINGS, attention="tpu", prefill_rows=rows)
+    by_tpu, preemptions = greedy(SPEC, settings, make_mesh(2, 2, jax.devices()[:4]))
+    assert preemptions
+    check_same(by_tpu, by_xla)
 
 
 @pytest.mark.parametrize(
@@ -153,13 +160,22 @@ def test_an_engine_on_a_mesh_says_what_it_says_by_xla(rows):
     ],
 )
 def test_what_no_kernel_can_do_is_refused_by_name_and_left_to_xla(spec, settings, reason):
-    mesh, spec = make_mesh(1, 2, jax.devices()[:2]), dataclasses.replace(SPEC, **spec)
-    settings = dataclasses.replace(SETTINGS, **settings)
+    assert by_itself(spec, settings, reason) is paged_xla
+    assert choose(SPEC, SETTINGS, on_tpu()) is paged_tpu
+
+
+def on_tpu() -> Any:
+    """A mesh of two chips, as far as `choose` looks."""
+    shape = make_mesh(1, 2, jax.devices()[:2]).shape
+    return SimpleNamespace(devices=np.array([SimpleNamespace(platform="tpu")]), shape=shape)
+
+
+def by_itself(spec: dict, settings: dict, reason: str) -> Any:
+    """What the engine takes where the shipped kernel, asked for, is refused for this reason."""
+    whole, wanted = dataclasses.replace(SPEC, **spec), dataclasses.replace(SETTINGS, **settings)
     with pytest.raises(ValueError, match=reason):
-        choose(spec, dataclasses.replace(settings, attention="tpu"), mesh)
-    tpu: Any = SimpleNamespace(devices=np.array([SimpleNamespace(platform="tpu")]), shape=mesh.shape)
-    assert choose(spec, settings, tpu) is paged_xla
-    assert choose(SPEC, SETTINGS, tpu) is paged_tpu
+        choose(whole, dataclasses.replace(wanted, attention="tpu"), make_mesh(1, 2, jax.devices()[:2]))
+    return choose(whole, wanted, on_tpu())
 
 
 @pytest.mark.parametrize(
@@ -170,12 +186,7 @@ def test_what_no_kernel_can_do_is_refused_by_name_and_left_to_xla(spec, settings
     ],
 )
 def test_what_the_shipped_kernel_cannot_do_is_left_to_our_own(spec, settings, reason):
-    mesh, spec = make_mesh(1, 2, jax.devices()[:2]), dataclasses.replace(SPEC, **spec)
-    settings = dataclasses.replace(SETTINGS, **settings)
-    with pytest.raises(ValueError, match=reason):
-        choose(spec, dataclasses.replace(settings, attention="tpu"), mesh)
-    tpu: Any = SimpleNamespace(devices=np.array([SimpleNamespace(platform="tpu")]), shape=mesh.shape)
-    assert choose(spec, settings, tpu) is paged_fused
+    assert by_itself(spec, settings, reason) is paged_fused
 
 
 def test_by_itself_the_engine_takes_the_kernel_on_a_tpu_alone():
