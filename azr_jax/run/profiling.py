@@ -13,8 +13,13 @@ import jax
 def keep_compiled(workdir: Path | str) -> None:
     """Programs that took a second or more to compile are kept in the workdir: a run that goes on compiles none of them.
 
-    Where the user already says where (JAX_COMPILATION_CACHE_DIR), it stays so.
+    Where the user already says where (JAX_COMPILATION_CACHE_DIR), it stays so. Several processes of CPUs keep none: the
+    first would load what the others compile, for what is kept there has a key for each process and the first alone
+    writes, and a loaded program exchanges in another order than a compiled one. gloo ends both.
     """
+    if jax.process_count() > 1 and jax.default_backend() == "cpu":
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
     if not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", f"{workdir}/compiled")
     # On a GPU JAX gives XLA a folder below it for autotuning, and XLA itself knows no buckets: the first compile fails.

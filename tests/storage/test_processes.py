@@ -139,12 +139,23 @@ def test_killed_in_a_save_and_between_saves_processes_lose_what_was_not_saved_an
     assert [code for code, _ in done] == [0] * count, done
     crew.check_went_on(done[0][1])
     assert "finished after iteration 4 of 4" in done[0][1]
-    assert crew.share_of_compiled_read() > 0.5, "by a start that seeds no more, and is no first one"
+    assert not crew.bucket.list("compiled/")[0], "on CPUs the first would load what the others compile"
     assert json.loads(crew.bucket.read(NAME)) == {"term": crew.term}, "free"
     Mirror(crew.bucket, folder=tmp_path / "bucket").pull()
     assert files_that_must_repeat(tmp_path / "bucket") == files_that_must_repeat(disk)
     logs = {each.name.partition(".log")[0] for each in crew.bucket.list("logs/")[0]}
     assert logs == {f"logs/process_{index}" for index in range(count)}
+
+
+def test_a_start_that_is_no_first_one_loads_what_was_compiled_from_the_bucket(proxy: Proxy, tmp_path: Path):
+    crew = Crew(proxy, tmp_path, 1)
+    run = crew.start()
+    until(lambda: 1 in crew.whole())
+    kill(run, (0,))
+    processes.ends(run)
+    done = processes.ends(crew.start())
+    assert [code for code, _ in done] == [0], done
+    assert crew.share_of_compiled_read() > 0.5, "all but what seeding takes"
 
 
 def test_two_processes_that_lost_their_bucket_both_end_in_one_line_and_write_nothing(proxy: Proxy, tmp_path: Path):
