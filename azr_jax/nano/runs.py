@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from azr_jax.config.flags import from_json, load, resolve
 from azr_jax.monitor.rundata import read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +100,8 @@ def read_curve(workdir: Path) -> Curve:
 
 def run_all(plans: Sequence[Plan], *, side_by_side: int, tell: Callable[[str], None] = print) -> None:
     """Runs every plan to its end. Side by side, each has one thread: two such runs do more than one with two."""
-    waiting, started, finished = list(plans), time.monotonic(), 0
+    waiting, started, played = [plan for plan in plans if not _is_finished(plan)], time.monotonic(), 0
+    before_this = len(plans) - len(waiting)
     running: list[tuple[Plan, subprocess.Popen]] = []
     env = dict(os.environ)
     if side_by_side > 1:
@@ -122,9 +124,9 @@ def run_all(plans: Sequence[Plan], *, side_by_side: int, tell: Callable[[str], N
                     tail = plan.console.read_text(errors="replace").splitlines()[-5:]
                     raise RuntimeError(f"{plan.name}, seed {plan.seed}: exit {process.returncode}\n" + "\n".join(tail))
                 _check_whole(plan)
-                finished += 1
-                spent = time.monotonic() - started
-                left = spent / finished * (len(plans) - finished)
+                played += 1
+                finished = before_this + played
+                left = (time.monotonic() - started) / played * (len(plans) - finished)
                 tell(f"{finished}/{len(plans)} {plan.name}, seed {plan.seed}: {_line(plan)}; {left / 60:.0f} min left")
     finally:
         for _, process in running:
@@ -132,6 +134,17 @@ def run_all(plans: Sequence[Plan], *, side_by_side: int, tell: Callable[[str], N
         for _, process in running:
             process.wait()
         signal.signal(signal.SIGTERM, before)
+
+
+def _is_finished(plan: Plan) -> bool:
+    """This very run, to its last iteration: to start it only to hear so takes half a minute."""
+    try:
+        there = resolve(from_json((plan.workdir / "config.json").read_text()))
+        _check_whole(plan)
+    except (OSError, ValueError, KeyError, IndexError, RuntimeError):
+        return False
+    asked, problems = load(str(ROOT / RECIPE), {"seed": str(plan.seed), **plan.fields})
+    return not problems and there == asked
 
 
 def _check_whole(plan: Plan) -> None:

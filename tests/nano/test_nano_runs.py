@@ -102,6 +102,23 @@ def test_runs_end_in_turn_and_a_failure_names_the_run_and_stops_the_others(tmp_p
         run_all([slow, bad], side_by_side=2, tell=told.append)
 
 
+class Passing(Plan):
+    def command(self):
+        return [sys.executable, "-c", "pass"]
+
+
+def test_a_finished_run_is_not_started_again_and_one_of_another_seed_is(tmp_path):
+    fields = {"iterations": "20"}
+    plans = [Passing("done", 0, fields, tmp_path / "done-0"), Passing("other", 1, fields, tmp_path / "other-1")]
+    config, _ = flags.load(str(runs.ROOT / runs.RECIPE), {"seed": "0", **fields})
+    for plan in plans:
+        write_run(plan.workdir, first=0.1, last=0.2)
+        (plan.workdir / "config.json").write_text(flags.to_json(config))
+    said = []
+    run_all(plans, side_by_side=1, tell=said.append)
+    assert [line.partition(",")[0] for line in said] == ["2/2 other"]
+
+
 def test_who_is_told_to_end_leaves_no_run_behind(tmp_path):
     slow = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
     code = f"import os; os.chdir({str(tmp_path)!r}); {slow}"
