@@ -1,7 +1,7 @@
 """An iteration on slices that cannot be tried here, event by event: seconds, busy slots, what overlapping would give.
 
     python benchmarks/pod_model.py [--config=configs/qwen7b.py] [--slices=v5e:4x4,v6e:2x4] [--median=1000]
-        [--lengths=FILE] [--slots=64] [--tensor=0] [--dry_run=FILE] [--optimistic] [--synchronous]
+        [--lengths=FILE] [--slots=64] [--tensor=0] [--dry_run=FILE] [--optimistic] [--synchronous] [--apart=0.25,0.375]
 
 Completions end one by one, as their lengths say: lognormal, a share of them cut at the limit, or lengths of a file (one
 number a line). Slots fill from the queue, prompts are read while decoding stands still, a proposal's attempts follow
@@ -9,8 +9,9 @@ it, solutions wait for the last proposal of their kind, and the update for the l
 of an iteration drains, proposals of the next ones and attempts at them fill the slots that fall free, as long as no
 token is older than `staleness` updates when it is used; solutions wait for their iteration's turn, which is there when
 the one before has learned. With `solve_after` below 1 (pipeline.solve_after) they do not: they are drawn when that
-share of their kind's proposals is in. A proposal cut at the limit is no task. `apart`: the learner has a quarter of the
-chips to itself, and the turn comes as soon as the iteration before was played.
+share of their kind's proposals is in. A proposal cut at the limit is no task. `apart`: the learner has a share of the
+chips to itself, a quarter of 32 and more unless --apart says otherwise, and the turn comes as soon as the iteration
+before was played.
 
 What a step costs is bytes over bandwidth, and what published runs take beyond that: Qwen3-8B on v6e-4 (sglang-jax) at
 64, 128 and 256 rows, fitted as a part per step and a part per row; the fit is printed beside what it was made of. That
@@ -249,9 +250,15 @@ class Simulation:
         self._turn()
 
 
-def modes(chips: int) -> Sequence[Mode]:
+def modes(chips: int, apart: Sequence[float]) -> Sequence[Mode]:
+    """`apart`: the learner's shares of the chips; none: the one that is looked at on slices large enough for it."""
     collocated = Mode("synchronous"), Mode("overlapped", 1), Mode("overlapped", 2)
     collocated += tuple(Mode("overlapped", staleness, solve_after=0.9) for staleness in (1, 2, 4))
+    if apart:
+        early = tuple(Mode("overlapped", staleness, solve_after=0.9) for staleness in (2, 4))
+        return early + tuple(
+            Mode(f"apart, {share:.3g}", mode.staleness, share, 0.9) for share in apart for mode in early
+        )
     return (*collocated, Mode("apart", 1, 0.25), Mode("apart", 2, 0.25, 0.9)) if chips >= 32 else collocated
 
 
@@ -295,7 +302,9 @@ def main() -> None:
     parser.add_argument("--lengths", type=Path, help="lengths of completions, one a line, in place of the lognormal")
     parser.add_argument("--optimistic", action="store_true")
     parser.add_argument("--synchronous", action="store_true", help="that mode alone")
+    parser.add_argument("--apart", default="", help="the learner's shares of the chips, beside overlapped alone")
     options = parser.parse_args()
+    shares = [float(share) for share in options.apart.split(",") if share]
     c, problems = load(options.config, {})
     assert not problems, problems
     lengths = tuple(map(int, options.lengths.read_text().split())) if options.lengths else ()
@@ -315,7 +324,7 @@ def main() -> None:
     out: list[dict[str, Any]] = []
     for name in options.slices.split(","):
         topology = find(name)
-        for mode in modes(topology.chips)[: 1 if options.synchronous else None]:
+        for mode in modes(topology.chips, shares)[: 1 if options.synchronous else None]:
             asked = c.rollout.slots if options.slots is None else options.slots
             on = on_slice(spec, topology, mode, options.tensor, a, train, asked, demand(c))
             slots = on.layout.slots
