@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,8 @@ def start(
     last: list[str] | None = None,
     missing: int = 0,
     where: dict[str, str] | None = None,
+    program: tuple[str, ...] = ("-m", "azr_jax.main"),
+    recipe: Sequence[str] = (*TINY, "--config.rollout.max_prompt_tokens=512"),
 ):
     """All processes of a run, four devices in all; `last` are flags of the last one, so many are `missing`; `where` is
     the server of a bucket.
@@ -53,8 +56,7 @@ def start(
         join = [f"--coordinator=localhost:{free.getsockname()[1]}", f"--processes={count}"] if count > 1 else []
     # Compiled in half the time, without LLVM's help.
     devices = f"--xla_force_host_platform_device_count={4 // count} --xla_backend_optimization_level=0"
-    command = [sys.executable, "-m", "azr_jax.main", *TINY, "--config.rollout.max_prompt_tokens=512"]
-    command += [DEAD_AFTER, *flags, f"--workdir={workdir}", *join]
+    command = [sys.executable, *program, *recipe, DEAD_AFTER, *flags, f"--workdir={workdir}", *join]
     run = [
         subprocess.Popen(
             [*command, *([f"--process={n}"] if join else []), *(last if last and n == count - 1 else [])],

@@ -18,7 +18,7 @@ from tests.run.test_on_processes import check_alike, ends, one, shared, start, s
 from tests.run.test_whole_loop import files_that_must_repeat, wait_for
 from tests.storage.conftest import NUMBERS, client, fake_gcs, make_bucket
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]
 FIXTURES = one, shared, started, fake_gcs
 
 

@@ -32,7 +32,7 @@ from tests.run.test_whole_loop import ROOT
 from tests.storage.conftest import NUMBERS, client, fake_gcs, gcp_emulator, make_bucket, server
 from tests.storage.proxy import Fault, Proxy
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
 FIXTURES = fake_gcs, gcp_emulator, server  # of tests/storage
 SCRIPT = Path(__file__).with_name("shared_model.py")
 HEADERS = 2**15  # bytes that may be read beside the numbers
