@@ -7,7 +7,7 @@ folder under a temporary name and renames it: there is never half a folder. Type
 are those of the source.
 
 Several processes read every row once among them and tell each other (rows.py); all must call `load` and `save`, the
-first one writes.
+first one writes. Only what a process holds whole it may save `alone`.
 
 Left out on purpose: GGUF, pickled weights, and repairing folders that do not match their config.json.
 """
@@ -235,6 +235,7 @@ def save(
     dtype: DTypeLike | None = None,
     overwrite: bool = False,
     texts: Mapping[str, str] | None = None,
+    alone: bool = False,
 ) -> Path:
     """A complete folder at `out`: the weights, and every other file of `source`.
 
@@ -243,9 +244,9 @@ def save(
     """
     out, source = Path(out), Path(source) if source is not None else None
     plan = _plan(model.spec, source, np.dtype(dtype) if dtype is not None else None)
-    _check_writable(out, plan, overwrite)
+    _check_writable(out, plan, overwrite, alone)
     values = (tensor for _, tensor in _with_tied_copy(their_tensors(model), plan))
-    if jax.process_index() != 0:
+    if jax.process_index() != 0 and not alone:
         for _ in values:  # the gathering needs every process
             pass
         return out
@@ -262,10 +263,10 @@ def save(
     return out
 
 
-def _check_writable(out: Path, plan: list[Planned], overwrite: bool) -> None:
+def _check_writable(out: Path, plan: list[Planned], overwrite: bool, alone: bool) -> None:
     """The first process looks; the others end with it, instead of waiting for tensors that it will not ask for."""
     problem: OSError | None = None
-    if jax.process_index() == 0:
+    if jax.process_index() == 0 or alone:
         try:
             check_free(out, overwrite)
             needed, free = sum(tensor.nbytes for tensor in plan), shutil.disk_usage(_existing(out)).free
@@ -273,7 +274,7 @@ def _check_writable(out: Path, plan: list[Planned], overwrite: bool) -> None:
                 problem = OSError(f"{out}: needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB left")
         except OSError as error:
             problem = error
-    if multihost_utils.broadcast_one_to_all(np.int32(problem is not None)) and problem is None:
+    if not alone and multihost_utils.broadcast_one_to_all(np.int32(problem is not None)) and problem is None:
         problem = OSError(f"{out}: the first process cannot write there; its message says why")
     if problem is not None:
         raise problem

@@ -19,16 +19,20 @@ ENDS = ("<|end|>", "<|pad|>")
 
 
 def write_random_folder(spec: ModelSpec, folder: Path, seed: int = 0) -> Path:
-    """The same weights for the same spec and seed. An existing folder is kept."""
+    """The same weights for the same spec and seed. An existing folder is kept. Of several processes any may call it."""
     if (folder / "config.json").exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        made = save(random_model(spec, seed), Path(work) / "made")
+        made = save(random_model(spec, seed), Path(work) / "made", alone=True)
         path = made / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": 256, "pad_token_id": 257}, indent=2))
         _write_tokenizer(made)
-        made.rename(folder)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not (folder / "config.json").exists():  # else another process was first, with the same weights
+                raise
     return folder
 
 

@@ -91,10 +91,10 @@ def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progres
 def here(name: str, cache_dir: str | Path | None = None) -> Path | None:
     """The folder of a model that this machine has, if it has it whole; nothing is asked of anybody, nothing made."""
     cache = Path(cache_dir) if cache_dir else default_cache()
-    if is_ours(name):
-        return resolve(name, cache_dir=cache)
-    folders = [Path(name).expanduser()]
-    if not _is_path(name):
+    if name == NANO:
+        return NANO_FOLDER
+    folders = [_random_place(name.removeprefix("random:"), cache) if is_ours(name) else Path(name).expanduser()]
+    if not is_ours(name) and not _is_path(name):
         found = _from_cache(name)
         folders += [found] if isinstance(found, Path) else []
         folders += [cache / "models" / embedded.MODELS[name].folder_name] if name in embedded.MODELS else []
@@ -279,7 +279,11 @@ def _random(preset: str, cache: Path) -> Path:
         raise ModelNotFound(f"random:{preset}: should be one of {', '.join(f'random:{name}' for name in PRESETS)}")
     from azr_jax.models.random_folder import write_random_folder
 
-    return write_random_folder(PRESETS[preset], cache / "models" / f"random-{preset}")
+    return write_random_folder(PRESETS[preset], _random_place(preset, cache))
+
+
+def _random_place(preset: str, cache: Path) -> Path:
+    return cache / "models" / f"random-{preset}"
 
 
 def _one_line(error: Exception) -> str:

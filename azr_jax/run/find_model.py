@@ -27,7 +27,7 @@ from azr_jax.models import source
 from azr_jax.models.fields import UnsupportedModel
 from azr_jax.models.folder import BadFolder, ModelFolder, open_folder, sample
 from azr_jax.models.hf import WEIGHT_FILES
-from azr_jax.models.source import SMALL, ModelNotFound, default_cache, in_bucket, is_ours, resolve
+from azr_jax.models.source import SMALL, ModelNotFound, default_cache, in_bucket, resolve
 from azr_jax.models.tensors import NAMES, READ_BYTES, TYPES, BadWeights, LocalFile, Tensor, WeightFile
 from azr_jax.parallel.exchange import exchanged
 from azr_jax.parallel.hosts import Hosts
@@ -49,8 +49,6 @@ def find_model(config: Config, hosts: Hosts | None = None) -> ModelFolder:
     with together(hosts), telling_of(name):
         if hosts.first:
             model = _looked_through(config, hosts)
-        elif is_ours(name):
-            resolve(name, cache_dir=config.model.cache_dir or None)  # to make it takes all processes
     return _with_all(config, hosts, model)
 
 

@@ -12,7 +12,7 @@ import huggingface_hub.errors
 import pytest
 
 from azr_jax.models import embedded, source
-from azr_jax.models.source import ModelNotFound, default_cache, missing, resolve
+from azr_jax.models.source import ModelNotFound, default_cache, here, missing, resolve
 
 
 @pytest.fixture
@@ -181,3 +181,8 @@ def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_random_preset_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="random:huge: should be one of random:"):
         resolve("random:huge", cache_dir=tmp_path)
+
+
+def test_a_random_model_is_here_once_it_was_made_and_to_look_makes_none(tmp_path: Path) -> None:
+    assert here("random:tiny", tmp_path) is None and not list(tmp_path.iterdir())
+    assert resolve("random:tiny", cache_dir=tmp_path) == here("random:tiny", tmp_path)

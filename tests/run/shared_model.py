@@ -46,6 +46,7 @@ try:
     with joined(
         f"localhost:{port}", count, process, join_timeout_s=60, dead_after_s=20, alike=ConfigError, code_of=code_of
     ) as hosts:
+        assert jax.process_count() == count  # as build() asks: the first computation of one alone would wait
         model = find_model(config, hosts)
         _, params = load(hosts, model, make_mesh(-1, 2), name)
         shards = {

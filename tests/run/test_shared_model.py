@@ -178,6 +178,20 @@ def test_a_folder_that_all_see_is_read_once_and_one_that_differs_is_not_read(pla
     check_holds(tmp_path, 2, plain)
 
 
+def test_a_random_model_is_made_by_the_first_alone_whoever_has_one_already(plain: Path, tmp_path: Path):
+    """The others looked for a file that the first one wrote, and waited for ever where it had nothing to write."""
+    made = [tmp_path / f"home{process}/cache/azr_jax/models/random-tiny" for process in range(2)]
+    for what in ("nobody has it", "the first has it"):
+        done = loaded(tmp_path, "random:tiny", [{}, {}])
+        assert [code for code, _ in done] == [0, 0], (what, done)
+        check_holds(tmp_path, 2, plain)
+        assert made[0].is_dir() and not made[1].exists(), what
+    shutil.copytree(made[0], made[1])
+    shutil.rmtree(made[0])
+    done = loaded(tmp_path, "random:tiny", [{}, {}])
+    assert [code for code, _ in done] == [0, 0] and "readers (0, 1)" in done[1][1], done
+
+
 def spoiled_index(ways: Ways, folder: Path) -> None:
     index = json.loads((folder / INDEX).read_text())
     index["weight_map"]["model.norm.weight"] = "nowhere.safetensors"
