@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,8 @@ import numpy as np
 from azr_jax.config.schema import Config, ConfigError
 from azr_jax.models import source
 from azr_jax.models.fields import UnsupportedModel
-from azr_jax.models.folder import BadFolder, ModelFolder, open_folder, sample
-from azr_jax.models.hf import WEIGHT_FILES
+from azr_jax.models.folder import BadFolder, ModelFolder, open_folder
+from azr_jax.models.hf import WEIGHT_FILES, replace_folder
 from azr_jax.models.source import SMALL, ModelNotFound, default_cache, in_bucket, resolve
 from azr_jax.models.tensors import NAMES, READ_BYTES, TYPES, BadWeights, LocalFile, Tensor, WeightFile
 from azr_jax.parallel.exchange import exchanged
@@ -37,6 +36,7 @@ from azr_jax.storage.errors import StorageError
 from azr_jax.storage.ranges import RemoteFile
 
 Told = dict[str, Any]  # what the first process tells of what it found
+PLACES, PLACE_BYTES = 4, 1024  # of a tensor, to tell two of them apart
 
 
 def find_model(config: Config, hosts: Hosts | None = None) -> ModelFolder:
@@ -45,11 +45,13 @@ def find_model(config: Config, hosts: Hosts | None = None) -> ModelFolder:
     if hosts.count == 1:
         with telling_of(name):
             return _looked_through(config, hosts)
-    model = None
+    model, told, small = None, {}, {}
     with together(hosts), telling_of(name):
         if hosts.first:
             model = _looked_through(config, hosts)
-    return _with_all(config, hosts, model)
+            small = _small(model.path)  # once: what is told of them, and handed on, is of the same bytes
+            told = _telling(model, small)
+    return _with_all(config, hosts, model, hosts.from_first(lambda: told), small)
 
 
 @contextmanager
@@ -84,9 +86,10 @@ def _looked_through(config: Config, hosts: Hosts) -> ModelFolder:
 # --- several processes
 
 
-def _with_all(config: Config, hosts: Hosts, model: ModelFolder | None) -> ModelFolder:
-    """`model`: of the first process."""
-    told: Told = hosts.from_first(lambda: _telling(model))
+def _with_all(
+    config: Config, hosts: Hosts, model: ModelFolder | None, told: Told, small: Mapping[str, bytes]
+) -> ModelFolder:
+    """`model` and `small`: of the first process."""
     cache = Path(config.model.cache_dir) if config.model.cache_dir else default_cache()
     received = cache / "received" / told["small_digest"]
     folder: Path | None = None
@@ -98,13 +101,12 @@ def _with_all(config: Config, hosts: Hosts, model: ModelFolder | None) -> ModelF
             bucket = open_bucket(told["bucket"])
             files = {each["name"]: RemoteFile(bucket, Object(**each)) for each in told["objects"]}
         else:
-            folder = _same_here(config, told)
-            files = {name: LocalFile(folder / name) for name in told["files"]} if folder else None
-    if folder is None and received.is_dir():
+            folder, files = _same_here(config, told)
+    if folder is None and _holds(received, told):
         folder = received
     readers = tuple(index for index, reads in enumerate(hosts.gather(files is not None)) if reads)
     if any(hosts.gather(folder is None)):
-        data = _handed_on(told, model)
+        data = _handed_on(told, small)
         with together(hosts), telling_of(config.model.name):
             if folder is None:
                 folder = _written(received, told, data)
@@ -117,23 +119,24 @@ def _with_all(config: Config, hosts: Hosts, model: ModelFolder | None) -> ModelF
     return replace(model, readers=readers)
 
 
-def _same_here(config: Config, told: Told) -> Path | None:
-    """This process's own way to the first one's folder, or its copy of it."""
+def _same_here(config: Config, told: Told) -> tuple[Path | None, Mapping[str, WeightFile] | None]:
+    """This process's own way to the first one's folder, or its copy of it; and the weight files there."""
     with contextlib.suppress(OSError):
         folder = source.here(config.model.name, config.model.cache_dir or None)
-        if folder is not None and _digest(folder) == told["digest"]:
-            return folder
-    return None
+        if folder is not None and _holds(folder, told):
+            files = {name: LocalFile(folder / name) for name in told["files"]}
+            if _sampled(_table(told, files)) == told["weights_digest"]:
+                return folder, files
+    return None, None
 
 
-def _telling(model: ModelFolder | None) -> Told:
-    assert model is not None
+def _telling(model: ModelFolder, small: Mapping[str, bytes]) -> Told:
     files = {tensor.file.name: tensor.file for tensor in model.tensors.values()}
     remote = [file for file in files.values() if isinstance(file, RemoteFile)]
     return {
-        "small": [[path.name, path.stat().st_size] for path in _small(model.path)],
-        "small_digest": _digest(model.path, weights=False),
-        "digest": "" if remote else _digest(model.path),
+        "small": [[name, len(content)] for name, content in small.items()],
+        "small_digest": _digest(small),
+        "weights_digest": "" if remote else _sampled(model.tensors),
         "files": list(files),
         "bucket": remote[0].bucket.url if remote else "",
         "objects": [asdict(file.there) for file in remote],
@@ -151,25 +154,43 @@ def _table(told: Told, files: Mapping[str, WeightFile]) -> dict[str, Tensor]:
     }
 
 
-def _small(folder: Path) -> list[Path]:
+def _small(folder: Path) -> dict[str, bytes]:
     """What is not weights, of the files that belong to a model."""
-    return [
-        path
+    return {
+        path.name: path.read_bytes()
         for path in sorted(folder.iterdir())
         if any(fnmatch(path.name, pattern) for pattern in SMALL)
         and not path.name.endswith(WEIGHT_FILES)
         and path.is_file()
-    ]
+    }
 
 
-def _digest(folder: Path, *, weights: bool = True) -> str:
-    """Two folders with one digest hold the same model, or tell the same of it."""
+def _digest(small: Mapping[str, bytes]) -> str:
+    """Of small files; two folders with one digest tell the same of their model."""
     mark = hashlib.sha256()
-    for path in _small(folder):
-        mark.update(f"{path.name} {path.stat().st_size} ".encode() + path.read_bytes())
-    for path in sorted(folder.glob(source.WEIGHTS)) if weights else ():
-        sample(mark, path.name, path)
+    for name, content in small.items():
+        mark.update(f"{name} {len(content)} ".encode() + content)
     return mark.hexdigest()[:32]
+
+
+def _sampled(tensors: Mapping[str, Tensor]) -> str:
+    """Of weights: some numbers of every tensor, for models of one family often differ in a few tensors alone."""
+    mark = hashlib.sha256()
+    for file in {tensor.file: None for tensor in tensors.values()}:
+        mark.update(f"{file.name} {file.size()} ".encode())
+    for tensor in tensors.values():
+        size = tensor.shape[0] * tensor.row_bytes
+        for part in range(PLACES):
+            at = part * size // PLACES
+            mark.update(tensor.file.read(tensor.start + at, tensor.start + min(at + PLACE_BYTES, size)))
+    return mark.hexdigest()[:32]
+
+
+def _holds(folder: Path, told: Told) -> bool:
+    """The first process's small files, and not what is left of them, or what somebody made of them."""
+    with contextlib.suppress(OSError):
+        return folder.is_dir() and _digest(_small(folder)) == told["small_digest"]
+    return False
 
 
 @dataclass(frozen=True)
@@ -188,28 +209,29 @@ class SmallPart:
         return self.whole[self.start : self.stop]
 
 
-def _handed_on(told: Told, model: ModelFolder | None) -> bytes:
+def _handed_on(told: Told, small: Mapping[str, bytes]) -> bytes:
     """The small files of the first process, in all. Called by all."""
     total = sum(size for _, size in told["small"])
-    contents = b"".join((model.path / name).read_bytes() for name, _ in told["small"]) if model else b""
-    whole = np.frombuffer(contents, np.uint8)
+    whole = np.frombuffer(b"".join(small.values()), np.uint8)
     parts = [SmallPart(whole, start, min(start + READ_BYTES, total)) for start in range(0, total, READ_BYTES)]
     return b"".join(data.tobytes() for _, data in exchanged(parts, readers=(0,)))
 
 
 def _written(folder: Path, told: Told, data: bytes) -> Path:
-    """Whole or not at all; another process of this machine may be faster."""
-    building, at = folder.with_name(f".{folder.name}.writing-{os.getpid()}"), 0
-    try:
-        building.mkdir(parents=True)
+    """Whole or not at all; another process of this machine, or one with the same cache, may be faster."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=".writing-") as work:  # not by the pid: all pods have the same
+        made, at = Path(work) / folder.name, 0
+        made.mkdir()
         for name, size in told["small"]:
-            (building / name).write_bytes(data[at : at + size])
+            (made / name).write_bytes(data[at : at + size])
             at += size
-        if not folder.is_dir():
-            building.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        if not _holds(made, told):
+            raise BadFolder(f"{folder}: what came of the first process's files is not what it sent")
+        try:
+            if not _holds(folder, told):
+                replace_folder(folder, made)
+        except OSError:
+            if not _holds(folder, told):
+                raise
     return folder
