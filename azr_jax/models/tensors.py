@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +48,8 @@ class WeightFile(Protocol):
 
 @dataclass(frozen=True)
 class LocalFile:
+    """A file as it was when it was first looked at: numbers of two models are not mixed."""
+
     path: Path
 
     def __str__(self) -> str:
@@ -55,14 +59,24 @@ class LocalFile:
     def name(self) -> str:
         return self.path.name
 
+    @cached_property
+    def _state(self) -> tuple[int, int]:
+        return _state(self.path.stat())
+
     def size(self) -> int:
         check_is_file(self.path)
-        return self.path.stat().st_size
+        return self._state[0]
 
     def read(self, start: int, end: int) -> bytes:
         with self.path.open("rb") as file:
+            if _state(os.fstat(file.fileno())) != self._state:
+                raise BadWeights(f"{self}: was changed while it was read; should stay as it is until a run has begun")
             file.seek(start)
             return file.read(end - start)
+
+
+def _state(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns  # file systems of a network may number a file anew
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,22 @@ def test_tensors_that_are_not_the_models(folder, change, message):
         hf.load(folder)
 
 
+@pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "written over"])
+def test_two_models_that_lay_in_one_file_one_after_the_other_are_not_mixed(folder, replaced):
+    """As where an export is made anew while a run reads it: the offsets are the same, the numbers are not."""
+    path, found = folder / "model.safetensors", tensors.find_tensors(folder)
+    first, before = next(iter(found.values())), path.stat()
+    first.rows(0, 1)
+    changed = path.read_bytes()[:-4] + np.float32(7).tobytes()
+    if replaced:
+        path.rename(folder / "old")
+    path.write_bytes(changed)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+    with pytest.raises(BadWeights, match=r"model\.safetensors: was changed while it was read"):
+        first.rows(0, 1)
+    assert hf.load(folder) is not None
+
+
 def test_truncated_file(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
