@@ -5,8 +5,8 @@
     bucket.write("owner.json", b"...", generation=0)    # only where there is none: Changed otherwise
 
 Requests that fail because the server is busy or the connection broke are made again, each time after a longer wait,
-for up to PATIENCE_S. What no waiting helps is one line (errors.py). STORAGE_EMULATOR_HOST names another server.
-Nothing is kept: a listing is asked of the server each time, where it is consistent.
+for up to PATIENCE_S after the first failure. What no waiting helps is one line (errors.py). STORAGE_EMULATOR_HOST names
+another server. Nothing is kept: a listing is asked of the server each time, where it is consistent.
 """
 
 from __future__ import annotations
@@ -163,6 +163,7 @@ class Bucket:
     def _ask(self, doing: str, request: Callable[[], Answer], *, absent: bool = False) -> Answer | Any:
         """`absent`: None where the server knows no such object."""
         began, wait_s, tries = time.monotonic(), FIRST_WAIT_S, 0
+        failing_since = 0.0  # what came slowly, and broke off, is no time in which nothing came
         while True:
             tries += 1
             try:
@@ -172,7 +173,8 @@ class Bucket:
                     return None
                 if not errors.passes(error):
                     errors.tell(self.url, doing, error)
-                if time.monotonic() + wait_s - began > self._patience_s:
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() + wait_s - failing_since > self._patience_s:
                     errors.give_up(self.url, doing, error, tries, time.monotonic() - began)
             time.sleep(wait_s * random.uniform(0.5, 1.0))  # many processes must not come back in step
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)

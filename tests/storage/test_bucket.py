@@ -106,6 +106,20 @@ def test_a_bucket_that_stays_away_is_given_up_after_its_time(proxy: Proxy):
     assert 4 < len(proxy.seen) < 20
 
 
+def test_what_broke_off_after_a_long_while_is_asked_for_again(proxy: Proxy):
+    """A part that had come slowly for longer than the patience was given up at its first break."""
+    bucket = bucket_at(proxy.url, patience_s=0.3)
+    bucket.write("a", b"x")
+
+    def slow(method: str, path: str) -> None:
+        proxy.look = lambda method, path: None
+        time.sleep(0.6)
+        proxy.spoil(Fault("cut"), path="alt=media")
+
+    proxy.look = slow
+    assert bucket.read("a") == b"x"
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
