@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,14 +32,19 @@ def fetched(url: str, cache: Path, wanted: Callable[[str], bool]) -> Path:
     folder = cache / "buckets" / re.sub(r"[^\w.-]+", "_", bucket.url.removeprefix("gs://"))
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        known = _known(folder)
-        for name in known.keys() - {each.name for each in there}:
-            (folder / name).unlink(missing_ok=True)
+        names, known, one_at_a_time = {each.name for each in there}, _known(folder), threading.Lock()
+        for path in folder.iterdir():  # also what nothing is known of, since its copy was broken off
+            if path.name not in names | {STATE} and path.is_file():
+                path.unlink()
+
+        def fetch(each: Object) -> None:
+            _fetch(bucket, each, folder / each.name)
+            with one_at_a_time:  # at once: what came need not come again, whatever becomes of the rest
+                known[each.name] = _mark(each)
+                _remember(folder, known)
+
         missing = [each for each in there if known.get(each.name) != _mark(each) or not (folder / each.name).is_file()]
-        together(lambda each: _fetch(bucket, each, folder / each.name), missing)
-        state = folder / f"{STATE}.part"
-        state.write_text(json.dumps({each.name: _mark(each) for each in there}))
-        state.replace(folder / STATE)
+        together(fetch, missing)
     return folder
 
 
@@ -98,6 +104,12 @@ def _known(folder: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _remember(folder: Path, known: dict[str, str]) -> None:
+    state = folder / f"{STATE}.part"
+    state.write_text(json.dumps(known))
+    state.replace(folder / STATE)
 
 
 @contextmanager

@@ -70,6 +70,34 @@ def test_bytes_that_are_not_the_objects_own_are_not_taken(proxy: Proxy, of_the_t
     assert not list((tmp_path / "never").rglob("model*"))
 
 
+def test_what_came_before_it_broke_off_does_not_come_again(proxy: Proxy, of_the_test, tmp_path: Path):
+    bucket = bucket_at(proxy.url)
+    of_the_test[bucket.url] = bucket
+    for name in ("model-1.safetensors", "model-2.safetensors", "tokenizer.json"):
+        bucket.write(name, name.encode())
+    proxy.spoil(Fault("status", 403), times=99, path="model-2.safetensors?")
+    with pytest.raises(StorageError, match="not permitted"):
+        folders.fetched(bucket.url, tmp_path, every)
+    proxy.rules.clear()
+    before = len(proxy.seen)
+    folder = folders.fetched(bucket.url, tmp_path, every)
+    assert ["model-2" in each.path for each in proxy.seen[before:] if "alt=media" in each.path] == [True]
+    assert (folder / "model-2.safetensors").read_text() == "model-2.safetensors"
+
+
+def test_what_a_copy_holds_and_the_bucket_does_not_goes(server: str, of_the_test, tmp_path: Path):
+    """A copy that was broken off knew nothing of its files: model.safetensors stayed, and is read before any shards."""
+    bucket = bucket_at(server)
+    of_the_test[bucket.url] = bucket
+    bucket.write("model-1.safetensors", b"new")
+    folder = folders.fetched(bucket.url, tmp_path, every)
+    (folder / folders.STATE).unlink()
+    for name in ("model.safetensors", ".model.safetensors.part"):
+        (folder / name).write_text("of the model before")
+    folders.fetched(bucket.url, tmp_path, every)
+    assert {path.name for path in folder.iterdir()} == {"model-1.safetensors", folders.STATE}
+
+
 def test_a_folder_of_nothing_is_told(server: str, of_the_test, tmp_path: Path):
     bucket = bucket_at(server)
     of_the_test[bucket.url] = bucket
