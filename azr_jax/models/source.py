@@ -58,7 +58,7 @@ def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progres
         return NANO_FOLDER
     if "://" in name:
         return _from_bucket(name, cache)
-    local = Path(name).expanduser()
+    local = _local(name)
     try:
         lacks = missing(local)
         if not lacks:
@@ -93,7 +93,7 @@ def here(name: str, cache_dir: str | Path | None = None) -> Path | None:
     cache = Path(cache_dir) if cache_dir else default_cache()
     if name == NANO:
         return NANO_FOLDER
-    folders = [_random_place(name.removeprefix("random:"), cache) if is_ours(name) else Path(name).expanduser()]
+    folders = [_random_place(name.removeprefix("random:"), cache) if is_ours(name) else _local(name)]
     if not is_ours(name) and not _is_path(name):
         found = _from_cache(name)
         folders += [found] if isinstance(found, Path) else []
@@ -107,11 +107,11 @@ def in_bucket(name: str, cache_dir: str | Path | None = None) -> tuple[Path, dic
     from azr_jax.storage.ranges import RemoteFile
 
     cache = Path(cache_dir) if cache_dir else default_cache()
-    folder = _fetched(name, cache / "small", SMALL)
     bucket = open_bucket(name)
-    weights = {
+    weights = {  # first: those of a model that is replaced meanwhile cannot be read any more
         each.name: RemoteFile(bucket, each) for each in bucket.list(deep=False)[0] if fnmatch(each.name, WEIGHTS)
     }
+    folder = _fetched(name, cache / "small", SMALL)
     if not (folder / "config.json").is_file():
         raise _no_model(name, "has no config.json")
     if not any((folder / file).is_file() for file in TOKENIZERS):
@@ -145,6 +145,13 @@ def _fetched(name: str, cache: Path, patterns: list[str]) -> Path:
 
 def _no_model(name: str, lacks: str) -> ModelNotFound:
     return ModelNotFound(one_line(f"{name}: {lacks}: a model folder holds config.json, *.safetensors and a tokenizer"))
+
+
+def _local(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # nobody of that name is known here, so it is no folder either
+        return Path(name)
 
 
 def _is_path(name: str) -> bool:

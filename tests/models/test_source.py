@@ -51,6 +51,15 @@ def test_a_home_folder_may_be_written_with_a_tilde(nowhere: Path, monkeypatch: p
     assert resolve("~/mine") == folder
 
 
+@pytest.mark.parametrize("find", [resolve, here])
+def test_a_home_of_somebody_who_is_not_known_here_holds_no_model(find) -> None:
+    """A RuntimeError, of the first process or of one on another machine."""
+    try:
+        assert find("~nobody-of-this-name/model") is None
+    except ModelNotFound as error:
+        assert str(error).startswith("~nobody-of-this-name/model: there is none: a model folder holds")
+
+
 def test_nanos_base_has_a_name_and_is_found_again_after_the_checkout_moved(nowhere: Path) -> None:
     """Runs used to keep the path it had, and neither resumed nor exported once that was gone."""
     folder = resolve("nano:base")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from azr_jax.models.source import in_bucket
 from azr_jax.storage import bucket as module
 from azr_jax.storage import folders
 from azr_jax.storage.bucket import Bucket
-from azr_jax.storage.errors import StorageError
+from azr_jax.storage.errors import Changed, StorageError
 from tests.storage.conftest import bucket_at
 from tests.storage.proxy import Fault, Proxy
 
@@ -96,6 +97,29 @@ def test_what_a_copy_holds_and_the_bucket_does_not_goes(server: str, of_the_test
         (folder / name).write_text("of the model before")
     folders.fetched(bucket.url, tmp_path, every)
     assert {path.name for path in folder.iterdir()} == {"model-1.safetensors", folders.STATE}
+
+
+def test_weights_that_stay_in_the_bucket_are_not_newer_than_the_small_files(
+    fake_gcs: str, of_the_test, tmp_path, monkeypatch
+):
+    """A model that was replaced between two looks at its folder had the old config.json and the new numbers."""
+    bucket = bucket_at(fake_gcs)
+    of_the_test[bucket.url] = bucket
+    monkeypatch.setattr(module, "open_bucket", lambda url: bucket)
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        bucket.write(name, b"old")
+    fetched = folders.fetched
+
+    def replaced_meanwhile(*asked) -> Path:
+        folder = fetched(*asked)
+        bucket.write("model.safetensors", b"new")
+        return folder
+
+    monkeypatch.setattr(folders, "fetched", replaced_meanwhile)
+    folder, weights = in_bucket(bucket.url, tmp_path)
+    assert (folder / "config.json").read_bytes() == b"old"
+    with pytest.raises(Changed, match=r"model\.safetensors: was replaced or deleted"):
+        weights["model.safetensors"].read(0, 3)
 
 
 def test_a_folder_of_nothing_is_told(server: str, of_the_test, tmp_path: Path):
