@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -29,7 +30,8 @@ def fetched(url: str, cache: Path, wanted: Callable[[str], bool]) -> Path:
     there = [each for each in bucket.list(deep=False)[0] if each.name and wanted(each.name)]
     if not there:
         raise StorageError(f"{bucket.url}: holds no files of a model")
-    folder = cache / "buckets" / re.sub(r"[^\w.-]+", "_", bucket.url.removeprefix("gs://"))
+    name, number = re.sub(r"[^\w.-]+", "_", bucket.url.removeprefix("gs://")), hashlib.sha256(bucket.url.encode())
+    folder = cache / "buckets" / f"{name}-{number.hexdigest()[:8]}"  # models/a and models_a are two
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         names, known, one_at_a_time = {each.name for each in there}, _known(folder), threading.Lock()

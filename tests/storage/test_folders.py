@@ -122,6 +122,17 @@ def test_weights_that_stay_in_the_bucket_are_not_newer_than_the_small_files(
         weights["model.safetensors"].read(0, 3)
 
 
+def test_two_addresses_that_look_alike_have_a_copy_each(server: str, of_the_test, tmp_path: Path):
+    """The second was written over the first, whose evaluation went on with its weights."""
+    first = bucket_at(server)
+    others = [Bucket(first.url + end, first._client) for end in ("/models/a", "/models_a", "/models a")]
+    for number, bucket in enumerate(others):
+        of_the_test[bucket.url] = bucket
+        bucket.write("config.json", str(number).encode())
+    copies = [folders.fetched(bucket.url, tmp_path, every) for bucket in others]
+    assert [(copy / "config.json").read_text() for copy in copies] == ["0", "1", "2"]
+
+
 def test_a_folder_of_nothing_is_told(server: str, of_the_test, tmp_path: Path):
     bucket = bucket_at(server)
     of_the_test[bucket.url] = bucket
