@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import jax
 import numpy as np
 
 from azr_jax.config.schema import Config, ConfigError
@@ -104,9 +105,11 @@ def _with_all(
             folder, files = _same_here(config, told)
     if folder is None and _holds(received, told):
         folder = received
-    readers = tuple(index for index, reads in enumerate(hosts.gather(files is not None)) if reads)
+    # By the numbers of their devices, as exchange.py knows them: a slice may number its machines otherwise than we do.
+    all_of_them = hosts.gather([jax.process_index(), files is not None])
+    readers = tuple(sorted(number for number, reads in all_of_them if reads))
     if any(hosts.gather(folder is None)):
-        data = _handed_on(told, small)
+        data = _handed_on(told, small, all_of_them[0][0])
         with together(hosts), telling_of(config.model.name):
             if folder is None:
                 folder = _written(received, told, data)
@@ -169,7 +172,7 @@ def _digest(small: Mapping[str, bytes]) -> str:
     """Of small files; two folders with one digest tell the same of their model."""
     mark = hashlib.sha256()
     for name, content in small.items():
-        mark.update(f"{name} {len(content)} ".encode() + content)
+        mark.update(f"{name} {len(content)} ".encode(errors="surrogateescape") + content)
     return mark.hexdigest()[:32]
 
 
@@ -209,12 +212,12 @@ class SmallPart:
         return self.whole[self.start : self.stop]
 
 
-def _handed_on(told: Told, small: Mapping[str, bytes]) -> bytes:
-    """The small files of the first process, in all. Called by all."""
+def _handed_on(told: Told, small: Mapping[str, bytes], first: int) -> bytes:
+    """The small files of the first process, whose devices say that it is number `first`, in all. Called by all."""
     total = sum(size for _, size in told["small"])
     whole = np.frombuffer(b"".join(small.values()), np.uint8)
     parts = [SmallPart(whole, start, min(start + READ_BYTES, total)) for start in range(0, total, READ_BYTES)]
-    return b"".join(data.tobytes() for _, data in exchanged(parts, readers=(0,)))
+    return b"".join(data.tobytes() for _, data in exchanged(parts, readers=(first,)))
 
 
 def _written(folder: Path, told: Told, data: bytes) -> Path:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from azr_jax.config import flags as configs
 from azr_jax.config.schema import Config, ConfigError
+from azr_jax.models.folder import ModelFolder
 from azr_jax.models.random_folder import write_random_folder
 from azr_jax.models.spec import PRESETS
 from azr_jax.models.tensors import SINGLE, LocalFile, read_header
+from azr_jax.parallel.hosts import Hosts
 from azr_jax.run import find_model as module
 from azr_jax.run.find_model import find_model
 from tests.parallel.one_store import in_each
 
-pytestmark = pytest.mark.timeout(60)  # who is left alone waits for ever
+pytestmark = pytest.mark.timeout(300)  # who is left alone waits for ever
+ME = threading.local()
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +39,11 @@ def hosts_folders(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     # JAX has one process here, so what travels is looked up.
     small = b"".join(path.read_bytes() for path in sorted(plain.iterdir()) if path.name != SINGLE)
     whole = np.frombuffer(small, np.uint8)
+    monkeypatch.setattr(jax, "process_index", lambda: ME.number)
     monkeypatch.setattr(
-        module, "exchanged", lambda parts, readers: [(part, whole[part.start : part.stop]) for part in parts]
+        module,
+        "exchanged",
+        lambda parts, readers: [(part, whole[part.start : part.stop]) for part in parts if readers == (ME.first,)],
     )
     return found
 
@@ -46,15 +54,30 @@ def asked(folder: Path, cache: Path) -> Config:
     return config
 
 
-def readers_of(folders: list[Path], cache: Path) -> list[tuple[int, ...]]:
-    found = in_each(2, lambda hosts: find_model(asked(folders[0], cache), hosts))
-    return [getattr(each, "readers", each) for each in found]
+def readers_of(folders: list[Path], cache: Path, numbers: tuple[int, int] = (0, 1)) -> list[tuple[int, ...]]:
+    """`numbers`: by which JAX knows the first process and the second."""
+
+    def work(hosts: Hosts) -> ModelFolder:
+        ME.number, ME.first = numbers[hosts.index], numbers[0]
+        return find_model(asked(folders[0], cache), hosts)
+
+    return [getattr(each, "readers", each) for each in in_each(2, work)]
 
 
 def test_two_copies_are_read_by_both_whatever_lies_beside_them(hosts_folders: list[Path], tmp_path: Path):
-    """A link to weights that are gone is passed over by one process, and of two it was a traceback."""
+    """Links to what is gone, and names that are no text: passed over by one process, and of two a traceback."""
     (hosts_folders[0] / "old.safetensors").symlink_to("gone")
+    for folder in hosts_folders:
+        (folder / os.fsdecode(b"of a camera \xff.txt")).touch()
     assert readers_of(hosts_folders, tmp_path) == [(0, 1)] * 2
+
+
+def test_readers_are_known_by_the_numbers_of_their_devices(hosts_folders: list[Path], tmp_path: Path):
+    """A slice may number its machines otherwise than --process does."""
+    assert readers_of(hosts_folders, tmp_path, (1, 0)) == [(0, 1)] * 2
+    shutil.rmtree(hosts_folders[1])
+    (hosts_folders[1] / "none").mkdir(parents=True)
+    assert readers_of(hosts_folders, tmp_path, (1, 0)) == [(1,)] * 2
 
 
 @pytest.mark.parametrize("name", ["model.norm.weight", "model.layers.1.self_attn.k_proj.weight"])
