@@ -108,14 +108,17 @@ def open_folder(
     return ModelFolder(folder, spec, tokenizer, ends, tensors)
 
 
+SMALL_BYTES = 64 * 2**20  # of a file that a fingerprint reads whole
+
+
 def sample(mark: hashlib._Hash, name: str, path: Path) -> None:
-    """Adds a file to a fingerprint: its name, its size, and sixteen places in it."""
+    """Adds a file to a fingerprint: its name, its size and its bytes; of a large one, some of every megabyte."""
     size = path.stat().st_size
     mark.update(f"{name} {size}".encode())
     with path.open("rb") as file:
-        for part in range(16):
-            file.seek(part * size // 16)
-            mark.update(file.read(4_096))
+        for start in range(0, size, 2**20):  # training may have changed a few matrices alone
+            file.seek(start)
+            mark.update(file.read(2**20 if size <= SMALL_BYTES else 4_096))
 
 
 def run_config(workdir: Path) -> dict[str, Any]:

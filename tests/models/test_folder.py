@@ -1,5 +1,6 @@
 """A damaged model folder is one line, the same whichever command it is given to, and nothing is computed before."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from azr_jax.config.schema import ConfigError
 from azr_jax.evals.models import NoModel, find
 from azr_jax.export import export
 from azr_jax.models.endings import stop_ids
-from azr_jax.models.folder import BadFolder, open_folder, started_from
+from azr_jax.models.folder import SMALL_BYTES, BadFolder, open_folder, sample, started_from
 from azr_jax.models.source import ModelNotFound
 from azr_jax.models.tensors import find_tensors
 from azr_jax.run.device_stats import compilations
@@ -181,3 +182,20 @@ def test_the_commands_themselves(module, tmp_path):
         if (code, compiled, len(lines)) != ("2", "0", 1):
             wrong[what] = (code, compiled, errors[-600:])
     assert not wrong
+
+
+@pytest.mark.parametrize("size", [5_000, 3 * 2**20, SMALL_BYTES + 2**20])
+def test_a_fingerprint_tells_files_apart_that_differ_in_one_matrix(size, tmp_path):
+    """Sixteen places in a file, as before, miss most matrices of it."""
+
+    def fingerprint(changed: range) -> str:
+        content = bytearray(size)
+        content[changed.start : changed.stop] = bytes(len(changed) * b"x")
+        (tmp_path / "weights").write_bytes(content)
+        mark = hashlib.sha256()
+        sample(mark, "weights", tmp_path / "weights")
+        return mark.hexdigest()
+
+    least = 1 if size <= SMALL_BYTES else 2**20  # of a large file, a matrix of a megabyte
+    at = size // 2 + 1_000
+    assert fingerprint(range(at, at + least)) != fingerprint(range(0))
