@@ -89,8 +89,9 @@ def main() -> None:
     first = next(iter(runs))
     for name, scores in runs.items():
         for kind, iteration in sorted(scores.keys() | {(kind, 0) for kind in kinds}):
-            now = scores.get((kind, iteration), begun[kind])
-            mean, gain = Mean.of(now), difference(now, begun[kind])
+            before = scores.get((kind, 0), begun[kind])
+            now = scores.get((kind, iteration), before)
+            mean, gain = Mean.of(now), difference(now, before)
             by_kind[kind].setdefault(name, []).append((iteration, mean))
             if not iteration:
                 continue
