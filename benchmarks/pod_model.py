@@ -250,7 +250,7 @@ class Simulation:
         self._turn()
 
 
-def modes(chips: int, apart: Sequence[float]) -> Sequence[Mode]:
+def modes(chips: int, apart: Sequence[float] = ()) -> Sequence[Mode]:
     """`apart`: the learner's shares of the chips; none: the one that is looked at on slices large enough for it."""
     collocated = Mode("synchronous"), Mode("overlapped", 1), Mode("overlapped", 2)
     collocated += tuple(Mode("overlapped", staleness, solve_after=0.9) for staleness in (1, 2, 4))

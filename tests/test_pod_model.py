@@ -98,3 +98,10 @@ def test_the_planner_reckons_with_the_fit_to_published_steps():
     on = on_slice(SPEC, find("v6e:2x4"), Mode("synchronous"), 2, fitted, {})
     planned = sampling_time.step_seconds(SPEC, on.chip, 2, 48, 96_000)
     assert planned == pytest.approx(on.step(48, 96_000), rel=0.01)
+
+
+def test_a_learner_apart_is_simulated_with_the_shares_that_are_asked_for():
+    assert [(mode.learner_share, mode.staleness) for mode in modes(16, (0.25, 0.375))] == [
+        (0.0, 2), (0.0, 4), (0.25, 2), (0.25, 4), (0.375, 2), (0.375, 4)
+    ]  # fmt: skip
+    assert not any(mode.learner_share for mode in modes(16))
