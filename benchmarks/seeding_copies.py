@@ -25,6 +25,7 @@ import jax
 from azr_jax.config import flags as configs
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.run.build import RunParts, build
+from azr_jax.run.place import Place
 from azr_jax.selfplay.event_loop import RequestId, Stage
 from azr_jax.selfplay.proposing import draw
 from azr_jax.selfplay.results import Proposed
@@ -39,12 +40,12 @@ FAR = 1001  # iterations that no run of this length has
 def proposed(run: RunParts, iteration: int) -> list[Proposed]:
     """Iteration 1's proposals, with the same references in the same requests, by the random numbers of `iteration`."""
     run.engine.load_weights(run.for_sampling(run.start_state), iteration)
-    play, propose = run.self_play.settings, run.self_play.proposer.propose
+    c, propose = run.config, run.self_play.proposer.propose
     return run.self_play.loop.run(
         [
-            propose(kind, RequestId(Stage.PROPOSE, kind.number, index), draw(play.seed, 1, f"propose/{kind}/{index}"))
+            propose(kind, RequestId(Stage.PROPOSE, kind.number, index), draw(c.seed, 1, f"propose/{kind}/{index}"))
             for kind in KINDS
-            for index in range(play.batch)
+            for index in range(c.batch_size)
         ]
     )
 
@@ -62,11 +63,12 @@ def measure(seed: str, references: str, others: int) -> dict[str, Any]:
     config, problems = configs.load(RECIPE, given)
     assert not problems, problems
     with tempfile.TemporaryDirectory() as folder:
-        run = build(config, Path(folder), Hosts(), None)
+        run = build(config, Place(Path(folder), folder), Hosts())
         try:
             with jax.set_mesh(run.mesh):
                 run.engine.load_weights(run.for_sampling(run.start_state), SEEDING)
-                Seeding(run.seeding, run.self_play.loop, run.self_play.proposer, Path(folder) / "seeding.json").fill()
+                play, state = run.self_play, Path(folder) / "seeding.json"
+                Seeding(config, run.engine.slots, play.loop, play.proposer, state).fill()
                 found = {n: copies(run, proposed(run, n)) for n in (1, SEEDING, *range(FAR, FAR + others))}
         finally:
             run.close()
