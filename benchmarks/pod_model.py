@@ -255,7 +255,7 @@ def modes(chips: int, apart: Sequence[float] = ()) -> Sequence[Mode]:
     collocated = Mode("synchronous"), Mode("overlapped", 1), Mode("overlapped", 2)
     collocated += tuple(Mode("overlapped", staleness, solve_after=0.9) for staleness in (1, 2, 4))
     if apart:
-        early = tuple(Mode("overlapped", staleness, solve_after=0.9) for staleness in (2, 4))
+        early = tuple(mode for mode in collocated if mode.staleness > 1 and mode.solve_after < 1)
         return early + tuple(
             Mode(f"apart, {share:.3g}", mode.staleness, share, 0.9) for share in apart for mode in early
         )

@@ -101,7 +101,6 @@ def read_curve(workdir: Path) -> Curve:
 def run_all(plans: Sequence[Plan], *, side_by_side: int, tell: Callable[[str], None] = print) -> None:
     """Runs every plan to its end. Side by side, each has one thread: two such runs do more than one with two."""
     waiting, started, played = [plan for plan in plans if not _is_finished(plan)], time.monotonic(), 0
-    before_this = len(plans) - len(waiting)
     running: list[tuple[Plan, subprocess.Popen]] = []
     env = dict(os.environ)
     if side_by_side > 1:
@@ -125,7 +124,7 @@ def run_all(plans: Sequence[Plan], *, side_by_side: int, tell: Callable[[str], N
                     raise RuntimeError(f"{plan.name}, seed {plan.seed}: exit {process.returncode}\n" + "\n".join(tail))
                 _check_whole(plan)
                 played += 1
-                finished = before_this + played
+                finished = len(plans) - len(waiting) - len(running)
                 left = (time.monotonic() - started) / played * (len(plans) - finished)
                 tell(f"{finished}/{len(plans)} {plan.name}, seed {plan.seed}: {_line(plan)}; {left / 60:.0f} min left")
     finally:
