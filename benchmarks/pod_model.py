@@ -2,6 +2,7 @@
 
     python benchmarks/pod_model.py [--config=configs/qwen7b.py] [--slices=v5e:4x4,v6e:2x4] [--median=1000]
         [--lengths=FILE] [--slots=64] [--tensor=0] [--dry_run=FILE] [--optimistic] [--synchronous] [--apart=0.25,0.375]
+        [--kv_cache=recompute]
 
 Completions end one by one, as their lengths say: lognormal, a share of them cut at the limit, or lengths of a file (one
 number a line). Slots fill from the queue, prompts are read while decoding stands still, a proposal's attempts follow
@@ -9,9 +10,10 @@ it, solutions wait for the last proposal of their kind, and the update for the l
 of an iteration drains, proposals of the next ones and attempts at them fill the slots that fall free, as long as no
 token is older than `staleness` updates when it is used; solutions wait for their iteration's turn, which is there when
 the one before has learned. With `solve_after` below 1 (pipeline.solve_after) they do not: they are drawn when that
-share of their kind's proposals is in. A proposal cut at the limit is no task. `apart`: the learner has a share of the
-chips to itself, a quarter of 32 and more unless --apart says otherwise, and the turn comes as soon as the iteration
-before was played.
+share of their kind's proposals is in. What an update met unfinished is read again behind it, prompt and all
+(`--kv_cache=keep`: it is not; then the cache has to fit beside the update). A proposal cut at the limit is no task.
+`apart`: the learner has a share of the chips to itself, a quarter of 32 and more unless --apart says otherwise, and the
+turn comes as soon as the iteration before was played.
 
 What a step costs is bytes over bandwidth, and what published runs take beyond that: Qwen3-8B on v6e-4 (sglang-jax) at
 64, 128 and 256 rows, fitted as a part per step and a part per row; the fit is printed beside what it was made of. That
@@ -105,8 +107,8 @@ class Item:
 class Simulation:
     """Sampler and learner of one run. Time passes in calls of the decode program, all replicas in step."""
 
-    def __init__(self, work: Work, on: Slice, slots: int, mode: Mode, seed: int = 0):
-        self.work, self.on, self.slots, self.mode, self.seed = work, on, slots, mode, seed
+    def __init__(self, work: Work, on: Slice, slots: int, mode: Mode, keep: bool = False, seed: int = 0):
+        self.work, self.on, self.slots, self.mode, self.keep, self.seed = work, on, slots, mode, keep, seed
         self.queues: dict[int, deque[Item]] = {}
         self.wanted: dict[int, Wanted] = {}
         R = on.layout.replicas
@@ -242,7 +244,15 @@ class Simulation:
             else:
                 self.now += seconds
                 self.updating += seconds
+                self._read_again()
                 self._learned(self.now)
+
+    def _read_again(self) -> None:
+        """What is unfinished, when its cache was dropped for the update."""
+        if not self.keep:
+            took = max(sum(self.on.prompt(context) for _, _, context in rows) for rows in self.rows)
+            self.now += took
+            self.reading += took
 
     def _learned(self, when: float) -> None:
         self.version += 1
@@ -303,6 +313,7 @@ def main() -> None:
     parser.add_argument("--optimistic", action="store_true")
     parser.add_argument("--synchronous", action="store_true", help="that mode alone")
     parser.add_argument("--apart", default="", help="the learner's shares of the chips, beside overlapped alone")
+    parser.add_argument("--kv_cache", default="recompute", choices=("recompute", "keep"), help="pipeline.kv_cache")
     options = parser.parse_args()
     shares = [float(share) for share in options.apart.split(",") if share]
     c, problems = load(options.config, {})
@@ -328,7 +339,7 @@ def main() -> None:
             asked = c.rollout.slots if options.slots is None else options.slots
             on = on_slice(spec, topology, mode, options.tensor, a, train, asked, demand(c))
             slots = on.layout.slots
-            r = Simulation(work, on, slots, mode).run()
+            r = Simulation(work, on, slots, mode, options.kv_cache == "keep").run()
             layout = f"{on.layout.replicas} x {on.layout.rollout_tensor}"
             print(
                 f"| {name} | {layout} | {slots * on.layout.replicas} | {mode.name} | {mode.staleness} | "

@@ -164,7 +164,7 @@ def _of_the_pipeline(c: Config) -> list[str]:
             f"pipeline.solve_after={p.solve_after} it is solved before; should be all, or pipeline.solve_after=1"
         )
     if p.mode == "synchronous":
-        idle = {"kv_cache": p.kv_cache != "keep", "staleness": p.staleness > 1, "follow": bool(p.follow)}
+        idle = {"kv_cache": p.kv_cache == "keep", "staleness": p.staleness > 1, "follow": bool(p.follow)}
         idle |= {"least_ess": p.least_ess > 0, "most_gap": p.most_gap > 0}
         because = "has nothing to act on while pipeline.mode=synchronous; should be left out, or the mode overlapped"
         return found + [f"pipeline.{field}={getattr(p, field)}: {because}" for field, said in idle.items() if said]

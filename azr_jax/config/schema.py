@@ -290,8 +290,8 @@ class PipelineConfig:
     # synchronous | overlapped (proposals of iterations to come fill slots that fall free while one drains)
     mode: Literal["synchronous", "overlapped"] = "synchronous"
     staleness: From0 = 1  # overlapped: updates that a token may be older than the one that uses it; 0: as synchronous
-    # overlapped: of what an update meets unfinished; recompute: dropped, and read again with the new weights
-    kv_cache: Literal["keep", "recompute"] = "keep"
+    # overlapped: of what an update meets unfinished; recompute: dropped for its time, then read again; keep: needs room
+    kv_cache: Literal["keep", "recompute"] = "recompute"
     # overlapped: share of a kind's proposals that are in before its solve batch is drawn; below 1 not in its turn only,
     # and of those that came first; 1: of all of them, in their turn
     solve_after: Annotated[float, number(0, 1, above=True)] = 1.0

@@ -101,6 +101,8 @@ def _knobs(
 ):
     """(knob, what came of it), each tried by itself on the train step."""
     knobs: list[tuple[str, Any]] = []
+    if c.pipeline.ahead and c.pipeline.kv_cache == "keep":
+        knobs.append(("pipeline.kv_cache", "recompute"))
     if c.model.remat != "full":
         knobs.append(("model.remat", "full"))
     knobs += [("learner.optimizer", name) for name in ("adamw_bf16", "adamw_factored") if name != c.learner.optimizer]

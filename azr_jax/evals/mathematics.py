@@ -62,8 +62,8 @@ class MathJudge:
         for _ in range(workers):
             self._idle.put(None)  # started when first needed: loading sympy takes seconds
 
-    def submit(self, asked: Compare) -> Future[Verdict]:
-        return self._waiting.submit(self._verdict, asked)
+    def submit(self, job: Compare) -> Future[Verdict]:
+        return self._waiting.submit(self._verdict, job)
 
     def _verdict(self, asked: Compare) -> Verdict:
         try:

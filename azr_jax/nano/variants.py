@@ -14,7 +14,9 @@ from collections.abc import Sequence
 Fields = dict[str, str]
 # Lenient reading goes with sampling to the end of a text: `no_stop` is what to compare it with.
 LENIENT = {"tasks.format": "lenient", "rollout.stop_at_answer": "false"}
-STALE, UNWEIGHTED = {"pipeline.mode": "overlapped"}, {"learner.importance": "none"}
+# The cache of older weights is kept: of the two the one that is farther from the policy.
+STALE = {"pipeline.mode": "overlapped", "pipeline.kv_cache": "keep"}
+UNWEIGHTED = {"learner.importance": "none"}
 FOUR_STEPS = {"learner.minibatches": "4"}
 OLD = {
     "old_format": LENIENT,

@@ -44,7 +44,8 @@ MAY_CHANGE = (
     "eval.every", "eval.rows", "eval.attempts", "model.cache_dir", "model.remat", "model.attention",
     "rollout.slots", "rollout.pages", "rollout.page_size", "rollout.decode_steps",
     "rollout.prefill_tokens", "rollout.prefill_rows", "rollout.draft_tokens", "rollout.attention", "pipeline.follow",
-    "learner.microbatch", "learner.chunk", "learner.row_lengths", "learner.share_prompts", "seeding.max_rounds",
+    "pipeline.kv_cache", "learner.microbatch", "learner.chunk", "learner.row_lengths", "learner.share_prompts",
+    "seeding.max_rounds",
 )  # fmt: skip
 
 

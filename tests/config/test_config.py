@@ -135,7 +135,7 @@ def test_the_tags_that_a_base_model_never_learned_are_spelled_out_in_its_recipe(
         ({"seeding.import_from": "/no/such/file"}, "no such file"),
         ({"pipeline.staleness": "-1"}, "pipeline.staleness=-1: should be a whole number from 0 up"),
         ({"pipeline.staleness": "2"}, "pipeline.staleness=2: has nothing to act on while pipeline.mode=synchronous"),
-        ({"pipeline.kv_cache": "recompute"}, "nothing to act on while pipeline.mode=synchronous"),
+        ({"pipeline.kv_cache": "keep"}, "nothing to act on while pipeline.mode=synchronous"),
         ({"pipeline.follow": "there"}, "nothing to act on while pipeline.mode=synchronous"),
         ({"pipeline.mode": "overlapped", "pipeline.follow": "/no/such/file"}, "should be the schedule.jsonl of a run"),
         ({"pipeline.least_ess": "0.5"}, "nothing to act on while pipeline.mode=synchronous"),

@@ -126,7 +126,7 @@ def check_buffers(workdir) -> None:
 def test_a_run_that_follows_a_schedule_is_the_same_run_to_the_bit(tmp_path, cache):
     """Once a run whose verdicts came as they came, once one with tokens two updates old that solves before its turn."""
     if cache == "keep":
-        overlapped = run(tmp_path / "first", **OVERLAPPED)
+        overlapped = run(tmp_path / "first", **OVERLAPPED | {"pipeline.kv_cache": cache})
     else:
         flags = OVERLAPPED | {"pipeline.kv_cache": cache, "pipeline.staleness": "2", "pipeline.solve_after": "0.5"}
         with verdicts_only_when_all_wait_for_them():

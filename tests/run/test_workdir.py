@@ -123,6 +123,15 @@ def test_circumstances_may_change_and_are_noted_with_the_iteration_they_hold_fro
     assert len((folder / CHANGES).read_text().splitlines()) == 1, "the same again is no change"
 
 
+def test_a_synchronous_run_goes_on_though_the_usual_cache_in_flight_was_another_then(tmp_path):
+    folder = open_workdir(str(tmp_path / "run"), load(), BASE)
+    config = json.loads((folder / "config.json").read_text())
+    config["pipeline"]["kv_cache"] = "keep"
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "metrics.jsonl").write_text('{"iteration": 1}\n')
+    open_workdir(str(folder), load(), BASE)
+
+
 def test_a_learning_rate_that_falls_makes_the_end_a_part_of_the_run(tmp_path):
     falling = {"learner__schedule": "linear"}
     folder = begun(tmp_path / "run", load(**falling))
