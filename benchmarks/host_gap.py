@@ -50,7 +50,7 @@ class _Clock:
             self.seconds += time.thread_time() - before
             return out
 
-        engine._watched = timed
+        engine._watched = timed  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def measure(slots: int, requests: int, stop: bool, decode_text) -> dict[str, float]:
@@ -62,7 +62,8 @@ def measure(slots: int, requests: int, stop: bool, decode_text) -> dict[str, flo
     graphdef, params = nnx.split(random_model(SPEC, 0))
     engine = Engine(graphdef, SPEC, settings, seed=0, decode_text=decode_text)
     engine.load_weights(params, 0)
-    engine._run_prefill = lambda *_: None  # the words do not matter
+    # The words do not matter.
+    engine._run_prefill = lambda *_: None  # pyright: ignore[reportAttributeAccessIssue]
     programs = _Clock(engine)
     rng = np.random.default_rng(0)
     stops = ("</answer>",) if stop else ()

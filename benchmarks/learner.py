@@ -47,7 +47,10 @@ def ours(case: str, sequences: int) -> None:
     random = np.random.default_rng(1)
     samples = [
         TrainingSample(
-            random.integers(0, 49152, p), random.integers(0, 49152, c), -random.random(c), float(random.normal())
+            random.integers(0, 49152, p).tolist(),
+            random.integers(0, 49152, c).tolist(),
+            (-random.random(c)).tolist(),
+            float(random.normal()),
         )
         for p, c in lengths(case, sequences)
     ]
@@ -127,6 +130,7 @@ def compare(case: str, torch_python: str, rounds: int, sequences: int) -> dict[s
     for python, side in ((sys.executable, "ours"), (torch_python, "theirs")):
         command = [python, __file__, "--worker", side, "--case", case, "--sequences", str(sequences)]
         worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert worker.stdout is not None
         first = worker.stdout.readline()
         if not first:
             raise SystemExit(f"{python} could not run the {side} side")
@@ -153,7 +157,7 @@ def compare(case: str, torch_python: str, rounds: int, sequences: int) -> dict[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--torch-python", default=sys.executable, help="a Python that has torch and transformers")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sequences", type=int, default=8)

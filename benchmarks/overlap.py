@@ -1,16 +1,18 @@
-"""Synchronous against overlapped iterations: the same work, in turns, counted in steps of the sampler's slots.
+"""Synchronous against overlapped iterations: the same work, in turns; steps of the sampler's slots, and seconds.
 
-    python benchmarks/overlap.py [--slots=16,32] [--staleness=1,2] [--solve_after=1] [--iterations=10] [--batch=8]
-        [--rounds=2]
+    python benchmarks/overlap.py [--model=random:tiny] [--devices=1] [--slots=16,32] [--staleness=1,2]
+        [--solve_after=1] [--iterations=10] [--batch=8] [--rounds=2]
 
-The program itself (engine, event loop, executor, update) with a random model of 100,000 weights whose texts are read as
-a script says: three of four proposals are tasks. Lengths are those of a text that ends with any token at the same
-chance, cut at ten times the mean: half are below 0.7 of the mean, one in twenty above three times. The learning rate is
-0 and proposals are shown no tasks, so both modes ask for the same completions and get the same texts.
+The program itself (engine, event loop, executor, update) with a model whose texts are read as a script says: three of
+four proposals are tasks. A completion is as long as its request's number says, by lengths as of a text that ends with
+any token at the same chance, cut at ten times the mean: half are below 0.7 of the mean, one in twenty above three
+times. The learning rate is 0 and proposals are shown no tasks, so both modes ask for the same completions and get the
+same texts.
 
-Slot-steps are slots times decode steps, whoever stands in them: on an accelerator they are what sampling costs. Seconds
-are this machine's, with everything else that runs on it; on a CPU a step costs nearly as much per busy slot. The first
-and the last iteration are left out: one compiles, the other has none after it to begin.
+Slots are a replica's, and with several (virtual) devices each is one. Slot-steps are slots times decode steps, whoever
+stands in them: on an accelerator they are what sampling costs, and on a CPU where reading the weights is what a step
+costs (a real model, few slots), not with the random one. Seconds are this machine's, with everything else that runs on
+it. The first and the last iteration are left out: one compiles, the other has none after it to begin.
 """
 
 from __future__ import annotations
@@ -19,30 +21,35 @@ import argparse
 import contextlib
 import itertools
 import json
+import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from azr_jax.config import flags as configs
-from azr_jax.models.endings import STOP_IDS
-from azr_jax.rollout.engine import Rollout
+from azr_jax.rollout.requests import Request, Rollout
 from azr_jax.run.train import train
-from azr_jax.selfplay.event_loop import Stage
-from azr_jax.selfplay.prompting import Prompter
+from azr_jax.selfplay.event_loop import RequestId, Stage
+from azr_jax.selfplay.prompting import Prompter, Question
 from azr_jax.tasks.prompts import Prompt
 
 ROOT = Path(__file__).resolve().parents[1]
 MEAN, LIMIT = 48, 480
+COSTS = ("slot-steps", "s")
 
 
 def text(self: Prompter, prompt: Prompt, rollout: Rollout) -> str:
     """What is read in place of what the model wrote, by what it was asked for."""
     request = rollout.request.id
+    assert isinstance(request, RequestId)
     if request.stage == Stage.PROPOSE:
         number = request.index + 1000 * (request >> 32)
         task = f"a, b):\n    return a + b * {number} + {request.group}\n```\n```input\n{number}, 2\n```"
@@ -52,20 +59,30 @@ def text(self: Prompter, prompt: Prompt, rollout: Rollout) -> str:
 
 @contextlib.contextmanager
 def read_as_the_script_says() -> Iterator[None]:
-    made = Prompter.__init__
+    request = Prompter.request
 
-    def ends_often(self: Prompter, tokenizer, folder, config) -> None:
-        """So many tokens end a text that one in MEAN does."""
-        made(self, tokenizer, folder, config)
-        self.stop_ids = tuple(range(3, 3 + min(STOP_IDS, round(len(tokenizer) / MEAN))))
+    def of_its_length(
+        self: Prompter, request_id: RequestId, question: Question, n: int, *, limited: bool = False
+    ) -> Request:
+        length = min(LIMIT, np.random.default_rng(int(request_id)).geometric(1 / MEAN))
+        asked = request(self, request_id, question, n, limited=limited)
+        return replace(asked, max_new_tokens=int(length), stop_ids=(), stop_strings=())
 
-    with mock.patch.object(Prompter, "text", text), mock.patch.object(Prompter, "__init__", ends_often):
+    with (
+        mock.patch.object(Prompter, "text", text),
+        mock.patch.object(Prompter, "request", of_its_length),
+        mock.patch.object(Rollout, "ended", True),  # where the script has no more, and not cut
+        mock.patch.object(Rollout, "truncated", False),
+    ):
         yield
 
 
-def play(workdir: Path, slots: int, batch: int, iterations: int, staleness: int, share: float) -> dict[str, float]:
+def play(
+    workdir: Path, model: str, slots: int, batch: int, iterations: int, staleness: int, share: float
+) -> dict[str, float]:
     """Of an iteration in the middle of the run: staleness 0 is synchronous."""
     given = {
+        "model.name": model,
         "iterations": iterations, "batch_size": batch, "tasks.kinds": "deduction,abduction", "tasks.references": 0,
         "tasks.estimate_attempts": 4, "tasks.copies": "exact", "seeding.factor": 1, "learner.lr": 0,
         "rollout.slots": slots, "rollout.max_new_tokens": LIMIT, "rollout.max_prompt_tokens": 1024,
@@ -73,6 +90,7 @@ def play(workdir: Path, slots: int, batch: int, iterations: int, staleness: int,
     }  # fmt: skip
     if staleness:
         given |= {"pipeline.mode": "overlapped", "pipeline.staleness": staleness, "pipeline.solve_after": share}
+        given["pipeline.kv_cache"] = "keep"  # there is room
     config, problems = configs.load(str(ROOT / "configs/tiny.py"), {name: str(value) for name, value in given.items()})
     assert not problems, problems
     said = workdir.with_suffix(".txt").open("w")
@@ -83,18 +101,26 @@ def play(workdir: Path, slots: int, batch: int, iterations: int, staleness: int,
     tokens = sum(row["engine/tokens"] for row in rows)
     # An iteration that was played whole before its turn samples nothing in it.
     steps = sum(row["engine/tokens"] / row["engine/occupancy"] for row in rows if row["engine/tokens"])
+    played = statistics.mean(row["time/play"] + row["time/update"] for row in rows)
     return {
         "slot-steps": steps / len(rows),
         "occupancy": tokens / steps,
         "tokens": tokens / len(rows),
+        "s": played,
         "play s": statistics.mean(row["time/play"] for row in rows),
         "update s": statistics.mean(row["time/update"] for row in rows),
         "waiting s": statistics.mean(row["time/waiting_for_executor"] for row in rows),
     }
 
 
+def per_token(rounds: list[dict[str, float]], cost: str) -> float:
+    return sum(once[cost] for once in rounds) / sum(once["tokens"] for once in rounds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", default="random:tiny")
+    parser.add_argument("--devices", type=int, default=1, help="virtual ones of this machine, a replica on each")
     parser.add_argument("--slots", default="16,32")
     parser.add_argument("--staleness", default="1,2")
     parser.add_argument("--solve_after", default="1", help="shares of a kind's proposals (pipeline.solve_after)")
@@ -102,6 +128,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="of each role and kind")
     parser.add_argument("--rounds", type=int, default=2, help="how often all of it is played, in turns")
     args = parser.parse_args()
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={args.devices}"
     shares = [float(share) for share in args.solve_after.split(",")]
     modes = [(0, 1.0), *itertools.product(map(int, args.staleness.split(",")), shares)]
     found: dict[tuple[int, int, float], list[dict[str, float]]] = {}
@@ -110,22 +137,25 @@ def main() -> None:
             for slots in map(int, args.slots.split(",")):
                 for mode in modes:
                     workdir = Path(folder) / f"{number}-{slots}-{mode}"
-                    once = play(workdir, slots, args.batch, args.iterations, *mode)
+                    once = play(workdir, args.model, slots, args.batch, args.iterations, *mode)
                     found.setdefault((slots, *mode), []).append(once)
-                    told = f"occupancy {once['occupancy']:.3f}, {once['slot-steps']:.0f} slot-steps"
+                    told = f"occupancy {once['occupancy']:.3f}, {once['slot-steps']:.0f} slot-steps, {once['s']:.1f} s"
                     print(f"{slots} slots, staleness and share {mode}: {told}", file=sys.stderr, flush=True)
     names = list(next(iter(found.values()))[0])
-    print("| slots | staleness | solve after | " + " | ".join(names) + " | slot-steps against synchronous |")
+    print("| slots | staleness | solve after | " + " | ".join(names) + " | tokens for as many slot-steps, s |")
     print("|" + "---|" * (len(names) + 4))
     out = []
     for (slots, staleness, share), rounds in found.items():
         mean = {name: statistics.mean(once[name] for once in rounds) for name in names}
-        mean["gain"] = statistics.mean(once["slot-steps"] for once in found[slots, 0, 1.0]) / mean["slot-steps"]
+        mean |= {f"gain in {cost}": per_token(found[slots, 0, 1.0], cost) / per_token(rounds, cost) for cost in COSTS}
         cells = " | ".join(f"{mean[name]:.2f}" if mean[name] < 100 else f"{mean[name]:.0f}" for name in names)
-        print(f"| {slots} | {staleness or 'synchronous'} | {share:g} | {cells} | {mean['gain']:.2f}x |")
+        gains = ", ".join(f"{mean[f'gain in {cost}']:.2f}x" for cost in COSTS)
+        print(f"| {slots} | {staleness or 'synchronous'} | {share:g} | {cells} | {gains} |")
         of = {"slots": slots, "staleness": staleness, "solve_after": share}
         out.append(of | {name: round(value, 3) for name, value in mean.items()})
-    print(json.dumps({"batch": args.batch, "iterations": args.iterations, "rows": out}))
+    print(
+        json.dumps({name: getattr(args, name) for name in ("model", "devices", "batch", "iterations")} | {"rows": out})
+    )
 
 
 if __name__ == "__main__":

@@ -114,8 +114,10 @@ def run_tunix(python: str, folder: Path, batches: list[dict], cache: int, shown:
 def by_context(graphdef, params, spec: ModelSpec, slots: int, steps: int) -> dict[str, float]:
     """Milliseconds per step of `slots` samples of one prompt of so many tokens; the limit is the same for all."""
     longest = max(CONTEXTS)
-    sizes = {"slots": slots, "max_prompt_tokens": longest, "max_new_tokens": 192, "page_size": 64}
-    engine = Engine(graphdef, spec, EngineSettings(**sizes, prefill_tokens=512, decode_steps=steps), seed=0)
+    settings = EngineSettings(
+        slots=slots, max_prompt_tokens=longest, max_new_tokens=192, page_size=64, prefill_tokens=512, decode_steps=steps
+    )
+    engine = Engine(graphdef, spec, settings, seed=0)
     found = {}
     for context in CONTEXTS:
         engine.load_weights(params, 0)

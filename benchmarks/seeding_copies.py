@@ -30,16 +30,21 @@ from azr_jax.selfplay.event_loop import RequestId, Stage
 from azr_jax.selfplay.proposing import draw
 from azr_jax.selfplay.results import Proposed
 from azr_jax.selfplay.seeding import SEEDING, Seeding
-from azr_jax.tasks.types import Kind, Proposal
+from azr_jax.tasks.types import Kind, Proposal, Triplet
 
 RECIPE = str(Path(__file__).resolve().parents[1] / "configs" / "nano.py")
 KINDS = (Kind.DEDUCTION, Kind.ABDUCTION)
 FAR = 1001  # iterations that no run of this length has
 
 
+def load_weights(run: RunParts, iteration: int) -> None:
+    assert run.start_state is not None
+    run.engine.load_weights(run.for_sampling(run.start_state), iteration)
+
+
 def proposed(run: RunParts, iteration: int) -> list[Proposed]:
     """Iteration 1's proposals, with the same references in the same requests, by the random numbers of `iteration`."""
-    run.engine.load_weights(run.for_sampling(run.start_state), iteration)
+    load_weights(run, iteration)
     c, propose = run.config, run.self_play.proposer.propose
     return run.self_play.loop.run(
         [
@@ -51,7 +56,8 @@ def proposed(run: RunParts, iteration: int) -> list[Proposed]:
 
 
 def copies(run: RunParts, made: list[Proposed]) -> list[str]:
-    seeds = {(kind, entry.task.program, entry.task.input) for kind in KINDS for entry in run.buffers[kind]}
+    tasks = [(kind, entry.task) for kind in KINDS for entry in run.buffers[kind]]
+    seeds = {(kind, task.program, task.input) for kind, task in tasks if isinstance(task, Triplet)}
     written = [each.proposal for each in made if isinstance(each.proposal, Proposal)]
     found = [one for one in written if (one.kind, one.program, one.inputs[0]) in seeds]
     return [f"{one.kind}: {one.program!r} of {one.inputs[0]}" for one in found]
@@ -66,7 +72,7 @@ def measure(seed: str, references: str, others: int) -> dict[str, Any]:
         run = build(config, Place(Path(folder), folder), Hosts())
         try:
             with jax.set_mesh(run.mesh):
-                run.engine.load_weights(run.for_sampling(run.start_state), SEEDING)
+                load_weights(run, SEEDING)
                 play, state = run.self_play, Path(folder) / "seeding.json"
                 Seeding(config, run.engine.slots, play.loop, play.proposer, state).fill()
                 found = {n: copies(run, proposed(run, n)) for n in (1, SEEDING, *range(FAR, FAR + others))}

@@ -200,7 +200,8 @@ def main() -> None:
     for source, now in (("hub", False), ("hub", True), ("bucket", False), ("bucket", True)):
         took = loading(b, rates, topology, source, now)
         rounds, seeded = seeding(c, on, work, slots * on.layout.replicas if now else slots)
-        row = {"model": "on the hub" if source == "hub" else "in a bucket", "when": "now" if now else "before"}
+        row: dict[str, Any] = {"model": "on the hub" if source == "hub" else "in a bucket"}
+        row["when"] = "now" if now else "before"
         row["disks"] = b.model * (topology.hosts if not now else 1 if source == "hub" else 0)
         row["reads"] = b.before if not now else b.model if source == "hub" else b.share
         row |= {**took, "compiled": compile_s, "rounds": rounds, "seeded": seeded}

@@ -29,13 +29,13 @@ def samples(groups: int, vocab: int) -> list:
     from azr_jax.learner.packing import TrainingSample
 
     random = np.random.default_rng(0)
-    start, made = random.integers(0, vocab, ALIKE), []
+    start, made = random.integers(0, vocab, ALIKE).tolist(), []
     for _ in range(groups):
-        prompt = [*start, *random.integers(0, vocab, random.integers(300, 451) - ALIKE)]
+        prompt = [*start, *random.integers(0, vocab, random.integers(300, 451) - ALIKE).tolist()]
         for _ in range(ATTEMPTS):
             count = random.integers(30, 201)
-            completion = random.integers(0, vocab, count)
-            made.append(TrainingSample(prompt, completion, np.full(count, -1.0), float(random.normal())))
+            completion = random.integers(0, vocab, count).tolist()
+            made.append(TrainingSample(prompt, completion, [-1.0] * int(count), float(random.normal())))
     return made
 
 
@@ -81,6 +81,7 @@ def measure(config, groups: int, steps: int, depth: int) -> dict[str, float]:
     with jax.set_mesh(mesh):
         state, step = init_state(params, settings), make_step(graphdef, settings)
         del params
+        metrics = {}
         for _ in range(1 + steps):
             before = time.perf_counter(), time.process_time()
             state, metrics = step(state, batch)
@@ -105,7 +106,7 @@ def measure(config, groups: int, steps: int, depth: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", help="in place of the recipe's")
     parser.add_argument("--config", default="configs/qwen05b_coder_cpu.py")
     parser.add_argument("--groups", type=int, default=12)

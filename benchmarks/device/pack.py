@@ -83,7 +83,7 @@ def _chunks(files: list[Path]) -> Iterator[bytes]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("out", type=Path, help="a folder that is not there yet")
     parser.add_argument("--python", default="3.12", help="of the GPU machine")
     parser.add_argument("--data_dir", type=Path, help=f"has {HELD_OUT}, or the same with .gz")

@@ -117,6 +117,7 @@ def engine(config: Any, asked: argparse.Namespace) -> Figures:
 
     from azr_jax.parallel.chips import chip_of
     from azr_jax.parallel.mesh import bytes_per_device
+    from azr_jax.rollout.attention import BACKENDS
     from azr_jax.rollout.engine import Engine, Request
     from azr_jax.run.build import engine_settings
 
@@ -148,7 +149,7 @@ def engine(config: Any, asked: argparse.Namespace) -> Figures:
             "bytes_per_step": moved,
             "floor_ms": 1e3 * floor_s if floor_s else None,
             "of_floor": step_s / floor_s if floor_s else None,
-            "attention": one.programs.backend.__name__.split(".")[-1],
+            "attention": next(name for name, backend in BACKENDS.items() if backend is one.programs.backend),
         }
         one.close()
 
@@ -199,7 +200,7 @@ MEASURED: dict[str, Callable[[Any, argparse.Namespace], Figures]] = {"agree": ag
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("part", choices=[*MEASURED, "play"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=120)

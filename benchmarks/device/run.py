@@ -128,7 +128,7 @@ def _short(value: object) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--pieces", type=Path, help="what pack.py made; left out: the model by its name, as elsewhere")
     parser.add_argument(

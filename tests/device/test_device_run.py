@@ -88,9 +88,9 @@ def test_every_part_finds_its_figures(tmp_path):
     (agree,) = found["agree"]
     assert agree["tokens"] > 2000 and agree["gap_largest"] < 1e-3
     assert [(one["slots"], one["attention"]) for one in found["engine"]] == [
-        (2, "paged_xla"),
-        (2, "paged_gpu"),
-        (8, "paged_xla"),
+        (2, "xla"),
+        (2, "gpu"),
+        (8, "xla"),
     ]
     assert found["update"][0]["samples_per_s"] > 0
     *held_out, last = found["play"]
