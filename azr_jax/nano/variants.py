@@ -17,6 +17,7 @@ LENIENT = {"tasks.format": "lenient", "rollout.stop_at_answer": "false"}
 # The cache of older weights is kept: of the two the one that is farther from the policy.
 STALE = {"pipeline.mode": "overlapped", "pipeline.kv_cache": "keep"}
 UNWEIGHTED = {"learner.importance": "none"}
+EIGHT = STALE | {"pipeline.staleness": "8", "pipeline.solve_after": "0.5"}  # in its turn nothing gets that old
 FOUR_STEPS = {"learner.minibatches": "4"}
 OLD = {
     "old_format": LENIENT,
@@ -99,6 +100,8 @@ GROUPS: dict[str, dict[str, Fields]] = {
         "overlapped_1_recompute": STALE | {"pipeline.kv_cache": "recompute"},
         "overlapped_1_early": STALE | {"pipeline.solve_after": "0.75"},
         "overlapped_2_early": STALE | {"pipeline.staleness": "2", "pipeline.solve_after": "0.75"},
+        "overlapped_8_early": EIGHT,
+        "overlapped_8_early_unweighted": EIGHT | UNWEIGHTED,
         "overlapped_1_sampler": STALE | UNWEIGHTED | {"learner.old_logprobs": "sampler"},
         "overlapped_1_shuffled": STALE | {"rewards.control": "shuffled"},
     },
