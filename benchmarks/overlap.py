@@ -1,7 +1,7 @@
 """Synchronous against overlapped iterations: the same work, in turns; steps of the sampler's slots, and seconds.
 
     python benchmarks/overlap.py [--model=random:tiny] [--devices=1] [--slots=16,32] [--staleness=1,2]
-        [--solve_after=1] [--iterations=10] [--batch=8] [--rounds=2]
+        [--solve_after=1] [--iterations=10] [--batch=8] [--rounds=2] [--config.<field>=<value> ...]
 
 The program itself (engine, event loop, executor, update) with a model whose texts are read as a script says: three of
 four proposals are tasks. A completion is as long as its request's number says, by lengths as of a text that ends with
@@ -35,6 +35,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from azr_jax.config import flags as configs
+from azr_jax.main import read_overrides
 from azr_jax.rollout.requests import Request, Rollout
 from azr_jax.run.train import train
 from azr_jax.selfplay.event_loop import RequestId, Stage
@@ -78,11 +79,10 @@ def read_as_the_script_says() -> Iterator[None]:
 
 
 def play(
-    workdir: Path, model: str, slots: int, batch: int, iterations: int, staleness: int, share: float
+    workdir: Path, overrides: dict[str, str], slots: int, batch: int, iterations: int, staleness: int, share: float
 ) -> dict[str, float]:
     """Of an iteration in the middle of the run: staleness 0 is synchronous."""
     given = {
-        "model.name": model,
         "iterations": iterations, "batch_size": batch, "tasks.kinds": "deduction,abduction", "tasks.references": 0,
         "tasks.estimate_attempts": 4, "tasks.copies": "exact", "seeding.factor": 1, "learner.lr": 0,
         "rollout.slots": slots, "rollout.max_new_tokens": LIMIT, "rollout.max_prompt_tokens": 1024,
@@ -91,7 +91,8 @@ def play(
     if staleness:
         given |= {"pipeline.mode": "overlapped", "pipeline.staleness": staleness, "pipeline.solve_after": share}
         given["pipeline.kv_cache"] = "keep"  # there is room
-    config, problems = configs.load(str(ROOT / "configs/tiny.py"), {name: str(value) for name, value in given.items()})
+    fields = {name: str(value) for name, value in given.items()} | overrides
+    config, problems = configs.load(str(ROOT / "configs/tiny.py"), fields)
     assert not problems, problems
     said = workdir.with_suffix(".txt").open("w")
     with read_as_the_script_says(), said, contextlib.redirect_stdout(said):
@@ -127,7 +128,8 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--batch", type=int, default=8, help="of each role and kind")
     parser.add_argument("--rounds", type=int, default=2, help="how often all of it is played, in turns")
-    args = parser.parse_args()
+    args, more = parser.parse_known_args()
+    overrides = {"model.name": args.model} | read_overrides(more)
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={args.devices}"
     shares = [float(share) for share in args.solve_after.split(",")]
     modes = [(0, 1.0), *itertools.product(map(int, args.staleness.split(",")), shares)]
@@ -137,7 +139,7 @@ def main() -> None:
             for slots in map(int, args.slots.split(",")):
                 for mode in modes:
                     workdir = Path(folder) / f"{number}-{slots}-{mode}"
-                    once = play(workdir, args.model, slots, args.batch, args.iterations, *mode)
+                    once = play(workdir, overrides, slots, args.batch, args.iterations, *mode)
                     found.setdefault((slots, *mode), []).append(once)
                     told = f"occupancy {once['occupancy']:.3f}, {once['slot-steps']:.0f} slot-steps, {once['s']:.1f} s"
                     print(f"{slots} slots, staleness and share {mode}: {told}", file=sys.stderr, flush=True)
