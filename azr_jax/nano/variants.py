@@ -17,7 +17,8 @@ LENIENT = {"tasks.format": "lenient", "rollout.stop_at_answer": "false"}
 # The cache of older weights is kept: of the two the one that is farther from the policy.
 STALE = {"pipeline.mode": "overlapped", "pipeline.kv_cache": "keep"}
 UNWEIGHTED = {"learner.importance": "none"}
-EIGHT = STALE | {"pipeline.staleness": "8", "pipeline.solve_after": "0.5"}  # in its turn nothing gets that old
+# Solved in its turn, or with slots for one iteration alone, nothing gets that old.
+EIGHT = STALE | {"pipeline.staleness": "8", "pipeline.solve_after": "0.5", "rollout.slots": "1024"}
 FOUR_STEPS = {"learner.minibatches": "4"}
 OLD = {
     "old_format": LENIENT,
