@@ -98,7 +98,7 @@ GROUPS: dict[str, dict[str, Fields]] = {
         "overlapped_2_unweighted": STALE | UNWEIGHTED | {"pipeline.staleness": "2"},
         "overlapped_4_unweighted": STALE | UNWEIGHTED | {"pipeline.staleness": "4"},
         "overlapped_1_sequence": STALE | {"learner.importance": "sequence"},
-        "overlapped_1_recompute": STALE | {"pipeline.kv_cache": "recompute"},
+        "overlapped_1_recompute": {"pipeline.mode": "overlapped"},
         "overlapped_1_early": STALE | {"pipeline.solve_after": "0.75"},
         "overlapped_2_early": STALE | {"pipeline.staleness": "2", "pipeline.solve_after": "0.75"},
         "overlapped_8_early": EIGHT,
