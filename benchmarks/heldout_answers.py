@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from azr_jax.config.flags import load, replaced
 from azr_jax.config.schema import Config
-from azr_jax.evals.held import cruxeval
+from azr_jax.evals.held import cruxeval, solutions
 from azr_jax.evals.models import find
 from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.models.products import product_dtype
@@ -34,7 +34,7 @@ from azr_jax.rollout.engine import Engine
 from azr_jax.run.heldout_eval import first_of_each_kind
 from azr_jax.run.settings import engine_settings
 from azr_jax.selfplay.attempting import Solver
-from azr_jax.selfplay.event_loop import EventLoop, RequestId, Stage
+from azr_jax.selfplay.event_loop import EventLoop
 from azr_jax.selfplay.prompting import Prompter
 from azr_jax.selfplay.results import Solved
 from azr_jax.tasks.types import FormatError, Kind, Task
@@ -61,19 +61,14 @@ def answers(name: str, c: Config, tasks: Sequence[Held], attempts: int, executor
     engine.load_weights(params, 0)
     solver = Solver(Prompter(model.tokenizer, model.folder, c))
     try:
-        return EventLoop(engine, executor).run(
-            [
-                solver.attempts(kind, task, number, RequestId(Stage.HELD_OUT, 0, number), attempts)
-                for number, (kind, task) in enumerate(tasks)
-            ]
-        )
+        return EventLoop(engine, executor).run(solutions(solver, tasks, attempts))
     finally:
         engine.close()
 
 
 def said(name: str, tasks: Sequence[Held], solved: list[list[Solved]], first: list[list[Solved]]) -> dict[str, Any]:
-    """Printed by kind, and the same for machines."""
-    scores, before = ([sum(one.score for one in of) / len(of) for of in each if of] for each in (solved, first))
+    """Printed by kind, and the same for machines. What was too long to be asked counts as wrong."""
+    scores, before = ([sum(one.score for one in of) / max(1, len(of)) for of in each] for each in (solved, first))
     found: dict[str, Any] = {}
     for kind in dict.fromkeys(kind for kind, _ in tasks):
         here = [number for number, (other, _) in enumerate(tasks) if other == kind]

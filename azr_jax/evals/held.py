@@ -30,12 +30,20 @@ def cruxeval(data_dir: str) -> tuple[list[tuple[Kind, Task]], list[str]]:
     return of_both, [row.fields["code"] for row in rows]
 
 
-def attempted(
+def solutions(
     solver: Solver, tasks: Sequence[tuple[Kind, Task]], attempts: int, suite: int = 0
-) -> Job[list[list[float]]]:
-    """The score of every attempt, a list for each task."""
+) -> Job[list[list[Solved]]]:
+    """Every attempt, a list for each task; an empty one where it is too long to be asked."""
     solved: list[list[Solved]] = yield [
         solver.attempts(kind, task, number, RequestId(Stage.HELD_OUT, suite, number), attempts)
         for number, (kind, task) in enumerate(tasks)
     ]
+    return solved
+
+
+def attempted(
+    solver: Solver, tasks: Sequence[tuple[Kind, Task]], attempts: int, suite: int = 0
+) -> Job[list[list[float]]]:
+    """The score of every attempt, a list for each task."""
+    solved = yield from solutions(solver, tasks, attempts, suite)
     return [[one.score for one in of_task] for of_task in solved]
