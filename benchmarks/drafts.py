@@ -22,8 +22,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from azr_jax.evals.code import Runner
+from azr_jax.evals.mathematics import MathJudge
 from azr_jax.evals.models import find
 from azr_jax.evals.suites import SUITES, Judges
+from azr_jax.executor.pool import Executor, ExecutorSettings
 from azr_jax.rollout.drafts import guesses
 from azr_jax.selfplay.prompting import PromptCodec
 from azr_jax.tasks.worked import SHOWN
@@ -54,13 +57,14 @@ def main() -> None:
     asked = json.loads((options.results / "settings.json").read_text())
     model = find(asked["model"])
     codec = PromptCodec(model.tokenizer, model.folder)
-    nobody = Judges(None, None)  # type: ignore[arg-type]  # nothing is judged
+    executor = Executor(ExecutorSettings(workers=1))  # CRUXEval's rows are checked by running them
+    judges = Judges(Runner(executor, 10.0), MathJudge(1))
     report: dict[str, dict[str, float]] = {}
     for file in sorted(options.results.glob("*.jsonl")):
         folder = options.results.name.split("-")  # style, then the examples unless there is one
         examples = folder[1] if folder[1] in SHOWN else "one"
         suite = replace(SUITES[file.name.partition(".")[0]], examples=examples)
-        items = {item.id: item for item in suite.items(str(options.data), asked["style"], nobody)[0]}
+        items = {item.id: item for item in suite.items(str(options.data), asked["style"], judges)[0]}
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         pairs = [(list(codec.tokens(items[row["id"]].prompt)), model.tokenizer.encode(row["text"])) for row in rows]
         pairs = [(prompt, list(answer)) for prompt, answer in pairs if answer]
@@ -72,6 +76,7 @@ def main() -> None:
             f"draft_{draft}": x for draft, x in of.items()
         }
         print(suite.name, report[suite.name], flush=True)
+    executor.close()
     print(json.dumps(report))
 
 

@@ -4,10 +4,9 @@
         [--solve_after=1] [--iterations=10] [--batch=8] [--rounds=2] [--config.<field>=<value> ...]
 
 The program itself (engine, event loop, executor, update) with a model whose texts are read as a script says: three of
-four proposals are tasks. A completion is as long as its request's number says, by lengths as of a text that ends with
-any token at the same chance, cut at ten times the mean: half are below 0.7 of the mean, one in twenty above three
-times. The learning rate is 0 and proposals are shown no tasks, so both modes ask for the same completions and get the
-same texts.
+four proposals are tasks. A completion is as long as its request's number says, lognormal as pod_model.py has it: the
+limit is eight times the median, and one in fifty reaches it. The learning rate is 0 and proposals are shown no tasks,
+so both modes ask for the same completions and get the same texts.
 
 Slots are a replica's, and with several (virtual) devices each is one. Slot-steps are slots times decode steps, whoever
 stands in them: on an accelerator they are what sampling costs, and on a CPU where reading the weights is what a step
@@ -21,6 +20,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import math
 import os
 import statistics
 import sys
@@ -43,7 +43,8 @@ from azr_jax.selfplay.prompting import Prompter, Question
 from azr_jax.tasks.prompts import Prompt
 
 ROOT = Path(__file__).resolve().parents[1]
-MEAN, LIMIT = 48, 480
+MEDIAN, LIMIT = 40, 320
+SPREAD = math.log(LIMIT / MEDIAN) / 2.054  # of the logarithms: 2 % of completions reach the limit
 COSTS = ("slot-steps", "s")
 
 
@@ -65,9 +66,9 @@ def read_as_the_script_says() -> Iterator[None]:
     def of_its_length(
         self: Prompter, request_id: RequestId, question: Question, n: int, *, limited: bool = False
     ) -> Request:
-        length = min(LIMIT, np.random.default_rng(int(request_id)).geometric(1 / MEAN))
+        length = math.ceil(min(LIMIT, np.random.default_rng(int(request_id)).lognormal(math.log(MEDIAN), SPREAD)))
         asked = request(self, request_id, question, n, limited=limited)
-        return replace(asked, max_new_tokens=int(length), stop_ids=(), stop_strings=())
+        return replace(asked, max_new_tokens=length, stop_ids=(), stop_strings=())
 
     with (
         mock.patch.object(Prompter, "text", text),

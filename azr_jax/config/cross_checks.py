@@ -141,6 +141,11 @@ def _of_the_loss(c: Config, kinds: Sequence[Kind]) -> list[str]:
             f"learner.importance={learner.importance}: weights p_old / p_sampler are 1 with learner.old_logprobs="
             "sampler; should be none, or learner.old_logprobs=learner"
         )
+    if learner.importance == "none" and c.rollout.quantization != "none":
+        found.append(
+            f"learner.importance=none: with rollout.quantization={c.rollout.quantization} the sampler's policy is "
+            "another than the learner's; should be token or sequence, or rollout.quantization=none"
+        )
     if learner.importance == "none" and learner.importance_mode != "truncate":
         found.append(
             f"learner.importance_mode={learner.importance_mode}: there are no weights while learner.importance=none; "

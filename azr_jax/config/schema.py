@@ -190,8 +190,8 @@ class RolloutConfig:
     pages: From0 = 0  # of each replica's cache; 0: enough for every slot at its longest, or what memory leaves
     # a prompt is read in pieces of so many, whole pages; common beginnings are read once in this unit
     prefill_tokens: From1 = 128
-    # rows of a prefill call that reads pieces of several prompts, a multiple of 16; 0: a call reads one piece
-    prefill_rows: Annotated[int, multiple_or_0(16)] = 0
+    prefill_rows: Annotated[int, multiple_or_0(16)] = 0  # of a call for pieces of several prompts; 0: it reads one
+    quantization: Literal["none", "int8"] = "none"  # of the sampler's matrices; importance weights then answer for it
     # the sampler's, over pages; all but xla are compared with it at start
     attention: Literal["auto", "xla", "gpu", "tpu", "tpu_fused"] = "auto"
     decode_steps: From1 = 32  # tokens decoded on the device between two looks of the host

@@ -216,7 +216,7 @@ def _parts_read(module: Module, fused: Computation, number: int) -> int | None:
     for i in fused.instructions:
         if not names & set(i.operands):
             continue
-        if i.op == "bitcast":
+        if i.op == "bitcast" or _tiled_otherwise(module, i):
             names.add(i.name)
         elif i.op in _READERS and i.operands[0] in names:
             total += sum(array.bytes for array in i.arrays)
@@ -229,6 +229,15 @@ def _parts_read(module: Module, fused: Computation, number: int) -> int | None:
         elif not (i.op in _WRITERS and i.operands[0] in names):
             return None
     return None if fused.root.name in names else total  # only looked at another way: whoever gets it reads all of it
+
+
+def _tiled_otherwise(module: Module, i: Instruction) -> bool:
+    """Inside a fusion: the same numbers under another tiling, computed for those alone that somebody takes of them."""
+    return i.op == "fusion" and all(
+        inner.op == "copy" or inner.op == "parameter"
+        for name in i.called("calls")
+        for inner in module.computations[name].instructions
+    )
 
 
 def _written_in_place(module: Module, fused: Computation, root: Instruction) -> list[tuple[Computation, Instruction]]:

@@ -22,11 +22,12 @@ from jax.sharding import PartitionSpec as P
 from azr_jax.config.schema import Config
 from azr_jax.learner.packing import Batch
 from azr_jax.learner.step import TrainState, init_state, step_program
+from azr_jax.models.int8 import quantized_layout, quantized_shapes
 from azr_jax.models.products import product_dtype
 from azr_jax.models.sharding import LearnerRules, RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
-from azr_jax.parallel.mesh import bytes_per_device, mover
+from azr_jax.parallel.mesh import bytes_per_device, mover, targets
 from azr_jax.rollout import decode_kernel, paged_tpu
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import EngineSettings
@@ -126,7 +127,6 @@ def other_jobs(c: Config, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Jo
     state = abstract_state(c, shape.spec, learner)
     beside = bytes_per_device(state)
     dtype = learner_settings(c).rounded_to
-    to = shardings(shape.spec, rollout, RolloutRules())
 
     def init() -> jax.stages.Lowered:
         layout = jax.tree.map(lambda leaf: leaf.sharding, state.params)
@@ -134,8 +134,11 @@ def other_jobs(c: Config, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Jo
         return jax.jit(make, out_shardings=layout).lower()
 
     def reshard() -> jax.stages.Lowered:
-        leaves = jax.tree.leaves(state.params)
-        program, names, mesh = mover(leaves, [(place, dtype) for place in jax.tree.leaves(to)])
+        params, to = state.params, shardings(shape.spec, rollout, RolloutRules())
+        if c.rollout.quantization == "int8":
+            params, to = quantized_shapes(params, dtype), quantized_layout(to)
+        leaves = jax.tree.leaves(params)
+        program, names, mesh = mover(leaves, targets(leaves, to, dtype))
         leaves = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=name) for leaf, name in zip(leaves, names)]
         with nullcontext() if mesh is None else jax.set_mesh(mesh):
             return program.lower(leaves)
@@ -161,6 +164,8 @@ def engine_jobs_of(c: Config, settings: EngineSettings, shape: Shape, learner: M
     tensor, s = mesh.shape["tensor"], shape.spec
     weights = (shape.spec.layer_matrices + shape.unembedding) / tensor
     itemsize = product_dtype(settings.dtype, settings.matmul_dtype).itemsize
+    in_layers = 1 if settings.quantization == "int8" else itemsize
+    read = (in_layers * s.layer_matrices + itemsize * shape.unembedding) / tensor
     a_page = page_bytes(settings, s, tensor)
     cached, cache_bytes = a_page * settings.longest / settings.page_size, a_page * settings.pool
     programs, jobs = Programs(s, settings, mesh), []
@@ -168,7 +173,7 @@ def engine_jobs_of(c: Config, settings: EngineSettings, shape: Shape, learner: M
         wanted, floor, passes, block = 0.0, 0.0, 0, 1
         if program.name == "decode":
             wanted = 2.0 * settings.decode_steps * settings.rows * weights
-            floor = settings.decode_steps * (weights * itemsize + settings.rows * cached)
+            floor = settings.decode_steps * (read + settings.rows * cached)
             passes, block = settings.rows, programs.backend.slot_block(settings.page_size)
         elif program.name.startswith("prefill"):
             tokens = int(program.name.split()[2])

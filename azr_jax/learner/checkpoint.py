@@ -31,8 +31,9 @@ from flax import nnx
 from jax.sharding import NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
-from azr_jax.learner.lora import OUTPUTS, Corrections, merged
+from azr_jax.learner.lora import Corrections, merged
 from azr_jax.learner.step import TrainState
+from azr_jax.models.spec import OUTPUTS
 from azr_jax.parallel.hosts import Hosts
 
 log = logging.getLogger(__name__)

@@ -17,14 +17,13 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.models.corrected import Corrected, correction
+from azr_jax.models.spec import OUTPUTS
 from azr_jax.parallel.mesh import by_axis
 
 Corrections = dict[str, dict[str, jax.Array]]  # target -> a [L, r, in...] and b [L, out..., r]
 Live: TypeAlias = nnx.State | Corrections  # what is trained
 Base: TypeAlias = nnx.State | None  # what is not
 Path = tuple[Any, ...]  # of names, to a parameter
-# How many of a layer weight's dimensions are outputs; the others are inputs. Weights are (out..., in...).
-OUTPUTS = {"q": 2, "k": 2, "v": 2, "o": 1, "gate": 1, "up": 1, "down": 1}
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from azr_jax.learner.lora import OUTPUTS, Corrections
+from azr_jax.learner.lora import Corrections
 from azr_jax.models.fields import Fields, UnsupportedModel, read_json, shown
 from azr_jax.models.hf import check_free, replace_folder
-from azr_jax.models.spec import ModelSpec, Weight
+from azr_jax.models.spec import OUTPUTS, ModelSpec, Weight
 from azr_jax.models.tensors import TYPES, BadWeights, LocalFile, Planned, read_header, write_file
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

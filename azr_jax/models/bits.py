@@ -39,6 +39,8 @@ def as_bits(params: nnx.State) -> nnx.State:
 
     def one(path: tuple[Any, ...], leaf: nnx.Variable) -> nnx.Variable:
         w = leaf[...]
+        if isinstance(w, StandIn):
+            return leaf
         matrix = w.ndim > (path[0] == "layers") + 1 and w.dtype == jnp.bfloat16
         return leaf.replace(_bits(w)) if matrix else leaf
 

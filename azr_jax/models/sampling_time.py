@@ -30,6 +30,7 @@ class Demand:
     at_once: int  # that may be drawn side by side
     prompt: int
     longest: int
+    matrix_bytes: int = 2  # of a number in the layers' matrices, as the sampler has them
 
     @property
     def typical(self) -> float:
@@ -53,13 +54,15 @@ def step_seconds(
     rows: float,
     context: float,
     *,
+    matrix_bytes: int = 2,
     memory_share: float = MEMORY_SHARE,
     exchange_s: float = EXCHANGE_S,
     step_s: float = STEP_S,
     row_s: float = ROW_S,
 ) -> float:
     """Of a replica over `tensor` chips with so many rows, and so many tokens of context in all of them."""
-    read = (2 * (spec.layer_matrices + spec.vocab * spec.width) + context * token_bytes(spec)) / tensor
+    weights = matrix_bytes * spec.layer_matrices + 2 * spec.vocab * spec.width
+    read = (weights + context * token_bytes(spec)) / tensor
     met = 2 * spec.depth * exchange_s * (tensor > 1)
     return read / (chip.memory_bytes_s * memory_share) + met + step_s + rows * row_s
 
@@ -69,7 +72,7 @@ def sampling_seconds(spec: ModelSpec, chip: Chip, demand: Demand, replicas: int,
     work = demand.completions * demand.typical / replicas
     steps = max(2 * demand.longest, work / rows + demand.longest)
     rows = work / steps  # on average
-    return steps * step_seconds(spec, chip, tensor, rows, rows * demand.context)
+    return steps * step_seconds(spec, chip, tensor, rows, rows * demand.context, matrix_bytes=demand.matrix_bytes)
 
 
 def typical_rows(spec: ModelSpec, demand: Demand, cache_bytes: float) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from azr_jax.models.int8 import weight_bytes
 from azr_jax.models.sampling_time import Demand, sampling_seconds, typical_rows
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.chips import Chip
@@ -91,8 +92,9 @@ def choose(
         rollout_tensor = tensor
     sizes = [rollout_tensor] if rollout_tensor else tensors
     held = spec.parameters() * state_bytes / chips
+    weights = weight_bytes(spec, 2, int8=demand is not None and demand.matrix_bytes == 1)
     if memory_bytes is not None and not rollout_tensor:
-        roomy = [n for n in sizes if 2 * spec.parameters() / n + held <= memory_bytes * (1 - CACHE_SHARE)]
+        roomy = [n for n in sizes if weights / n + held <= memory_bytes * (1 - CACHE_SHARE)]
         sizes = roomy or sizes[-1:]
     if chip is None or demand is None or memory_bytes is None:
         return Layout(fsdp, tensor, chips // sizes[0], sizes[0], slots or SLOTS_UNKNOWN)
@@ -100,7 +102,7 @@ def choose(
     best = min(
         (sampling_seconds(spec, chip, demand, chips // n, n, s), n, s)
         for n in sizes
-        for s in ([slots] if slots else _that_fit(spec, demand, free * n - 2 * spec.parameters()))
+        for s in ([slots] if slots else _that_fit(spec, demand, free * n - weights))
     )
     _, rollout_tensor, slots = best
     return Layout(fsdp, tensor, chips // rollout_tensor, rollout_tensor, slots)

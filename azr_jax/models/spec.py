@@ -69,6 +69,10 @@ NEEDS = {
 }
 
 
+# How many of a layer matrix's dimensions are outputs; the others are inputs. Weights are (out..., in...).
+OUTPUTS = {"q": 2, "k": 2, "v": 2, "o": 1, "gate": 1, "up": 1, "down": 1}
+
+
 @dataclass(frozen=True)
 class Weight:
     """One parameter. With `per_layer`, `name` holds `{}` for the layer and the array has a leading axis over layers."""

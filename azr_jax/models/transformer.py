@@ -25,6 +25,7 @@ from jax.sharding import PartitionSpec as P
 
 from azr_jax.models.bits import Bits
 from azr_jax.models.corrected import Corrected
+from azr_jax.models.int8 import Int8
 from azr_jax.models.products import gathered, layout_of, product
 from azr_jax.models.rope import Llama3Rope
 from azr_jax.models.spec import ModelSpec
@@ -122,7 +123,7 @@ def _layer(x_BxTxD, weights, rope, attend: Attend, cache, index, spec: ModelSpec
     dtype, layout = x_BxTxD.dtype, layout_of(x_BxTxD)
 
     def multiplied(formula: str, order: str | None, out: P | None, x: jax.Array, name: str) -> jax.Array:
-        if isinstance(weight := weights[name], Corrected):
+        if isinstance(weight := weights[name], (Corrected, Int8)):
             return weight.product(formula, out, x, matmul_dtype)
         return product(formula, order, out, x, weight.astype(matmul_dtype))
 

@@ -63,12 +63,12 @@ def bytes_per_device(tree: PyTree) -> int:
 
 
 def reshard(params: T, layout: PyTree, dtype: jnp.dtype | None = None) -> T:
-    """`params` laid out as `layout` (a tree of shardings) and cast to `dtype`: one program, devices to devices.
+    """`params` laid out as `layout` (a tree of shardings), real numbers cast to `dtype`: one program, between devices.
 
     What already lies so is passed on, not copied: whoever donates it afterwards takes it from both.
     """
     leaves, tree = jax.tree.flatten(params)
-    wanted = [(sharding, dtype or leaf.dtype) for leaf, sharding in zip(leaves, jax.tree.leaves(layout), strict=True)]
+    wanted = targets(leaves, layout, dtype)
     moving = []
     for i, (leaf, (sharding, to)) in enumerate(zip(leaves, wanted)):
         if leaf.dtype != to or not leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
@@ -81,6 +81,12 @@ def reshard(params: T, layout: PyTree, dtype: jnp.dtype | None = None) -> T:
     for i, leaf in zip(moving, moved):
         leaves[i] = leaf
     return jax.tree.unflatten(tree, leaves)
+
+
+def targets(leaves: Sequence[Any], layout: PyTree, dtype: jnp.dtype | None) -> list[tuple[NamedSharding, jnp.dtype]]:
+    """Where each array, or shape of one, is to lie, and its type there: whole numbers stay what they are."""
+    dtypes = [dtype if dtype and jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.dtype for leaf in leaves]
+    return list(zip(jax.tree.leaves(layout), dtypes, strict=True))
 
 
 def mover(

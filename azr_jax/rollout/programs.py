@@ -23,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from azr_jax.models.bits import as_bits
+from azr_jax.models.int8 import quantized, quantized_layout, quantized_shapes
 from azr_jax.models.products import product_dtype
 from azr_jax.models.sharding import RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
@@ -82,7 +83,9 @@ class Programs:
         graphdef = graphdef or nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))[0]
         per_replica, alike = REPLICAS, EVERYWHERE
         pool = PartitionSpec(None, "fsdp")
-        self.params_layout = shardings(spec, self.mesh, RolloutRules())
+        self.quantized = settings.quantization == "int8"
+        layout = shardings(spec, self.mesh, RolloutRules())
+        self.params_layout = quantized_layout(layout) if self.quantized else layout
         self.prefill = self._compiled(
             partial(steps.prefill, graphdef, types, self.backend, self.tile),
             (alike, pool, per_replica),
@@ -125,6 +128,8 @@ class Programs:
 
     def weights(self, params: nnx.State) -> nnx.State:
         """Weights in any layout as the programs take them: used where they are if they lie so, not copied."""
+        if self.quantized:
+            params = quantized(params, self.params_dtype)
         params = reshard(params, self.params_layout, self.params_dtype)
         return as_bits(params) if self._on_cpu else params
 
@@ -155,8 +160,10 @@ class Programs:
         params = jax.tree.map(
             lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
             abstract_params(self.spec, self.params_dtype),
-            self.params_layout,
+            shardings(self.spec, self.mesh, RolloutRules()),
         )
+        if self.quantized:
+            params = quantized_shapes(params, self.params_dtype)
         if self._on_cpu:
             params = jax.eval_shape(as_bits, params)
         pools = jax.eval_shape(self._make_cache)

@@ -9,6 +9,7 @@ from azr_jax.rollout.cache import chunk_shapes
 
 LARGEST_ID = 2**64 - 1  # two halves, which go into the random key as 32 bits each, like the sample's number
 TILE = 16  # rows of a prefill call that belong to one prompt, at least, where the backend wants them in tiles
+QUANTIZATIONS = ("none", "int8")
 CACHES = ("keep", "recompute")  # of completions under way, where weights change beneath them
 
 
@@ -30,6 +31,7 @@ class EngineSettings:
     prefill_rows: int = 0  # of a call that reads pieces of several prompts; 0: each call reads one chunk of one
     dtype: str = "float32"
     matmul_dtype: str = "same"  # of the weights, and of what they multiply
+    quantization: str = "none"  # none | int8: of the layers' matrices (models/int8.py)
     attention: str = "auto"  # auto | xla | gpu | tpu | tpu_fused: who looks at the cache (attention.py)
     never: tuple[int, ...] = ()  # tokens that are never drawn: for sampler and learner they do not exist
     draft_tokens: int = 0  # guessed ahead where slots stand empty, at most (drafts.py); 0: none
@@ -41,6 +43,9 @@ class EngineSettings:
         for field in ("slots", "max_prompt_tokens", "max_new_tokens", "page_size", "decode_steps", "prefill_tokens"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}={getattr(self, field)}: should be at least 1")
+        if self.quantization not in QUANTIZATIONS:
+            right = f"should be one of {', '.join(QUANTIZATIONS)}"
+            raise ValueError(f"quantization={self.quantization!r}: {right}")
         if self.draft_tokens < 0:
             raise ValueError(f"draft_tokens={self.draft_tokens}: should be 0 (none) or more")
         if self.kv_cache and self.kv_cache not in CACHES:

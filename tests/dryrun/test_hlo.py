@@ -110,10 +110,23 @@ PARTS = """HloModule jit_g, is_scheduled=true
   ROOT %sums = bf16[8]{0} reduce(%view, %view)
 }
 
+%tiled_otherwise (input: bf16[100,8]) -> bf16[100,8] {
+  %input = bf16[100,8]{1,0:T(32,128)(4,1)} parameter(0)
+  ROOT %copy.1 = bf16[100,8]{1,0:T(8,128)(4,1)} copy(%input)
+}
+
+%one_row_of_tiles (big.4: bf16[100,8], at.2: s32[]) -> bf16[1,8] {
+  %big.4 = bf16[100,8]{1,0:T(32,128)(4,1)} parameter(0)
+  %at.2 = s32[]{:T(128)} parameter(1)
+  %tiles = bf16[100,8]{1,0:T(8,128)(4,1)} fusion(%big.4), kind=kLoop, output_to_operand_aliasing={{}: (0, {})}, calls=%tiled_otherwise
+  ROOT %cut.2 = bf16[1,8]{1,0} dynamic-slice(%tiles, %at.2, %at.2), dynamic_slice_sizes={1,8}
+}
+
 ENTRY %main (pool: bf16[100,8], c: s32[]) -> bf16[4,8] {
   %pool = bf16[100,8]{1,0} parameter(0)
   %c = s32[]{:T(128)} parameter(1)
   %row_of_pool = bf16[1,8]{1,0} fusion(%pool, %c), kind=kLoop, calls=%through
+  %row_of_tiles = bf16[1,8]{1,0} fusion(%pool, %c), kind=kLoop, calls=%one_row_of_tiles
   %sum_of_pool = bf16[8]{0} fusion(%pool), kind=kLoop, calls=%all_of_it
   %near = (bf16[100,8]{1,0:S(1)}, bf16[100,8]{1,0}, u32[]{:S(2)}) copy-start(%pool)
   %far = (bf16[100,8]{1,0}, bf16[100,8]{1,0}, u32[]{:S(2)}) copy-start(%pool)
@@ -128,6 +141,7 @@ def test_fusions_within_fusions_read_what_the_innermost_reads():
     module = hlo.parse(PARTS)
     main = module.computations["main"]
     assert counts.moved(module, main, main.by_name["row_of_pool"]) == 36
+    assert counts.moved(module, main, main.by_name["row_of_tiles"]) == 36  # as matrices of eight bits are read
     assert counts.moved(module, main, main.by_name["sum_of_pool"]) == 1600 + 16
 
 

@@ -11,10 +11,11 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from azr_jax.evals.models import NoModel, find
-from azr_jax.learner.lora import OUTPUTS, merged
+from azr_jax.learner.lora import merged
 from azr_jax.learner.peft_adapter import CONFIG, WEIGHTS, load_adapter, save_adapter
 from azr_jax.models import hf
 from azr_jax.models.fields import UnsupportedModel
+from azr_jax.models.spec import OUTPUTS
 from azr_jax.models.tensors import BadWeights
 
 sys.path.append(str(Path(__file__).parents[1] / "models"))

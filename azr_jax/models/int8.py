@@ -1,0 +1,92 @@
+"""Weights of eight bits for the sampler: of each output one scale, chosen so that its largest weight is 127 of them.
+
+Only what the layers multiply by is stored so. It is what a step of few rows reads most of; the embedding, which draws
+the tokens, and everything small stay as they are. Learner and sampler then multiply different numbers, and importance
+weights have to answer for it (`learner.importance`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from jax.typing import DTypeLike
+
+from azr_jax.models.products import StandIn, axes_of, einsum, gathered
+from azr_jax.models.spec import OUTPUTS, ModelSpec
+
+LARGEST = 127  # not -128: a weight and its opposite are as far from 0
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Int8(StandIn):
+    """A weight is `steps` times its output's `scale`."""
+
+    steps: jax.Array  # int8 [(L,) out..., in...]
+    scale: jax.Array  # [(L,) out...], in the type that the weight is multiplied in
+
+    def product(self, formula: str, layout: P | None, x: jax.Array, dtype: DTypeLike) -> jax.Array:
+        """As products.product, without a gradient. Whole numbers are multiplied, and each sum is scaled."""
+        _, right, _ = axes_of(formula)
+        steps = gathered(self.steps, embed=right.index("d")).astype(dtype)
+        y = einsum(formula, x.astype(dtype), steps, x.dtype, layout)
+        return (y.astype(jnp.float32) * self.scale.astype(jnp.float32)).astype(x.dtype)
+
+
+def is_quantized(path: tuple[Any, ...]) -> bool:
+    return path[0] == "layers" and path[-1] in OUTPUTS
+
+
+def quantized(params: nnx.State, dtype: jnp.dtype) -> nnx.State:
+    """Where the weights lie, and as they lie: so half as much has to move to the sampler's devices."""
+
+    def one(path: tuple[Any, ...], leaf: nnx.Variable) -> nnx.Variable:
+        return leaf.replace(_quantized(1 + OUTPUTS[path[-1]], dtype, leaf[...])) if is_quantized(path) else leaf
+
+    return nnx.map_state(one, params)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _quantized(outs: int, dtype: jnp.dtype, w: jax.Array) -> Int8:
+    w = w.astype(jnp.float32)
+    largest = jnp.abs(w).max(axis=tuple(range(outs, w.ndim)), keepdims=True)
+    scale = jnp.where(largest > 0, largest / LARGEST, 1.0).astype(dtype)  # steps are counted in what is kept of it
+    steps = jnp.round(w / scale.astype(jnp.float32)).clip(-LARGEST, LARGEST).astype(jnp.int8)
+    return Int8(steps, scale.reshape(scale.shape[:outs]))
+
+
+def quantized_layout(layout: nnx.State) -> nnx.State:
+    """Shardings of such weights, from those of the weights that they stand for."""
+
+    def one(path: tuple[Any, ...], leaf: nnx.Variable) -> nnx.Variable:
+        if not is_quantized(path):
+            return leaf
+        whole = leaf.get_value()
+        of_outputs = NamedSharding(whole.mesh, P(*whole.spec[: 1 + OUTPUTS[path[-1]]]))
+        return leaf.replace(Int8(whole, of_outputs))
+
+    return nnx.map_state(one, layout)
+
+
+def quantized_shapes(params: nnx.State, dtype: jnp.dtype) -> nnx.State:
+    """Of abstract parameters that say where they lie: the shapes of such weights, lying as `quantized` leaves them."""
+    layout = quantized_layout(jax.tree.map(lambda leaf: leaf.sharding, params))
+    shapes = jax.eval_shape(partial(quantized, dtype=dtype), params)
+    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, layout)
+
+
+def weight_bytes(spec: ModelSpec, itemsize: int, *, int8: bool) -> int:
+    """Of all weights as the sampler has them; `itemsize`: of a number that is not one of the eight bits."""
+    kept = spec.parameters()
+    if not int8:
+        return kept * itemsize
+    scales = spec.depth * sum(math.prod(w.shape[: OUTPUTS[w.path[-1]]]) for w in spec.weights() if is_quantized(w.path))
+    return spec.layer_matrices + (kept - spec.layer_matrices + scales) * itemsize
