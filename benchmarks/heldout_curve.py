@@ -68,7 +68,7 @@ def picture(by_kind: Mapping[str, Mapping[str, Sequence[tuple[int, Mean]]]]) -> 
     last, top = max(iteration for iteration, _ in means), 0.05 + max(mean.value + mean.error for _, mean in means)
     parts = [line for i, (kind, runs) in enumerate(by_kind.items()) for line in panel(kind, runs, i * W, last, top)]
     for i, (colour, name) in enumerate(zip(COLOURS, next(iter(by_kind.values())))):
-        x = LEFT + i * 150
+        x = round(LEFT + i * (len(by_kind) * W - LEFT) / len(COLOURS))
         parts.append(f'<line x1="{x}" y1="{H + 6}" x2="{x + 18}" y2="{H + 6}" stroke="{colour}" stroke-width="3"/>')
         parts.append(f'<text x="{x + 24}" y="{H + 10}">{name}</text>')
     size = f'width="{len(by_kind) * W}" height="{H + 20}"'

@@ -4,7 +4,7 @@
         [--rows=24] [--tokens=64] [--slots=24] [--data=FOLDER]
 
 The engine answers a suite's rows (temperature 1) by each way to hold weights; then the model itself, in float32, says
-how likely each drawn token was. gap: mean difference of log-probabilities, without its sign; kl: estimated from the drawn
+how likely each drawn token was. gap: mean difference of log-probabilities, without its sign; kl: estimated from drawn
 tokens, r - 1 - log r of the ratio; ess: the effective sample size that importance weights by token leave, as a share.
 Last line: one JSON object.
 """

@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.config.schema import Config
+from azr_jax.learner.lora import join
 from azr_jax.learner.packing import Batch
 from azr_jax.learner.step import TrainState, init_state, step_program
 from azr_jax.models.int8 import quantized_layout, quantized_shapes
@@ -134,7 +135,10 @@ def other_jobs(c: Config, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Jo
         return jax.jit(make, out_shardings=layout).lower()
 
     def reshard() -> jax.stages.Lowered:
-        params, to = state.params, shardings(shape.spec, rollout, RolloutRules())
+        # What is trained may be corrections alone: merged, the weights lie as those that they correct.
+        params = join(state.params, state.base) if isinstance(state.params, nnx.State) else state.base
+        to = shardings(shape.spec, rollout, RolloutRules())
+        assert params is not None
         if c.rollout.quantization == "int8":
             params, to = quantized_shapes(params, dtype), quantized_layout(to)
         leaves = jax.tree.leaves(params)

@@ -30,8 +30,8 @@ LARGEST = 127  # not -128: a weight and its opposite are as far from 0
 class Int8(StandIn):
     """A weight is `steps` times its output's `scale`."""
 
-    steps: jax.Array  # int8 [(L,) out..., in...]
-    scale: jax.Array  # [(L,) out...], in the type that the weight is multiplied in
+    steps: Any  # an array, int8 [(L,) out..., in...], or where it lies
+    scale: Any  # the same, [(L,) out...], in the type that the weight is multiplied in
 
     def product(self, formula: str, layout: P | None, x: jax.Array, dtype: DTypeLike) -> jax.Array:
         """As products.product, without a gradient. Whole numbers are multiplied, and each sum is scaled."""
