@@ -141,10 +141,12 @@ def _of_the_loss(c: Config, kinds: Sequence[Kind]) -> list[str]:
             f"learner.importance={learner.importance}: weights p_old / p_sampler are 1 with learner.old_logprobs="
             "sampler; should be none, or learner.old_logprobs=learner"
         )
-    if learner.importance == "none" and c.rollout.quantization != "none":
+    # Where ratios are to the sampler's own probabilities, they answer for it already.
+    if c.rollout.quantization != "none" and learner.importance == "none" and learner.old_logprobs == "learner":
         found.append(
             f"learner.importance=none: with rollout.quantization={c.rollout.quantization} the sampler's policy is "
-            "another than the learner's; should be token or sequence, or rollout.quantization=none"
+            "another than the learner's; should be token or sequence, or learner.old_logprobs=sampler, or "
+            "rollout.quantization=none"
         )
     if learner.importance == "none" and learner.importance_mode != "truncate":
         found.append(

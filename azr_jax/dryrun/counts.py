@@ -213,22 +213,28 @@ def _parts_read(module: Module, fused: Computation, number: int) -> int | None:
     if parameter is None:
         return None
     names, total = {parameter.name}, 0
+    retiled: set[str] = set()  # of a part of it only that part is computed; written into, it is a copy of all
     for i in fused.instructions:
-        if not names & set(i.operands):
+        if not (names | retiled) & set(i.operands):
             continue
-        if i.op == "bitcast" or _tiled_otherwise(module, i):
-            names.add(i.name)
-        elif i.op in _READERS and i.operands[0] in names:
+        if i.op == "bitcast":
+            (retiled if i.operands[0] in retiled else names).add(i.name)
+        elif _tiled_otherwise(module, i):
+            retiled.add(i.name)
+        elif i.op in _READERS and i.operands[0] in names | retiled:
             total += sum(array.bytes for array in i.arrays)
         elif i.op == "fusion":
             inner = module.computations[i.called("calls")[0]]
-            parts = [_parts_read(module, inner, n) for n, name in enumerate(i.operands) if name in names]
+            if retiled & set(i.operands) and _through_bitcasts(inner, inner.root).op in _WRITERS:
+                return None
+            parts = [_parts_read(module, inner, n) for n, name in enumerate(i.operands) if name in names | retiled]
             if None in parts:
                 return None
             total += sum(part for part in parts if part is not None)
         elif not (i.op in _WRITERS and i.operands[0] in names):
             return None
-    return None if fused.root.name in names else total  # only looked at another way: whoever gets it reads all of it
+    # Only looked at another way: whoever gets it reads all of it.
+    return None if fused.root.name in names | retiled else total
 
 
 def _tiled_otherwise(module: Module, i: Instruction) -> bool:

@@ -23,7 +23,7 @@ from azr_jax.config.schema import Config
 from azr_jax.learner.lora import join
 from azr_jax.learner.packing import Batch
 from azr_jax.learner.step import TrainState, init_state, step_program
-from azr_jax.models.int8 import quantized_layout, quantized_shapes
+from azr_jax.models.int8 import is_quantized, quantized_layout, quantized_shapes
 from azr_jax.models.products import product_dtype
 from azr_jax.models.sharding import LearnerRules, RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
@@ -124,34 +124,42 @@ def train_job(c: Config, shape: Shape, mesh: Mesh) -> Job:
 
 
 def other_jobs(c: Config, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Job]:
-    """Weights as they start, and learner -> sampler."""
+    """Weights as they start, and learner -> sampler. What turns matrices to eight bits is left out: layer by layer."""
     state = abstract_state(c, shape.spec, learner)
-    beside = bytes_per_device(state)
-    dtype = learner_settings(c).rounded_to
 
     def init() -> jax.stages.Lowered:
         layout = jax.tree.map(lambda leaf: leaf.sharding, state.params)
         make = lambda: nnx.state(Transformer(shape.spec, rngs=nnx.Rngs(0)))  # noqa: E731
         return jax.jit(make, out_shardings=layout).lower()
 
+    params, beside = _handed_over(c, state)
+    to = shardings(shape.spec, rollout, RolloutRules())
+    to = quantized_layout(to) if c.rollout.quantization == "int8" else to
+
     def reshard() -> jax.stages.Lowered:
-        # What is trained may be corrections alone: merged, the weights lie as those that they correct.
-        params = join(state.params, state.base) if isinstance(state.params, nnx.State) else state.base
-        to = shardings(shape.spec, rollout, RolloutRules())
-        assert params is not None
-        if c.rollout.quantization == "int8":
-            params, to = quantized_shapes(params, dtype), quantized_layout(to)
         leaves = jax.tree.leaves(params)
-        program, names, mesh = mover(leaves, targets(leaves, to, dtype))
+        program, names, mesh = mover(leaves, targets(leaves, to, learner_settings(c).rounded_to))
         leaves = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=name) for leaf, name in zip(leaves, names)]
         with nullcontext() if mesh is None else jax.set_mesh(mesh):
             return program.lower(leaves)
 
-    moments = beside - bytes_per_device(state.params)
     return [
         Job("initial weights", init),
-        Job("learner -> sampler", reshard, beside=moments),
+        Job("learner -> sampler", reshard, beside=beside),
     ]
+
+
+def _handed_over(c: Config, state: TrainState) -> tuple[nnx.State, float]:
+    """The weights that go to the sampler, and the bytes that lie beside them meanwhile."""
+    dtype, held, int8 = learner_settings(c).rounded_to, bytes_per_device(state), c.rollout.quantization == "int8"
+    if isinstance(state.params, nnx.State):
+        params = join(state.params, state.base)
+        stay = {path: leaf for path, leaf in nnx.to_flat_state(params) if not (int8 and is_quantized(path))}
+        held -= bytes_per_device(stay)  # the learner's own go as they are
+    else:  # corrections: merged, the weights are other arrays, lying as those that are corrected
+        params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype, sharding=x.sharding), state.base)
+        held += bytes_per_device(params) * int8
+    return quantized_shapes(params, dtype) if int8 else params, held
 
 
 def sampler_settings(

@@ -57,8 +57,11 @@ def quantized(params: nnx.State, dtype: jnp.dtype) -> nnx.State:
 @partial(jax.jit, static_argnums=(0, 1))
 def _quantized(outs: int, dtype: jnp.dtype, w: jax.Array) -> Int8:
     w = w.astype(jnp.float32)
-    largest = jnp.abs(w).max(axis=tuple(range(outs, w.ndim)), keepdims=True)
-    scale = jnp.where(largest > 0, largest / LARGEST, 1.0).astype(dtype)  # steps are counted in what is kept of it
+    inputs = tuple(range(outs, w.ndim))
+    largest = jnp.abs(w).max(axis=inputs, keepdims=True)
+    # What is no number must not pass for one: its output's scale is none, too. A maximum alone may step over it.
+    largest = jnp.where(jnp.isfinite(w).all(axis=inputs, keepdims=True), largest, jnp.nan)
+    scale = jnp.where(largest == 0, 1.0, largest / LARGEST).astype(dtype)  # steps are counted in what is kept of it
     steps = jnp.round(w / scale.astype(jnp.float32)).clip(-LARGEST, LARGEST).astype(jnp.int8)
     return Int8(steps, scale.reshape(scale.shape[:outs]))
 

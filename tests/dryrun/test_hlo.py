@@ -122,10 +122,19 @@ PARTS = """HloModule jit_g, is_scheduled=true
   ROOT %cut.2 = bf16[1,8]{1,0} dynamic-slice(%tiles, %at.2, %at.2), dynamic_slice_sizes={1,8}
 }
 
+%a_row_into_tiles (big.5: bf16[100,8], at.3: s32[], new: bf16[1,8]) -> bf16[100,8] {
+  %big.5 = bf16[100,8]{1,0:T(32,128)(4,1)} parameter(0)
+  %at.3 = s32[]{:T(128)} parameter(1)
+  %new = bf16[1,8]{1,0} parameter(2)
+  %tiles.1 = bf16[100,8]{1,0:T(8,128)(4,1)} fusion(%big.5), kind=kLoop, calls=%tiled_otherwise
+  ROOT %put = bf16[100,8]{1,0:T(8,128)(4,1)} dynamic-update-slice(%tiles.1, %new, %at.3, %at.3)
+}
+
 ENTRY %main (pool: bf16[100,8], c: s32[]) -> bf16[4,8] {
   %pool = bf16[100,8]{1,0} parameter(0)
   %c = s32[]{:T(128)} parameter(1)
   %row_of_pool = bf16[1,8]{1,0} fusion(%pool, %c), kind=kLoop, calls=%through
+  %copied_and_changed = bf16[100,8]{1,0} fusion(%pool, %c, %row_of_pool), kind=kLoop, calls=%a_row_into_tiles
   %row_of_tiles = bf16[1,8]{1,0} fusion(%pool, %c), kind=kLoop, calls=%one_row_of_tiles
   %sum_of_pool = bf16[8]{0} fusion(%pool), kind=kLoop, calls=%all_of_it
   %near = (bf16[100,8]{1,0:S(1)}, bf16[100,8]{1,0}, u32[]{:S(2)}) copy-start(%pool)
@@ -142,6 +151,7 @@ def test_fusions_within_fusions_read_what_the_innermost_reads():
     main = module.computations["main"]
     assert counts.moved(module, main, main.by_name["row_of_pool"]) == 36
     assert counts.moved(module, main, main.by_name["row_of_tiles"]) == 36  # as matrices of eight bits are read
+    assert counts.moved(module, main, main.by_name["copied_and_changed"]) > 1600  # another tiling: all is read
     assert counts.moved(module, main, main.by_name["sum_of_pool"]) == 1600 + 16
 
 

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from azr_jax.config.flags import load
-from azr_jax.dryrun.programs import other_jobs, shape_of
+from azr_jax.dryrun.programs import abstract_state, other_jobs, shape_of
 from azr_jax.models.spec import ModelSpec
-from azr_jax.parallel.mesh import make_mesh, regrouped
+from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
 
 SPEC = ModelSpec("qwen2", 320, 32, 2, 4, 2, 8, 64, True)
 
@@ -25,6 +25,13 @@ def test_all_weights_go_over_also_where_corrections_alone_are_trained(rank, quan
         if job.name == "learner -> sampler"
     )
     (signature,) = re.findall(r"func.func public @main\((.*)\) -> ", job.lower().as_text())
-    matrices = re.findall(r"tensor<2x(?:4x8x32|2x8x32|32x4x8|64x32|32x64)x(\w+)>", signature)
-    assert len(matrices) == 7 and set(matrices) == {"i8" if quantization == "int8" else "f32"}
+    held = bytes_per_device(abstract_state(c, SPEC, learner))
+    full, _ = load("configs/tiny.py", {})
+    whole = bytes_per_device(abstract_state(full, SPEC, learner).params)
+    matrices = 4 * SPEC.layer_matrices / learner.size
+    # The learner's own go as they are; merged and quantised ones are other arrays, beside what they were made of.
+    int8 = quantization == "int8"
+    assert job.beside == held + (whole * int8 if rank else matrices * int8 - whole)
+    types = re.findall(r"tensor<2x(?:4x8x32|2x8x32|32x4x8|64x32|32x64)x(\w+)>", signature)
+    assert len(types) == 7 and set(types) == {"i8" if quantization == "int8" else "f32"}
     assert "tensor<320x32x" in signature  # the embedding

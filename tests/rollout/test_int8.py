@@ -75,6 +75,12 @@ def test_an_output_of_zeros_stays_zero(params):
         assert not weight.steps.any() and np.isfinite(np.asarray(weight.scale)).all()
 
 
+def test_what_is_no_number_does_not_pass_for_zero(params):
+    spoiled = jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(jnp.nan), params)
+    for weight in matrices(quantized(spoiled, jnp.dtype("float32"))).values():
+        assert np.isnan(np.asarray(weight.scale)).sum() == 1
+
+
 def test_it_is_as_large_as_the_plan_says(params):
     programs = Programs(SPEC, SETTINGS, make_mesh(1, 1, jax.devices()[:1]))
     held = bytes_per_device(programs.weights(params))
@@ -137,6 +143,7 @@ def test_eight_bits_without_importance_weights_are_refused():
     (said,) = problems(rollout__quantization="int8")
     assert said.startswith("learner.importance=none: with rollout.quantization=int8") and "should be token" in said
     assert not problems(rollout__quantization="int8", learner__importance="token")
+    assert not problems(rollout__quantization="int8", learner__old_logprobs="sampler")
     (said,) = problems(rollout__quantization="int4")
     assert said.startswith("rollout.quantization='int4': should be none | int8")
     with pytest.raises(ValueError, match="quantization='fp8': should be one of none, int8"):
