@@ -240,7 +240,7 @@ def _parts_read(module: Module, fused: Computation, number: int) -> int | None:
 def _tiled_otherwise(module: Module, i: Instruction) -> bool:
     """Inside a fusion: the same numbers under another tiling, computed for those alone that somebody takes of them."""
     return i.op == "fusion" and all(
-        inner.op == "copy" or inner.op == "parameter"
+        inner.op in ("copy", "parameter")
         for name in i.called("calls")
         for inner in module.computations[name].instructions
     )

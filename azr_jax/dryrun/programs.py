@@ -23,7 +23,7 @@ from azr_jax.config.schema import Config
 from azr_jax.learner.lora import join
 from azr_jax.learner.packing import Batch
 from azr_jax.learner.step import TrainState, init_state, step_program
-from azr_jax.models.int8 import is_quantized, quantized_layout, quantized_shapes
+from azr_jax.models.int8 import is_quantized, matrix_bytes, quantized_layout, quantized_shapes
 from azr_jax.models.products import product_dtype
 from azr_jax.models.sharding import LearnerRules, RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
@@ -124,7 +124,7 @@ def train_job(c: Config, shape: Shape, mesh: Mesh) -> Job:
 
 
 def other_jobs(c: Config, shape: Shape, learner: Mesh, rollout: Mesh) -> list[Job]:
-    """Weights as they start, and learner -> sampler. What turns matrices to eight bits is left out: layer by layer."""
+    """Weights as they start, and learner -> sampler. Left out: what makes eight bits of matrices, one by one."""
     state = abstract_state(c, shape.spec, learner)
 
     def init() -> jax.stages.Lowered:
@@ -176,8 +176,7 @@ def engine_jobs_of(c: Config, settings: EngineSettings, shape: Shape, learner: M
     tensor, s = mesh.shape["tensor"], shape.spec
     weights = (shape.spec.layer_matrices + shape.unembedding) / tensor
     itemsize = product_dtype(settings.dtype, settings.matmul_dtype).itemsize
-    in_layers = 1 if settings.quantization == "int8" else itemsize
-    read = (in_layers * s.layer_matrices + itemsize * shape.unembedding) / tensor
+    read = (matrix_bytes(settings.quantization, itemsize) * s.layer_matrices + itemsize * shape.unembedding) / tensor
     a_page = page_bytes(settings, s, tensor)
     cached, cache_bytes = a_page * settings.longest / settings.page_size, a_page * settings.pool
     programs, jobs = Programs(s, settings, mesh), []

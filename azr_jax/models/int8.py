@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 
-from azr_jax.models.products import StandIn, axes_of, einsum, gathered
+from azr_jax.models.products import StandIn, einsum
 from azr_jax.models.spec import OUTPUTS, ModelSpec
 
 LARGEST = 127  # not -128: a weight and its opposite are as far from 0
@@ -34,10 +34,8 @@ class Int8(StandIn):
     scale: Any  # the same, [(L,) out...], in the type that the weight is multiplied in
 
     def product(self, formula: str, layout: P | None, x: jax.Array, dtype: DTypeLike) -> jax.Array:
-        """As products.product, without a gradient. Whole numbers are multiplied, and each sum is scaled."""
-        _, right, _ = axes_of(formula)
-        steps = gathered(self.steps, embed=right.index("d")).astype(dtype)
-        y = einsum(formula, x.astype(dtype), steps, x.dtype, layout)
+        """As products.product, for a sampler: no gradient, nothing to gather. Each sum of whole steps is scaled."""
+        y = einsum(formula, x.astype(dtype), self.steps.astype(dtype), x.dtype, layout)
         return (y.astype(jnp.float32) * self.scale.astype(jnp.float32)).astype(x.dtype)
 
 
@@ -86,10 +84,13 @@ def quantized_shapes(params: nnx.State, dtype: jnp.dtype) -> nnx.State:
     return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, layout)
 
 
-def weight_bytes(spec: ModelSpec, itemsize: int, *, int8: bool) -> int:
-    """Of all weights as the sampler has them; `itemsize`: of a number that is not one of the eight bits."""
-    kept = spec.parameters()
-    if not int8:
-        return kept * itemsize
+def matrix_bytes(quantization: str, itemsize: int) -> int:
+    """Of a number in the layers' matrices, as the sampler has them; `itemsize`: of all others."""
+    return 1 if quantization == "int8" else itemsize
+
+
+def weight_bytes(spec: ModelSpec, itemsize: int, in_matrices: int) -> int:
+    """Of all weights, scales among them; `in_matrices`: of a number in the layers' matrices."""
     scales = spec.depth * sum(math.prod(w.shape[: OUTPUTS[w.path[-1]]]) for w in spec.weights() if is_quantized(w.path))
-    return spec.layer_matrices + (kept - spec.layer_matrices + scales) * itemsize
+    others = spec.parameters() - spec.layer_matrices + scales * (in_matrices < itemsize)
+    return in_matrices * spec.layer_matrices + itemsize * others

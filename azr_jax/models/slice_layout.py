@@ -92,7 +92,7 @@ def choose(
         rollout_tensor = tensor
     sizes = [rollout_tensor] if rollout_tensor else tensors
     held = spec.parameters() * state_bytes / chips
-    weights = weight_bytes(spec, 2, int8=demand is not None and demand.matrix_bytes == 1)
+    weights = weight_bytes(spec, 2, demand.matrix_bytes if demand else 2)
     if memory_bytes is not None and not rollout_tensor:
         roomy = [n for n in sizes if weights / n + held <= memory_bytes * (1 - CACHE_SHARE)]
         sizes = roomy or sizes[-1:]

@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from azr_jax.models.bits import as_bits
-from azr_jax.models.int8 import quantized, quantized_layout, quantized_shapes
+from azr_jax.models.int8 import quantized, quantized_layout
 from azr_jax.models.products import product_dtype
 from azr_jax.models.sharding import RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
@@ -157,13 +157,14 @@ class Programs:
         def array(shape: tuple[int, ...], dtype: DTypeLike, spec: PartitionSpec = REPLICAS) -> PyTree:
             return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(self.mesh, spec))
 
+        params = abstract_params(self.spec, self.params_dtype)
+        if self.quantized:
+            params = jax.eval_shape(partial(quantized, dtype=self.params_dtype), params)
         params = jax.tree.map(
             lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
-            abstract_params(self.spec, self.params_dtype),
-            shardings(self.spec, self.mesh, RolloutRules()),
+            params,
+            self.params_layout,
         )
-        if self.quantized:
-            params = quantized_shapes(params, self.params_dtype)
         if self._on_cpu:
             params = jax.eval_shape(as_bits, params)
         pools = jax.eval_shape(self._make_cache)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from azr_jax.config.schema import Config
-from azr_jax.models.int8 import weight_bytes
+from azr_jax.models.int8 import matrix_bytes, weight_bytes
 from azr_jax.models.products import product_dtype
 from azr_jax.models.sampling_time import Demand
 from azr_jax.models.slice_layout import SPARED, Layout, choose
@@ -29,8 +29,9 @@ def demand(c: Config) -> Demand:
     """What an iteration asks of the sampler at the most: each proposal is tried, each solution drawn."""
     proposals = len(c.tasks.kinds) * c.batch_size
     tried = proposals * c.tasks.estimate_attempts
-    longest, matrix_bytes = c.rollout.max_new_tokens, 1 if c.rollout.quantization == "int8" else 2
-    return Demand(2 * proposals + tried, proposals + tried, c.rollout.max_prompt_tokens, longest, matrix_bytes)
+    prompt, longest = c.rollout.max_prompt_tokens, c.rollout.max_new_tokens
+    in_matrices = matrix_bytes(c.rollout.quantization, 2)
+    return Demand(2 * proposals + tried, proposals + tried, prompt, longest, in_matrices)
 
 
 def lay_out(c: Config, spec: ModelSpec, devices: int, memory: float | None, chip: Chip | None) -> Layout:
@@ -65,7 +66,7 @@ def with_pages(
     if settings.pages or memory is None:
         return settings
     itemsize = product_dtype(settings.dtype, settings.matmul_dtype).itemsize
-    weights = weight_bytes(spec, itemsize, int8=settings.quantization == "int8") / tensor
+    weights = weight_bytes(spec, itemsize, matrix_bytes(settings.quantization, itemsize)) / tensor
     beside = weights + (spec.vocab * spec.width * itemsize if tensor > 1 and GATHERS_UNEMBEDDING else 0)
     if settings.kv_cache == "keep":
         beside = max(beside, 4 * spec.parameters() / devices)

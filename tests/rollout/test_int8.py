@@ -84,8 +84,8 @@ def test_what_is_no_number_does_not_pass_for_zero(params):
 def test_it_is_as_large_as_the_plan_says(params):
     programs = Programs(SPEC, SETTINGS, make_mesh(1, 1, jax.devices()[:1]))
     held = bytes_per_device(programs.weights(params))
-    assert held == weight_bytes(SPEC, 4, int8=True) < 0.6 * weight_bytes(SPEC, 4, int8=False)
-    assert weight_bytes(SPEC, 4, int8=False) == bytes_per_device(params)
+    assert held == weight_bytes(SPEC, 4, 1) < 0.6 * weight_bytes(SPEC, 4, 4)
+    assert weight_bytes(SPEC, 4, 4) == bytes_per_device(params)
 
 
 def test_a_request_says_the_same_alone_and_among_others(params):
@@ -130,7 +130,7 @@ def test_drafts_do_not_change_what_it_says(params):
 
 
 def test_its_words_are_nearly_as_likely_to_the_weights_themselves(params):
-    """Teacher-forced: greedy by eight bits, and each word's log-probability by both."""
+    """Where both say the same greedily: the log-probability of each word by both."""
     eight, whole = sample(params, requests(0.0)), sample(params, requests(0.0), quantization="none")
     gaps = [abs(a - b) for key in eight if eight[key][0] == whole[key][0] for a, b in zip(eight[key][1], whole[key][1])]
     assert len(gaps) > 100 and 0 < np.mean(gaps) < 0.05
