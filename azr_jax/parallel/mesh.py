@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
-from azr_jax.parallel.ring import in_a_ring
+from azr_jax.parallel.blocks import in_blocks
 from azr_jax.parallel.trees import PyTree
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ EVERY = ("fsdp", "tensor")  # one axis of an array over all devices
 
 
 def make_mesh(fsdp: int = -1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of fsdp x tensor devices, those of a slice in a ring (ring.py); fsdp=-1 takes all that `tensor` leaves."""
+    """A mesh of fsdp x tensor devices, those of a slice in blocks (blocks.py); fsdp=-1: all that `tensor` leaves."""
     count = len(devices) if devices is not None else jax.device_count()
     divisors = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
     if tensor < 1 or count % tensor:
@@ -44,7 +44,7 @@ def make_mesh(fsdp: int = -1, tensor: int = 1, devices: Sequence[Any] | None = N
             f"mesh.fsdp should be -1 or {count // tensor}"
         )
     names, types = ("fsdp", "tensor"), (AxisType.Explicit,) * 2
-    if ordered := in_a_ring(jax.devices() if devices is None else devices):
+    if ordered := in_blocks(jax.devices() if devices is None else devices):
         return Mesh(np.array(ordered).reshape(fsdp, tensor), names, axis_types=types)
     return jax.make_mesh((fsdp, tensor), names, axis_types=types, devices=devices)
 

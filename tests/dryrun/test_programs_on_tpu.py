@@ -146,3 +146,27 @@ def test_the_kernel_that_writes_the_cache_itself_leaves_nothing_to_scatter_and_c
 def test_counting_knows_every_loop_of_the_train_step(compiled):
     assert compiled.train.counts.unknown_loops == 0
     assert counts.count(hlo.parse(compiled.train.text)).flops > 0
+
+
+@pytest.mark.parametrize("tensor", [2, 4, 8])
+@pytest.mark.parametrize("slice_name", ["v5e:8x8", "v6e:8x8", "v5p:4x4x4"])
+def test_replicas_of_a_large_slice_can_exchange_what_they_have(slice_name, tensor):
+    """The compiler ended by itself at such an exchange on 64 chips of v5e in a ring; see parallel/blocks.py."""
+    topology.prepare()
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import NamedSharding
+    from jax.sharding import PartitionSpec as P
+
+    from azr_jax.parallel.mesh import make_mesh, regrouped
+
+    mesh = regrouped(make_mesh(64, 1, topology.devices(topology.find(slice_name))), tensor)
+    count = jax.shard_map(
+        lambda x: jax.lax.psum(x.sum(), "fsdp"), in_specs=P("fsdp"), out_specs=P(), axis_names={"fsdp"}, check_vma=False
+    )
+    with jax.set_mesh(mesh):
+        one_each = jax.ShapeDtypeStruct((64 // tensor,), jnp.int32, sharding=NamedSharding(mesh, P("fsdp")))
+        assert "all-reduce" in jax.jit(count).lower(one_each).compile().as_text()
+        shards = jax.ShapeDtypeStruct((1024, 1024), jnp.bfloat16, sharding=NamedSharding(mesh, P("fsdp", "tensor")))
+        gathered = jax.jit(lambda x: jax.reshard(x, P(None, "tensor"))).lower(shards).compile()
+    assert "all-gather" in gathered.as_text()

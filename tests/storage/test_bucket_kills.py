@@ -27,13 +27,13 @@ def exported(shared: Path, url: str, out: Path, where: dict[str, str]) -> dict[s
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_twenty_kills_in_a_bucket_change_nothing(fake_gcs: str, tmp_path: Path):
+def test_twenty_kills_in_a_bucket_change_nothing(server: str, tmp_path: Path):
     whole = tmp_path / "whole"
     finish(tmp_path, whole)
     name = f"test-bucket-{os.getpid()}-{next(NUMBERS)}"
-    make_bucket(fake_gcs, name)
-    url, bucket = f"gs://{name}/runs/first", Bucket(f"gs://{name}/runs/first", client(fake_gcs))
-    where = {"STORAGE_EMULATOR_HOST": fake_gcs, "TENSORSTORE_GCS_HTTP_URL": fake_gcs}
+    make_bucket(server, name)
+    url, bucket = f"gs://{name}/runs/first", Bucket(f"gs://{name}/runs/first", client(server))
+    where = {"STORAGE_EMULATOR_HOST": server, "TENSORSTORE_GCS_HTTP_URL": server}
     random, found = np.random.default_rng(0), Counter[str]()
     for stage, times in MOMENTS:
         kill_in(start(tmp_path, url, **where), stage, times, random.uniform(0.0, 0.4))
