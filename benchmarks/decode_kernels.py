@@ -1,10 +1,12 @@
 """The decode step for TPU slices by XLA, by the shipped kernel and by our own, compiled side by side. Nothing runs.
 
-    python benchmarks/decode_kernels.py [--recipe=qwen7b] [--topology=v5e:4x4] ... [--out=file.jsonl]
+    python benchmarks/decode_kernels.py [--recipe=qwen7b] [--topology=v5e:4x4] ... [--attention=tpu] ...
+                                        [--out=file.jsonl] [--config.<field>=<value> ...]
 
-Layout, slots and pages are those of the recipe there. Needs `pip install "jax[tpu]"`; minutes for each slice. Of each
-step: bytes moved over bytes that must be read, the compiler's estimate of cycles, in which kernels are left out (it
-does not look into them), temporaries, and scatters into the cache; or why there is none.
+Layout, slots and pages are those of the recipe there, or what is asked for, as --config.mesh.rollout_tensor=2. Needs
+`pip install "jax[tpu]"`; seconds for each. Of each step: bytes moved over bytes that must be read, the compiler's
+estimate of cycles of a flight (32 steps), in which kernels are left out (it does not look into them), temporaries, and
+scatters into the cache; or why there is none.
 """
 
 from __future__ import annotations
@@ -18,16 +20,21 @@ from absl import app, flags
 
 from azr_jax.config.flags import load
 from azr_jax.dryrun import topology as slices
+from azr_jax.main import parse_flags, read_overrides
 
 slices.prepare()  # before anything imports JAX
 
 RECIPE = flags.DEFINE_multi_string("recipe", ["qwen7b"], "Recipes in configs/.")
 TOPOLOGY = flags.DEFINE_multi_string("topology", ["v5e:4x4", "v6e:2x4", "v5p:2x2x1"], "Slices.")
+ATTENTION = flags.DEFINE_multi_string("attention", ["xla", "tpu", "tpu_fused"], "rollout.attention.")
 OUT = flags.DEFINE_string("out", None, "Each result is appended here as one line of JSON.")
 COLUMNS = (
     "recipe",
     "slice",
     "attention",
+    "replicas",
+    "tensor",
+    "slots",
     "kernels",
     "bytes",
     "of floor",
@@ -38,7 +45,7 @@ COLUMNS = (
 )
 
 
-def compiled(recipe: str, name: str, attention: str) -> dict[str, object]:
+def compiled(recipe: str, name: str, attention: str, overrides: dict[str, str]) -> dict[str, object]:
     from azr_jax.dryrun.account import GIB, for_tpu, plan
     from azr_jax.dryrun.measure import measure
     from azr_jax.dryrun.programs import engine_jobs_of, sampler_settings, shape_of
@@ -46,7 +53,7 @@ def compiled(recipe: str, name: str, attention: str) -> dict[str, object]:
     from azr_jax.parallel import flags as compiler
     from azr_jax.parallel.mesh import make_mesh, regrouped
 
-    config, problems = load(f"configs/{recipe}.py", {"rollout.attention": attention})
+    config, problems = load(f"configs/{recipe}.py", overrides | {"rollout.attention": attention})
     assert not problems, problems
     topology, spec = slices.find(name), spec_of(config.model.name)
     layout = plan(config, spec, topology)
@@ -56,7 +63,12 @@ def compiled(recipe: str, name: str, attention: str) -> dict[str, object]:
     memory = topology.chip.memory_gib * GIB
     settings = sampler_settings(config, spec, learner, rollout, memory, layout.slots)
     jobs = engine_jobs_of(config, settings, shape_of(config, spec, learner), learner, rollout)
-    sizes: dict[str, object] = {"tensor": layout.rollout_tensor, "slots": layout.slots}
+    sizes: dict[str, object] = {
+        "replicas": layout.replicas,
+        "tensor": layout.rollout_tensor,
+        "slots": layout.slots,
+        "pages": settings.pages,
+    }
     found = measure(next(job for job in jobs if job.name == "decode"), compiler.of_chip(name.split(":")[0]))
     out = sizes | {"temporaries MiB": round(found.temporaries_gib * 1024, 1), "left out": found.left_out}
     if found.counts is not None:
@@ -76,15 +88,15 @@ def scatters(text: str, rank: int) -> int:
 
 
 def main(argv: list[str]) -> None:
-    del argv
+    overrides = read_overrides(argv[1:])
     from azr_jax.dryrun.measure import DoesNotFit
     from azr_jax.rollout.attention import CannotAttend
 
     rows = []
-    for of in itertools.product(RECIPE.value, TOPOLOGY.value, ("xla", "tpu", "tpu_fused")):
+    for of in itertools.product(RECIPE.value, TOPOLOGY.value, ATTENTION.value):
         row: dict[str, object] = dict(zip(COLUMNS, of))
         try:
-            row |= compiled(*of)
+            row |= compiled(*of, overrides)
         except (CannotAttend, DoesNotFit) as error:
             row["left out"] = str(error)
         rows.append(row)
@@ -96,4 +108,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

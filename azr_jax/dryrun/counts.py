@@ -2,9 +2,10 @@
 
 The compiler's own totals count the body of a loop once; here every instruction counts as often as it runs. A loop
 whose length depends on data counts as often as the caller says (`unknown_trips`, by depth of such loops); of the
-branches of a condition, the dearest counts. What a Pallas kernel does inside is not seen: its calls are listed, and
-the bytes of its operands count. A kernel that picks pages out of a pool reads less than the pool: for its largest
-operand counts what the caller says that one call reads (`kernel_reads`, by name).
+branches of a condition the dearest counts, or, where a file of source is named (`spared`), the cheapest. What a Pallas
+kernel does inside is not seen: its calls are listed, and the bytes of its operands count. A kernel that picks pages out
+of a pool reads less than the pool: for its largest operand counts what the caller says that one call reads
+(`kernel_reads`, by name).
 """
 
 from __future__ import annotations
@@ -80,12 +81,16 @@ class _Told(NamedTuple):
 
     trips: tuple[int, ...]  # of loops whose length depends on data, the outermost first
     reads: Mapping[str, float]  # of a kernel's largest operand
+    spared: tuple[str, ...] = ()  # files of source whose conditionals take the branch that does least, not most
 
 
 def count(
-    module: Module, unknown_trips: Sequence[int] = (), kernel_reads: Mapping[str, float] = MappingProxyType({})
+    module: Module,
+    unknown_trips: Sequence[int] = (),
+    kernel_reads: Mapping[str, float] = MappingProxyType({}),
+    spared: Sequence[str] = (),
 ) -> Counts:
-    told = _Told(tuple(unknown_trips), kernel_reads)
+    told = _Told(tuple(unknown_trips), kernel_reads, tuple(spared))
     return _count(module, module.computations[module.entry], told, {})
 
 
@@ -110,7 +115,9 @@ def _add(module: Module, here: Computation, i: Instruction, told: _Told, done: d
     elif i.op == "conditional":
         names = i.called("branch_computations", "true_computation", "false_computation")
         branches = [_count(module, module.computations[name], told, done) for name in names]
-        total += max(branches, key=lambda branch: (branch.flops, branch.bytes))
+        source = module.source(i)
+        taken = min if any(file in source for file in told.spared) else max
+        total += taken(branches, key=lambda branch: (branch.flops, branch.bytes))
     elif i.op == "call":
         for name in i.called("to_apply"):
             total += _count(module, module.computations[name], told, done)

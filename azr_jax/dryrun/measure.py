@@ -95,7 +95,7 @@ def measure(job: Job, options: Mapping[str, str] | None = None) -> Measured:
         out.left_out = f"the compiled text cannot be read by this jaxlib ({type(error).__name__}): memory only"
         return out
     module = hlo.parse(out.text)
-    out.counts = count(module, job.unknown_trips, job.kernel_reads)
+    out.counts = count(module, job.unknown_trips, job.kernel_reads, job.spared)
     out.buffers = largest_buffers(module)
     return out
 

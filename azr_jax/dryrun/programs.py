@@ -51,6 +51,7 @@ class Job:
     kernel_reads: Mapping[str, float] = field(default_factory=dict)  # of the cache, by one call of a kernel
     beside: float = 0.0
     cache_bytes: float = 0.0  # of the cache it is compiled with
+    spared: tuple[str, ...] = ()  # files whose conditionals take the branch that does least, as this recipe runs them
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,8 @@ def engine_jobs_of(c: Config, settings: EngineSettings, shape: Shape, learner: M
     read = (matrix_bytes(settings.quantization, itemsize) * s.layer_matrices + itemsize * shape.unembedding) / tensor
     a_page = page_bytes(settings, s, tensor)
     cached, cache_bytes = a_page * settings.longest / settings.page_size, a_page * settings.pool
+    cuts = c.rollout.top_k > 0 or c.rollout.top_p < 1
+    spared = () if cuts else ("rollout/sampling.py",)  # what is likeliest need not be looked for
     programs, jobs = Programs(s, settings, mesh), []
     for program in programs.listing():
         wanted, floor, passes, block = 0.0, 0.0, 0, 1
@@ -197,5 +200,6 @@ def engine_jobs_of(c: Config, settings: EngineSettings, shape: Shape, learner: M
         # A kernel reads whole blocks of the cache of one layer, once per pass.
         a_call = passes * blocks * block * cached / settings.longest / s.depth
         reads = {paged_tpu.KERNEL: a_call, decode_kernel.NAME: a_call}
-        jobs.append(Job(program.name, program.lower, wanted, wanted, floor, (blocks,), reads, beside, cache_bytes))
+        moved = floor, (blocks,), reads
+        jobs.append(Job(program.name, program.lower, wanted, wanted, *moved, beside, cache_bytes, spared))
     return jobs

@@ -1,6 +1,8 @@
 """Reading compiled text: a small program written by hand, in the compiler's words, with sums that can be checked."""
 # ruff: noqa: E501 - the text is as the compiler writes it
 
+import pytest
+
 from azr_jax.dryrun import counts, hlo
 
 TEXT = """HloModule jit_f, is_scheduled=true
@@ -82,6 +84,41 @@ def test_a_fusion_that_slices_reads_the_slice_alone():
     main = module.computations["main"]
     # 16 bytes in, 16 bytes out, and the 4 of the index.
     assert counts.moved(module, main, main.by_name["fusion"]) == 36
+
+
+BRANCHES = """HloModule jit_b, is_scheduled=true
+
+FileNames
+1 "/x/azr_jax/rollout/sampling.py"
+
+FileLocations
+1 {file_name_id=1 function_name_id=1 line=119 end_line=119 column=1 end_column=2}
+
+StackFrames
+1 {file_location_id=1 parent_frame_id=1}
+
+%looked_for (x.1: f32[8,64]) -> f32[8,64] {
+  %x.1 = f32[8,64]{1,0} parameter(0)
+  ROOT %twice = f32[8,64]{1,0} add(%x.1, %x.1)
+}
+
+%nothing (x.2: f32[8,64]) -> f32[8,64] {
+  ROOT %x.2 = f32[8,64]{1,0} parameter(0)
+}
+
+ENTRY %main (p: pred[], x: f32[8,64]) -> f32[8,64] {
+  %p = pred[] parameter(0)
+  %x = f32[8,64]{1,0} parameter(1)
+  ROOT %cut = f32[8,64]{1,0} conditional(%p, %x, %x), branch_computations={%nothing, %looked_for}, metadata={op_name="jit(f)/cond" stack_frame_id=1}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("spared", "moved"), [((), 3 * 2048), (("rollout/sampling.py",), 0), (("steps.py",), 3 * 2048)]
+)
+def test_of_branches_the_dearest_counts_unless_its_file_is_one_where_that_is_spared(spared, moved):
+    assert counts.count(hlo.parse(BRANCHES), spared=spared).bytes == moved
 
 
 PARTS = """HloModule jit_g, is_scheduled=true
