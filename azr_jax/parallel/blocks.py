@@ -1,10 +1,9 @@
-"""The order of a slice's chips: halves of halves, so that chips that follow each other are a block of neighbours.
+"""Where a ring (ring.py) does not compile: halves of halves, so that chips that follow each other are a block.
 
 A replica of the sampler is some chips that follow each other: two neighbours, one host's square, two squares or four.
 Replicas exchange weights and counts chip by chip, each with those of its own place in the others, and these lie at
-equal distances because every block is ordered alike. Where they do not, libtpu 0.0.50.1 ends at such an exchange on 64
-chips of v5e: it did on a ring of neighbours, in which every square is walked from another corner. JAX's own order for
-large slices is rows of the grid, in which a replica of four is a line through two hosts.
+equal distances because every block is ordered alike. On a ring they do not, and on 32 chips of v5e and more libtpu
+0.0.50.1 ends at such an exchange.
 """
 
 from __future__ import annotations

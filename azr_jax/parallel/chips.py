@@ -6,6 +6,7 @@ Google Cloud's name of what no slice here is made of.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,11 +28,12 @@ class Chip:
     memory_gib: float = 0.0
     links_bytes_s: float = 0.0  # all links of a chip together, one direction
     hbm_name: str = ""  # how Google Cloud names slices of it
+    ring: float = math.inf  # the most of them that can be ordered as a ring
 
 
 CHIPS = {
     "v4": Chip(("TPU v4",), 275e12, 1228e9),
-    "v5e": Chip(("TPU v5 lite", "TPU v5e"), 197e12, 819e9, 15.75, 200e9, "v5litepod"),
+    "v5e": Chip(("TPU v5 lite", "TPU v5e"), 197e12, 819e9, 15.75, 200e9, "v5litepod", 16),
     "v5p": Chip(("TPU v5", "TPU v5p"), 459e12, 2765e9, 95.74, 600e9, "v5p"),
     "v6e": Chip(("TPU v6 lite", "TPU v6e"), 918e12, 1640e9, 31.25, 448e9, "v6e"),
     "A100": Chip(("NVIDIA A100",), 312e12, 2039e9),

@@ -23,6 +23,8 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.parallel.blocks import in_blocks
+from azr_jax.parallel.chips import chip_of
+from azr_jax.parallel.ring import in_a_ring
 from azr_jax.parallel.trees import PyTree
 
 T = TypeVar("T")
@@ -31,8 +33,9 @@ EVERY = ("fsdp", "tensor")  # one axis of an array over all devices
 
 
 def make_mesh(fsdp: int = -1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of fsdp x tensor devices, those of a slice in blocks (blocks.py); fsdp=-1: all that `tensor` leaves."""
-    count = len(devices) if devices is not None else jax.device_count()
+    """A mesh of fsdp x tensor devices, those of a slice as neighbours; fsdp=-1 takes all that `tensor` leaves."""
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
     divisors = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
     if tensor < 1 or count % tensor:
         raise ValueError(f"mesh.tensor={tensor} does not divide {count} devices: it should be one of {divisors}")
@@ -44,9 +47,15 @@ def make_mesh(fsdp: int = -1, tensor: int = 1, devices: Sequence[Any] | None = N
             f"mesh.fsdp should be -1 or {count // tensor}"
         )
     names, types = ("fsdp", "tensor"), (AxisType.Explicit,) * 2
-    if ordered := in_blocks(jax.devices() if devices is None else devices):
+    if ordered := in_order(devices):
         return Mesh(np.array(ordered).reshape(fsdp, tensor), names, axis_types=types)
     return jax.make_mesh((fsdp, tensor), names, axis_types=types, devices=devices)
+
+
+def in_order(devices: Sequence[Any]) -> list[Any] | None:
+    """Chips of a slice, so that those which follow each other are neighbours; None for what is no slice."""
+    chip = chip_of(devices[0])
+    return in_blocks(devices) if chip and len(devices) > chip.ring else in_a_ring(devices)
 
 
 def regrouped(mesh: Mesh, tensor: int) -> Mesh:

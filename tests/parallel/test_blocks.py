@@ -6,6 +6,8 @@ import pytest
 
 from azr_jax.dryrun.topology import SLICES
 from azr_jax.parallel.blocks import blocks, in_blocks
+from azr_jax.parallel.mesh import in_order
+from azr_jax.parallel.ring import ring
 
 GRIDS = sorted({(*map(int, grid.split("x")), 1)[:3] for grids in SLICES.values() for grid in grids})
 
@@ -38,8 +40,23 @@ def test_a_slice_of_sixteen_by_hand():
     ]
 
 
-def devices(places):
-    return [SimpleNamespace(coords=place) for place in places]
+def devices(places, kind="TPU v5 lite"):
+    return [SimpleNamespace(coords=place, device_kind=kind) for place in places]
+
+
+@pytest.mark.parametrize(
+    ("kind", "grid", "ordered"),
+    [
+        ("TPU v5 lite", (4, 4, 1), ring),
+        ("TPU v5 lite", (4, 8, 1), blocks),
+        ("TPU v5 lite", (16, 16, 1), blocks),
+        ("TPU v6 lite", (8, 8, 1), ring),
+        ("TPU v5", (4, 4, 4), ring),
+    ],
+)
+def test_a_slice_is_a_ring_where_its_compiler_takes_one(kind, grid, ordered):
+    places = [(x, y, z) for x in range(grid[0]) for y in range(grid[1]) for z in range(grid[2])]
+    assert [device.coords for device in in_order(devices(places, kind))] == ordered(grid)
 
 
 def test_devices_that_do_not_lie_at_the_origin_are_put_in_the_same_order():
