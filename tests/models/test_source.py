@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import huggingface_hub.constants
@@ -13,6 +14,7 @@ import pytest
 
 from azr_jax.models import embedded, source
 from azr_jax.models.source import ModelNotFound, default_cache, here, missing, resolve
+from azr_jax.storage.errors import StorageError
 
 
 @pytest.fixture
@@ -159,6 +161,42 @@ def test_a_hub_without_network_says_why(nowhere: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(huggingface_hub, "model_info", refused)
     with pytest.raises(ModelNotFound, match=r"hub: gaierror: .*Name or service not known"):
         resolve("someone/model")
+
+
+def answered(status: int) -> Exception:
+    """As the hub's client says it, whatever its transport."""
+    error = OSError(f"{status} from the hub")
+    error.response = SimpleNamespace(status_code=status)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (ConnectionResetError(104, "Connection reset by peer"), True),
+        (TimeoutError("The read operation timed out"), True),
+        (answered(503), True),
+        (answered(429), True),
+        (OSError("Consistency check failed: file should be of size 10 but has size 5"), True),
+        (answered(403), False),
+        (OSError(28, "No space left on device"), False),
+    ],
+    ids=lambda value: type(value).__name__ + str(getattr(getattr(value, "response", None), "status_code", "")),
+)
+def test_a_hub_that_breaks_off_may_go_on_later_and_what_it_refuses_may_not(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, passing: bool
+) -> None:
+    """The run ended for good, with exit code 2, where a bucket's would have been started again."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda name, timeout: None)
+
+    def download(name: str, **options: object) -> str:
+        raise huggingface_hub.errors.LocalEntryNotFoundError("empty") if options.get("local_files_only") else error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(StorageError if passing else ModelNotFound, match="hub: began to download, then") as told:
+        resolve("someone/model")
+    assert getattr(told.value, "passing", False) == passing
 
 
 def test_the_hub_is_asked_for_weights_and_tokenizer_only(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
