@@ -2,8 +2,8 @@
 
 A kernel that reads one page too few trains on, a little worse, for days. So both look at the same random pages:
 decoding slots of all lengths from one token to the longest, and the last piece of a long prompt, beside the first one
-of another where calls read several. Where paged_xla.py
-attends, as on a CPU, there is nothing to compare.
+of another where calls read several. Slots decode twice: a kernel that writes the cache itself may see what it never
+wrote, but not a step later. Where paged_xla.py attends, as on a CPU, there is nothing to compare.
 
 Left out: the learner's attention, and what the exchange between devices could spoil. That the learner finds other
 log-probabilities than the sampler did is measured in every iteration.
@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.mesh import make_mesh
-from azr_jax.rollout.attention import BACKENDS, Backend, decode_slots
+from azr_jax.rollout.attention import BACKENDS, Backend, Cache, decode_slots
 from azr_jax.rollout.pieces import Call, by_row, nothing
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import TILE, EngineSettings
@@ -72,15 +72,16 @@ def _random(spec: ModelSpec, settings: EngineSettings, tensor: int) -> dict[str,
         position_S[0] -= 1
         table_SxM[0, position_S[0] // P] = M + 1 if position_S[0] // P != position_S[1] // P else M
         table_SxM[1] = table_SxM[0]
+    now = position_S, np.arange(S) < S - 1, guessed_S  # the last one is off
+    one_before = (np.arange(S) < S - 1) & (guessed_S == 0) & (position_S % P > 0)  # in the page that nobody shares
+    before = np.where(one_before, position_S - 1, 0), one_before, np.zeros_like(guessed_S)
     return {
         # Queries of twice the size, so that a few tokens matter more than the others.
         "q_Sx1xHxK": 2 * normal(S, 1, heads, spec.head_dim),
         "q_1xTxHxK": 2 * normal(1, settings.prefill_shapes[-1], heads, spec.head_dim),
         "pages_2xLxNPxGxK": normal(2, LAYERS, N * P, kv_heads, spec.head_dim),
-        "new_2xSx1xGxK": normal(2, S, 1, kv_heads, spec.head_dim),
-        "position_S": position_S,
-        "on_S": np.arange(S) < S - 1,  # the last one is off
-        "guessed_S": guessed_S,
+        "new_2x2xSx1xGxK": normal(2, 2, S, 1, kv_heads, spec.head_dim),
+        "steps_2xS": tuple(np.stack(both) for both in zip(before, now)),
         "table_SxM": table_SxM,
         "call": _call(settings, table_SxM),
     }
@@ -102,23 +103,41 @@ def _call(settings: EngineSettings, table_SxM: np.ndarray) -> Call:
 
 def _seen(backend: Backend, settings: EngineSettings, mesh: Any, numbers: dict[str, Any]) -> list[np.ndarray]:
     """What the slots that are on see, and the tokens of the piece, in float32."""
+    fill, look = _programs(backend, settings, mesh)
+    with jax.set_mesh(mesh):
+        _, *seen = look(fill(numbers), numbers)
+        slots, piece = map(np.asarray, seen)
+    _, (_, on_S), _ = numbers["steps_2xS"]
+    return [slots[on_S], piece[0, np.asarray(by_row(numbers["call"]).live)]]
 
-    def look(n: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
-        pages_2xLxNPxGxK, P = n["pages_2xLxNPxGxK"], settings.page_size
-        _, layers, tokens, kv_heads, head_dim = pages_2xLxNPxGxK.shape
+
+def _programs(backend: Backend, settings: EngineSettings, mesh: Any) -> list[jax.stages.Wrapped]:
+    """One that makes the cache, and one that looks at it and gives it back, as in a run.
+
+    A cache that is made where it is looked at would lie in a core's memory, if it is small enough, and there kernels
+    copy in another way than they will.
+    """
+    P = settings.page_size
+
+    def fill(n: dict[str, Any]) -> Cache:
+        _, layers, tokens, kv_heads, head_dim = n["pages_2xLxNPxGxK"].shape
         cache = backend.empty_cache(layers, tokens // P, P, kv_heads, head_dim, jnp.dtype(settings.dtype))
         for layer in range(layers):
-            k, v = pages_2xLxNPxGxK[:, layer, None]
+            k, v = n["pages_2xLxNPxGxK"][:, layer, None]
             cache = backend.write_chunk(k, v, cache, layer, *jnp.divmod(jnp.arange(tokens), P), P)
-        where = n["table_SxM"], n["position_S"], n["on_S"], n["guessed_S"]
-        k, v = n["new_2xSx1xGxK"]
-        slots, cache = decode_slots(backend, n["q_Sx1xHxK"], k, v, cache, 1, *where)
-        tile = backend.tile_of(settings.chunk, head_dim) if settings.prefill_rows else settings.chunk
+        return cache
+
+    def look(cache: Cache, n: dict[str, Any]) -> tuple[Cache, jax.Array, jax.Array]:
+        def step(cache: Cache, of: Any) -> tuple[Cache, jax.Array]:
+            (k, v), where = of
+            slots, cache = decode_slots(backend, n["q_Sx1xHxK"], k, v, cache, 1, n["table_SxM"], *where)
+            return cache, slots
+
+        cache, (_, slots) = jax.lax.scan(step, cache, (n["new_2x2xSx1xGxK"], n["steps_2xS"]))
+        tile = backend.tile_of(settings.chunk, n["q_1xTxHxK"].shape[-1]) if settings.prefill_rows else settings.chunk
         piece = backend.attend_chunk(n["q_1xTxHxK"], cache, 1, n["call"], by_row(n["call"]), tile)
-        return slots.astype(jnp.float32), piece.astype(jnp.float32)
+        return cache, slots.astype(jnp.float32), piece.astype(jnp.float32)
 
     here = PartitionSpec()
-    with jax.set_mesh(mesh):
-        program = jax.shard_map(look, mesh=mesh, in_specs=here, out_specs=here, check_vma=False)
-        slots, piece = jax.tree.map(np.asarray, jax.jit(program)(numbers))
-    return [slots[numbers["on_S"]], piece[0, np.asarray(by_row(numbers["call"]).live)]]
+    on_mesh = (jax.shard_map(of, mesh=mesh, in_specs=here, out_specs=here, check_vma=False) for of in (fill, look))
+    return [jax.jit(program, donate_argnums=donated) for program, donated in zip(on_mesh, ((), 0))]

@@ -11,6 +11,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from azr_jax.models.spec import ModelSpec
 from azr_jax.rollout import attention_check, paged_fused, paged_gpu, paged_tpu, paged_xla
+from azr_jax.rollout.attention import decode_slots
 from azr_jax.rollout.attention_check import AttentionDiffers, check_attention
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import EngineSettings
@@ -57,6 +58,17 @@ def test_a_kernel_that_writes_itself_to_another_place_is_refused(monkeypatch):
     other.write_and_attend_slots = one_place_early
     with pltpu.force_tpu_interpret_mode(True), pytest.raises(AttentionDiffers, match="decoding slots"):  # type: ignore
         check_attention(programs(other, attention="tpu_fused", prefill_rows=64))
+
+
+def test_a_kernel_that_sees_all_but_writes_nothing_is_refused():
+    """What is new is laid over the copy of its page, so a step by itself does not show whether it ever arrived."""
+
+    def nothing_written(q, k, v, cache, *rest):
+        seen, _ = decode_slots(paged_xla, q, k, v, cache, *rest)
+        return seen, cache
+
+    with pytest.raises(AttentionDiffers, match="decoding slots"):
+        check_attention(programs(broken(write_and_attend_slots=nothing_written), draft_tokens=2))
 
 
 @pytest.mark.parametrize("rows", [0, 64])

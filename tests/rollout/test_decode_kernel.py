@@ -157,6 +157,45 @@ def test_neighbours_that_share_buffers_see_what_they_see_by_xla(shape, slots, gu
         assert not getattr(interpret_pallas_call.races, "races_found", False)
 
 
+ANYTHING = (-(2**31), 2**31 - 1)  # an entry of a page table that would be outside of every pool
+
+
+@pytest.mark.parametrize(
+    ("position", "on", "guessed"),
+    [
+        ([0, 7, 39], [False] * 3, [2, 1, 0]),
+        ([PAGE, 0, PAGE - 2, PAGE - 1, PAGE, 3 * PAGE - 1, 3 * PAGE], [1, 0, 1, 1, 1, 1, 1], [0, 3, 0, 1, 2, 0, 1]),
+    ],
+    ids=["all off", "two that guess across the ends of pages"],
+)
+def test_what_stands_behind_a_slots_last_page_in_its_table_is_never_looked_at(position, on, guessed):
+    """Nor is anything of a slot that is off. The interpreter that plays the chip refuses pages that are none."""
+    rng, S, P, (K, H, G, dtype) = np.random.default_rng(0), len(position), PAGE, SHAPES[0]
+    position, on, guessed = np.array(position), np.array(on, bool), np.array(guessed)
+    table, only = rng.choice(ANYTHING, (S, MOST)), np.zeros((S * MOST, P), bool)
+    for row in np.flatnonzero(on):
+        first = row - int(guessed[row])
+        pages = first * MOST + np.arange(int(position[row]) // P + 1)
+        table[row, : len(pages)] = pages
+        before = np.arange(int(position[first]))
+        only[pages[before // P], before % P] = True
+    cache_xla, (pool,) = filled(rng, K, G, S * MOST, P, dtype, only)
+    q, k, v = (jnp.asarray(rng.normal(size=(S, 1, heads, K)), dtype) for heads in (H, G, G))
+    valid = np.where((table < 0) | (table >= S * MOST), 0, table)
+    wanted, _ = by_xla()(q, k, v, cache_xla, 1, jnp.asarray(valid), jnp.asarray(position), jnp.asarray(on))
+    after = written(pool, k, v, 1, valid, position, on)
+    pltpu.reset_tpu_interpret_mode_state()
+    with like_a_chip(races=False), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode_kernel, "two_rows", rows_by_index)
+        where = jnp.asarray(table, jnp.int32), jnp.asarray(position), jnp.asarray(on), jnp.asarray(guessed)
+        decode = jax.jit(functools.partial(decode_slots, paged_fused))
+        found, (pool,) = jax.block_until_ready(decode(q, k, v, (pool,), 1, *where))
+    found, wanted = np.asarray(found), np.asarray(wanted)
+    np.testing.assert_allclose(found[on], wanted[on], atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+    assert not found[~on].any()
+    assert same_bytes(pool, after)
+
+
 @pytest.mark.parametrize("shape", [*SHAPES, (128, 8, 8, jnp.bfloat16)])
 def test_rows_of_a_block_are_found_by_a_view_of_it(shape):
     """Pages of the size that runs have, and blocks of 512 tokens."""
