@@ -15,11 +15,12 @@ Left out on purpose: GGUF, pickled weights, and repairing folders that do not ma
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -250,16 +251,11 @@ def save(
         for _ in values:  # the gathering needs every process
             pass
         return out
-    building = out.with_name(f".{out.name}.writing-{os.getpid()}")
-    try:
-        building.mkdir(parents=True)
-        _copy_files(model.spec, source, building, dtype)
+    with building(out) as made:
+        _copy_files(model.spec, source, made, dtype)
         for name, text in (texts or {}).items():
-            (building / name).write_text(text)
-        write_tensors(building, plan, values)
-        replace_folder(out, building)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+            (made / name).write_text(text)
+        write_tensors(made, plan, values)
     return out
 
 
@@ -337,9 +333,22 @@ def _copy_files(spec: ModelSpec, source: Path | None, folder: Path, dtype: DType
         path.write_text(json.dumps(config, indent=2) + "\n")
 
 
+@contextmanager
+def building(out: Path) -> Iterator[Path]:
+    """A folder to fill, which then takes the place of `out`; where that is a link, of what it leads to."""
+    place = out.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    # Not by the process's number: that of a killed one comes again, and all pods have the same.
+    with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.writing-") as work:
+        made = Path(work) / place.name
+        made.mkdir()
+        yield made
+        replace_folder(place, made)
+
+
 def replace_folder(out: Path, building: Path) -> None:
-    """Rename into place; what stood there goes only once the new folder is there."""
-    old = out.with_name(f".{out.name}.old-{os.getpid()}")
+    """Rename into place, from a folder of one's own; what stood there goes only once the new folder is there."""
+    old = building.with_name(f"{building.name}.old")
     if out.exists():
         out.rename(old)
     try:
