@@ -85,6 +85,19 @@ def test_a_workdir_may_be_named_from_where_one_stands(workdir, tmp_path, monkeyp
     assert (export(Path("run"), Path("hf")) / "model.safetensors").is_file()
 
 
+def test_a_run_is_no_model_to_overwrite(workdir, tmp_path, monkeypatch):
+    """It has a config.json, too: `--out=<workdir> --overwrite` deleted the run, checkpoints and all."""
+    config_of(*workdir, "think", True)
+    before = sorted(workdir[0].rglob("*"))
+    with pytest.raises(FileExistsError, match=r"run: holds checkpoints/, which no export does, a run may"):
+        export(workdir[0], workdir[0], overwrite=True)
+    assert sorted(workdir[0].rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(FileExistsError, match=r"\.: is where you are, and would be replaced"):
+        export(workdir[0], Path())
+
+
 def test_corrections_leave_as_an_adapter_and_whole_weights_do_not(workdir, tmp_path):
     run, source = workdir
     config_of(run, source, "think", False)

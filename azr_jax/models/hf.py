@@ -277,15 +277,22 @@ def _check_writable(out: Path, plan: list[Planned], overwrite: bool, alone: bool
 
 
 def check_free(out: Path, overwrite: bool, mark: str = "config.json") -> None:
-    """Refuse a place where something stands that is not ours to replace: a folder without the file `mark`."""
+    """Refuse a place where something stands that is not ours to replace: a folder without the file `mark`, or with
+    folders in it. A run has a config.json, too.
+    """
     if not out.exists():
         return
     if not out.is_dir():
         raise FileExistsError(f"{out}: is a file, it should be a folder or nothing")
+    if out.samefile(Path()):
+        raise FileExistsError(f"{out}: is where you are, and would be replaced: give another folder")
     if any(out.iterdir()) and not overwrite:
         raise FileExistsError(f"{out}: is not empty: give another folder, or --overwrite")
     if any(out.iterdir()) and not (out / mark).exists():
         raise FileExistsError(f"{out}: holds no {mark}, so it is no model to overwrite: give another folder")
+    within = sorted(path.name for path in out.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if within:
+        raise FileExistsError(f"{out}: holds {within[0]}/, which no export does, a run may: give another folder")
 
 
 def _existing(path: Path) -> Path:
