@@ -349,7 +349,11 @@ def building(out: Path) -> Iterator[Path]:
     with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.writing-") as work:
         made = Path(work) / place.name
         made.mkdir()
-        yield made
+        try:
+            yield made
+        except OSError as error:
+            error.filename = error.filename or str(out)  # a disk that is full does not say which
+            raise
         replace_folder(place, made)
 
 
