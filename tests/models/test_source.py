@@ -187,6 +187,20 @@ def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_cache() == Path("/home/me/.cache/azr_jax")
 
 
+def test_who_has_no_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A RuntimeError, of a container's user who has neither HOME nor a name."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: Path("~no-one-of-this-name").expanduser())
+    with pytest.raises(ModelNotFound, match="no home folder: XDG_CACHE_HOME should name a folder"):
+        resolve("random:tiny")
+
+
+def test_a_name_moves_no_cursor(nowhere: Path) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        resolve("x\x1b[2J/y")
+    assert all(line.isprintable() for line in str(caught.value).splitlines())
+
+
 def test_an_unknown_random_preset_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="random:huge: should be one of random:"):
         resolve("random:huge", cache_dir=tmp_path)
