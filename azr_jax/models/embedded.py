@@ -137,7 +137,7 @@ def build(model: Embedded, folder: Path, progress: Progress) -> None:
         made.mkdir()
         try:
             write_folder(gguf_file, made, progress)
-        except SafetensorError as error:  # a full disk, most of the time: it wraps the system's words
+        except (SafetensorError, MemoryError) as error:  # a full disk, most of the time: it wraps the system's words
             raise CannotBuild(f"writing the weights below {folder.parent}: {error}") from error
         try:
             made.rename(folder)

@@ -172,9 +172,10 @@ def test_a_full_disk_is_said_before_anything_is_fetched(small: Embedded, tmp_pat
         ("shutil.copyfileobj", OSError(28, "No space left on device"), "cannot write below .*No space left on device"),
         ("write_folder", OSError(28, "No space left on device"), "cannot write below .*No space left on device"),
         ("write_folder", SafetensorError("I/O error: os error 28"), "writing the weights below .*os error 28"),
+        ("write_folder", MemoryError("Unable to allocate 2 GiB"), "writing the weights below .*Unable to allocate"),
     ],
 )
-def test_a_disk_that_fills_in_the_middle(
+def test_a_disk_or_a_memory_that_fills_in_the_middle(
     small: Embedded, tmp_path: Path, monkeypatch, step: str, error: Exception, said: str
 ) -> None:
     def full(*args: object, **options: object) -> None:
