@@ -195,6 +195,14 @@ def test_what_is_no_number_is_refused_with_the_tensors_name(folder, value, said)
         hf.load(folder)
 
 
+def test_what_could_not_be_read_again_is_not_written(folder, tmp_path):
+    """Float16 ends at 65504: an export of that type was written in silence, and nothing would load it."""
+    rewrite(folder, lambda arrays: arrays["model.norm.weight"].__setitem__(3, 1e5))
+    with pytest.raises(BadWeights, match=r"model\.norm\.weight would hold NaN or infinity: as float16 .* up to 99840"):
+        hf.save(hf.load(folder), tmp_path / "out", source=folder, dtype=jnp.float16)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_place_that_is_taken(folder, tmp_path):
     model, out = hf.load(folder), tmp_path / "out"
     out.mkdir()
