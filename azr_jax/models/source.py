@@ -196,7 +196,7 @@ def missing(folder: Path) -> str:
         absent = [shard for shard in shards if not (folder / shard).is_file()]
         if absent:
             return f"lacks {len(absent)} of {len(shards)} weight files ({absent[0]} first)"
-    elif not list(folder.glob("*.safetensors")):
+    elif not any(path.exists() for path in folder.glob("*.safetensors")):  # a link whose file is gone is none
         return "has no *.safetensors"
     if not any((folder / file).is_file() for file in TOKENIZERS):
         return f"has no tokenizer ({', '.join(TOKENIZERS)})"
@@ -213,6 +213,8 @@ def _from_cache(name: str) -> Path | str:
         return "not a name of the form owner/model"
     except LocalEntryNotFoundError:
         return "does not hold it"
+    except (OSError, ValueError) as error:  # another user's, or a damaged reference
+        return f"cannot be read: {_one_line(error)}"
     lacks = missing(folder)
     return f"holds a part of it, which {lacks}" if lacks else folder
 

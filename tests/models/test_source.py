@@ -82,6 +82,19 @@ def test_a_download_that_was_cut_off_is_not_taken_for_a_model(nowhere: Path) -> 
         resolve("someone/model")
 
 
+def test_a_cache_whose_files_are_gone_or_damaged_is_passed_over(nowhere: Path) -> None:
+    """Its links alone counted as a model; a reference that is no text was a UnicodeDecodeError."""
+    folder = a_model(cached(nowhere / "hub", "someone/model"))
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("../../blobs/gone")
+    with pytest.raises(ModelNotFound, match=r"holds a part of it, which has no \*\.safetensors"):
+        resolve("someone/model")
+    (folder.parents[1] / "refs" / "main").write_bytes(b"\xff\xfe")
+    with pytest.raises(ModelNotFound, match="Face cache: cannot be read: UnicodeDecodeError"):
+        resolve("someone/model")
+    assert here("someone/model") is None
+
+
 @pytest.mark.parametrize(
     ("file", "said"),
     [("config.json", "no config.json"), ("model.safetensors", "no *.safetensors"), ("tokenizer.json", "no tokenizer")],
