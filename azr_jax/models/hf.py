@@ -333,7 +333,7 @@ def _copy_files(spec: ModelSpec, source: Path | None, folder: Path, dtype: DType
             if file.is_file() and not file.name.endswith(WEIGHT_FILES):
                 shutil.copyfile(file, folder / file.name)  # not the mode: the source may be read-only
     path = folder / "config.json"
-    config = json.loads(path.read_text()) if path.exists() else config_from_spec(spec)
+    config = read_json(path) if path.exists() else config_from_spec(spec)
     if source is None or dtype is not None:
         key = "dtype" if "dtype" in config else "torch_dtype"
         config[key] = np.dtype(dtype or np.float32).name
