@@ -29,6 +29,7 @@ from azr_jax.learner.checkpoint import Checkpointer, CheckpointError, iterations
 from azr_jax.learner.peft_adapter import CONFIG as ADAPTER_CONFIG
 from azr_jax.learner.peft_adapter import save_adapter
 from azr_jax.models.endings import HfTokenizer, stop_ids
+from azr_jax.models.fields import read_json
 from azr_jax.models.folder import BadFolder, open_folder, run_config, started_from
 from azr_jax.models.hf import check_free, save
 from azr_jax.models.sharding import LearnerRules, abstract_params, shardings
@@ -105,7 +106,7 @@ def generation_config(
 ) -> dict[str, str]:
     """generation_config.json with what ends a text, by its name; nothing where the folder's own says so already."""
     path = folder / "generation_config.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
+    known = read_json(path) if path.exists() else {}
     named = known.get("eos_token_id")
     ends = stop_ids(tokenizer, folder)
     wanted = dict(known)

@@ -19,6 +19,7 @@ from azr_jax.models import hf
 from azr_jax.models.folder import BadFolder
 from azr_jax.models.source import resolve
 from azr_jax.models.spec import load_spec
+from azr_jax.models.spelling import spelled_out_in
 
 TOKENIZER = SimpleNamespace(eos_token_id=7, bos_token_id=None, pad_token_id=3)
 
@@ -78,11 +79,39 @@ def test_an_export_differs_from_its_source_in_what_ends_a_text_alone(workdir, tm
         assert (one == other).all()
 
 
+def test_what_others_wrote_is_utf8_whatever_the_shell_says(workdir, tmp_path, monkeypatch):
+    """In a shell of Latin-1 the notes of others came out as other letters, in one of ASCII with a traceback."""
+    run, source = workdir
+    for name in ("config.json", "generation_config.json"):
+        known = json.loads((source / name).read_text()) if (source / name).exists() else {}
+        (source / name).write_text(json.dumps(known | {"note": "ä中"}, ensure_ascii=False), encoding="utf-8")
+    config_of(run, source, "think", True)
+    theirs = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding=None: theirs(path, encoding or "latin-1"))
+    out = export(run, tmp_path / "hf", dtype="float16")
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((out / name).read_bytes())["note"] == "ä中"
+    assert spelled_out_in(out) == ()
+
+
 def test_a_workdir_may_be_named_from_where_one_stands(workdir, tmp_path, monkeypatch):
     """`--workdir=runs/first`, as the docs say, was refused: every checkpoint of a relative path counted as damaged."""
     config_of(*workdir, "think", True)
     monkeypatch.chdir(tmp_path)
     assert (export(Path("run"), Path("hf")) / "model.safetensors").is_file()
+
+
+def test_a_run_is_no_model_to_overwrite(workdir, tmp_path, monkeypatch):
+    """It has a config.json, too: `--out=<workdir> --overwrite` deleted the run, checkpoints and all."""
+    config_of(*workdir, "think", True)
+    before = sorted(workdir[0].rglob("*"))
+    with pytest.raises(FileExistsError, match=r"run: holds checkpoints/, which no export does, a run may"):
+        export(workdir[0], workdir[0], overwrite=True)
+    assert sorted(workdir[0].rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(FileExistsError, match=r"\.: is where you are, and would be replaced"):
+        export(workdir[0], Path())
 
 
 def test_corrections_leave_as_an_adapter_and_whole_weights_do_not(workdir, tmp_path):

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,7 +19,7 @@ import numpy as np
 
 from azr_jax.learner.lora import Corrections
 from azr_jax.models.fields import Fields, UnsupportedModel, read_json, shown
-from azr_jax.models.hf import check_free, replace_folder
+from azr_jax.models.hf import building, check_free
 from azr_jax.models.spec import OUTPUTS, ModelSpec, Weight
 from azr_jax.models.tensors import TYPES, BadWeights, LocalFile, Planned, read_header, write_file
 
@@ -52,14 +50,9 @@ def save_adapter(
     }
     tensors = dict(_their_tensors(corrections, modules))
     plan = [Planned(key, TYPES["F32"], value.shape) for key, value in tensors.items()]
-    building = out.with_name(f".{out.name}.writing-{os.getpid()}")
-    try:
-        building.mkdir(parents=True)
-        (building / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-        write_file(building / WEIGHTS, plan, iter(tensors.values()))
-        replace_folder(out, building)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with building(out) as made:
+        (made / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        write_file(made / WEIGHTS, plan, iter(tensors.values()))
     return out
 
 

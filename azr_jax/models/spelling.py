@@ -14,6 +14,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from azr_jax.models.endings import HfTokenizer
+from azr_jax.models.fields import read_json
 
 NOBODY_WRITES = "\U0010fffd"  # a character without a meaning, the last of Unicode
 
@@ -23,8 +24,8 @@ def spelled_out_in(folder: Path) -> tuple[str, ...]:
     settings, tokens = (folder / name for name in ("generation_config.json", "tokenizer.json"))
     if not settings.exists() or not tokens.exists():
         return ()
-    never = json.loads(settings.read_text()).get("suppress_tokens") or ()
-    added = json.loads(tokens.read_text()).get("added_tokens") or ()
+    never = read_json(settings).get("suppress_tokens") or ()
+    added = read_json(tokens).get("added_tokens") or ()
     return tuple(token["content"] for token in added if token["id"] in never)
 
 

@@ -249,4 +249,12 @@ def write_file(path: Path, tensors: list[Planned], values: Iterator[np.ndarray])
         for tensor, value in zip(tensors, values):
             if value.shape != tensor.shape:
                 raise ValueError(f"{tensor.name}: has shape {value.shape}, planned was {tensor.shape}")
-            file.write(np.ascontiguousarray(value, tensor.dtype).view(np.uint8).data)
+            with np.errstate(over="ignore"):
+                numbers = np.ascontiguousarray(value, tensor.dtype)
+            if not np.isfinite(numbers).all():
+                largest = np.abs(value).max()
+                raise BadWeights(
+                    f"{path.name}: {tensor.name} would hold NaN or infinity: as {tensor.dtype.name} its numbers, up to "
+                    f"{largest:g}, are none that can be read again"
+                )
+            file.write(numbers.view(np.uint8).data)

@@ -51,7 +51,9 @@ def fetched(url: str, cache: Path, wanted: Callable[[str], bool]) -> Path:
 
 
 def check_free(url: str, mark: str, overwrite: bool) -> Bucket:
-    """Refuses a place where something stands that is not ours to replace: a folder without the file `mark`."""
+    """Refuses a place where something stands that is not ours to replace: a folder without the file `mark`, or with
+    folders in it. A run has a config.json, too.
+    """
     bucket = open_bucket(url)
     objects, folders = bucket.list(deep=False)
     names = {each.name for each in objects} | set(folders)
@@ -59,6 +61,8 @@ def check_free(url: str, mark: str, overwrite: bool) -> Bucket:
         raise StorageError(f"{bucket.url}: is not empty: give another folder, or --overwrite")
     if names and mark not in names:
         raise StorageError(f"{bucket.url}: holds no {mark}, so it is no model to overwrite: give another folder")
+    if within := [name for name in sorted(names) if name.endswith("/")]:
+        raise StorageError(f"{bucket.url}: holds {within[0]}, which no export does, a run may: give another folder")
     return bucket
 
 

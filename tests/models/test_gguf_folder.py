@@ -124,3 +124,31 @@ def test_what_would_change_the_numbers_is_refused(tmp_path: Path, changed: dict,
     """A stretched rope, norms of heads, an unembedding of its own: left out in silence, the model would be another."""
     with pytest.raises(UnsupportedGGUF, match=said):
         write_folder(small_qwen(tmp_path / "other.gguf", **changed), tmp_path, silent)
+
+
+DAMAGE = {
+    "empty": (lambda data: b"", "cannot mmap"),
+    "cut": (lambda data: data[:500], "is damaged"),
+    "cut in the numbers": (lambda data: data[:-40], "cannot reshape"),
+    "a web page": (lambda data: b"<html>sorry</html>" * 9, "GGUF magic invalid"),
+    "a text of 2**63 bytes": (lambda data: data[:24] + (2**63).to_bytes(8, "little") + data[32:], "is damaged"),
+    "two tensors of one name": (lambda data: data.replace(b"attn_q.weight", b"attn_k.weight"), "duplicated tensor"),
+    "a fact less": (lambda data: data.replace(b"qwen2.block_count", b"other.block_count"), "'qwen2.block_count'"),
+    "no chat template": (lambda data: data.replace(b"chat_template", b"chat_temporal"), "'tokenizer.chat_template'"),
+    "a tensor of no block": (lambda data: data.replace(b"blk.0.attn_q.", b"blk_0_attn_q_"), "is damaged"),
+    "no embedding": (
+        lambda data: data.replace(b"token_embd", b"taken_embd").replace(b"output.w", b"autput.w"),
+        "empty",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_gguf_is_one_line_with_its_name(what: str, tmp_path: Path) -> None:
+    """Whatever gguf, numpy and tokenizers say of it."""
+    file = small_qwen(tmp_path / "other.gguf")
+    damage, said = DAMAGE[what]
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(UnsupportedGGUF, match=rf"^other\.gguf: .*{said}") as caught:
+        write_folder(file, tmp_path, silent)
+    assert str(caught.value).isprintable()

@@ -195,6 +195,14 @@ def test_what_is_no_number_is_refused_with_the_tensors_name(folder, value, said)
         hf.load(folder)
 
 
+def test_what_could_not_be_read_again_is_not_written(folder, tmp_path):
+    """Float16 ends at 65504: an export of that type was written in silence, and nothing would load it."""
+    rewrite(folder, lambda arrays: arrays["model.norm.weight"].__setitem__(3, 1e5))
+    with pytest.raises(BadWeights, match=r"model\.norm\.weight would hold NaN or infinity: as float16 .* up to 99840"):
+        hf.save(hf.load(folder), tmp_path / "out", source=folder, dtype=jnp.float16)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_place_that_is_taken(folder, tmp_path):
     model, out = hf.load(folder), tmp_path / "out"
     out.mkdir()
@@ -210,13 +218,37 @@ def test_a_place_that_is_taken(folder, tmp_path):
     assert not (out / "notes.txt").exists()
 
 
+def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(folder, tmp_path):
+    """Pods have the same process numbers: one refused because of the other's folder, and removed it."""
+    for kind in ("writing", "old"):
+        (tmp_path / f".out.{kind}-{os.getpid()}").mkdir()
+        (tmp_path / f".out.{kind}-{os.getpid()}/of-another").write_text("x")
+    hf.save(hf.load(folder), tmp_path / "out", source=folder)
+    hf.save(hf.load(folder), tmp_path / "out", source=folder, overwrite=True)
+    assert_same(all_tensors(tmp_path / "out"), all_tensors(folder))
+    assert {path.name for path in tmp_path.glob(".out.*/*")} == {"of-another"}
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["to a folder", "to nothing yet"])
+def test_a_place_that_is_a_link_stays_one(folder, tmp_path, there):
+    """To a larger disk, say: what it leads to is made. The link had been replaced, or could not be, at the end."""
+    (tmp_path / "disk").mkdir()
+    if there:
+        (tmp_path / "disk/out").mkdir()
+    (tmp_path / "out").symlink_to("disk/out")
+    hf.save(hf.load(folder), tmp_path / "out", source=folder)
+    assert (tmp_path / "out").is_symlink()
+    assert_same(all_tensors(tmp_path / "disk/out"), all_tensors(folder))
+    assert {path.name for path in [*tmp_path.iterdir(), *(tmp_path / "disk").iterdir()]} == {"model", "disk", "out"}
+
+
 def test_a_full_disk_leaves_nothing_behind(folder, tmp_path):
     """The kernel refuses to let files grow past 50 kB, in the middle of the weights."""
     model, before = hf.load(folder), sorted(tmp_path.iterdir())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match=r"File too large: '.*/out'"):
             hf.save(model, tmp_path / "out", source=folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -84,6 +84,19 @@ def test_a_download_that_was_cut_off_is_not_taken_for_a_model(nowhere: Path) -> 
         resolve("someone/model")
 
 
+def test_a_cache_whose_files_are_gone_or_damaged_is_passed_over(nowhere: Path) -> None:
+    """Its links alone counted as a model; a reference that is no text was a UnicodeDecodeError."""
+    folder = a_model(cached(nowhere / "hub", "someone/model"))
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("../../blobs/gone")
+    with pytest.raises(ModelNotFound, match=r"holds a part of it, which has no \*\.safetensors"):
+        resolve("someone/model")
+    (folder.parents[1] / "refs" / "main").write_bytes(b"\xff\xfe")
+    with pytest.raises(ModelNotFound, match="Face cache: cannot be read: UnicodeDecodeError"):
+        resolve("someone/model")
+    assert here("someone/model") is None
+
+
 @pytest.mark.parametrize(
     ("file", "said"),
     [("config.json", "no config.json"), ("model.safetensors", "no *.safetensors"), ("tokenizer.json", "no tokenizer")],
@@ -223,6 +236,20 @@ def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
     assert default_cache() == Path("/home/me/.cache/azr_jax")
+
+
+def test_who_has_no_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A RuntimeError, of a container's user who has neither HOME nor a name."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: Path("~no-one-of-this-name").expanduser())
+    with pytest.raises(ModelNotFound, match="no home folder: XDG_CACHE_HOME should name a folder"):
+        resolve("random:tiny")
+
+
+def test_a_name_moves_no_cursor(nowhere: Path) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        resolve("x\x1b[2J/y")
+    assert all(line.isprintable() for line in str(caught.value).splitlines())
 
 
 def test_an_unknown_random_preset_lists_the_known(tmp_path: Path) -> None:

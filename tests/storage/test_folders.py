@@ -162,6 +162,16 @@ def test_the_mark_of_a_model_comes_last_and_goes_first(proxy: Proxy, of_the_test
         folders.check_free(bucket.url, "config.json", overwrite=True)
 
 
+def test_a_run_is_no_model_to_overwrite(server: str, of_the_test):
+    """It has a config.json, which an export with --overwrite replaced, and it deleted the rest."""
+    bucket = bucket_at(server)
+    of_the_test[bucket.url] = bucket
+    for name in ("config.json", "metrics.jsonl", "checkpoints/1/whole"):
+        bucket.write(name, b"{}")
+    with pytest.raises(StorageError, match="holds checkpoints/, which no export does, a run may"):
+        folders.check_free(bucket.url, "config.json", overwrite=True)
+
+
 def test_a_sender_that_fails_half_way_leaves_no_model(proxy: Proxy, of_the_test, tmp_path: Path):
     bucket = bucket_at(proxy.url, patience_s=0.1)
     bucket.write("config.json", b"old")
