@@ -22,6 +22,7 @@ import select
 import stat
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -63,6 +64,7 @@ def shift(seed: int) -> None:
         _REAL[name], _REAL[in_ns] = getattr(time, name), getattr(time, in_ns)
         setattr(time, name, _later(name, seconds, 1e-9))
         setattr(time, in_ns, _later(in_ns, seconds * 10**9, 1))
+    _hand_out()
     time.get_clock_info = _info(time.get_clock_info)  # it reads the clock
     for name in ("localtime", "gmtime", "ctime"):
         setattr(time, name, _of_now(getattr(time, name), time.time))
@@ -75,6 +77,15 @@ def shift(seed: int) -> None:
     for name in ("stat", "lstat", "fstat"):
         _put(name, lambda real: lambda *given, **named: _timeless(real(*given, **named)))
     _put("scandir", lambda real: lambda *given, **named: _Listing(real(*given, **named)))
+
+
+def _hand_out() -> None:
+    """To modules of the library that have taken a clock already, as `threading`, which Python 3.12 loads so early."""
+    others = {id(real): getattr(time, name) for name, real in _REAL.items()}
+    for module in [module for name, module in sys.modules.items() if not name.startswith("azr_jax")]:
+        names = vars(module) if isinstance(module, types.ModuleType) else {}
+        for name in [name for name, value in names.items() if id(value) in others]:
+            names[name] = others[id(names[name])]
 
 
 def _put(name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:

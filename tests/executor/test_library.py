@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from azr_jax.executor.hygiene import BANNED
@@ -53,6 +56,13 @@ def test_a_wait_with_a_limit_ends_though_clocks_stand_still(what):
     task = Triplet(WAITS[what], "1", "1", encode(1))
     with Executor(ExecutorSettings(workers=1, timeout_s=2.0, banned_modules=())) as one:
         assert one.submit(Verify(Kind.ABDUCTION, task, Answer(Kind.ABDUCTION, "1"))).result().correct
+
+
+def test_a_module_that_was_loaded_before_the_clocks_were_shifted_has_no_other():
+    """`threading` is, since Python 3.12: a wait with a limit raised PermissionError."""
+    program = "import threading, time; from azr_jax.executor import clock; clock.shift(1)\n"
+    program += "assert threading._time is time.monotonic"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_zoneinfo_can_be_imported(executor):
