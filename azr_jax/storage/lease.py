@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from azr_jax.storage import owner
+from azr_jax.storage import owner, spans
 from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.errors import Changed, StorageError
 
@@ -87,14 +87,23 @@ class BucketLease:
                 if now_generation != generation:
                     raise self._refusal(now)
             before, generation = _read(self._bucket, self._name)
-        term = int(before.get("term", 0)) + 1
+        term = self._last_term(before) + 1
         try:
             return term, self._bucket.write(self._name, self._text({"term": term} | self._me), generation=generation)
         except Changed:  # another one was faster
             raise self._refusal(_read(self._bucket, self._name)[0]) from None
 
+    def _last_term(self, before: dict[str, Any]) -> int:
+        """Where the object was deleted or damaged by hand, the highest that anything was written with: what is written
+        with a lower one is passed over.
+        """
+        if isinstance(before.get("term"), int):
+            return before["term"]
+        written = (spans.parse(each.name) for each in self._bucket.list()[0])
+        return max((span.term for span in written if span), default=0)
+
     def _is_dead_here(self, other: dict[str, Any]) -> bool:
-        return other.get("machine") == self._me["machine"] and other.get("began") != _began(int(other["process"]))
+        return other.get("machine") == self._me["machine"] and other.get("began") != _began(other.get("process"))
 
     def _refusal(self, now: dict[str, Any]) -> Taken:
         return Taken(owner.refusal(self._bucket.url, now, DEAD_AFTER_S))
@@ -139,7 +148,7 @@ def _machine() -> str:
     return secrets.token_hex(8)
 
 
-def _began(process: int) -> str:
+def _began(process: object) -> str:
     """When a process of this machine began; a number alone may be another's by now. Empty where there is none."""
     with contextlib.suppress(OSError):
         state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

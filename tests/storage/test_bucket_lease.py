@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.errors import Changed
 from azr_jax.storage.lease import NAME, BucketLease, Taken
+from azr_jax.storage.mirror import Mirror
+from azr_jax.storage.spans import SpanFile, files_in
 from tests.storage.conftest import bucket_at, client
 
 SOON = {"alive_every_s": 0.1, "dead_after_s": 1.0}
@@ -83,3 +86,19 @@ def test_of_two_that_take_over_at_once_one_gets_it(fake_gcs: str, monkeypatch):
         BucketLease(bucket, **SOON)
     with pytest.raises(Changed):
         bucket.write(NAME, b"", generation=0)
+
+
+@pytest.mark.parametrize("left", [None, b"", b"{}", b'{"term": "x"}', b"\xff"])
+def test_who_comes_after_an_object_that_was_deleted_or_damaged_by_hand_loses_nothing(
+    fake_gcs: str, tmp_path: Path, left: bytes | None
+):
+    """Terms began at 1 again, and what was written from then on was passed over: the run could not go on."""
+    bucket = bucket_at(fake_gcs)
+    SpanFile(bucket, "metrics.jsonl", 4).append(b"1")
+    if left is not None:
+        bucket.write(NAME, left)
+    with BucketLease(bucket, **SOON) as lease:
+        assert lease.term == 5
+        SpanFile(bucket, "metrics.jsonl", lease.term, files_in(bucket.list()[0])["metrics.jsonl"]).append(b"2")
+    Mirror(bucket, folder=tmp_path).pull()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b"12"
