@@ -37,7 +37,7 @@ class BucketFiles(AbstractFileSystem):
         raise FileNotFoundError(path)
 
     def exists(self, path: str, **_: object) -> bool:
-        """fsspec's own says no where the bucket does not answer, and a run whose checkpoints are not there begins anew."""
+        """Not fsspec's own, which says no to every error: a run whose checkpoints are not there begins anew."""
         return self._type(path) != ""
 
     def isfile(self, path: str) -> bool:

@@ -54,7 +54,7 @@ def check_free(url: str, mark: str, overwrite: bool) -> Bucket:
     """Refuses a place where something stands that is not ours to replace: a folder without the file `mark`."""
     bucket = open_bucket(url)
     objects, folders = bucket.list(deep=False)
-    names = {each.name for each in objects} | set(folders)
+    names = {each.name for each in objects if each.name} | set(folders)  # of no name: made by the console for a folder
     if names and not overwrite:
         raise StorageError(f"{bucket.url}: is not empty: give another folder, or --overwrite")
     if names and mark not in names:
