@@ -117,6 +117,10 @@ class Place:
         if self.mirror is not None:
             self.mirror.publish()
 
+    def told(self, error: Exception, home: str = "") -> str:
+        """What is wrong with a file, of which a bucket's is a copy here whose name says nothing to anybody."""
+        return str(error).replace(str(self.folder), home or self.home)
+
     def copy_tasks(self, source: str) -> None:
         """The buffers of another run, into this one's."""
         if source.startswith(SCHEME):
