@@ -117,6 +117,11 @@ class Place:
         if self.mirror is not None:
             self.mirror.publish()
 
+    def check(self) -> None:
+        """Raises Taken where another process is the owner by now."""
+        if self.lease is not None:
+            self.lease.check()
+
     def told(self, error: Exception, home: str = "") -> str:
         """What is wrong with a file, of which a bucket's is a copy here whose name says nothing to anybody."""
         return str(error).replace(str(self.folder), home or self.home)

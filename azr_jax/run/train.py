@@ -104,6 +104,7 @@ def _train(run: RunParts, console: Console, returns: Returns, again: str, fork_f
             except GradientsNotFinite as error:
                 training.close()
                 run.checkpointer.wait()
+                run.hosts.from_first(run.place.check)
                 first_bad = training.iteration + 2 - run.config.learner.max_bad_steps
                 if not returns.go_back(first_bad):
                     raise
@@ -321,6 +322,7 @@ class Training:
 
     def _save(self) -> None:
         with self.watch.stage("save"):
+            self.run.hosts.from_first(self.run.place.check)  # it may have been asleep since it wrote last
             baselines = self.run.self_play.baselines
             kept = self.cursors | ({"baselines": baselines.values} if baselines else {}) | self.bound.to_keep()
             self.run.checkpointer.save(self.iteration, self.state, kept)

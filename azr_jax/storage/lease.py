@@ -121,10 +121,22 @@ class BucketLease:
             signs_of_life += 1
             try:
                 self._write({"term": self.term} | self._me | {"signs_of_life": signs_of_life})
-            except Changed:  # another is the owner: check() says so
-                return
+            except Changed:
+                if not self._is_mine():  # check() says so
+                    return
             except StorageError:  # a bucket that is away for a moment
                 continue
+
+    def _is_mine(self) -> bool:
+        """Of an object that is not as it was left: it is, where the answer to the last write never came."""
+        try:
+            now, generation = _read(self._bucket, self._name)
+        except StorageError:
+            return True  # it is looked at again
+        mine = now.get("token") == self._me["token"]
+        with self._lock:
+            self._generation = generation if mine else self._generation
+        return mine
 
 
 def _read(bucket: Bucket, name: str) -> tuple[dict[str, Any], int]:
