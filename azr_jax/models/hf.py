@@ -290,6 +290,8 @@ def check_free(out: Path, overwrite: bool, mark: str = "config.json") -> None:
         raise FileExistsError(f"{out}: is not empty: give another folder, or --overwrite")
     if any(out.iterdir()) and not (out / mark).exists():
         raise FileExistsError(f"{out}: holds no {mark}, so it is no model to overwrite: give another folder")
+    if (out / "checkpoints").exists() or (out / "owner.json").exists():  # it has a config.json, too
+        raise FileExistsError(f"{out}: holds a run, which would be lost: give another folder")
 
 
 def _existing(path: Path) -> Path:

@@ -59,6 +59,8 @@ def check_free(url: str, mark: str, overwrite: bool) -> Bucket:
         raise StorageError(f"{bucket.url}: is not empty: give another folder, or --overwrite")
     if names and mark not in names:
         raise StorageError(f"{bucket.url}: holds no {mark}, so it is no model to overwrite: give another folder")
+    if not names.isdisjoint(("checkpoints/", "owner.json")):  # it has a config.json, too
+        raise StorageError(f"{bucket.url}: holds a run, which would be lost: give another folder")
     return bucket
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from azr_jax.models import hf
 from azr_jax.models.source import in_bucket
 from azr_jax.storage import bucket as module
 from azr_jax.storage import folders
@@ -171,3 +172,18 @@ def test_a_sender_that_fails_half_way_leaves_no_model(proxy: Proxy, of_the_test,
     with pytest.raises(StorageError, match="not permitted"):
         folders.send(tmp_path, bucket, "config.json")
     assert bucket.list() == ([], [])
+
+
+@pytest.mark.parametrize("mark", ["owner.json", "checkpoints/3/commit_success.txt"])
+def test_a_run_is_no_model_to_overwrite(fake_gcs: str, of_the_test, tmp_path: Path, mark: str):
+    """It has a config.json, too: an export with --overwrite took the run's own away."""
+    bucket = bucket_at(fake_gcs)
+    of_the_test[bucket.url] = bucket
+    for name in ("config.json", mark):
+        bucket.write(name, b"{}")
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(StorageError, match="holds a run, which would be lost: give another folder"):
+        folders.check_free(bucket.url, "config.json", True)
+    with pytest.raises(FileExistsError, match="holds a run, which would be lost: give another folder"):
+        hf.check_free(tmp_path, True)
