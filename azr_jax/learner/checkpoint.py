@@ -35,6 +35,7 @@ from azr_jax.learner.lora import Corrections, merged
 from azr_jax.learner.step import TrainState
 from azr_jax.models.spec import OUTPUTS
 from azr_jax.parallel.hosts import Hosts
+from azr_jax.storage.errors import StorageError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -181,7 +182,9 @@ class Checkpointer:
 
         def read(iteration: int) -> Corrections:
             live = self._stored(iteration, "params")
-            if not live or not all(name.split(".")[0] in OUTPUTS for name in live):
+            if not live:
+                raise CheckpointError("params lacks its list of arrays")
+            if not all(name.split(".")[0] in OUTPUTS for name in live):
                 raise Mismatch(
                     f"checkpoint {iteration} holds whole weights and no low-rank corrections: should be of a run with "
                     "learner.lora.rank above 0"
@@ -207,7 +210,7 @@ class Checkpointer:
         for candidate in reversed(here) if iteration is None else [iteration]:
             try:
                 return read(candidate)
-            except Mismatch:
+            except (Mismatch, StorageError):  # a bucket that does not answer says nothing of its checkpoints
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
                 damaged.append(f"{candidate} ({type(error).__name__}: {str(error).splitlines()[0][:200]})")
@@ -223,7 +226,10 @@ class Checkpointer:
             noted = self._json(iteration, "digests")
             rounded = set(noted.get("rounded", ()))
             for item, arrays in wanted.items():
-                _compare(iteration, item, arrays, self._stored(iteration, item), rounded)
+                stored = self._stored(iteration, item)
+                if stored.keys() != noted.get(item, {}).keys():  # else it would be taken for that of another model
+                    raise CheckpointError(f"{item} lacks its list of arrays, or a part of it")
+                _compare(iteration, item, arrays, stored, rounded)
             targets = {
                 item: {name: _target(a, jnp.bfloat16 if name in rounded else a.dtype) for name, a in arrays.items()}
                 for item, arrays in wanted.items()

@@ -290,9 +290,10 @@ def check_free(out: Path, overwrite: bool, mark: str = "config.json") -> None:
         raise FileExistsError(f"{out}: is not empty: give another folder, or --overwrite")
     if any(out.iterdir()) and not (out / mark).exists():
         raise FileExistsError(f"{out}: holds no {mark}, so it is no model to overwrite: give another folder")
-    within = sorted(path.name for path in out.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if within:
-        raise FileExistsError(f"{out}: holds {within[0]}/, which no export does, a run may: give another folder")
+    within = [path.name for path in sorted(out.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    if within or (out / "owner.json").exists():
+        found = f"{within[0]}/" if within else "owner.json"
+        raise FileExistsError(f"{out}: holds {found}, which no export does, a run may: give another folder")
 
 
 def _existing(path: Path) -> Path:

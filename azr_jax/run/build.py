@@ -60,7 +60,7 @@ from azr_jax.selfplay.event_loop import EventLoop
 from azr_jax.selfplay.iteration import SelfPlay
 from azr_jax.selfplay.prompting import Prompter
 from azr_jax.selfplay.proposing import Proposer
-from azr_jax.tasks.buffers import Buffers
+from azr_jax.tasks.buffers import Buffers, DamagedJournal
 from azr_jax.tasks.contamination import Reserved
 
 
@@ -106,7 +106,10 @@ class RunParts:
             other.close()
         self.hosts.from_first(lambda: self.place.copy_tasks(source))
         self.place.follow()
-        self.buffers.load(restored.extra["buffers"])
+        try:
+            self.buffers.load(restored.extra["buffers"])
+        except DamagedJournal as error:
+            raise ConfigError([f"--fork_from={source}: {self.place.told(error, source)}"]) from error
         reserved = self.evaluation.reserved
         spoiled = sum(entry.task.program in reserved for buffer in self.buffers.values() for entry in buffer)
         if spoiled:

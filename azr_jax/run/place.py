@@ -10,6 +10,7 @@ one wrote, and hands on its log.
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,8 @@ READ = (
     "logs/",
     "watchdog",
 )
+WILD = re.compile(r"[#?*\[\]]")  # under such a name a checkpoint cannot be read, or its writing does not end
+LONGEST = 800  # of an address; what stands below it has names of up to two hundred bytes
 
 
 @dataclass
@@ -114,6 +117,15 @@ class Place:
         if self.mirror is not None:
             self.mirror.publish()
 
+    def check(self) -> None:
+        """Raises Taken where another process is the owner by now."""
+        if self.lease is not None:
+            self.lease.check()
+
+    def told(self, error: Exception, home: str = "") -> str:
+        """What is wrong with a file, of which a bucket's is a copy here whose name says nothing to anybody."""
+        return str(error).replace(str(self.folder), home or self.home)
+
     def copy_tasks(self, source: str) -> None:
         """The buffers of another run, into this one's."""
         if source.startswith(SCHEME):
@@ -155,9 +167,10 @@ def open_place(path: str, config: Config, base: Config, hosts: Hosts) -> Place:
             return Place(mirror.folder, bucket.url, None, mirror)
         check_is_run(path, names_of(bucket))
         lease = BucketLease(bucket)
-        mirror = Mirror(bucket, term=lease.term, may_write=lease.check)
-        place = Place(mirror.folder, bucket.url, lease, mirror)
+        place = Place(Path(), bucket.url, lease)
         try:
+            place.mirror = mirror = Mirror(bucket, term=lease.term, may_write=lease.check)
+            place.folder = mirror.folder
             mirror.pull(lambda name: name.startswith(READ))
             open_folder_of_run(path, mirror.folder, bucket.url, config, base)
             mirror.publish()
@@ -168,20 +181,29 @@ def open_place(path: str, config: Config, base: Config, hosts: Hosts) -> Place:
         if error.passing:
             raise
         raise ConfigError([_about_workdir(path, error)]) from error
+    except OSError as error:
+        raise ConfigError([f"--workdir={path}: its files cannot be kept below TMPDIR: {error}"]) from error
     return place
 
 
 def _is_bucket(path: str, flag: str = "--workdir") -> bool:
     try:
-        return is_bucket(path)
+        found = is_bucket(path)
     except StorageError as error:
         raise ConfigError([f"{flag}={error}"]) from error
+    if found and not path.isprintable():
+        raise ConfigError([f"{flag}={path!a}: holds a character that nobody can see; should be gs://<bucket>/<folder>"])
+    if found and WILD.search(path):
+        raise ConfigError([f"{flag}={path}: should be without # ? * [ and ], which Orbax takes for more than a name"])
+    if found and len(path.encode(errors="replace")) > LONGEST:
+        raise ConfigError([f"{flag}={path}: should have {LONGEST} bytes at most: an object's name has 1024"])
+    return found
 
 
 def names_of(bucket: Bucket) -> list[str]:
     """What stands at its top."""
     files, folders = bucket.list(deep=False)
-    return [*(each.name for each in files), *(folder.rstrip("/") for folder in folders)]
+    return [*(each.name for each in files if each.name), *(folder.rstrip("/") for folder in folders)]
 
 
 def _about_workdir(path: str, error: StorageError) -> str:

@@ -42,7 +42,9 @@ class Ledger:
                 self.schedule = Schedule(run.workdir, begun_after, cursors.get("schedule", 0))
             past = read_rows(run.workdir)
         except Damaged as error:
-            raise ConfigError([f"--workdir: {error}; bring the file back, or give another folder"]) from error
+            raise ConfigError(
+                [f"--workdir={home}: {run.place.told(error)}; bring the file back, or give another folder"]
+            ) from error
         except SinkProblem as error:
             raise ConfigError([str(error)]) from error
         self.health = Health(settings_from(asdict(run.config)), past=past)

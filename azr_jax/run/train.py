@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from azr_jax.config.schema import Config, ConfigError
+from azr_jax.learner.checkpoint import CheckpointError
 from azr_jax.learner.flops import throughput
 from azr_jax.learner.measures import over_steps
 from azr_jax.learner.packing import TrainingSample, minibatches, pack, padding_share
@@ -43,7 +44,10 @@ from azr_jax.run.stage_deadlines import Watch
 from azr_jax.run.workdir import changes_from
 from azr_jax.selfplay.results import Played
 from azr_jax.selfplay.seeding import SEEDING, Seeding, SeedingFailed
+from azr_jax.tasks.buffers import DamagedJournal
 from azr_jax.tasks.kind import KindFailed
+
+BRING_BACK = "without it the run cannot go on: bring it back, or give another folder"
 
 
 def train(
@@ -100,6 +104,7 @@ def _train(run: RunParts, console: Console, returns: Returns, again: str, fork_f
             except GradientsNotFinite as error:
                 training.close()
                 run.checkpointer.wait()
+                run.hosts.from_first(run.place.check)
                 first_bad = training.iteration + 2 - run.config.learner.max_bad_steps
                 if not returns.go_back(first_bad):
                     raise
@@ -281,6 +286,9 @@ class Training:
                     full = seeding.fill()
             except (SeedingFailed, KindFailed) as error:
                 raise ConfigError([str(error)]) from error
+            except DamagedJournal as error:
+                place = self.run.place
+                raise ConfigError([f"--workdir={place.home}: {place.told(error)}; {BRING_BACK}"]) from error
         for reason, count in seeding.refused_reasons().items():
             self.console.message(f"seed file: {count} rows refused: {reason}")
         return full
@@ -288,9 +296,13 @@ class Training:
     def _restore(self, fork_from: str | None) -> dict[str, Any]:
         """Brings weights, optimizer and buffers back, and returns where the other files stood."""
         if self.run.hosts.from_first(self.run.checkpointer.iterations):
-            restored = self.run.checkpointer.restore(self._set_aside())
+            place = self.run.place
+            try:
+                restored = self.run.checkpointer.restore(self._set_aside())
+                self.run.buffers.load(restored.extra["buffers"])
+            except (CheckpointError, DamagedJournal) as error:
+                raise ConfigError([f"--workdir={place.home}: {place.told(error)}; {BRING_BACK}"]) from error
             self.state, self.iteration, self.saved = restored.state, restored.iteration, restored.iteration
-            self.run.buffers.load(restored.extra["buffers"])
             if self.run.self_play.baselines:
                 self.run.self_play.baselines.values = dict(restored.extra.get("baselines", {}))
             otherwise = changes_from(self.run.workdir, self.iteration + 1)
@@ -310,6 +322,7 @@ class Training:
 
     def _save(self) -> None:
         with self.watch.stage("save"):
+            self.run.hosts.from_first(self.run.place.check)  # it may have been asleep since it wrote last
             baselines = self.run.self_play.baselines
             kept = self.cursors | ({"baselines": baselines.values} if baselines else {}) | self.bound.to_keep()
             self.run.checkpointer.save(self.iteration, self.state, kept)

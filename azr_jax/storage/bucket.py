@@ -27,7 +27,9 @@ from azr_jax.storage.errors import Changed, StorageError
 GcsClient: TypeAlias = Any  # of google-cloud-storage, which need not be there; and its blobs
 
 SCHEME = "gs://"
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")  # also gs:/bucket, which would be a folder named gs:
+# Also gs:/bucket, gs:bucket and gs//bucket, which would be folders here.
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/|gs:|gs//")
+NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")  # of a bucket
 PATIENCE_S = 300.0
 Timeout = float | tuple[float, float]
 TIMEOUT_S = (10.0, 60.0)  # to connect, and between two bytes of an answer
@@ -55,8 +57,13 @@ class Bucket:
         # As Orbax's paths take it, or checkpoints would lie elsewhere: a bucket knows a folder of no name, and one of a
         # point.
         parts = [part for part in path.split("/") if part not in ("", ".")]
-        if not url.startswith(SCHEME) or not name or ".." in parts:
-            raise StorageError(f"{url}: should be gs://<bucket>/<folder>")
+        if not url.isprintable():
+            raise StorageError(f"{url!a}: holds a character that nobody can see; should be gs://<bucket>/<folder>")
+        if not url.startswith(SCHEME) or not NAME.fullmatch(name) or ".." in parts:
+            raise StorageError(
+                f"{url}: should be gs://<bucket>/<folder>, of a bucket whose name is small letters, digits, and - _ . "
+                "between them"
+            )
         self.url, self._prefix = SCHEME + "/".join([name, *parts]), "".join(f"{part}/" for part in parts)
         self._patience_s, self._timeout_s = patience_s, timeout_s
         self._client = client or _client()

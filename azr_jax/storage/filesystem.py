@@ -36,6 +36,19 @@ class BucketFiles(AbstractFileSystem):
             return _folder(f"{bucket}/{name}")
         raise FileNotFoundError(path)
 
+    def exists(self, path: str, **_: object) -> bool:
+        """Not fsspec's own, which says no to every error: a run whose checkpoints are not there begins anew."""
+        return self._type(path) != ""
+
+    def isfile(self, path: str) -> bool:
+        return self._type(path) == "file"
+
+    def _type(self, path: str) -> str:
+        try:
+            return self.info(path)["type"]
+        except FileNotFoundError:
+            return ""
+
     def _below(self, bucket: str, name: str) -> list[dict[str, Any]]:
         prefix = f"{name}/" if name else ""
         objects, folders = _bucket(bucket).list(prefix, deep=False)

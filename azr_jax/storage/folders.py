@@ -56,12 +56,12 @@ def check_free(url: str, mark: str, overwrite: bool) -> Bucket:
     """
     bucket = open_bucket(url)
     objects, folders = bucket.list(deep=False)
-    names = {each.name for each in objects} | set(folders)
+    names = {each.name for each in objects if each.name} | set(folders)  # of no name: made by the console for a folder
     if names and not overwrite:
         raise StorageError(f"{bucket.url}: is not empty: give another folder, or --overwrite")
     if names and mark not in names:
         raise StorageError(f"{bucket.url}: holds no {mark}, so it is no model to overwrite: give another folder")
-    if within := [name for name in sorted(names) if name.endswith("/")]:
+    if within := [name for name in sorted(names) if name.endswith("/") or name == "owner.json"]:
         raise StorageError(f"{bucket.url}: holds {within[0]}, which no export does, a run may: give another folder")
     return bucket
 

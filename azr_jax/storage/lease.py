@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from azr_jax.storage import owner
+from azr_jax.storage import owner, spans
 from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.errors import Changed, StorageError
 
@@ -87,14 +87,23 @@ class BucketLease:
                 if now_generation != generation:
                     raise self._refusal(now)
             before, generation = _read(self._bucket, self._name)
-        term = int(before.get("term", 0)) + 1
+        term = self._last_term(before) + 1
         try:
             return term, self._bucket.write(self._name, self._text({"term": term} | self._me), generation=generation)
         except Changed:  # another one was faster
             raise self._refusal(_read(self._bucket, self._name)[0]) from None
 
+    def _last_term(self, before: dict[str, Any]) -> int:
+        """Where the object was deleted or damaged by hand, the highest that anything was written with: what is written
+        with a lower one is passed over.
+        """
+        if isinstance(before.get("term"), int):
+            return before["term"]
+        written = (spans.parse(each.name) for each in self._bucket.list()[0])
+        return max((span.term for span in written if span), default=0)
+
     def _is_dead_here(self, other: dict[str, Any]) -> bool:
-        return other.get("machine") == self._me["machine"] and other.get("began") != _began(int(other["process"]))
+        return other.get("machine") == self._me["machine"] and other.get("began") != _began(other.get("process"))
 
     def _refusal(self, now: dict[str, Any]) -> Taken:
         return Taken(owner.refusal(self._bucket.url, now, DEAD_AFTER_S))
@@ -112,10 +121,22 @@ class BucketLease:
             signs_of_life += 1
             try:
                 self._write({"term": self.term} | self._me | {"signs_of_life": signs_of_life})
-            except Changed:  # another is the owner: check() says so
-                return
+            except Changed:
+                if not self._is_mine():  # check() says so
+                    return
             except StorageError:  # a bucket that is away for a moment
                 continue
+
+    def _is_mine(self) -> bool:
+        """Of an object that is not as it was left: it is, where the answer to the last write never came."""
+        try:
+            now, generation = _read(self._bucket, self._name)
+        except StorageError:
+            return True  # it is looked at again
+        mine = now.get("token") == self._me["token"]
+        with self._lock:
+            self._generation = generation if mine else self._generation
+        return mine
 
 
 def _read(bucket: Bucket, name: str) -> tuple[dict[str, Any], int]:
@@ -139,7 +160,7 @@ def _machine() -> str:
     return secrets.token_hex(8)
 
 
-def _began(process: int) -> str:
+def _began(process: object) -> str:
     """When a process of this machine began; a number alone may be another's by now. Empty where there is none."""
     with contextlib.suppress(OSError):
         state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

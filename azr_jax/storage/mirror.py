@@ -52,7 +52,8 @@ class Mirror:
         """
         self._grows, self.mine = grows, mine
         self._own = None if folder else _own_folder(bucket.url)
-        self.bucket, self.folder = bucket, folder or Path(self._own or "") / bucket.url.rpartition("/")[2]
+        name = bucket.url.rpartition("/")[2][:60]  # for people; a disk takes no such long ones as a bucket does
+        self.bucket, self.folder = bucket, folder or Path(self._own or "") / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.term, self._may_write = term, may_write
         self._logs: dict[str, SpanFile] = {}
@@ -148,11 +149,12 @@ class Mirror:
         raise AssertionError("the last try returns or raises")
 
     def _objects(self) -> list[Object]:
-        """All but what is many and not for a mirror."""
+        """All but what is many and not for a mirror, and what the console makes for a folder, which is no file."""
         here, folders = self.bucket.list(deep=False)
         below = [each for each in folders if not each.startswith(ELSEWHERE)]
         found = together(lambda folder: self.bucket.list(folder)[0], below)
-        return [each for part in (here, *found) for each in part if each.name not in ELSEWHERE]
+        names = [each for part in (here, *found) for each in part if each.name and not each.name.endswith("/")]
+        return [each for each in names if each.name not in ELSEWHERE]
 
     def _files(self) -> Iterator[tuple[Path, str]]:
         for path in sorted(self.folder.rglob("*")):

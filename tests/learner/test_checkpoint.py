@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from azr_jax.learner.step import LearnerSettings, init_state, make_step
 from azr_jax.models.sharding import LearnerRules, abstract_params, shardings
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import make_mesh
+from azr_jax.storage.errors import StorageError
 from tests.parallel.one_store import in_each
 
 SETTINGS = LearnerSettings(optimizer=OptimizerSettings("adamw_bf16", lr=1e-2))
@@ -218,6 +220,37 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
         assert any("checkpoint 2" in message and "damaged and passed over" in message for message in caplog.messages)
     with pytest.raises(CheckpointError, match="every checkpoint asked for is damaged: 2"):
         Checkpointer(tmp_path).restore(shapes(), 2)
+
+
+@pytest.mark.parametrize("lost", ["params", "params/_METADATA", "learner/_METADATA"])
+def test_a_checkpoint_that_lost_a_list_of_arrays_is_no_other_models(tmp_path, lost):
+    """It was taken for that of another model, and the one before was not looked at."""
+    checkpointer = Checkpointer(tmp_path)
+    for iteration in (1, 2):
+        checkpointer.save(iteration, new_state(), {})
+    checkpointer.close()
+    path = tmp_path / "checkpoints" / "2" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert Checkpointer(tmp_path).restore(shapes()).iteration == 1
+    Checkpointer(tmp_path).restore_params(abstract_params(SPEC))
+
+
+def test_a_bucket_that_does_not_answer_says_nothing_of_its_checkpoints(tmp_path, monkeypatch):
+    """The newest was passed over as damaged, and deleted at the next save."""
+    checkpointer = Checkpointer(tmp_path)
+    for iteration in (1, 2):
+        checkpointer.save(iteration, new_state(), {})
+    read = checkpointer._json
+
+    def away(iteration, item):
+        if iteration == 2:
+            raise StorageError("gs://bucket/run: read it: 503", passing=True)
+        return read(iteration, item)
+
+    monkeypatch.setattr(checkpointer, "_json", away)
+    with pytest.raises(StorageError):
+        checkpointer.restore(shapes())
+    checkpointer.close()
 
 
 def test_who_only_reads_leaves_what_another_process_is_writing(tmp_path):

@@ -5,6 +5,7 @@ The runs are real processes started by the command line, so that Ctrl-C, exit co
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,39 @@ def test_a_fork_starts_from_the_others_weights_and_tasks(shared, uninterrupted):
     kept = len((uninterrupted[0] / "buffers/deduction.jsonl").read_text().splitlines())
     assert len((workdir / "buffers/deduction.jsonl").read_text().splitlines()) >= kept
     assert same(weights(shared, workdir), weights(shared, uninterrupted[0])), "at learning rate 0 nothing may move"
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def spoil_arrays(workdir: Path) -> None:
+    for path in (workdir / "checkpoints").rglob("manifest.ocdbt"):
+        path.write_bytes(b"")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_arrays, "every checkpoint asked for is damaged: 3 ("),
+        (lambda workdir: shorten(workdir / "buffers/deduction.jsonl"), "buffers/deduction.jsonl: ends at byte"),
+        (lambda workdir: shorten(workdir / "metrics.jsonl"), "metrics.jsonl: has "),
+    ],
+    ids=["arrays", "buffers", "metrics"],
+)
+def test_what_a_run_cannot_go_on_without_is_named_in_one_line_and_nothing_is_touched(
+    shared, uninterrupted, tmp_path, spoil, said
+):
+    """The first two were tracebacks."""
+    workdir = shutil.copytree(uninterrupted[0], tmp_path / "run")
+    spoil(workdir)
+    before = files_that_must_repeat(workdir)
+    code, output = finish(shared, workdir)
+    (line,) = [line for line in output.splitlines() if line.startswith("error:")]
+    assert code == 2 and "Traceback" not in output, output
+    assert line.startswith(f"error: --workdir={workdir}: ") and said in line and "bring" in line
+    assert files_that_must_repeat(workdir) == before
 
 
 @pytest.mark.parametrize(

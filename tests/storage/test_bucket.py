@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -186,12 +187,20 @@ def test_an_address_is_a_folder_or_a_bucket():
     assert is_bucket("gs://bucket/runs/first")
     with pytest.raises(StorageError, match="s3://b/x: should be a folder, or gs://<bucket>/<folder>"):
         is_bucket("s3://b/x")
-    for mistyped in ("gs:/bucket/run", "GS://bucket/run"):  # each was a folder of that name
+    for mistyped in (
+        "gs:/bucket/run",
+        "GS://bucket/run",
+        "gs:bucket/run",
+        "gs//bucket/run",
+    ):  # each was a folder of that name
         with pytest.raises(StorageError, match=f"{mistyped}: should be a folder, or gs://<bucket>/<folder>"):
             is_bucket(mistyped)
-    for nowhere in ("gs:///x", "gs://bucket/../x"):
-        with pytest.raises(StorageError, match=f"{nowhere}: should be gs://<bucket>/<folder>"):
+    # The last three were tracebacks of the client.
+    for nowhere in ("gs:///x", "gs://bucket/../x", "gs://-bucket/x", "gs://bucket#/x", "gs://bucket?a/x"):
+        with pytest.raises(StorageError, match=rf"{re.escape(nowhere)}: should be gs://<bucket>/<folder>"):
             Bucket(nowhere, object())
+    with pytest.raises(StorageError, match=r"'gs://bucket/a\\nb': holds a character that nobody can see"):
+        Bucket("gs://bucket/a\nb", object())
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,17 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.errors import Changed
 from azr_jax.storage.lease import NAME, BucketLease, Taken
+from azr_jax.storage.mirror import Mirror
+from azr_jax.storage.spans import SpanFile, files_in
 from tests.storage.conftest import bucket_at, client
+from tests.storage.proxy import Fault, Proxy
 
 SOON = {"alive_every_s": 0.1, "dead_after_s": 1.0}
 
@@ -83,3 +87,31 @@ def test_of_two_that_take_over_at_once_one_gets_it(fake_gcs: str, monkeypatch):
         BucketLease(bucket, **SOON)
     with pytest.raises(Changed):
         bucket.write(NAME, b"", generation=0)
+
+
+@pytest.mark.parametrize("left", [None, b"", b"{}", b'{"term": "x"}', b"\xff"])
+def test_who_comes_after_an_object_that_was_deleted_or_damaged_by_hand_loses_nothing(
+    fake_gcs: str, tmp_path: Path, left: bytes | None
+):
+    """Terms began at 1 again, and what was written from then on was passed over: the run could not go on."""
+    bucket = bucket_at(fake_gcs)
+    SpanFile(bucket, "metrics.jsonl", 4).append(b"1")
+    if left is not None:
+        bucket.write(NAME, left)
+    with BucketLease(bucket, **SOON) as lease:
+        assert lease.term == 5
+        SpanFile(bucket, "metrics.jsonl", lease.term, files_in(bucket.list()[0])["metrics.jsonl"]).append(b"2")
+    Mirror(bucket, folder=tmp_path).pull()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b"12"
+
+
+def test_an_owner_whose_sign_of_life_got_no_answer_goes_on_giving_them(proxy: Proxy):
+    """It met its own writing, took it for another's, and was silent from then on: whoever came had the workdir."""
+    bucket = bucket_at(proxy.url, patience_s=0.0)
+    with BucketLease(bucket, alive_every_s=0.05) as lease:
+        proxy.spoil(Fault("lost"), method="POST")
+        until = time.monotonic() + 5
+        while json.loads(bucket.read(NAME)).get("signs_of_life", 0) < 10 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert json.loads(bucket.read(NAME))["signs_of_life"] >= 10
+        lease.check()

@@ -7,6 +7,7 @@ from azr_jax.learner.checkpoint import iterations_in
 from azr_jax.run.rollback import Returns
 from azr_jax.storage import filesystem
 from azr_jax.storage.bucket import Bucket
+from azr_jax.storage.errors import StorageError
 from tests.storage.conftest import bucket_at, client
 from tests.storage.proxy import Fault, Proxy
 
@@ -78,3 +79,16 @@ def test_going_back_drops_later_checkpoints(folder: epath.Path, tmp_path):
     assert iterations_in(str(folder)) == [1]
     assert not (folder / "checkpoints" / "3").exists()
     assert not returns.go_back(1), "nothing is left before it"
+
+
+def test_what_cannot_be_looked_up_is_not_taken_for_absent(folder: epath.Path, proxy: Proxy):
+    """A run whose checkpoints could not be looked up began anew, and cut its metrics back to nothing."""
+    (folder / "checkpoints" / "1" / "commit_success.txt").write_text("")
+    rule = proxy.spoil(Fault("status", 403), times=1000)
+    for ask in (folder.exists, folder.is_dir, (folder / "a").exists, lambda: iterations_in(str(folder))):
+        with pytest.raises(StorageError, match="not permitted"):
+            ask()
+    with pytest.raises(StorageError, match="not permitted"):
+        filesystem.BucketFiles().isfile(str(folder / "a"))
+    rule.times = 0
+    assert iterations_in(str(folder)) == [1] and not filesystem.BucketFiles().isfile(str(folder / "a"))

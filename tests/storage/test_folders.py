@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from azr_jax.models import hf
 from azr_jax.models.source import in_bucket
 from azr_jax.storage import bucket as module
 from azr_jax.storage import folders
@@ -162,16 +163,6 @@ def test_the_mark_of_a_model_comes_last_and_goes_first(proxy: Proxy, of_the_test
         folders.check_free(bucket.url, "config.json", overwrite=True)
 
 
-def test_a_run_is_no_model_to_overwrite(server: str, of_the_test):
-    """It has a config.json, which an export with --overwrite replaced, and it deleted the rest."""
-    bucket = bucket_at(server)
-    of_the_test[bucket.url] = bucket
-    for name in ("config.json", "metrics.jsonl", "checkpoints/1/whole"):
-        bucket.write(name, b"{}")
-    with pytest.raises(StorageError, match="holds checkpoints/, which no export does, a run may"):
-        folders.check_free(bucket.url, "config.json", overwrite=True)
-
-
 def test_a_sender_that_fails_half_way_leaves_no_model(proxy: Proxy, of_the_test, tmp_path: Path):
     bucket = bucket_at(proxy.url, patience_s=0.1)
     bucket.write("config.json", b"old")
@@ -181,3 +172,18 @@ def test_a_sender_that_fails_half_way_leaves_no_model(proxy: Proxy, of_the_test,
     with pytest.raises(StorageError, match="not permitted"):
         folders.send(tmp_path, bucket, "config.json")
     assert bucket.list() == ([], [])
+
+
+@pytest.mark.parametrize("mark", ["owner.json", "checkpoints/3/commit_success.txt"])
+def test_a_run_is_no_model_to_overwrite(fake_gcs: str, of_the_test, tmp_path: Path, mark: str):
+    """It has a config.json, too: an export with --overwrite took the run's own away."""
+    bucket = bucket_at(fake_gcs)
+    of_the_test[bucket.url] = bucket
+    for name in ("config.json", mark):
+        bucket.write(name, b"{}")
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(StorageError, match="which no export does, a run may: give another folder"):
+        folders.check_free(bucket.url, "config.json", True)
+    with pytest.raises(FileExistsError, match="which no export does, a run may: give another folder"):
+        hf.check_free(tmp_path, True)

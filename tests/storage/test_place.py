@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -16,11 +18,13 @@ from azr_jax.config.schema import Config, ConfigError
 from azr_jax.monitor.console import log_to_file
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.run import place as places
-from azr_jax.run.place import Place, open_place
+from azr_jax.run.place import Place, open_place, settled
 from azr_jax.storage import bucket as module
-from azr_jax.storage.bucket import Bucket
+from azr_jax.storage import mirror as mirrors
+from azr_jax.storage.bucket import Bucket, Object
 from azr_jax.storage.errors import StorageError
 from azr_jax.storage.lease import NAME
+from azr_jax.storage.reading import Reader
 from tests.storage.conftest import bucket_at, client
 from tests.storage.proxy import Fault, Proxy
 
@@ -161,3 +165,73 @@ def test_a_bucket_that_does_not_answer_may_do_so_later(here: Here, monkeypatch: 
     with pytest.raises(StorageError) as told, here.open():
         pass
     assert told.value.passing
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        *((f"x{sign}1", "should be without # ?") for sign in "#?*["),
+        ("a\nb", "holds a character that nobody can see"),
+        ("a\udcffb", "holds a character that nobody can see"),
+        ("d/" * 401, "should have 800 bytes at most"),
+    ],
+)
+def test_an_address_that_checkpoints_cannot_have_is_refused(here: Here, path: str, said: str):
+    """With # or ? the first save did not end, with * or [ no checkpoint could be read; the others were tracebacks."""
+    for flag, ask in (("--workdir", lambda url: open_place(url, TINY, Config(), Hosts())), ("--fork_from", settled)):
+        with pytest.raises(ConfigError, match=said) as told:
+            ask(f"{here.bucket.url}/{path}")
+        (problem,) = told.value.problems
+        assert problem.startswith(f"{flag}=") and "\n" not in problem
+
+
+@pytest.mark.parametrize("path", ["n" * 300, "日" * 100, "a b/100%/%41", "'q\"/日本"])
+def test_other_signs_and_long_names_are_a_place_as_any(gcp_emulator: str, monkeypatch, path: str):
+    """A part of 256 bytes or more was a traceback, and the lease stayed behind."""
+    monkeypatch.setattr(module, "_client", lambda: client(gcp_emulator))  # the other server has a disk's limits
+    bucket = Bucket(f"{bucket_at(gcp_emulator).url}/{path}", client(gcp_emulator))
+    with pytest.raises(ConfigError, match=r"^no$"), open_place(bucket.url, TINY, Config(), Hosts()) as place:
+        assert place.home == bucket.url and (place.folder / "config.json").exists()
+        raise ConfigError(["no"])
+    assert bucket.list() == ([], [])
+
+
+def folders_of_the_console(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """An object without bytes, named with a slash at its end; the server of these tests has a disk, and makes none."""
+    list_ = Bucket.list
+
+    def listed(self: Bucket, prefix: str = "", *, deep: bool = True):
+        found, folders = list_(self, prefix, deep=deep)
+        made = [Object(name, 0, 1, 0.0) for name in names if name.startswith(prefix)]
+        here = [each for each in made if deep or "/" not in each.name.removeprefix(prefix)]
+        return [*here, *found], folders
+
+    monkeypatch.setattr(Bucket, "list", listed)
+
+
+def test_a_folder_made_in_the_console_is_an_empty_one(here: Here, monkeypatch: pytest.MonkeyPatch):
+    """It was "not empty and not a run"; in a run, and in its report, a traceback."""
+    folders_of_the_console(here.bucket, monkeypatch, "", "buffers/", "logs/")
+    with here.open() as place:
+        (place.folder / "seeding.json").write_text("{}")
+        (place.folder / "buffers").mkdir()
+        (place.folder / "buffers" / "deduction.jsonl").write_text("1\n")
+        place.publish()
+    with here.open() as place:
+        assert (place.folder / "buffers" / "deduction.jsonl").read_text() == "1\n"
+    with Reader(here.bucket.url) as read:
+        assert (read.folder / "buffers" / "deduction.jsonl").read_text() == "1\n"
+
+
+def test_a_disk_that_cannot_hold_the_files_is_one_line_and_the_place_is_free(here: Here, monkeypatch):
+    """A full TMPDIR was a traceback."""
+
+    def full(url: str) -> Path:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as now:
+        now.setattr(mirrors, "_own_folder", full)
+        assert "cannot be kept below TMPDIR: [Errno 28] No space left on device" in refused(here)
+    began = time.monotonic()
+    with here.open():
+        assert time.monotonic() - began < 5

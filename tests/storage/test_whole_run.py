@@ -71,6 +71,23 @@ def test_a_run_that_is_preempted_saves_and_one_that_lost_its_workdir_writes_noth
     assert {each.name for each in bucket.list("metrics.jsonl/")[0]} == before
 
 
+def test_one_that_lost_its_workdir_and_is_preempted_saves_nothing(fake_gcs: str, tmp_path: Path):
+    """Asleep for a minute and then taken away: its checkpoint went into the run of who had taken over."""
+    name = f"test-bucket-{os.getpid()}-{next(NUMBERS)}"
+    make_bucket(fake_gcs, name)
+    bucket = Bucket(f"gs://{name}/runs/first", client(fake_gcs))
+    lost = start(fake_gcs, tmp_path, bucket.url, "--config.iterations=50", "--config.checkpoint.every=50")
+    while not bucket.list("records.jsonl/")[0]:
+        assert lost.poll() is None
+    lost.send_signal(signal.SIGSTOP)
+    bucket.write("owner.json", json.dumps({"token": "x", "process": 7, "host": "far-away", "term": 9}).encode())
+    lost.send_signal(signal.SIGTERM)
+    lost.send_signal(signal.SIGCONT)
+    output, _ = lost.communicate(timeout=240)
+    assert lost.returncode == 2 and "has taken this run over" in output, output
+    assert bucket.list("checkpoints/") == ([], [])
+
+
 def test_what_cannot_be_a_workdir_is_one_line(server: str, tmp_path: Path):
     for workdir, words in (
         ("gs://no-such-bucket/run", "there is no such bucket"),
