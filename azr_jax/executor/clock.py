@@ -22,7 +22,6 @@ import select
 import stat
 import sys
 import time
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -83,7 +82,7 @@ def _hand_out() -> None:
     """To modules of the library that have taken a clock already, as `threading`, which Python 3.12 loads so early."""
     others = {id(real): getattr(time, name) for name, real in _REAL.items()}
     for module in [module for name, module in sys.modules.items() if not name.startswith("azr_jax")]:
-        names = vars(module) if isinstance(module, types.ModuleType) else {}
+        names: dict[str, Any] = getattr(module, "__dict__", {})  # of None there are none
         for name in [name for name, value in names.items() if id(value) in others]:
             names[name] = others[id(names[name])]
 

@@ -15,6 +15,8 @@ Left out on purpose: what stands in `extra` is checked by those who wrote it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
@@ -120,7 +122,7 @@ class Checkpointer:
             item: jax.tree.map(int, jax.device_get(_digests(arrays, rounded if item == "learner" else ())))
             for item, arrays in items.items()
         }
-        digests["rounded"] = list(rounded)
+        digests |= {"rounded": list(rounded), "extra": _digest_of(extra)}
         # Cast by TensorStore, on the host: a full chip has no room for a second copy of its moments.
         types = {name: ocp.SaveArgs(dtype=jnp.dtype(jnp.bfloat16)) for name in rounded}
         how = {item: {name: types.get(name, ocp.SaveArgs()) for name in arrays} for item, arrays in items.items()}
@@ -224,6 +226,8 @@ class Checkpointer:
         read, problem, noted = None, None, dict[str, Any]()
         try:
             noted = self._json(iteration, "digests")
+            if noted.get("extra") not in (None, _digest_of(self._json(iteration, "extra"))):  # older ones have none
+                raise CheckpointError("extra is not what was saved")
             rounded = set(noted.get("rounded", ()))
             for item, arrays in wanted.items():
                 stored = self._stored(iteration, item)
@@ -347,6 +351,11 @@ def _target(array: jax.Array | jax.ShapeDtypeStruct, dtype: jnp.dtype | type) ->
     if not isinstance(sharding, jax.sharding.Sharding):
         sharding = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
     return jax.ShapeDtypeStruct(array.shape, dtype, sharding=sharding)
+
+
+def _digest_of(extra: dict[str, Any]) -> str:
+    """As it is read: a pair is a list then, and a number that is a key a text."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(extra)), sort_keys=True).encode()).hexdigest()
 
 
 @partial(jax.jit, static_argnums=1)

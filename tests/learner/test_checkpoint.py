@@ -222,6 +222,18 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
         Checkpointer(tmp_path).restore(shapes(), 2)
 
 
+def test_a_checkpoint_whose_cursors_changed_is_damaged(tmp_path):
+    """They have no digest of their own kind: a run went on with another cursor in its buffers."""
+    checkpointer = Checkpointer(tmp_path)
+    for iteration in (1, 2):
+        checkpointer.save(iteration, new_state(), {"buffers": {"error": (10, iteration)}, "seen": {3: 0.1}})
+    checkpointer.close()
+    (file,) = (path for path in (tmp_path / "checkpoints" / "2" / "extra").iterdir() if b"buffers" in path.read_bytes())
+    file.write_bytes(file.read_bytes().replace(b"10", b"18"))
+    restored = Checkpointer(tmp_path).restore(shapes())
+    assert restored.iteration == 1 and restored.extra == {"buffers": {"error": [10, 1]}, "seen": {"3": 0.1}}
+
+
 @pytest.mark.parametrize("lost", ["params", "params/_METADATA", "learner/_METADATA"])
 def test_a_checkpoint_that_lost_a_list_of_arrays_is_no_other_models(tmp_path, lost):
     """It was taken for that of another model, and the one before was not looked at."""
