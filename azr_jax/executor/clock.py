@@ -81,7 +81,7 @@ def shift(seed: int) -> None:
 def _hand_out() -> None:
     """To modules of the library that have taken a clock already, as `threading`, which Python 3.12 loads so early."""
     others = {id(real): getattr(time, name) for name, real in _REAL.items()}
-    for module in [module for name, module in sys.modules.items() if not name.startswith("azr_jax")]:
+    for module in [sys.modules[name] for name in sys.modules if name.partition(".")[0] in sys.stdlib_module_names]:
         names: dict[str, Any] = getattr(module, "__dict__", {})  # of None there are none
         for name in [name for name, value in names.items() if id(value) in others]:
             names[name] = others[id(names[name])]
