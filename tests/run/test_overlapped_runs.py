@@ -49,7 +49,8 @@ def records(workdir) -> list[dict]:
 def digests(workdir) -> dict:
     """Of every array of the last checkpoint."""
     last = max((workdir / "checkpoints").iterdir(), key=lambda folder: int(folder.name))
-    return json.loads((last / "digests" / "metadata").read_text())
+    found = json.loads((last / "digests" / "metadata").read_text())
+    return {item: of_arrays for item, of_arrays in found.items() if item != "extra"}  # which holds the config
 
 
 @contextlib.contextmanager
