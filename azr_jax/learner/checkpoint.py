@@ -3,14 +3,14 @@
 One checkpoint is a folder named by its iteration. Its items are `params` (what is trained), `base` (what is not, if
 anything), `learner` (the rest of the TrainState), `extra` (a JSON dict of the caller: buffers' cursors and checksums,
 metrics cursor, config, versions) and `digests`. Orbax writes under a temporary name and renames at the end, so a folder
-with a plain number is complete; but it does not notice a byte that changed on disk, so every array has a digest that is
-compared when it is restored. Names and shapes are compared before anything is read.
+with a plain number is complete; but it does not notice a byte that changed on disk, so every array, and `extra`, has a
+digest that is compared when it is restored. Names and shapes are compared before anything is read.
 
 With `moments="bfloat16"` the optimizer's float32 arrays are rounded as they are written, on the host, and restored as
 what they were: 8 bytes for each parameter in place of 12, and an update after it that differs by the rounding.
 
 Of several processes each writes and reads its own part of the arrays, and all take the same checkpoint for damaged.
-Left out on purpose: what stands in `extra` is checked by those who wrote it.
+Left out on purpose: what `extra` means is checked by those who wrote it.
 """
 
 from __future__ import annotations

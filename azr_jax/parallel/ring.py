@@ -11,7 +11,7 @@ can always be one on the side of the next host.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -22,14 +22,20 @@ SQUARE: tuple[Chip, ...] = ((0, 0), (0, 1), (1, 1), (1, 0))  # going round
 
 def in_a_ring(devices: Sequence[Any]) -> list[Any] | None:
     """None where the devices have no places, or do not fill a grid of squares."""
+    return placed(devices, lambda grid: None if grid[0] % 2 or grid[1] % 2 else ring(grid))
+
+
+def placed(devices: Sequence[Any], order: Callable[[Place], list[Place] | None]) -> list[Any] | None:
+    """In the order of the places of the grid that they fill; None where they have none, fill none, or there is none."""
     at = {tuple(device.coords): device for device in devices if hasattr(device, "coords")}
-    if len(at) != len(devices) or any(len(place) != 3 for place in at):
+    if not at or len(at) != len(devices) or any(len(place) != 3 for place in at):
         return None
     low, high = tuple(map(min, zip(*at))), tuple(map(max, zip(*at)))
     x, y, z = (last - first + 1 for first, last in zip(low, high))
-    if x % 2 or y % 2 or len(at) != x * y * z:
+    places = order((x, y, z)) if len(at) == x * y * z else None
+    if places is None:
         return None
-    return [at[place[0] + low[0], place[1] + low[1], place[2] + low[2]] for place in ring((x, y, z))]
+    return [at[place[0] + low[0], place[1] + low[1], place[2] + low[2]] for place in places]
 
 
 def ring(grid: Place) -> list[Place]:

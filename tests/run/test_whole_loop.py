@@ -188,8 +188,7 @@ def test_what_a_run_cannot_go_on_without_is_named_in_one_line_and_nothing_is_tou
     before = files_that_must_repeat(workdir)
     code, output = finish(shared, workdir)
     (line,) = [line for line in output.splitlines() if line.startswith("error:")]
-    # None of ours: threads of TensorStore print at times what came of the other arrays, whose loop is closed by then.
-    assert code == 2 and f'File "{ROOT / "azr_jax"}' not in output, output
+    assert code == 2 and "Traceback" not in output, output
     assert line.startswith(f"error: --workdir={workdir}: ") and said in line and "bring" in line
     assert files_that_must_repeat(workdir) == before
 
