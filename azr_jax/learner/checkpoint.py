@@ -99,7 +99,10 @@ class Checkpointer:
         """
         options = ocp.CheckpointManagerOptions(**self._kept, create=self._saves, cleanup_tmp_directories=self._saves)
         # Named here, so that a process that has saved nothing can read what another one saved.
-        handlers = {item: ocp.StandardCheckpointHandler() for item in ARRAYS}
+        # In a bucket a shard is an object: OCDBT writes one manifest anew with each array, oftener than the once a
+        # second that Cloud Storage takes of one name.
+        ocdbt = "://" not in str(self.folder)
+        handlers = {item: ocp.StandardCheckpointHandler(use_ocdbt=ocdbt) for item in ARRAYS}
         handlers |= {item: ocp.JsonCheckpointHandler() for item in ("extra", "digests")}
         return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
@@ -215,7 +218,7 @@ class Checkpointer:
             except (Mismatch, StorageError):  # a bucket that does not answer says nothing of its checkpoints
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
-                damaged.append(f"{candidate} ({type(error).__name__}: {str(error).splitlines()[0][:200]})")
+                damaged.append(f"{candidate} ({_first_cause(error)})")
                 log.warning("checkpoint %s in %s is damaged and passed over", damaged[-1], self.folder)
         if damaged:
             raise CheckpointError(f"{self.folder}: every checkpoint asked for is damaged: {'; '.join(damaged)}")
@@ -265,6 +268,13 @@ class Checkpointer:
     def _stored(self, iteration: int, item: str) -> dict[str, Any]:
         metadata = self._manager.item_metadata(iteration).get(item)
         return {} if metadata is None else dict(metadata.tree)
+
+
+def _first_cause(error: BaseException) -> str:
+    """Orbax wraps what TensorStore says, which names the file, in what it was about."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].partition(' [')[0][:400]}"
 
 
 def _named(tree: object) -> dict[str, Any]:

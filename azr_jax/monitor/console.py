@@ -149,7 +149,9 @@ def _without_late_answers(told: Callable[[Any], object]) -> Callable[[Any], None
     """Of many arrays the first damaged one ends the reading; what comes of the others then finds nobody who waits."""
 
     def tell(late: Any) -> None:
-        if not (late.exc_type is RuntimeError and str(late.exc_value) == "Event loop is closed"):
+        closed = late.exc_type is RuntimeError and str(late.exc_value) == "Event loop is closed"
+        given_up = isinstance(getattr(late.exc_value, "__cause__", None), GeneratorExit)
+        if not (closed or given_up):
             told(late)
 
     return tell

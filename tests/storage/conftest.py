@@ -63,8 +63,13 @@ def gcp_emulator() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen([*command, "--in-memory"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # It lets five connections wait; TensorStore opens more at once, and each further one asks again after a second.
+    program = (
+        "import http.server, sys; http.server.HTTPServer.request_queue_size = 128; "
+        "from gcp_storage_emulator.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, "start", "--host", "127.0.0.1", "--port", str(port), "--in-memory"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     until_it_answers(url)
     yield url

@@ -139,6 +139,21 @@ def test_an_export_goes_there_and_is_the_one_on_disk(place: Place, run: str, mod
     place(*again, "--overwrite")
 
 
+def test_a_damaged_checkpoint_there_is_named(place: Place, run: str, tmp_path: Path):
+    """And no traceback of what Orbax had begun to read of its other arrays."""
+    source, damaged = place.at("runs/first"), place.at("runs/damaged")
+    for each in source.list()[0]:
+        if not (each.name.startswith("checkpoints/1/") or "params/layers.up.value/0" in each.name):
+            damaged.write(each.name, source.read(each.name) or b"")
+    damaged.write("checkpoints/2/params/layers.up.value/0.0.0", b"nothing")
+    export = ["export", f"--workdir={damaged.url}", f"--out={tmp_path / 'out'}"]
+    for _ in range(3):  # who reads first is another one each time
+        said = place(*export, code=2)
+        assert "Traceback" not in said and said.endswith("\n"), said
+        assert "every checkpoint asked for is damaged: 2 (" in said.splitlines()[-1], said
+        assert "params/layers.up.value/0.0.0" in said.splitlines()[-1], said
+
+
 def test_a_run_and_a_model_are_evaluated_there_and_results_go_on(place: Place, run: str, model: str):
     if not (DATA / "cruxeval_public.jsonl.gz").exists():
         pytest.skip(f"no benchmarks in {DATA}: set AZR_DATA")
@@ -159,7 +174,7 @@ def test_a_model_comes_once_and_again_where_it_has_changed(place: Place, model: 
     cache = place.shared / "cache/azr_jax/buckets"
     flags = [*loop.TINY, f"--config.model.name={model}", "--config.iterations=1"]
     place("main", *flags, f"--workdir={tmp_path / 'one'}")
-    (copy,) = [each for each in cache.iterdir() if each.name.endswith("models_first")]
+    (copy,) = [each for each in cache.iterdir() if "models_first-" in each.name]
     before = (copy / "model.safetensors").stat()
     assert np.isfinite(load_file(copy / "model.safetensors")["model.norm.weight"]).all()
     bucket = place.at("models/first")

@@ -36,15 +36,18 @@ def test_a_run_in_a_bucket_is_killed_goes_on_and_leaves_what_a_run_on_disk_leave
     name = f"test-bucket-{os.getpid()}-{next(NUMBERS)}"
     make_bucket(server, name)
     url = f"gs://{name}/runs/first"
+    bucket = Bucket(url, client(server))
     killed = start(server, tmp_path, url)
     said = loop.wait_for(killed, "iteration 2/")
+    while not bucket.exists("checkpoints/1/commit_success.txt"):
+        assert killed.poll() is None, said
     killed.kill()
     killed.communicate()
     process = start(server, tmp_path, url)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said + output
     assert "resumed after iteration" in output
-    Mirror(Bucket(url, client(server)), folder=tmp_path / "bucket").pull()
+    Mirror(bucket, folder=tmp_path / "bucket").pull()
     assert loop.files_that_must_repeat(tmp_path / "bucket") == loop.files_that_must_repeat(tmp_path / "disk")
 
 
