@@ -23,7 +23,7 @@ from azr_jax.rollout.requests import TILE
 
 BLOCK = 128  # tokens of context that a tile of a prompt's tokens looks at together
 SLOT_BLOCK = 32  # the same for a decoding slot; a page that is longer is a block by itself
-SLOT_TILE = 8  # decoding slots that walk together
+SLOT_TILE = 4  # decoding slots that walk together
 
 FAR = 2**30  # a position that no prompt has
 UNSEEN = -1e30  # score of what is not seen; finite, for behind a window's end a whole block may be unseen
