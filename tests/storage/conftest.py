@@ -17,6 +17,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
+from azr_jax.storage import filesystem
 from azr_jax.storage.bucket import Bucket
 from tests.storage.proxy import Proxy
 
@@ -98,3 +99,14 @@ def bucket_at(url: str, **how: object) -> Bucket:
     name = f"test-bucket-{next(NUMBERS)}"
     make_bucket(url, name)
     return Bucket(f"gs://{name}/runs/first", client(url), **how)
+
+
+@pytest.fixture
+def bucket(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A new one behind the proxy, where Orbax and TensorStore in this process go, too."""
+    for variable in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):  # Orbax has a client of its own, to delete
+        monkeypatch.setenv(variable, proxy.url)
+    made = bucket_at(proxy.url)
+    monkeypatch.setattr(filesystem, "_bucket", lambda name: Bucket(f"gs://{name}", client(proxy.url)))
+    filesystem.install()
+    return made

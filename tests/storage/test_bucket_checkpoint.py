@@ -13,21 +13,8 @@ from azr_jax.learner.checkpoint import Checkpointer, CheckpointError
 from azr_jax.learner.step import LearnerSettings, TrainState, init_state
 from azr_jax.models.sharding import abstract_params
 from azr_jax.models.spec import PRESETS
-from azr_jax.storage import filesystem
 from azr_jax.storage.bucket import Bucket
-from tests.storage.conftest import NUMBERS, client, make_bucket
 from tests.storage.proxy import Proxy
-
-
-@pytest.fixture
-def bucket(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    for variable in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):  # Orbax has a client of its own, to delete
-        monkeypatch.setenv(variable, proxy.url)
-    name = f"test-bucket-{next(NUMBERS)}"
-    make_bucket(proxy.url, name)
-    monkeypatch.setattr(filesystem, "_bucket", lambda name: Bucket(f"gs://{name}", client(proxy.url)))
-    filesystem.install()
-    return Bucket(f"gs://{name}/runs/first", client(proxy.url))
 
 
 def state() -> TrainState:

@@ -20,13 +20,11 @@ from azr_jax.models.sharding import abstract_params
 from azr_jax.models.spec import PRESETS
 from azr_jax.monitor.metrics import MetricsWriter
 from azr_jax.monitor.records import RecordWriter
-from azr_jax.storage import filesystem
 from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.lease import BucketLease
 from azr_jax.storage.mirror import Mirror
 from azr_jax.tasks.buffers import Buffers, BufferSettings
 from azr_jax.tasks.types import InductionTask, Kind, Task, Triplet
-from tests.storage.conftest import NUMBERS, client, make_bucket
 from tests.storage.proxy import Proxy, Seen
 
 KINDS = (Kind.DEDUCTION, Kind.ABDUCTION, Kind.INDUCTION)
@@ -90,16 +88,7 @@ def spent(proxy: Proxy, since: int) -> Counter[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_an_iteration_costs_what_it_wrote_and_the_500th_no_more_than_the_20th(
-    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-):
-    for variable in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):  # Orbax has a client of its own, to delete
-        monkeypatch.setenv(variable, proxy.url)
-    name = f"test-bucket-{next(NUMBERS)}"
-    make_bucket(proxy.url, name)
-    monkeypatch.setattr(filesystem, "_bucket", lambda name: Bucket(f"gs://{name}", client(proxy.url)))
-    filesystem.install()
-    bucket = Bucket(f"gs://{name}/runs/first", client(proxy.url))
+def test_an_iteration_costs_what_it_wrote_and_the_500th_no_more_than_the_20th(bucket: Bucket, proxy: Proxy):
     run, plain, saved = Run(bucket), dict[int, Counter[str]](), dict[int, Counter[str]]()
     for number in range(1, ITERATIONS + 1):
         since = len(proxy.seen)
