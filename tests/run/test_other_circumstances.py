@@ -6,7 +6,6 @@ Real ones with gloo between them and four virtual devices in all, on a disk and 
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.mirror import Mirror
 from tests.run.test_on_processes import check_alike, ends, one, shared, start, started
 from tests.run.test_whole_loop import files_that_must_repeat, wait_for
-from tests.storage.conftest import NUMBERS, client, fake_gcs, make_bucket
+from tests.storage.conftest import client, fake_gcs, new_bucket
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]
 FIXTURES = one, shared, started, fake_gcs
@@ -30,8 +29,7 @@ class Somewhere:
         self.address: Path | str = folder
         self.where: dict[str, str] = {}
         if server:
-            name = f"circumstances-{os.getpid()}-{next(NUMBERS)}"
-            make_bucket(server, name)
+            name = new_bucket(server)
             self.address = f"gs://{name}/run"
             self.where = {"STORAGE_EMULATOR_HOST": server, "TENSORSTORE_GCS_HTTP_URL": server}
 

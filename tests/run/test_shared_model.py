@@ -30,7 +30,7 @@ from azr_jax.run.find_model import PLACE_BYTES, PLACES
 from azr_jax.storage.bucket import Bucket
 from tests.run.hub import Hub
 from tests.run.test_whole_loop import ROOT
-from tests.storage.conftest import NUMBERS, client, fake_gcs, gcp_emulator, make_bucket, server
+from tests.storage.conftest import client, fake_gcs, gcp_emulator, new_bucket, server
 from tests.storage.proxy import Fault, Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
@@ -104,8 +104,7 @@ class Ways:
 
     def __init__(self, upstream: str, folder: Path, count: int, held: ExitStack):
         self.proxies = [held.enter_context(Proxy(upstream)) for _ in range(count)]
-        name = f"shared-{os.getpid()}-{next(NUMBERS)}"
-        make_bucket(upstream, name)
+        name = new_bucket(upstream)
         self.url = f"gs://{name}/models/tiny"
         self.bucket = Bucket(self.url, client(upstream))
         for path in folder.iterdir():

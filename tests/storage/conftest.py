@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import socket
@@ -11,6 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -21,10 +21,10 @@ from azr_jax.storage import filesystem
 from azr_jax.storage.bucket import Bucket
 from tests.storage.proxy import Proxy
 
-NUMBERS = itertools.count()
 
-
-def make_bucket(server: str, name: str) -> None:
+def new_bucket(server: str) -> str:
+    """Its name, which no other test has: this file may be two modules of one process, so they are not counted."""
+    name = f"test-{uuid.uuid4().hex}"
     request = urllib.request.Request(
         f"{server}/storage/v1/b?project=test",
         data=json.dumps({"name": name}).encode(),
@@ -32,6 +32,7 @@ def make_bucket(server: str, name: str) -> None:
         method="POST",
     )
     urllib.request.urlopen(request, timeout=10).read()
+    return name
 
 
 def until_it_answers(url: str) -> None:
@@ -96,9 +97,7 @@ def client(url: str, credentials: object = None) -> storage.Client:
 
 def bucket_at(url: str, **how: object) -> Bucket:
     """A new bucket of that server, or of the one behind that proxy."""
-    name = f"test-bucket-{next(NUMBERS)}"
-    make_bucket(url, name)
-    return Bucket(f"gs://{name}/runs/first", client(url), **how)
+    return Bucket(f"gs://{new_bucket(url)}/runs/first", client(url), **how)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.mirror import Mirror
 from tests.run import test_whole_loop as loop
-from tests.storage.conftest import NUMBERS, client, make_bucket
+from tests.storage.conftest import client, new_bucket
 from tests.storage.proxy import Fault, Proxy
 from tests.storage.test_whole_run import start
 
@@ -36,10 +35,8 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "disk"
 
 
-def new_bucket(proxy: Proxy) -> Bucket:
-    name = f"faults-{os.getpid()}-{next(NUMBERS)}"
-    make_bucket(proxy.upstream, name)
-    return Bucket(f"gs://{name}/run", client(proxy.upstream))
+def bucket_behind(proxy: Proxy) -> Bucket:
+    return Bucket(f"gs://{new_bucket(proxy.upstream)}/run", client(proxy.upstream))
 
 
 def check_same(bucket: Bucket, disk: Path, folder: Path) -> None:
@@ -49,7 +46,7 @@ def check_same(bucket: Bucket, disk: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_run_whose_bucket_often_fails_loses_no_iteration(proxy: Proxy, disk: Path, tmp_path: Path, name: str):
-    bucket, requests, struck, fault = new_bucket(proxy), itertools.count(1), itertools.count(), FAULTS[name]
+    bucket, requests, struck, fault = bucket_behind(proxy), itertools.count(1), itertools.count(), FAULTS[name]
 
     def look(method: str, path: str) -> None:
         if next(requests) % 10 == 0 and fault:
@@ -68,7 +65,7 @@ def test_a_run_whose_bucket_often_fails_loses_no_iteration(proxy: Proxy, disk: P
 
 def test_a_bucket_that_no_longer_permits_ends_the_run_and_it_goes_on_later(proxy: Proxy, disk: Path, tmp_path: Path):
     """With code 2: waiting would not help."""
-    bucket = new_bucket(proxy)
+    bucket = bucket_behind(proxy)
     process = start(proxy.url, disk.parent, bucket.url)
     while not bucket.exists("checkpoints/1/commit_success.txt"):
         assert process.poll() is None

@@ -1,6 +1,5 @@
 """A run in a bucket that is killed twenty times leaves there what a run on a disk leaves that never was."""
 
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.mirror import Mirror
 from tests.run.test_twenty_kills import ITERATIONS, MOMENTS, finish, kill_in, start
 from tests.run.test_whole_loop import ROOT, environment, files_that_must_repeat, same, weights
-from tests.storage.conftest import NUMBERS, client, make_bucket
+from tests.storage.conftest import client, new_bucket
 
 
 def exported(shared: Path, url: str, out: Path, where: dict[str, str]) -> dict[str, np.ndarray]:
@@ -30,8 +29,7 @@ def exported(shared: Path, url: str, out: Path, where: dict[str, str]) -> dict[s
 def test_twenty_kills_in_a_bucket_change_nothing(server: str, tmp_path: Path):
     whole = tmp_path / "whole"
     finish(tmp_path, whole)
-    name = f"test-bucket-{os.getpid()}-{next(NUMBERS)}"
-    make_bucket(server, name)
+    name = new_bucket(server)
     url, bucket = f"gs://{name}/runs/first", Bucket(f"gs://{name}/runs/first", client(server))
     where = {"STORAGE_EMULATOR_HOST": server, "TENSORSTORE_GCS_HTTP_URL": server}
     random, found = np.random.default_rng(0), Counter[str]()

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.spans import SpanFile, files_in
 from tests.run import test_whole_loop as loop
-from tests.storage.conftest import NUMBERS, client, make_bucket
+from tests.storage.conftest import client, new_bucket
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 DATA = Path(os.environ.get("AZR_DATA", loop.ROOT.parent / "shared" / "data"))
@@ -29,8 +29,7 @@ class Place:
     """A server's bucket, and the commands that are told of it."""
 
     def __init__(self, server: str, shared: Path):
-        self.server, self.shared, self.name = server, shared, f"commands-{os.getpid()}-{next(NUMBERS)}"
-        make_bucket(server, self.name)
+        self.server, self.shared, self.name = server, shared, new_bucket(server)
 
     def url(self, path: str) -> str:
         return f"gs://{self.name}/{path}"

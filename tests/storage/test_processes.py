@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import subprocess
 import time
@@ -20,7 +19,7 @@ from azr_jax.storage.lease import NAME
 from azr_jax.storage.mirror import Mirror
 from tests.run import test_on_processes as processes
 from tests.run.test_whole_loop import files_that_must_repeat
-from tests.storage.conftest import NUMBERS, client, make_bucket
+from tests.storage.conftest import client, new_bucket
 from tests.storage.proxy import Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -39,8 +38,7 @@ class Crew:
 
     def __init__(self, proxy: Proxy, shared: Path, count: int = 2):
         self.proxy, self.shared, self.count, self.term, self.kept = proxy, shared, count, 0, [0]
-        name = f"processes-{os.getpid()}-{next(NUMBERS)}"
-        make_bucket(proxy.url, name)
+        name = new_bucket(proxy.url)
         self.url = f"gs://{name}/run"
         self.bucket = Bucket(self.url, client(proxy.upstream))
 

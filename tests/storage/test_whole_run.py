@@ -1,7 +1,6 @@
 """The whole program with its workdir in a bucket: the same bytes as on a disk, through kills, and what it refuses."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.mirror import Mirror
 from tests.run import test_whole_loop as loop
-from tests.storage.conftest import NUMBERS, client, make_bucket
+from tests.storage.conftest import client, new_bucket
 
 pytestmark = pytest.mark.slow
 
@@ -33,8 +32,7 @@ def start(server: str, shared: Path, workdir: str, *flags: str) -> subprocess.Po
 def test_a_run_in_a_bucket_is_killed_goes_on_and_leaves_what_a_run_on_disk_leaves(server: str, tmp_path: Path):
     code, output = loop.finish(tmp_path, tmp_path / "disk")
     assert code == 0, output
-    name = f"test-bucket-{os.getpid()}-{next(NUMBERS)}"
-    make_bucket(server, name)
+    name = new_bucket(server)
     url = f"gs://{name}/runs/first"
     bucket = Bucket(url, client(server))
     killed = start(server, tmp_path, url)
@@ -53,8 +51,7 @@ def test_a_run_in_a_bucket_is_killed_goes_on_and_leaves_what_a_run_on_disk_leave
 
 def test_a_run_that_is_preempted_saves_and_one_that_lost_its_workdir_writes_nothing(fake_gcs: str, tmp_path: Path):
     """Exit codes: 0 after SIGTERM, as on a disk, and 2 for who is no owner any more: it must not be started again."""
-    name = f"test-bucket-{os.getpid()}-{next(NUMBERS)}"
-    make_bucket(fake_gcs, name)
+    name = new_bucket(fake_gcs)
     url = f"gs://{name}/runs/first"
     bucket = Bucket(url, client(fake_gcs))
     preempted = start(fake_gcs, tmp_path, url, "--config.iterations=50")
@@ -76,8 +73,7 @@ def test_a_run_that_is_preempted_saves_and_one_that_lost_its_workdir_writes_noth
 
 def test_one_that_lost_its_workdir_and_is_preempted_saves_nothing(fake_gcs: str, tmp_path: Path):
     """Asleep for a minute and then taken away: its checkpoint went into the run of who had taken over."""
-    name = f"test-bucket-{os.getpid()}-{next(NUMBERS)}"
-    make_bucket(fake_gcs, name)
+    name = new_bucket(fake_gcs)
     bucket = Bucket(f"gs://{name}/runs/first", client(fake_gcs))
     lost = start(fake_gcs, tmp_path, bucket.url, "--config.iterations=50", "--config.checkpoint.every=50")
     while not bucket.list("records.jsonl/")[0]:
