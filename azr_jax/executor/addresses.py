@@ -14,6 +14,7 @@ import builtins
 import ctypes
 import random
 import sys
+from collections.abc import Callable
 from typing import Any
 
 _FIRST, _STEP = 0x555555555550, 16  # as long as an address, also with all bits the other way round
@@ -23,6 +24,11 @@ _libc = ctypes.PyDLL(None)  # whose calls keep the interpreter's lock
 _KEPT: list[Any] = []  # libc calls these for as long as the process lives
 _numbers: dict[int, int] = {}  # of the places that were asked for
 forget = _numbers.clear  # or the count would tell a call of earlier ones
+
+
+def _called(function: Callable[..., int]) -> Callable[..., int]:
+    """The same, in a text that holds no address: Python 3.13 writes what it was that failed, which would fail again."""
+    return type(function.__name__, (str,), {"__call__": staticmethod(function)})()
 
 
 def hide(seed: int) -> None:
@@ -50,8 +56,8 @@ def hide(seed: int) -> None:
         return 1
 
     integers = ctypes.POINTER(ctypes.c_int)
-    writer = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, pointers)(write)
-    asker = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, integers, ctypes.c_void_p)(kinds)
+    writer = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, pointers)(_called(write))
+    asker = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, integers, ctypes.c_void_p)(_called(kinds))
     if _libc.register_printf_specifier(ord("p"), writer, asker) != 0:
         raise OSError("libc does not let %p be written otherwise")
     _KEPT.extend((writer, asker))

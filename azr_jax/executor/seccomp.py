@@ -35,6 +35,7 @@ PRLIMIT = (302, 261)  # to ask, of itself, never to set
 FCNTL = (72, 25)  # about the descriptor itself; owners, signals, notices, leases and locks reach beyond this process
 _FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030)  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC
 _SETFL, _O_ASYNC = 4, 0o20000
+CLOSE_RANGE = (436, 436)  # without flags it is many a close; Python 3.13 aborts where os.closerange may not call it
 
 _ARCH = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _LOAD, _JUMP_EQUAL, _JUMP_MORE, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -56,6 +57,7 @@ def program(*, clocks: bool) -> bytes:
     """The filter's instructions. The call's number is looked up by halving: a chain of 60 tests costs per fork."""
     column, machine = _ARCH[platform.machine()]
     special = {OPENAT[column]: _read_only_open(), PRLIMIT[column]: _own_limits(), FCNTL[column]: _own_descriptors()}
+    special[CLOSE_RANGE[column]] = [(_LOAD, 0, 0, _argument(2)), (_JUMP_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW)]
     special |= {pair[column]: [(_RETURN, 0, 0, _ZERO)] for pair in ZEROED.values()}
     allowed = {pair[column] for name, pair in ALLOWED.items() if clocks or name not in CLOCKS}
     numbers = sorted(allowed - {-1} | set(special))

@@ -50,6 +50,24 @@ def test_a_program_asks_only_about_its_own_descriptors(namespaces):
     assert decode(outcome.value or "") == ["flags", "set flags", "mode", "set mode", "copy", "closed copy"]
 
 
+_CLOSED = """
+import ctypes, os
+def f():
+    call, found = ctypes.CDLL(None).syscall, []
+    for flags in (0, 2, 4, 1 << 31):  # to share no table any more, to close at an exec, what no kernel knows
+        file = os.open(os.__file__, 0)
+        found.append(call(436, file, file, flags))
+    os.closerange(3, 20)
+    return found
+"""
+
+
+def test_a_program_closes_many_at_once_and_no_more(executor: Executor):
+    """Where all of that call was refused, `os.closerange` of Python 3.13 aborted."""
+    (outcome,) = executor.submit(Run(_CLOSED, ("",))).result()
+    assert decode(outcome.value or "") == [0, -1, -1, -1]
+
+
 def test_the_probe_tries_it(monkeypatch):
     """A filter that lets all of fcntl through is noticed at the start, and the executor does not run with it."""
     assert "notice" in MINIMUM

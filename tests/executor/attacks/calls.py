@@ -143,7 +143,7 @@ CALLS: dict[str, tuple[int, str]] = {
     "splice": (275, "0, 0, 1, 0, 0, 0"),
     "map pages into a pipe": (278, "1, local, 0, 0"),
     "copy a descriptor over another": (33, "0, 20"),
-    "close all descriptors": (436, "30, 31, 0"),
+    "share no descriptors any more": (436, "30, 31, 2"),  # without flags it is many a `close`: further.py does that
     # --- memory and the machine
     "lock memory": (149, "local, 0"),
     "lock all memory": (151, "1"),
