@@ -28,7 +28,8 @@ forget = _numbers.clear  # or the count would tell a call of earlier ones
 
 def _called(function: Callable[..., int]) -> Callable[..., int]:
     """The same, in a text that holds no address: Python 3.13 writes what it was that failed, which would fail again."""
-    return type(function.__name__, (str,), {"__call__": staticmethod(function)})()
+    named: Any = type(function.__name__, (str,), {"__call__": staticmethod(function)})
+    return named()
 
 
 def hide(seed: int) -> None:

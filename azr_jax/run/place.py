@@ -25,6 +25,7 @@ from azr_jax.run.workdir import (
     CHANGES,
     absent,
     check_is_run,
+    go_on_with,
     has_begun,
     is_made_by_a_start,
     names_in,
@@ -65,6 +66,7 @@ class Place:
     lease: Lease | BucketLease | None = None  # of the first process
     mirror: Mirror | None = None  # where it is a bucket
     made: tuple[Path, ...] = ()  # folders that were not there before, the innermost first
+    asked: tuple[Config, Config] = (Config(), Config())  # for this start, and what is usual
 
     def __enter__(self) -> Place:
         return self
@@ -113,6 +115,12 @@ class Place:
         if self.mirror is not None and self.lease is None:
             self.mirror.pull(lambda name: name.startswith(READ) and not name.startswith("logs/"))
 
+    def going_on(self, first: int) -> None:
+        """Called once nothing refuses this start any more: what it does otherwise is written down."""
+        if self.lease is not None:
+            go_on_with(self.home, self.folder, *self.asked, first)
+            self.publish()
+
     def publish(self) -> None:
         if self.mirror is not None:
             self.mirror.publish()
@@ -157,7 +165,7 @@ def open_place(path: str, config: Config, base: Config, hosts: Hosts) -> Place:
         if not hosts.first:
             return Place(folder, str(folder))
         made = absent(folder)
-        return Place(folder, str(folder), open_workdir(path, config, base), made=made)
+        return Place(folder, str(folder), open_workdir(path, config, base), made=made, asked=(config, base))
     try:
         bucket = open_bucket(path)
         filesystem.install()
@@ -167,12 +175,12 @@ def open_place(path: str, config: Config, base: Config, hosts: Hosts) -> Place:
             return Place(mirror.folder, bucket.url, None, mirror)
         check_is_run(path, names_of(bucket))
         lease = BucketLease(bucket)
-        place = Place(Path(), bucket.url, lease)
+        place = Place(Path(), bucket.url, lease, asked=(config, base))
         try:
             place.mirror = mirror = Mirror(bucket, term=lease.term, may_write=lease.check)
             place.folder = mirror.folder
             mirror.pull(lambda name: name.startswith(READ))
-            open_folder_of_run(path, mirror.folder, bucket.url, config, base)
+            open_folder_of_run(path, mirror.folder, config, base)
             mirror.publish()
         except BaseException:
             place.__exit__()

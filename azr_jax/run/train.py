@@ -129,8 +129,10 @@ class Training:
         run.self_play = replace(run.self_play, may_begin=lambda: bound.within)
         with together(run.hosts):
             self.ledger = Ledger(run, console, extra, self.iteration) if run.hosts.first else None
-        if self.ledger:
-            run.place.publish()  # what was cut back is cut back there too
+        run.place.going_on(self.iteration + 1)  # and what was cut back is cut back in a bucket too
+        if self.iteration:
+            otherwise = changes_from(run.workdir, self.iteration + 1)
+            console.message(f"resumed after iteration {self.iteration}{otherwise and f', with {otherwise}'}")
 
     def go(self, again: str) -> str:
         """Returns what to tell the user in the end."""
@@ -305,8 +307,6 @@ class Training:
             self.state, self.iteration, self.saved = restored.state, restored.iteration, restored.iteration
             if self.run.self_play.baselines:
                 self.run.self_play.baselines.values = dict(restored.extra.get("baselines", {}))
-            otherwise = changes_from(self.run.workdir, self.iteration + 1)
-            self.console.message(f"resumed after iteration {self.iteration}{otherwise and f', with {otherwise}'}")
             return restored.extra
         if fork_from:
             fork_from = settled(fork_from)

@@ -22,7 +22,6 @@ from typing import Any
 
 from azr_jax.config import flags as configs
 from azr_jax.config.schema import Config, ConfigError
-from azr_jax.learner.checkpoint import iterations_in
 from azr_jax.models.folder import BadFolder, run_config
 from azr_jax.models.source import canonical
 from azr_jax.monitor import jsonl
@@ -106,18 +105,33 @@ def open_workdir(path: str, config: Config, base: Config) -> Lease:
             [f"--workdir={path}: cannot write there: {error.strerror}; give a folder that can be written"]
         ) from error
     try:
-        open_folder_of_run(path, workdir, workdir, config, base)
+        open_folder_of_run(path, workdir, config, base)
     except BaseException:
         lease.release()
         raise
     return lease
 
 
-def open_folder_of_run(path: str, workdir: Path, home: Path | str, config: Config, base: Config) -> None:
-    """Checks it, now that nobody else writes there: another run may have begun and ended meanwhile."""
-    changed = _changed(path, workdir, config, base)
-    if changed:
-        _note(workdir, home, changed)
+def open_folder_of_run(path: str, workdir: Path, config: Config, base: Config) -> None:
+    """Checks it, now that nobody else writes there: another run may have begun and ended meanwhile.
+
+    A run that has begun keeps the config it has until this start can no longer be refused: `go_on_with`.
+    """
+    _changed(path, workdir, config, base)
+    if not has_begun(names_in(workdir)):
+        _write_config(workdir, config, base)
+
+
+def go_on_with(path: str, workdir: Path, config: Config, base: Config, first: int) -> None:
+    """Writes down what this start does otherwise than the last one, from iteration `first` on."""
+    if changed := _changed(path, workdir, config, base):
+        line = {"from": first, "changes": {field: [before, now] for field, before, now in changed}}
+        lines = [*jsonl.read(workdir / CHANGES), line]
+        _write(workdir / CHANGES, "".join(json.dumps(each) + "\n" for each in lines))
+    _write_config(workdir, config, base)
+
+
+def _write_config(workdir: Path, config: Config, base: Config) -> None:
     _write(workdir / "config.json", configs.to_json(config))
     _write(workdir / "config_diff.txt", diff_text(config, base))
 
@@ -139,13 +153,6 @@ def _read(path: str, workdir: Path) -> dict[str, Any]:
             [f"--workdir={path}: {error}; without it the run cannot go on: bring it back, or give another folder"]
         ) from error
     return configs.from_json((workdir / "config.json").read_text())
-
-
-def _note(workdir: Path, home: Path | str, changed: Changed) -> None:
-    first = max(iterations_in(home), default=0) + 1
-    line = {"from": first, "changes": {field: [before, now] for field, before, now in changed}}
-    lines = [*jsonl.read(workdir / CHANGES), line]
-    _write(workdir / CHANGES, "".join(json.dumps(each) + "\n" for each in lines))
 
 
 def changes_from(workdir: Path, iteration: int) -> str:

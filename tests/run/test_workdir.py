@@ -9,7 +9,7 @@ from azr_jax.config.schema import ConfigError
 from azr_jax.monitor.console import log_to_file
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.run.place import open_place
-from azr_jax.run.workdir import CHANGES, changes_from, check_space
+from azr_jax.run.workdir import CHANGES, changes_from, check_space, go_on_with
 from azr_jax.run.workdir import open_workdir as opened
 
 
@@ -62,6 +62,7 @@ def test_a_run_begun_before_a_field_existed_goes_on_with_its_usual_value(tmp_pat
 def test_a_run_that_knows_nanos_base_by_its_path_goes_on_after_the_checkout_moved(tmp_path):
     folder = begun(tmp_path / "run", load(model__name="/once/there/azr_jax/nano/base"))
     open_workdir(str(folder), load(model__name="nano:base"), BASE)
+    go_on_with(str(folder), folder, load(model__name="nano:base"), BASE, 1)
     assert json.loads((folder / "config.json").read_text())["model"]["name"] == "nano:base"
     with pytest.raises(ConfigError, match=r"model.name: .nano:base. -> .random:tiny"):
         open_workdir(str(folder), load(), BASE)
@@ -111,15 +112,16 @@ def test_a_model_and_a_file_are_no_workdirs(tmp_path):
 
 def test_circumstances_may_change_and_are_noted_with_the_iteration_they_hold_from(tmp_path):
     folder = begun(tmp_path / "run", load())
-    for iteration in (2, 10):
-        (folder / "checkpoints" / str(iteration)).mkdir(parents=True)
     other = {"iterations": "40", "mesh__fsdp": "8", "rollout__slots": "6", "executor__workers": "3", "eval__every": "7"}
+    before = (folder / "config.json").read_text()
     open_workdir(str(folder), load(**other), BASE)
+    assert (folder / "config.json").read_text() == before and not (folder / CHANGES).exists(), "it may yet be refused"
+    go_on_with(str(folder), folder, load(**other), BASE, 11)
     [line] = [json.loads(line) for line in (folder / CHANGES).read_text().splitlines()]
     assert line["from"] == 11 and line["changes"]["mesh.fsdp"] == [load().mesh.fsdp, 8]
     assert set(line["changes"]) == {name.replace("__", ".") for name in other}
     assert "iterations 3 -> 40" in changes_from(folder, 11) and changes_from(folder, 3) == ""
-    open_workdir(str(folder), load(**other), BASE)
+    go_on_with(str(folder), folder, load(**other), BASE, 12)
     assert len((folder / CHANGES).read_text().splitlines()) == 1, "the same again is no change"
 
 

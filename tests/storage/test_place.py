@@ -81,6 +81,24 @@ def test_what_was_played_stays_and_so_does_what_is_no_mistake_of_the_user(here: 
     assert {"config.json", "compiled/jit_step-cache", NAME} <= set(here.names())
 
 
+def test_a_start_of_a_run_that_is_refused_changes_nothing_of_what_is_said_of_it(here: Here):
+    """Its other mesh stood in config.json and in the run's history, and the next start changed that back."""
+    with here.open() as place:
+        (place.folder / "seeding.json").write_text("{}")
+        place.publish()
+    before = here.bucket.read("config.json")
+    longer, wrong = configs.load("configs/tiny.py", {"iterations": "40", "mesh.fsdp": "3"})
+    assert not wrong
+    with pytest.raises(ConfigError), open_place(here.bucket.url, longer, Config(), Hosts()) as place:
+        place.publish()
+        raise ConfigError(["mesh.fsdp=3: no"])
+    assert here.bucket.read("config.json") == before and "config_changes.jsonl" not in here.names()
+    with open_place(here.bucket.url, longer, Config(), Hosts()) as place:
+        place.going_on(7)
+    assert here.bucket.read("config.json") != before
+    assert json.loads(here.bucket.read("config_changes.jsonl"))["from"] == 7
+
+
 def test_who_lost_the_place_takes_nothing_back(here: Here):
     refuse(here, lambda place: here.bucket.write(NAME, json.dumps({"token": "x", "process": 7, "term": 2}).encode()))
     assert "config.json" in here.names() and json.loads(here.bucket.read(NAME))["token"] == "x"
