@@ -37,7 +37,7 @@ from azr_jax.learner.lora import Corrections, merged
 from azr_jax.learner.step import TrainState
 from azr_jax.models.spec import OUTPUTS
 from azr_jax.parallel.hosts import Hosts
-from azr_jax.storage.errors import StorageError
+from azr_jax.storage.errors import StorageError, tell_of_arrays
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -201,10 +201,19 @@ class Checkpointer:
 
     def wait(self) -> None:
         """Until the save under way is complete; raises what went wrong in it."""
-        self._manager.wait_until_finished()
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            self._tell_of_the_bucket("write a checkpoint", error)
+            raise
 
     def close(self) -> None:
+        self.wait()
         self._manager.close()
+
+    def _tell_of_the_bucket(self, doing: str, error: Exception) -> None:
+        if "://" in str(self.folder):
+            tell_of_arrays(str(self.folder), doing, _first_cause(error))
 
     def _latest_whole(self, read: Callable[[int], T], iteration: int | None) -> T:
         self.wait()
@@ -218,7 +227,8 @@ class Checkpointer:
             except (Mismatch, StorageError):  # a bucket that does not answer says nothing of its checkpoints
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
-                damaged.append(f"{candidate} ({_first_cause(error)})")
+                self._tell_of_the_bucket(f"read checkpoint {candidate}", error)
+                damaged.append(f"{candidate} ({_in_a_line(_first_cause(error))})")
                 log.warning("checkpoint %s in %s is damaged and passed over", damaged[-1], self.folder)
         if damaged:
             raise CheckpointError(f"{self.folder}: every checkpoint asked for is damaged: {'; '.join(damaged)}")
@@ -270,10 +280,14 @@ class Checkpointer:
         return {} if metadata is None else dict(metadata.tree)
 
 
-def _first_cause(error: BaseException) -> str:
+def _first_cause(error: BaseException) -> BaseException:
     """Orbax wraps what TensorStore says, which names the file, in what it was about."""
-    while error.__cause__ is not None:
+    while error.__cause__ is not None and not isinstance(error, StorageError):
         error = error.__cause__
+    return error
+
+
+def _in_a_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].partition(' [')[0][:400]}"
 
 

@@ -9,6 +9,9 @@ import contextlib
 from typing import NoReturn
 
 BUSY = (408, 429)  # and whatever is the server's own fault, from 500 up
+# How TensorStore, which reads and writes arrays by itself, begins what it says of the bucket, and of no array.
+NOT_PERMITTED = ("PERMISSION_DENIED", "UNAUTHENTICATED")
+NO_ANSWER = ("ABORTED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE")
 
 
 class StorageError(Exception):
@@ -60,8 +63,7 @@ def tell(url: str, doing: str, error: Exception) -> NoReturn:
         why = "no credentials for Google Cloud are here; on a VM give it a service account with scope cloud-platform, "
         why += "elsewhere run `gcloud auth application-default login`"
     elif number == 403:
-        why = f"not permitted ({said}); the account of this machine needs the roles Storage Object User and Storage "
-        why += "Legacy Bucket Reader on the bucket"
+        why = _not_permitted(said)
     elif number == 404:
         why = "there is no such bucket; give the name of one that exists"
     elif isinstance(error, GoogleAuthError):
@@ -79,12 +81,31 @@ def give_up(url: str, doing: str, error: Exception, tries: int, seconds: float) 
     ) from error
 
 
+def tell_of_arrays(url: str, doing: str, error: BaseException) -> None:
+    """Raises what stopped Orbax if that is the bucket; nothing of what is wrong with an array, or in the program."""
+    if isinstance(error, StorageError):
+        raise error
+    said = _first_line(error).partition(" [")[0]
+    status = said.partition(":")[0]
+    if status in NOT_PERMITTED:
+        raise StorageError(f"{url}: {doing}: {_not_permitted(said)}") from error
+    if status in NO_ANSWER:
+        raise StorageError(f"{url}: {doing}: {said}; start again when the bucket answers", passing=True) from error
+
+
 def busy(number: int) -> bool:
     """Of an answer's status."""
     return number in BUSY or number >= 500
 
 
-def _first_line(error: Exception) -> str:
+def _not_permitted(said: str) -> str:
+    return (
+        f"not permitted ({said}); the account of this machine needs the roles Storage Object User and Storage Legacy "
+        "Bucket Reader on the bucket"
+    )
+
+
+def _first_line(error: BaseException) -> str:
     """What the server said, or the library."""
     said = str(error)
     with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):

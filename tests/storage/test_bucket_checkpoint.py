@@ -14,7 +14,8 @@ from azr_jax.learner.step import LearnerSettings, TrainState, init_state
 from azr_jax.models.sharding import abstract_params
 from azr_jax.models.spec import PRESETS
 from azr_jax.storage.bucket import Bucket
-from tests.storage.proxy import Proxy
+from azr_jax.storage.errors import StorageError, tell_of_arrays
+from tests.storage.proxy import Fault, Proxy
 
 
 def state() -> TrainState:
@@ -70,3 +71,39 @@ def test_a_lost_object_is_noticed(bucket: Bucket, lost: str):
     with pytest.raises(CheckpointError, match="every checkpoint asked for is damaged: 1 "):
         Checkpointer(bucket.url).restore(jax.eval_shape(state))
     gc.collect()  # and not in another test
+
+
+# As above.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_array_that_may_not_be_read_just_now_is_not_damaged(bucket: Bucket, proxy: Proxy):
+    """The checkpoint was passed over for the one before, and went at the next save."""
+    made = saved(bucket)
+    proxy.spoil(Fault("status", 403, "x@y.com lost its token"), method="GET", path="/params/layers.q.value/0")
+    with pytest.raises(StorageError, match=r"read checkpoint 1: not permitted \(.*x@y.com lost its token\); the acc"):
+        Checkpointer(bucket.url).restore(jax.eval_shape(state))
+    gc.collect()
+    assert_restored(bucket, made)
+
+
+@pytest.mark.parametrize("end", ["wait", "close"])
+def test_a_checkpoint_that_may_not_be_written_is_one_line_for_the_user(bucket: Bucket, proxy: Proxy, end: str):
+    """It was TensorStore's ValueError: a traceback, and the exit code of a mistake in the program."""
+    saved(bucket)
+    proxy.spoil(Fault("status", 403, "x@y.com has no access"), times=1000, method="POST", path="uploadType=media&name=")
+    checkpointer = Checkpointer(bucket.url)
+    checkpointer.save(2, state(), {})
+    with pytest.raises(StorageError, match=r"write a checkpoint: not permitted \(.*x@y.com has no acc") as raised:
+        getattr(checkpointer, end)()
+    assert not raised.value.passing and "\n" not in str(raised.value)
+    assert Checkpointer(bucket.url).iterations() == [1]
+
+
+def test_a_checkpoint_that_came_to_nothing_for_want_of_an_answer_may_be_tried_again():
+    with pytest.raises(StorageError, match=r"gs://b: write a checkpoint: .*; start again when") as raised:
+        tell_of_arrays("gs://b", "write a checkpoint", ValueError("UNAVAILABLE: Error writing gs://b/x: 503"))
+    assert raised.value.passing
+
+
+def test_what_is_wrong_with_an_array_is_no_word_of_the_bucket():
+    tell_of_arrays("gs://b", "read checkpoint 1", ValueError("NOT_FOUND: chunk 0.0 of gs://b/x is missing"))
+    tell_of_arrays("gs://b", "read checkpoint 1", ValueError("FAILED_PRECONDITION: gs://b/x: Truncated stream"))
