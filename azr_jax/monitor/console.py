@@ -160,6 +160,8 @@ def _without_late_answers(told: Callable[[Any], object]) -> Callable[[Any], None
 def _for_people(record: logging.LogRecord) -> bool:
     if record.name == "asyncio":  # the same, of those that it had begun to hand over
         return False
+    if record.name == "absl" and record.exc_info:  # Orbax, of a save that failed: it raises that, too
+        return False
     return record.levelno >= logging.ERROR or record.name.split(".")[0] in ("azr_jax", "jax", "__main__")
 
 

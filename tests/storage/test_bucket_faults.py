@@ -82,3 +82,19 @@ def test_a_bucket_that_no_longer_permits_ends_the_run_and_it_goes_on_later(proxy
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0 and "resumed after iteration" in output, output
     check_same(bucket, disk, tmp_path / "bucket")
+
+
+def test_arrays_that_may_not_be_written_end_the_run_in_one_line(proxy: Proxy, disk: Path, tmp_path: Path):
+    """Where nothing else is refused. It was exit code 1, with eight tracebacks, most of them of Orbax."""
+    bucket, where = bucket_behind(proxy), "uploadType=media&name=run/checkpoints/2/"
+    rule = proxy.spoil(Fault("status", 403, "x@y.com has no access"), times=10_000, method="POST", path=where)
+    process = start(proxy.url, disk.parent, bucket.url)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 2 and "Traceback" not in output, output
+    line = output.splitlines()[-1]
+    assert line.startswith(f"error: {bucket.url}/checkpoints: write a checkpoint: not permitted"), line
+    rule.times = 0
+    process = start(proxy.url, disk.parent, bucket.url)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0 and "resumed after iteration 1" in output, output
+    check_same(bucket, disk, tmp_path / "bucket")
