@@ -66,6 +66,7 @@ class Proxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # an answer is written in two parts, of which the second waited 40 ms
 
             def handle_any(self) -> None:
                 proxy.handle(self)
