@@ -17,6 +17,9 @@ from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.errors import StorageError, tell_of_arrays
 from tests.storage.proxy import Fault, Proxy
 
+# What Orbax had begun to read of other arrays than a damaged one ends unheard.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def state() -> TrainState:
     keys = iter(jax.random.split(jax.random.key(0), 100))
@@ -57,8 +60,6 @@ def test_a_checkpoint_with_a_manifest_is_read_as_well(bucket: Bucket, monkeypatc
     assert_restored(bucket, made)
 
 
-# What Orbax had begun to read of the other arrays ends unheard.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "lost", ["params/layers.q.value/0", "learner/optimizer.0.mu.embed.value/.zarray", "params/_METADATA"]
 )
@@ -73,8 +74,6 @@ def test_a_lost_object_is_noticed(bucket: Bucket, lost: str):
     gc.collect()  # and not in another test
 
 
-# As above.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_array_that_may_not_be_read_just_now_is_not_damaged(bucket: Bucket, proxy: Proxy):
     """The checkpoint was passed over for the one before, and went at the next save."""
     made = saved(bucket)
@@ -83,6 +82,7 @@ def test_an_array_that_may_not_be_read_just_now_is_not_damaged(bucket: Bucket, p
         Checkpointer(bucket.url).restore(jax.eval_shape(state))
     gc.collect()
     assert_restored(bucket, made)
+    gc.collect()
 
 
 @pytest.mark.parametrize("end", ["wait", "close"])
