@@ -261,9 +261,8 @@ def _reason(said: str) -> str:
 
 def _bytes_below(folder: Path) -> int:
     total = 0
-    for file in folder.rglob("*"):
-        try:
-            total += file.stat().st_size if file.is_file() else 0
-        except FileNotFoundError:  # pip moved it while we looked
-            continue
+    for parent, _, names in os.walk(folder):  # which steps over a folder that pip has removed meanwhile; rglob does not
+        for name in names:
+            with suppress(FileNotFoundError):  # pip moved it while we looked
+                total += Path(parent, name).lstat().st_size
     return total

