@@ -17,6 +17,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -31,13 +32,18 @@ from azr_jax.rollout.drafts import guesses
 from azr_jax.selfplay.prompting import PromptCodec
 from azr_jax.tasks.worked import SHOWN
 
+guess = jax.jit(guesses, static_argnums=2)
+
 
 def steps(prompt: list[int], answer: list[int], draft: int) -> int:
     """Steps of the engine until the whole answer is there."""
     whole = np.array(prompt + answer)
     first, count = len(prompt) - 1, len(answer)
-    places = jnp.arange(first, first + count)
-    guessed_NxD = np.asarray(guesses(jnp.broadcast_to(whole, (count, len(whole))), places, draft))
+    # Padded to few shapes: each one is compiled. What stands behind a place is not looked at.
+    N, T = -(-count // 128) * 128, -(-len(whole) // 512) * 512
+    history_NxT = jnp.broadcast_to(jnp.pad(whole, (0, T - len(whole)), constant_values=-1), (N, T))
+    places_N = jnp.minimum(first + jnp.arange(N), len(whole) - 1)
+    guessed_NxD = np.asarray(guess(history_NxT, places_N, draft))[:count]
     done = number = 0
     while done < count:
         comes = whole[first + done + 1 :][:draft]
