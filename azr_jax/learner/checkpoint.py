@@ -213,7 +213,7 @@ class Checkpointer:
 
     def _tell_of_the_bucket(self, doing: str, error: Exception) -> None:
         if "://" in str(self.folder):
-            tell_of_arrays(str(self.folder), doing, _first_cause(error))
+            tell_of_arrays(str(self.folder), doing, error)
 
     def _latest_whole(self, read: Callable[[int], T], iteration: int | None) -> T:
         self.wait()
@@ -228,7 +228,7 @@ class Checkpointer:
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
                 self._tell_of_the_bucket(f"read checkpoint {candidate}", error)
-                damaged.append(f"{candidate} ({_in_a_line(_first_cause(error))})")
+                damaged.append(f"{candidate} ({_first_cause(error)})")
                 log.warning("checkpoint %s in %s is damaged and passed over", damaged[-1], self.folder)
         if damaged:
             raise CheckpointError(f"{self.folder}: every checkpoint asked for is damaged: {'; '.join(damaged)}")
@@ -280,14 +280,10 @@ class Checkpointer:
         return {} if metadata is None else dict(metadata.tree)
 
 
-def _first_cause(error: BaseException) -> BaseException:
+def _first_cause(error: BaseException) -> str:
     """Orbax wraps what TensorStore says, which names the file, in what it was about."""
-    while error.__cause__ is not None and not isinstance(error, StorageError):
+    while error.__cause__ is not None:
         error = error.__cause__
-    return error
-
-
-def _in_a_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].partition(' [')[0][:400]}"
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from azr_jax.config.schema import Config, ConfigError
+from azr_jax.monitor.console import stop_logging_to
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.run.lease import Lease
 from azr_jax.run.process_checks import check_seen_by_all
@@ -79,6 +80,7 @@ class Place:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         if self.mirror is not None:
+            stop_logging_to(self.folder)  # what Orbax had begun is told until the process is gone
             self.mirror.close()
 
     def _take_back(self) -> bool:

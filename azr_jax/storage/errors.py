@@ -82,15 +82,21 @@ def give_up(url: str, doing: str, error: Exception, tries: int, seconds: float) 
 
 
 def tell_of_arrays(url: str, doing: str, error: BaseException) -> None:
-    """Raises what stopped Orbax if that is the bucket; nothing of what is wrong with an array, or in the program."""
-    if isinstance(error, StorageError):
-        raise error
-    said = _first_line(error).partition(" [")[0]
-    status = said.partition(":")[0]
-    if status in NOT_PERMITTED:
-        raise StorageError(f"{url}: {doing}: {_not_permitted(said)}") from error
-    if status in NO_ANSWER:
-        raise StorageError(f"{url}: {doing}: {said}; start again when the bucket answers", passing=True) from error
+    """Raises what stopped Orbax if that is the bucket; nothing of what is wrong with an array, or in the program.
+
+    Of several processes the one that failed waits for the others before Orbax says anything, and then says that.
+    """
+    reason: BaseException | None = error
+    while reason is not None:
+        if isinstance(reason, StorageError):
+            raise reason
+        said = _first_line(reason).partition(" [")[0]
+        status = said.partition(":")[0] if isinstance(reason, ValueError) else ""  # which is what TensorStore raises
+        if status in NOT_PERMITTED:
+            raise StorageError(f"{url}: {doing}: {_not_permitted(said)}") from error
+        if status in NO_ANSWER:
+            raise StorageError(f"{url}: {doing}: {said}; start again when the bucket answers", passing=True) from error
+        reason = reason.__cause__ or reason.__context__
 
 
 def busy(number: int) -> bool:

@@ -104,6 +104,20 @@ def test_a_checkpoint_that_came_to_nothing_for_want_of_an_answer_may_be_tried_ag
     assert raised.value.passing
 
 
+def test_the_process_that_could_not_write_says_why_and_not_that_the_others_kept_it_waiting():
+    """Both said that a barrier had timed out, and were to be started again."""
+    with pytest.raises(StorageError, match=r"write a checkpoint: not permitted \(PERMISSION_DENIED: ") as raised:
+        try:
+            raise ValueError("PERMISSION_DENIED: Error writing gs://b/x")
+        except ValueError:
+            try:
+                raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out")
+            except jax.errors.JaxRuntimeError as error:
+                tell_of_arrays("gs://b", "write a checkpoint", error)
+    assert not raised.value.passing
+    tell_of_arrays("gs://b", "write a checkpoint", jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out"))
+
+
 def test_what_is_wrong_with_an_array_is_no_word_of_the_bucket():
     tell_of_arrays("gs://b", "read checkpoint 1", ValueError("NOT_FOUND: chunk 0.0 of gs://b/x is missing"))
     tell_of_arrays("gs://b", "read checkpoint 1", ValueError("FAILED_PRECONDITION: gs://b/x: Truncated stream"))
