@@ -280,14 +280,17 @@ def test_values_are_compared_in_linear_time(name):
     assert is_linear(lambda two: same(*two), pair, 250)
 
 
-def test_inputs_full_of_nan_are_told_apart_quickly(executor):
-    """64 inputs of 500 pairs each took ten minutes of the executor's thread; measured is this process alone."""
+def test_inputs_full_of_nan_are_told_apart_quickly():
+    """64 inputs of 500 pairs each took ten minutes of the executor's thread; measured is this process alone.
+
+    The programs' own limit is far away: on a busy machine they took the two seconds that others have.
+    """
     inputs = tuple(f"{{(float('nan'), i) for i in range({250 + n % 60})}}" for n in range(64))
-    began = time.process_time()
-    task = (
-        executor.submit(Validate(Proposal(Kind.INDUCTION, "def f(s):\n    return len(s)", inputs, "m"))).result().task
-    )
-    assert isinstance(task, InductionTask) and len(task.inputs) == 60
+    proposal = Proposal(Kind.INDUCTION, "def f(s):\n    return len(s)", inputs, "m")
+    with Executor(ExecutorSettings(timeout_s=60.0, workers=2)) as patient:
+        began = time.process_time()
+        found = patient.submit(Validate(proposal)).result()
+    assert isinstance(found.task, InductionTask) and len(found.task.inputs) == 60, (found.reason, found.detail)
     assert time.process_time() - began < 3.0
 
 
