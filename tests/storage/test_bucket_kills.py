@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.mirror import Mirror
 from tests.run.test_twenty_kills import ITERATIONS, MOMENTS, finish, kill_in, start
 from tests.run.test_whole_loop import ROOT, environment, files_that_must_repeat, same, weights
-from tests.storage.conftest import client, new_bucket
+from tests.storage.conftest import bucket_at
 
 
 def exported(shared: Path, url: str, out: Path, where: dict[str, str]) -> dict[str, np.ndarray]:
@@ -29,8 +28,8 @@ def exported(shared: Path, url: str, out: Path, where: dict[str, str]) -> dict[s
 def test_twenty_kills_in_a_bucket_change_nothing(server: str, tmp_path: Path):
     whole = tmp_path / "whole"
     finish(tmp_path, whole)
-    name = new_bucket(server)
-    url, bucket = f"gs://{name}/runs/first", Bucket(f"gs://{name}/runs/first", client(server))
+    bucket = bucket_at(server)
+    url = bucket.url
     where = {"STORAGE_EMULATOR_HOST": server, "TENSORSTORE_GCS_HTTP_URL": server}
     random, found = np.random.default_rng(0), Counter[str]()
     for stage, times in MOMENTS:

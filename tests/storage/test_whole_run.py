@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from azr_jax.storage.bucket import Bucket
 from azr_jax.storage.mirror import Mirror
 from tests.run import test_whole_loop as loop
-from tests.storage.conftest import client, new_bucket
+from tests.storage.conftest import bucket_at
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +31,8 @@ def start(server: str, shared: Path, workdir: str, *flags: str) -> subprocess.Po
 def test_a_run_in_a_bucket_is_killed_goes_on_and_leaves_what_a_run_on_disk_leaves(server: str, tmp_path: Path):
     code, output = loop.finish(tmp_path, tmp_path / "disk")
     assert code == 0, output
-    name = new_bucket(server)
-    url = f"gs://{name}/runs/first"
-    bucket = Bucket(url, client(server))
+    bucket = bucket_at(server)
+    url = bucket.url
     killed = start(server, tmp_path, url)
     said = loop.wait_for(killed, "iteration 2/")
     while not bucket.exists("checkpoints/1/commit_success.txt"):
@@ -51,9 +49,8 @@ def test_a_run_in_a_bucket_is_killed_goes_on_and_leaves_what_a_run_on_disk_leave
 
 def test_a_run_that_is_preempted_saves_and_one_that_lost_its_workdir_writes_nothing(fake_gcs: str, tmp_path: Path):
     """Exit codes: 0 after SIGTERM, as on a disk, and 2 for who is no owner any more: it must not be started again."""
-    name = new_bucket(fake_gcs)
-    url = f"gs://{name}/runs/first"
-    bucket = Bucket(url, client(fake_gcs))
+    bucket = bucket_at(fake_gcs)
+    url = bucket.url
     preempted = start(fake_gcs, tmp_path, url, "--config.iterations=50")
     loop.wait_for(preempted, "iteration 1/")
     preempted.send_signal(signal.SIGTERM)
@@ -73,8 +70,7 @@ def test_a_run_that_is_preempted_saves_and_one_that_lost_its_workdir_writes_noth
 
 def test_one_that_lost_its_workdir_and_is_preempted_saves_nothing(fake_gcs: str, tmp_path: Path):
     """Asleep for a minute and then taken away: its checkpoint went into the run of who had taken over."""
-    name = new_bucket(fake_gcs)
-    bucket = Bucket(f"gs://{name}/runs/first", client(fake_gcs))
+    bucket = bucket_at(fake_gcs)
     lost = start(fake_gcs, tmp_path, bucket.url, "--config.iterations=50", "--config.checkpoint.every=50")
     while not bucket.list("records.jsonl/")[0]:
         assert lost.poll() is None
