@@ -250,13 +250,14 @@ class Engine:
 
     def _cut_at_stop(self, request: Request, tokens: list[int], new: int, cut: int) -> int | None:
         """Where a stop string ends that the last `new` tokens, of the first `cut`, have completed."""
-        first_new, completing = len(tokens) - new, self._completing
-        if completing is None or not request.stop_strings:
+        completing, stops = self._completing, request.stop_strings
+        if completing is None or not stops:
             return None
-        if not completing.may_end(tokens[first_new:cut], request.stop_strings):
+        if cut < len(tokens):
+            tokens, new = tokens[:cut], new - (len(tokens) - cut)
+        if not completing.may_end(tokens, new, stops):
             return None
-        stops, after = request.stop_strings, request.stop_after
-        return cut_at_stop_string(completing.decode_text, tokens[:cut], cut - first_new, stops, after)
+        return cut_at_stop_string(completing.decode_text, tokens, new, stops, request.stop_after)
 
     def _admit(self) -> None:
         """Fills free slots: what is new of each prompt is computed, and the page decoding goes on in is copied."""

@@ -1,6 +1,7 @@
 """Where a completion ends for what it says: at a stop string, or where it only repeats itself. Counted in tokens.
 
-Only the end is looked at, and of it only what is new since the last look; how many tokens that is changes nothing.
+Only the end is looked at: what is new since the last look, and before it no more than what ends there may begin in.
+How many tokens come at a time changes nothing.
 """
 
 from __future__ import annotations
@@ -18,28 +19,64 @@ DecodeText = Callable[[Sequence[int]], str]
 
 
 class Completing:
-    """Which tokens can complete a stop string, each asked of the tokenizer once: the others need no decoding.
+    """Where a stop string may be complete, by the text that each token has alone: only there is a whole text decoded.
 
-    The last character of the string is of one token's text, or of bytes that are unreadable by themselves. White space
-    is not asked about: tokenizers add and drop it at the ends of a text.
+    The text of many tokens is their texts in a row, except that white space comes and goes where they meet, so none is
+    looked at, and that bytes unreadable alone may be part of anything. So it is with byte-level BPE and sentencepiece;
+    not with WordPiece, whose "##er" is "er" behind another token, but no model here has that.
     """
 
     def __init__(self, decode_text: DecodeText):
         self.decode_text = decode_text
-        self._known: dict[tuple[str, ...], tuple[set[int], set[int]]] = {}  # for each set of strings: can, and cannot
+        self._texts: dict[int, str] = {}  # of single tokens, without white space
+        self._cannot: dict[tuple[str, ...], set[int]] = {}  # tokens that complete none of these behind any text
 
-    def may_end(self, new: Sequence[int], stops: tuple[str, ...]) -> bool:
-        can, cannot = self._known.setdefault(stops, (set(), set()))
-        if not can.isdisjoint(new):
-            return True
-        if cannot.issuperset(new):
+    def may_end(self, tokens: Sequence[int], new: int, stops: tuple[str, ...]) -> bool:
+        """Whether one of the last `new` tokens may complete a stop string."""
+        cannot, begin = self._cannot.setdefault(stops, set()), len(tokens) - new
+        if cannot.issuperset(tokens[begin:]):
             return False
-        last = {stop[-1] for stop in stops} | {UNREADABLE}
-        if any(sign.isspace() for sign in last):
-            return True
-        for token in set(new) - cannot:
-            (cannot if last.isdisjoint(self.decode_text([token])) else can).add(token)
-        return not can.isdisjoint(new)
+        for at in range(begin, len(tokens)):
+            if tokens[at] in cannot:
+                continue
+            wanted = _wanted_before(self._text(tokens[at]), stops)
+            if any(self._may_end_with(end, tokens, at) for end in wanted):
+                return True
+            if not wanted:
+                cannot.add(tokens[at])
+        return False
+
+    def _may_end_with(self, end: str, tokens: Sequence[int], count: int) -> bool:
+        """Whether the text of the first `count` tokens may end so."""
+        while end and count:
+            count -= 1
+            text = self._text(tokens[count])
+            if UNREADABLE in text or text.endswith(end):
+                return True
+            if not end.endswith(text):
+                return False
+            end = end.removesuffix(text)
+        return not end
+
+    def _text(self, token: int) -> str:
+        if token not in self._texts:
+            self._texts[token] = _without_space(self.decode_text([token]))
+        return self._texts[token]
+
+
+def _wanted_before(text: str, stops: Sequence[str]) -> list[str]:
+    """Ends of a text, each of which lets the next token, of this text, complete a stop string; "" is any text's."""
+    if any(UNREADABLE in text + stop or stop[-1].isspace() for stop in stops):
+        return [""]
+    bare = [_without_space(stop) for stop in stops]
+    if any(stop in text for stop in bare):
+        return [""]
+    begins = [text[:size] for size in range(1, len(text) + 1)]
+    return [stop.removesuffix(begin) for stop in bare for begin in begins if stop.endswith(begin)]
+
+
+def _without_space(text: str) -> str:
+    return "".join(text.split())
 
 
 def cut_at_stop_string(

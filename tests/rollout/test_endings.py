@@ -1,7 +1,9 @@
 """How completions end other than by their own length: stop strings, cancelling, NaN, callbacks that fail."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,9 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
+from transformers import AutoTokenizer
 
+from azr_jax.models import source
 from azr_jax.models.sharding import random_model
 from azr_jax.models.spec import ModelSpec
 from azr_jax.rollout.engine import Engine, EngineSettings, Request
@@ -73,12 +77,19 @@ def test_a_stop_string_counts_only_behind_what_has_to_come_first(model):
 
 BYTES = 4  # number of the token of byte 0; what no token says is spelt in these, as Llama 2 and Gemma do
 NEWLINE, EURO, SMILE = ([BYTES + byte for byte in sign.encode()] for sign in ("\n", "\u20ac", "\U0001f642"))
+OTHER_WORDS = ["</", "answer", "wer", "er>x", ">", "\u2581>", ">>", "EN", "\u2581D", "b", "'", "\u20ac>"]
+ALL_WORDS = ["<unk>", "\u2581", "a", "END", *(f"<0x{byte:02X}>" for byte in range(256)), *OTHER_WORDS]
+VOCAB = {word: at for at, word in enumerate(ALL_WORDS)}
+
+
+def one_word_or_bytes(text: str) -> list[int]:
+    word = text.replace(" ", "\u2581")
+    return [VOCAB[word]] if word in VOCAB else [BYTES + byte for byte in text.encode()]
 
 
 @pytest.fixture(scope="module")
 def spelt_in_bytes():
-    vocab = {"<unk>": 0, "\u2581": 1, "a": 2, "END": 3} | {f"<0x{byte:02X}>": BYTES + byte for byte in range(256)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], byte_fallback=True, unk_token="<unk>"))
+    tokenizer = Tokenizer(models.BPE(vocab=VOCAB, merges=[], byte_fallback=True, unk_token="<unk>"))
     steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     tokenizer.decoder = decoders.Sequence(steps)  # type: ignore[assignment]
     return tokenizer.decode
@@ -90,7 +101,7 @@ def end_of(decode, tokens, steps, stops, after) -> int | None:
     while seen < len(tokens):
         new = min(next(looks), len(tokens) - seen)
         seen += new
-        if not completing.may_end(tokens[seen - new : seen], stops):
+        if not completing.may_end(tokens[:seen], new, stops):
             continue
         found = cut_at_stop_string(decode, tokens[:seen], new, stops, after)
         if found is not None:
@@ -122,12 +133,103 @@ def test_a_stop_string_in_single_bytes_ends_at_the_same_token_whatever_the_decod
     assert ends == dict.fromkeys((1, 8, 32), expected)
 
 
-def test_a_token_without_the_last_sign_of_a_stop_string_is_not_decoded_twice(spelt_in_bytes):
+def test_a_token_that_cannot_complete_a_stop_string_is_not_decoded_twice(spelt_in_bytes):
     decoded = []
     completing = Completing(lambda tokens: decoded.append(list(tokens)) or spelt_in_bytes(tokens))
-    assert not any(completing.may_end([2, 2, 1], ("END",)) for _ in range(3))
-    assert completing.may_end([2, 3], ("END",)) and completing.may_end(EURO[:1], ("END",))
+    assert not any(completing.may_end([2, 2, 1], 3, ("END",)) for _ in range(3))
+    assert completing.may_end([2, 3], 2, ("END",)) and completing.may_end(EURO[:1], 1, ("END",))
     assert sorted(decoded) == sorted([[2], [1], [3], EURO[:1]])
+
+
+class Codec(NamedTuple):
+    encode: Callable[[str], list[int]]
+    decode: Callable[[list[int]], str]
+    size: int
+
+
+@pytest.fixture(
+    scope="module",
+    params=["in bytes", "nano:base", "Qwen/Qwen2.5-Coder-0.5B-Instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"],
+)
+def codec(request, spelt_in_bytes):
+    if request.param == "in bytes":
+        return Codec(one_word_or_bytes, spelt_in_bytes, len(VOCAB))
+    folder = source.here(request.param)
+    if folder is None:
+        pytest.skip(f"{request.param} is not here")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return Codec(lambda text: tokenizer.encode(text, add_special_tokens=False), tokenizer.decode, len(tokenizer))
+
+
+STOPS = ["</answer>", "wer>", "END", "END b", "\n", "a b", " >", "\u20ac>", ">>", "\nQ:", "\U0001f642", "\ufffd"]
+ANY_STOP = st.sampled_from(STOPS) | st.text("<>ab '\u20ac\n", min_size=1, max_size=5)
+NOISE = [" ", "  ", "\n", "'", "x", "a </", "answer", ">", " >", "\u20ac", "\U0001f642", "\u3000", "\u4e2d\u6587"]
+
+
+def spellings(codec: Codec, stops: tuple[str, ...]) -> st.SearchStrategy[list[int]]:
+    """Tokens with these strings and parts of them, in pieces cut anywhere, and other things between."""
+
+    def spelt(text: str, cuts: list[int], part: slice) -> list[int]:
+        at = [0, *sorted(cut % len(text) for cut in cuts), len(text)]
+        return [token for begin, end in itertools.pairwise(at) for token in codec.encode(text[begin:end])][part]
+
+    parts = st.sampled_from([slice(None)] * 4 + [slice(1, None), slice(-1), slice(1), slice(-1, None)])
+    pieces = st.builds(
+        spelt, st.sampled_from(stops) | st.sampled_from(NOISE), st.lists(st.integers(0, 20), max_size=4), parts
+    )
+    some = st.integers(0, codec.size - 1).map(lambda token: [token])
+    return st.lists(pieces | pieces | pieces | some, max_size=10).map(lambda all_: list(itertools.chain(*all_)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.lists(ANY_STOP, min_size=1, max_size=2).map(tuple), st.lists(st.integers(1, 9), min_size=1))
+def test_whatever_ends_a_text_is_not_thought_impossible(codec, data, stops, steps):
+    tokens = data.draw(spellings(codec, stops))
+    completing, seen, looks = Completing(codec.decode), 0, itertools.cycle(steps)
+    while seen < len(tokens):
+        new = min(next(looks), len(tokens) - seen)
+        seen += new
+        if cut_at_stop_string(codec.decode, tokens[:seen], new, stops) is not None:
+            assert completing.may_end(tokens[:seen], new, stops)
+            break
+
+
+@pytest.mark.parametrize(
+    ("stop", "words"),
+    [
+        ("</answer>", ["</", "answer", ">"]),
+        ("</answer>", "</answer>"),
+        ("wer>", ["answer", ">"]),
+        ("wer", ["</", "answer"]),
+        (">", ["a", "er>x"]),
+        ("a > b", ["a", " >", " ", "b"]),
+        ("\u20ac>", ["a", "\u20ac", ">"]),
+        ("a\u20ac>", ["a", "\u20ac>"]),
+        ("b \n", ["b", " ", "\n"]),
+        ("b ", ["b", " "]),
+    ],
+)
+def test_what_the_last_token_completes_may_end_there(spelt_in_bytes, stop, words):
+    tokens = [token for word in words for token in one_word_or_bytes(word)]
+    assert stop in spelt_in_bytes(tokens) and stop not in spelt_in_bytes(tokens[:-1])
+    assert Completing(spelt_in_bytes).may_end(tokens, 1, (stop,))
+
+
+def test_a_readable_byte_that_makes_its_text_unreadable_may_end_it(spelt_in_bytes):
+    tokens = [*EURO[:1], *NEWLINE]
+    assert spelt_in_bytes(tokens) == "\ufffd\ufffd" and Completing(spelt_in_bytes).may_end(tokens, 1, ("\ufffd\ufffd",))
+
+
+@pytest.mark.parametrize(
+    "text", [">", "x>", "a ->", "b = a>>", "</b>", "answer>", " er >", "</an>", "</answers >", "</answer x>"]
+)
+def test_the_last_sign_behind_another_text_ends_nothing_and_no_text_is_decoded(codec, text):
+    texts = []
+    completing = Completing(lambda tokens: texts.append(len(tokens)) or codec.decode(tokens))
+    tokens = [token for sign in text for token in codec.encode(sign)]
+    for spelling in (codec.encode(text), tokens):
+        assert not any(completing.may_end(spelling, new, ("</answer>", "END")) for new in range(1, len(spelling) + 1))
+    assert set(texts) == {1} and len(texts) <= len({*codec.encode(text), *tokens})
 
 
 @pytest.mark.parametrize("steps", [1, 8, 32])
