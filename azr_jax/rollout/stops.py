@@ -22,28 +22,33 @@ class Completing:
     """Where a stop string may be complete, by the text that each token has alone: only there is a whole text decoded.
 
     The text of many tokens is their texts in a row, except that white space comes and goes where they meet, so none is
-    looked at, and that bytes unreadable alone may be part of anything. So it is with byte-level BPE and sentencepiece;
-    not with WordPiece, whose "##er" is "er" behind another token, but no model here has that.
+    looked at, and that bytes unreadable alone may be part of any character, but for ASCII's, which are one byte each.
+    So it is with byte-level BPE and sentencepiece; not with WordPiece, whose "##er" is "er" behind another token, but
+    no model here has that.
     """
 
     def __init__(self, decode_text: DecodeText):
         self.decode_text = decode_text
         self._texts: dict[int, str] = {}  # of single tokens, without white space
-        self._cannot: dict[tuple[str, ...], set[int]] = {}  # tokens that complete none of these behind any text
+        # For each set of strings: tokens that complete none behind any text, and what tokens want before them.
+        self._known: dict[tuple[str, ...], tuple[set[int], dict[int, list[str]]]] = {}
 
     def may_end(self, tokens: Sequence[int], new: int, stops: tuple[str, ...]) -> bool:
         """Whether one of the last `new` tokens may complete a stop string."""
-        cannot, begin = self._cannot.setdefault(stops, set()), len(tokens) - new
+        cannot, wanted = self._known.setdefault(stops, (set(), {}))
+        begin = len(tokens) - new
         if cannot.issuperset(tokens[begin:]):
             return False
         for at in range(begin, len(tokens)):
-            if tokens[at] in cannot:
+            token = tokens[at]
+            if token in cannot:
                 continue
-            wanted = _wanted_before(self._text(tokens[at]), stops)
-            if any(self._may_end_with(end, tokens, at) for end in wanted):
+            if token not in wanted:
+                wanted[token] = _wanted_before(self._text(token), stops)
+            if not wanted[token]:
+                cannot.add(token)
+            elif any(self._may_end_with(end, tokens, at) for end in wanted[token]):
                 return True
-            if not wanted:
-                cannot.add(tokens[at])
         return False
 
     def _may_end_with(self, end: str, tokens: Sequence[int], count: int) -> bool:
@@ -51,7 +56,7 @@ class Completing:
         while end and count:
             count -= 1
             text = self._text(tokens[count])
-            if UNREADABLE in text or text.endswith(end):
+            if text.endswith(end) or _may_be_part(text, end):
                 return True
             if not end.endswith(text):
                 return False
@@ -66,13 +71,18 @@ class Completing:
 
 def _wanted_before(text: str, stops: Sequence[str]) -> list[str]:
     """Ends of a text, each of which lets the next token, of this text, complete a stop string; "" is any text's."""
-    if any(UNREADABLE in text + stop or stop[-1].isspace() for stop in stops):
+    if any(stop[-1].isspace() or UNREADABLE in stop or _may_be_part(text, stop) for stop in stops):
         return [""]
     bare = [_without_space(stop) for stop in stops]
     if any(stop in text for stop in bare):
         return [""]
     begins = [text[:size] for size in range(1, len(text) + 1)]
     return [stop.removesuffix(begin) for stop in bare for begin in begins if stop.endswith(begin)]
+
+
+def _may_be_part(text: str, stop: str) -> bool:
+    """Whether bytes that are unreadable in a token's text may be some of the stop string's."""
+    return UNREADABLE in text and not stop.isascii()
 
 
 def _without_space(text: str) -> str:

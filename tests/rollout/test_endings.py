@@ -137,8 +137,9 @@ def test_a_token_that_cannot_complete_a_stop_string_is_not_decoded_twice(spelt_i
     decoded = []
     completing = Completing(lambda tokens: decoded.append(list(tokens)) or spelt_in_bytes(tokens))
     assert not any(completing.may_end([2, 2, 1], 3, ("END",)) for _ in range(3))
-    assert completing.may_end([2, 3], 2, ("END",)) and completing.may_end(EURO[:1], 1, ("END",))
-    assert sorted(decoded) == sorted([[2], [1], [3], EURO[:1]])
+    assert completing.may_end([2, 3], 2, ("END",)) and not completing.may_end(EURO, 3, ("END",))
+    assert completing.may_end(EURO[:1], 1, ("END\u20ac",))
+    assert sorted(decoded) == sorted([[2], [1], [3], *([byte] for byte in EURO)])
 
 
 class Codec(NamedTuple):
