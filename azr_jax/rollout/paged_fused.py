@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 
 from azr_jax.rollout import decode_kernel, paged_tpu, paged_xla
 from azr_jax.rollout.decode_kernel import LANES
+from azr_jax.rollout.decode_rows import Rows
 from azr_jax.rollout.paged_tpu import BLOCK
 from azr_jax.rollout.pieces import Call, PrefillRows
 from azr_jax.rollout.requests import TILE
@@ -28,7 +29,7 @@ LEAST_PAGE = 8  # tokens
 
 POOL = PartitionSpec(None, "fsdp", None, "tensor", None)  # each replica its pages, each device its heads
 
-Cache = tuple[jax.Array]
+Cache = tuple[jax.Array, ...]  # one
 
 write_chunk = paged_tpu.write_chunk
 page_size = paged_tpu.page_size
@@ -87,10 +88,11 @@ def write_and_attend_slots(
     P, C = pool.shape[2:4]
     a_page = P * C * LANES * pool.dtype.itemsize
     a_slot = -(-H // 8) * 8 * LANES * 4  # as it lies in a core
-    out_SxHxK, pool = decode_kernel.decode(
+    out_SxHxK, cache = decode_kernel.decode(
+        Rows(1 if k_Sx1xGxK.shape[-1] < LANES else 2),
         q_Sx1xHxK[:, 0],
         paged_tpu.token_rows(k_Sx1xGxK[:, 0], v_Sx1xGxK[:, 0], pool),
-        pool,
+        cache,
         layer,
         table_SxM,
         jnp.where(on_S, position_S, -1),
@@ -98,7 +100,7 @@ def write_and_attend_slots(
         block_pages=max(1, min(BLOCK // P, BLOCK_BYTES // a_page)),
         slots_a_step=max(1, QUERY_BYTES // a_slot),
     )
-    return out_SxHxK[:, None], (pool,)
+    return out_SxHxK[:, None], cache
 
 
 def attend_chunk(q_1xTxHxK, cache: Cache, layer, call: Call, rows: PrefillRows, tile: int, window=None) -> jax.Array:

@@ -25,7 +25,7 @@ KERNEL = "ragged_paged_attention_kernel"  # its name in compiled text
 
 POOL = PartitionSpec(None, "fsdp", None, "tensor", None)  # each replica its pages, each device its heads
 
-Cache = tuple[jax.Array]
+Cache = tuple[jax.Array, ...]  # one
 
 
 def empty_cache(layers: int, pages: int, page_size: int, kv_heads: int, head_dim: int, dtype: DTypeLike) -> Cache:

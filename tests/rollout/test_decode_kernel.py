@@ -20,7 +20,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.mesh import make_mesh
-from azr_jax.rollout import decode_kernel, paged_fused, paged_xla
+from azr_jax.rollout import decode_kernel, decode_rows, paged_fused, paged_xla
 from azr_jax.rollout.attention import choose, decode_slots
 from azr_jax.rollout.engine import EngineSettings
 from azr_jax.rollout.pieces import by_row
@@ -64,7 +64,9 @@ def kernel(shape, sizes: tuple[int, int]):
     def decode(q, k, v, pool, layer, table, position, guessed):
         new = paged_fused.paged_tpu.token_rows(k[:, 0], v[:, 0], pool)
         of = {"block_pages": block_pages, "slots_a_step": slots_a_step}
-        return decode_kernel.decode(q[:, 0], new, pool, layer, table, position, guessed, **of)
+        form = decode_rows.Rows(1 if k.shape[-1] < 128 else 2)
+        out, (pool,) = decode_kernel.decode(form, q[:, 0], new, (pool,), layer, table, position, guessed, **of)
+        return out, pool
 
     return jax.jit(decode)
 
@@ -146,7 +148,7 @@ def test_neighbours_that_share_buffers_see_what_they_see_by_xla(shape, slots, gu
     pltpu.reset_tpu_interpret_mode_state()  # of an example before that failed
     # A page that a row before is writing to is copied, and what is written is laid over the copy: a race, and no harm.
     with like_a_chip(races=not most), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode_kernel, "two_rows", rows_by_index)
+        patch.setattr(decode_rows, "two_rows", rows_by_index)
         args = (pool, 1, table, jnp.asarray(np.where(on, position, -1)), jnp.asarray(guessed))
         out, pool = jax.block_until_ready(kernel(shape[0], *sizes)(q, k, v, *args))
     found, wanted = np.asarray(out, np.float32), np.asarray(wanted, np.float32)[:, 0]
@@ -186,7 +188,7 @@ def test_what_stands_behind_a_slots_last_page_in_its_table_is_never_looked_at(po
     after = written(pool, k, v, 1, valid, position, on)
     pltpu.reset_tpu_interpret_mode_state()
     with like_a_chip(races=False), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode_kernel, "two_rows", rows_by_index)
+        patch.setattr(decode_rows, "two_rows", rows_by_index)
         where = jnp.asarray(table, jnp.int32), jnp.asarray(position), jnp.asarray(on), jnp.asarray(guessed)
         decode = jax.jit(functools.partial(decode_slots, paged_fused))
         found, (pool,) = jax.block_until_ready(decode(q, k, v, (pool,), 1, *where))
