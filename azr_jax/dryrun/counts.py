@@ -4,8 +4,8 @@ The compiler's own totals count the body of a loop once; here every instruction 
 whose length depends on data counts as often as the caller says (`unknown_trips`, by depth of such loops); of the
 branches of a condition the dearest counts, or, where a file of source is named (`spared`), the cheapest. What a Pallas
 kernel does inside is not seen: its calls are listed, and the bytes of its operands count. A kernel that picks pages out
-of a pool reads less than the pool: for its largest operand counts what the caller says that one call reads
-(`kernel_reads`, by name).
+of pools reads less than these: for the operands that it writes to in place, or else for its largest one, counts what
+the caller says that one call reads (`kernel_reads`, by name).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -80,7 +80,7 @@ class _Told(NamedTuple):
     """What the caller knows that the text does not say."""
 
     trips: tuple[int, ...]  # of loops whose length depends on data, the outermost first
-    reads: Mapping[str, float]  # of a kernel's largest operand
+    reads: Mapping[str, float]  # of a kernel's pools
     spared: tuple[str, ...] = ()  # files of source whose conditionals take the branch that does least, not most
 
 
@@ -151,10 +151,12 @@ def _add_own(module: Module, here: Computation, i: Instruction, told: _Told, tot
         kernel = re.sub(r"[.\d]+$", "", i.name)
         total.kernels[kernel] += 1
         if kernel in told.reads:
-            total.bytes += told.reads[kernel] - max(_result_bytes(here, name) for name in i.operands)
-            # What it writes in place is the pool, and of that only what is new: an operand of its own.
-            if match := re.search(r"output_to_operand_aliasing=\{\{(\d+)\}", i.attributes):
-                total.bytes -= i.arrays[int(match.group(1))].bytes
+            # What it writes in place are pools, and of them only what is new: an operand of its own.
+            aliased = re.findall(r"\{(\d+)\}: \((\d+), ", i.attributes.partition("output_to_operand_aliasing=")[2])
+            sizes = [_in_memory(of.arrays) if (of := here.by_name.get(name)) else 0 for name in i.operands]
+            pools = sum(sizes[int(operand)] for _, operand in aliased) or max(sizes)
+            written = _in_memory([i.arrays[int(result)] for result, _ in aliased])
+            total.bytes += told.reads[kernel] - pools - written
     if match := re.search(r'"estimated_cycles":"(\d+)"', i.attributes):
         total.cycles += int(match.group(1))
     if i.op not in _FREE and not i.op.endswith("-done"):
@@ -184,7 +186,7 @@ def _exchange(module: Module, i: Instruction, asynchronous: bool, total: Counts)
 def moved(module: Module, here: Computation, i: Instruction) -> int:
     """Bytes between the chip's memory and its cores: operands and results, of slices only the slice."""
     fused = next((module.computations[name] for name in i.called("calls") if name in module.computations), None)
-    total = sum(array.bytes for array in i.arrays if not array.on_chip)
+    total = _in_memory(i.arrays)
     if i.op in _WRITERS:
         return 2 * _result_bytes(here, i.operands[-1])
     if i.op in _COPIERS:  # (to, from) or (from, to), and what the copy is known by
@@ -195,7 +197,7 @@ def moved(module: Module, here: Computation, i: Instruction) -> int:
     for number, operand in enumerate(i.operands):
         if (source := here.by_name.get(operand)) is None:
             continue
-        size = sum(array.bytes for array in source.arrays if not array.on_chip)
+        size = _in_memory(source.arrays)
         if fused is not None and size:
             parts = _parts_read(module, fused, number)
             if parts is not None:
@@ -203,10 +205,15 @@ def moved(module: Module, here: Computation, i: Instruction) -> int:
         total += size
     if fused is not None and root is not None:
         for inner, writer in _written_in_place(module, fused, root):
-            whole = sum(array.bytes for array in writer.arrays if not array.on_chip)
+            whole = _in_memory(writer.arrays)
             update = _result_bytes(inner, writer.operands[1 if writer.op == "dynamic-update-slice" else -1])
             total -= max(0, whole - update)
     return max(0, total)
+
+
+def _in_memory(arrays: Iterable[Array]) -> int:
+    """Bytes of those that do not lie in a core."""
+    return sum(array.bytes for array in arrays if not array.on_chip)
 
 
 def _result_bytes(here: Computation, name: str) -> int:
@@ -220,14 +227,15 @@ def _parts_read(module: Module, fused: Computation, number: int) -> int | None:
     if parameter is None:
         return None
     names, total = {parameter.name}, 0
-    retiled: set[str] = set()  # of a part of it only that part is computed; written into, it is a copy of all
+    # Of a part of it only that part is computed; written into, it is a copy of all, unless it lies where it did.
+    retiled: set[str] = set()
     for i in fused.instructions:
         if not (names | retiled) & set(i.operands):
             continue
         if i.op == "bitcast":
             (retiled if i.operands[0] in retiled else names).add(i.name)
         elif _tiled_otherwise(module, i):
-            retiled.add(i.name)
+            (names if "output_to_operand_aliasing" in i.attributes else retiled).add(i.name)
         elif i.op in _READERS and i.operands[0] in names | retiled:
             total += sum(array.bytes for array in i.arrays)
         elif i.op == "fusion":
