@@ -142,12 +142,15 @@ def _of_the_loss(c: Config, kinds: Sequence[Kind]) -> list[str]:
             "sampler; should be none, or learner.old_logprobs=learner"
         )
     # Where ratios are to the sampler's own probabilities, they answer for it already.
-    if c.rollout.quantization != "none" and learner.importance == "none" and learner.old_logprobs == "learner":
-        found.append(
-            f"learner.importance=none: with rollout.quantization={c.rollout.quantization} the sampler's policy is "
-            "another than the learner's; should be token or sequence, or learner.old_logprobs=sampler, or "
-            "rollout.quantization=none"
-        )
+    if learner.importance == "none" and learner.old_logprobs == "learner":
+        found += [
+            f"learner.importance=none: with rollout.{field}={value} the sampler's policy is another than the "
+            f"learner's; should be token or sequence, or learner.old_logprobs=sampler, or rollout.{field}={none}"
+            for field, value, none in (
+                ("quantization", c.rollout.quantization, "none"), ("kv_cache_dtype", c.rollout.kv_cache_dtype, "same")
+            )
+            if value != none
+        ]  # fmt: skip
     if learner.importance == "none" and learner.importance_mode != "truncate":
         found.append(
             f"learner.importance_mode={learner.importance_mode}: there are no weights while learner.importance=none; "

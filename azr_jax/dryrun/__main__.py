@@ -45,12 +45,15 @@ def main(argv: list[str]) -> None:
     from azr_jax.models.slice_layout import ImpossibleLayout
     from azr_jax.models.source import ModelNotFound
     from azr_jax.models.spec import UnsupportedModel
+    from azr_jax.rollout.attention import CannotAttend
 
     say = (lambda text: print(text, file=sys.stderr, flush=True)) if sys.stderr.isatty() else lambda text: None
     try:
         account, texts = take(config, Path(CONFIG.value).stem, topology, ONLY.value, SEQUENCES.value, say)
     except (slices.LibtpuMissing, ImpossibleLayout, ModelNotFound, UnsupportedModel) as error:
         fail([str(error)])
+    except CannotAttend as error:
+        fail([f"rollout.{error}"])
     _write(texts)
     print(table(account))
     if JSON.value:

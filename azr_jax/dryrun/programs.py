@@ -29,7 +29,7 @@ from azr_jax.models.sharding import LearnerRules, RolloutRules, abstract_params,
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
 from azr_jax.parallel.mesh import bytes_per_device, mover, targets
-from azr_jax.rollout import decode_kernel, paged_tpu
+from azr_jax.rollout import decode_kernel, paged_steps, paged_tpu
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import EngineSettings
 from azr_jax.run.memory_plan import page_bytes, with_pages
@@ -199,6 +199,8 @@ def engine_jobs_of(c: Config, settings: EngineSettings, shape: Shape, learner: M
         blocks = math.ceil(settings.longest / block)
         # A kernel reads whole blocks of the cache of one layer, once per pass.
         a_call = passes * blocks * block * cached / settings.longest / s.depth
+        if program.name == "decode" and programs.backend is paged_steps:
+            a_call += settings.rows * paged_steps.sent_back(settings.page_size, s.kv_heads // tensor, s.head_dim)
         reads = {paged_tpu.KERNEL: a_call, decode_kernel.NAME: a_call}
         moved = floor, (blocks,), reads
         jobs.append(Job(program.name, program.lower, wanted, wanted, *moved, beside, cache_bytes, spared))

@@ -54,14 +54,18 @@ def quantized(params: nnx.State, dtype: jnp.dtype) -> nnx.State:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _quantized(outs: int, dtype: jnp.dtype, w: jax.Array) -> Int8:
-    w = w.astype(jnp.float32)
-    inputs = tuple(range(outs, w.ndim))
-    largest = jnp.abs(w).max(axis=inputs, keepdims=True)
-    # What is no number must not pass for one: its output's scale is none, too. A maximum alone may step over it.
-    largest = jnp.where(jnp.isfinite(w).all(axis=inputs, keepdims=True), largest, jnp.nan)
-    scale = jnp.where(largest == 0, 1.0, largest / LARGEST).astype(dtype)  # steps are counted in what is kept of it
-    steps = jnp.round(w / scale.astype(jnp.float32)).clip(-LARGEST, LARGEST).astype(jnp.int8)
+    steps, scale = in_steps(w, tuple(range(outs, w.ndim)), dtype)
     return Int8(steps, scale.reshape(scale.shape[:outs]))
+
+
+def in_steps(x: jax.Array, axis: int | tuple[int, ...], dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """Whole numbers, int8, and the scale of `dtype` that all along `axis` are multiples of, with that axis kept."""
+    x = x.astype(jnp.float32)
+    largest = jnp.abs(x).max(axis=axis, keepdims=True)
+    # What is no number must not pass for one: its output's scale is none, too. A maximum alone may step over it.
+    largest = jnp.where(jnp.isfinite(x).all(axis=axis, keepdims=True), largest, jnp.nan)
+    scale = jnp.where(largest == 0, 1.0, largest / LARGEST).astype(dtype)  # steps are counted in what is kept of it
+    return jnp.round(x / scale.astype(jnp.float32)).clip(-LARGEST, LARGEST).astype(jnp.int8), scale
 
 
 def quantized_layout(layout: nnx.State) -> nnx.State:

@@ -31,6 +31,7 @@ class Demand:
     prompt: int
     longest: int
     matrix_bytes: int = 2  # of a number in the layers' matrices, as the sampler has them
+    cache_bytes: int = 2  # of a number in its cache
 
     @property
     def typical(self) -> float:
@@ -42,9 +43,10 @@ class Demand:
         return TYPICAL * self.prompt + self.typical / 2
 
 
-def token_bytes(spec: ModelSpec) -> int:
-    """Of the cache, all heads, bfloat16."""
-    return 4 * spec.depth * spec.kv_heads * spec.head_dim
+def token_bytes(spec: ModelSpec, number_bytes: int = 2) -> int:
+    """Of the cache, all heads. Numbers of one byte have a scale for each key and each value, a float32."""
+    of_scale = 4 if number_bytes == 1 else 0
+    return 2 * spec.depth * spec.kv_heads * (number_bytes * spec.head_dim + of_scale)
 
 
 def step_seconds(
@@ -55,6 +57,7 @@ def step_seconds(
     context: float,
     *,
     matrix_bytes: int = 2,
+    cache_bytes: int = 2,
     memory_share: float = MEMORY_SHARE,
     exchange_s: float = EXCHANGE_S,
     step_s: float = STEP_S,
@@ -62,7 +65,7 @@ def step_seconds(
 ) -> float:
     """Of a replica over `tensor` chips with so many rows, and so many tokens of context in all of them."""
     weights = matrix_bytes * spec.layer_matrices + 2 * spec.vocab * spec.width
-    read = (weights + context * token_bytes(spec)) / tensor
+    read = (weights + context * token_bytes(spec, cache_bytes)) / tensor
     met = 2 * spec.depth * exchange_s * (tensor > 1)
     return read / (chip.memory_bytes_s * memory_share) + met + step_s + rows * row_s
 
@@ -72,9 +75,10 @@ def sampling_seconds(spec: ModelSpec, chip: Chip, demand: Demand, replicas: int,
     work = demand.completions * demand.typical / replicas
     steps = max(2 * demand.longest, work / rows + demand.longest)
     rows = work / steps  # on average
-    return steps * step_seconds(spec, chip, tensor, rows, rows * demand.context, matrix_bytes=demand.matrix_bytes)
+    sizes = {"matrix_bytes": demand.matrix_bytes, "cache_bytes": demand.cache_bytes}
+    return steps * step_seconds(spec, chip, tensor, rows, rows * demand.context, **sizes)
 
 
-def typical_rows(spec: ModelSpec, demand: Demand, cache_bytes: float) -> int:
+def typical_rows(spec: ModelSpec, demand: Demand, room: float) -> int:
     """That fit a replica's cache, if all are of typical length and as many again are longer."""
-    return int(cache_bytes / 2 / (token_bytes(spec) * (TYPICAL * demand.prompt + demand.typical)))
+    return int(room / 2 / (token_bytes(spec, demand.cache_bytes) * (TYPICAL * demand.prompt + demand.typical)))

@@ -108,9 +108,9 @@ def choose(
     return Layout(fsdp, tensor, chips // rollout_tensor, rollout_tensor, slots)
 
 
-def _that_fit(spec: ModelSpec, demand: Demand, cache_bytes: float) -> list[int]:
+def _that_fit(spec: ModelSpec, demand: Demand, room: float) -> list[int]:
     """Slots whose completions fit a replica's cache at their typical lengths; one choice at the least."""
-    return [n for n in SLOTS if n <= typical_rows(spec, demand, cache_bytes)] or [SLOTS[0]]
+    return [n for n in SLOTS if n <= typical_rows(spec, demand, room)] or [SLOTS[0]]
 
 
 def _one_of(field: str, value: int, good: list[int], chips: int) -> None:

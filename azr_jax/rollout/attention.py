@@ -3,7 +3,8 @@
 xla        any device, meant for CPUs (paged_xla.py)
 gpu        any device, meant for GPUs (paged_gpu.py)
 tpu        the ragged paged attention kernel that JAX ships for TPU (paged_tpu.py)
-tpu_fused  a decode kernel of our own for TPU, which writes the cache too (paged_fused.py); by itself where `tpu` cannot
+tpu_fused  a decode kernel of our own for TPU, which writes the cache too (paged_fused.py, and of eight bits
+           paged_steps.py); by itself where `tpu` cannot
 
 A backend decides how its pools lie in memory; each pool begins with layers and pages, [L, N, ...].
 """
@@ -20,7 +21,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.trees import PyTree
-from azr_jax.rollout import paged_fused, paged_gpu, paged_tpu, paged_xla
+from azr_jax.rollout import paged_fused, paged_gpu, paged_steps, paged_tpu, paged_xla
 from azr_jax.rollout.requests import EngineSettings
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,8 @@ def decode_slots(
 def choose(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> Backend:
     """The backend that `settings.attention` names; `auto` picks by the mesh's devices, which may be absent ones.
 
-    Of the kernels for TPU it takes the shipped one, and the other for what that refuses, where XLA copies whole pools.
+    Of the kernels for TPU it takes the shipped one, and the other for what that refuses, where XLA copies whole pools;
+    a cache of eight bits is not left to that.
     """
     if settings.attention not in ("auto", *BACKENDS):
         raise ValueError(f"attention={settings.attention!r}: should be one of auto, {', '.join(BACKENDS)}")
@@ -111,21 +113,28 @@ def choose(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> Backend:
     names = by_platform if settings.attention == "auto" else (settings.attention,)
     reasons = {name: why_not(name, spec, settings, mesh.shape["tensor"]) for name in names}
     if name := next((name for name, reason in reasons.items() if not reason), None):
-        return BACKENDS[name]
+        return paged_steps if name == "tpu_fused" and settings.kv_cache_dtype == "int8" else BACKENDS[name]
     said = "; ".join(f"attention={name}: {reason}" for name, reason in reasons.items())
     if settings.attention != "auto":
         raise CannotAttend(f"{said}; should be xla, or auto")
+    if settings.kv_cache_dtype == "int8":  # asked for to be fast; XLA would copy it whole
+        raise CannotAttend(f"kv_cache_dtype=int8: {reasons['tpu_fused']}; should be so, or kv_cache_dtype=same")
     log.warning("attention over the cache by XLA, not by a TPU kernel: %s", said)
     return paged_xla
 
 
 def why_not(name: str, spec: ModelSpec, settings: EngineSettings, tensor: int) -> str:
     """What a backend cannot do of this on `tensor` devices a replica; empty where it can do all."""
-    kv_heads, shipped = spec.kv_heads // tensor, name == "tpu"
+    kv_heads, shipped, int8 = spec.kv_heads // tensor, name == "tpu", settings.kv_cache_dtype == "int8"
     if name not in KERNELS:
         return ""
     if spec.windowed:
         return "it is given no windows that differ between layers"
+    if int8 and shipped:
+        return "it has one scale for all keys, where kv_cache_dtype=int8 has one for each; tpu_fused can"
+    if int8:
+        sizes = kv_heads, spec.head_dim, settings.dtype, settings.page_size
+        return paged_steps.why_not(*sizes, settings.draft_tokens)
     if not shipped and (reason := paged_fused.why_not(kv_heads, spec.head_dim, settings.dtype, settings.page_size)):
         return reason
     # Heads of 128 are read from prompts by the shipped kernel in any case.

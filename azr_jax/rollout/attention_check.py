@@ -121,7 +121,7 @@ def _programs(backend: Backend, settings: EngineSettings, mesh: Any) -> list[jax
 
     def fill(n: dict[str, Any]) -> Cache:
         _, layers, tokens, kv_heads, head_dim = n["pages_2xLxNPxGxK"].shape
-        cache = backend.empty_cache(layers, tokens // P, P, kv_heads, head_dim, jnp.dtype(settings.dtype))
+        cache = backend.empty_cache(layers, tokens // P, P, kv_heads, head_dim, jnp.dtype(settings.pool_dtype))
         for layer in range(layers):
             k, v = n["pages_2xLxNPxGxK"][:, layer, None]
             cache = backend.write_chunk(k, v, cache, layer, *jnp.divmod(jnp.arange(tokens), P), P)

@@ -5,8 +5,8 @@ follows the tokens in flight, there is one program for every length, and a block
 nothing in it, to the bit.
 
 The cache is one pool of pages per kind for all layers, keys as [L, N, G, K, P] and values as [L, N, G, P, K]: both
-products of one query's attention then run along the last axis, which is what a CPU does fast. A row's numbers depend on
-its own tokens and on the static shapes alone.
+products of one query's attention then run along the last axis, which is what a CPU does fast. Of a cache of eight bits
+the scales of both follow, [L, N, G, 1, P]. A row's numbers depend on its own tokens and on the static shapes alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
+from azr_jax.rollout.eight_bits import only, stored, times
 from azr_jax.rollout.pieces import Call, PrefillRows
 from azr_jax.rollout.requests import TILE
 
@@ -30,12 +31,14 @@ UNSEEN = -1e30  # score of what is not seen; finite, for behind a window's end a
 
 POOL = PartitionSpec(None, "fsdp", "tensor", None, None)  # each replica its pages, each device its heads
 
-Cache = tuple[jax.Array, jax.Array]
+Cache = tuple[jax.Array, ...]  # keys, values, and of eight bits their scales
 
 
 def empty_cache(layers: int, pages: int, page_size: int, kv_heads: int, head_dim: int, dtype: DTypeLike) -> Cache:
     keys = jnp.zeros((layers, pages, kv_heads, head_dim, page_size), dtype)
-    return keys, jnp.zeros((layers, pages, kv_heads, page_size, head_dim), dtype)
+    values = jnp.zeros((layers, pages, kv_heads, page_size, head_dim), dtype)
+    scales = 2 if keys.dtype == jnp.int8 else 0
+    return keys, values, *(jnp.zeros((layers, pages, kv_heads, 1, page_size)) for _ in range(scales))
 
 
 def page_size(cache: Cache) -> int:
@@ -55,10 +58,12 @@ def tile_of(chunk: int, head_dim: int) -> int:
 
 def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cache:
     """Keys and values of one token per slot; a page out of range is written nowhere."""
-    k_pool, v_pool = cache
+    (k_pool, v_pool), pools = cache[:2], cache[2:]
+    (k_SxGxK, v_SxGxK), scales_SxG = stored(k_Sx1xGxK[:, 0], v_Sx1xGxK[:, 0], k_pool)
     return (
-        k_pool.at[layer, page_S, :, :, row_S].set(k_Sx1xGxK[:, 0].astype(k_pool.dtype), mode="drop"),
-        v_pool.at[layer, page_S, :, row_S].set(v_Sx1xGxK[:, 0].astype(v_pool.dtype), mode="drop"),
+        k_pool.at[layer, page_S, :, :, row_S].set(k_SxGxK, mode="drop"),
+        v_pool.at[layer, page_S, :, row_S].set(v_SxGxK, mode="drop"),
+        *(pool.at[layer, page_S, :, 0, row_S].set(of, mode="drop") for pool, of in zip(pools, scales_SxG)),
     )
 
 
@@ -67,10 +72,12 @@ def write_chunk(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, page_T, row_T, tile: 
 
     A page out of range is written nowhere; padding behind a piece is written with it.
     """
-    (G, K, P), (k_pool, v_pool) = cache[0].shape[2:], cache
+    (G, K, P), (k_pool, v_pool), pools = cache[0].shape[2:], cache[:2], cache[2:]
     U = math.gcd(P, tile)
-    k_WxGxKxU = k_1xTxGxK[0].astype(k_pool.dtype).reshape(-1, U, G, K).transpose(0, 2, 3, 1)
-    v_WxGxUxK = v_1xTxGxK[0].astype(v_pool.dtype).reshape(-1, U, G, K).transpose(0, 2, 1, 3)
+    (k_TxGxK, v_TxGxK), scales_TxG = stored(k_1xTxGxK[0], v_1xTxGxK[0], k_pool)
+    k_WxGxKxU = k_TxGxK.reshape(-1, U, G, K).transpose(0, 2, 3, 1)
+    v_WxGxUxK = v_TxGxK.reshape(-1, U, G, K).transpose(0, 2, 1, 3)
+    scales_WxGx1xU = (of.reshape(-1, U, G, 1).transpose(0, 2, 3, 1) for of in scales_TxG)
     page_W = page_T[::U]
     at_Wx3 = jnp.stack([jnp.full_like(page_W, layer), page_W, row_T[::U]], axis=1)
 
@@ -78,7 +85,8 @@ def write_chunk(k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, page_T, row_T, tile: 
         axes = jax.lax.ScatterDimensionNumbers((1, 2, 3), (0, 1), (0, 1, axis))
         return jax.lax.scatter(pool, at_Wx3, new, axes, mode=jax.lax.GatherScatterMode.FILL_OR_DROP)
 
-    return put(k_pool, k_WxGxKxU, 4), put(v_pool, v_WxGxUxK, 3)
+    put_scales = (put(pool, of, 4) for pool, of in zip(pools, scales_WxGx1xU))
+    return put(k_pool, k_WxGxKxU, 4), put(v_pool, v_WxGxUxK, 3), *put_scales
 
 
 def slot_block(page_size: int) -> int:
@@ -98,9 +106,8 @@ def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, wi
     the cost is that of the tokens there are. However many there are to walk with, it is one program, and a row's
     numbers are the same; of programs for several widths each may round otherwise.
     """
-    k_pool, v_pool = cache
     S, _, H, K = q_Sx1xHxK.shape
-    G, P = v_pool.shape[2:4]
+    (G, P), dtype = cache[1].shape[2:4], q_Sx1xHxK.dtype
     R, E = H // G, slot_block(P) // P  # queries per key head, pages per block
     W = min(S, SLOT_TILE)
 
@@ -112,20 +119,22 @@ def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, wi
             pages_WxE = jax.lax.dynamic_slice_in_dim(table_WxM, number * E, E, axis=1)
             back_WxExP = position_W[:, None, None] - (number * E * P + jnp.arange(E * P)).reshape(E, P)
             seen_WxExP = back_WxExP >= 0 if window is None else (back_WxExP >= 0) & (back_WxExP < window)
-            # What is not seen may hold anything, NaN of another sequence among it.
-            v_WxExGxPxK = jnp.where(seen_WxExP[:, :, None, :, None], v_pool[layer, pages_WxE], 0)
+            k_WxExGxKxP, v_WxExGxPxK, *scales_WxExGx1xP = (pool[layer, pages_WxE] for pool in cache)
+            k_scale, v_scale = scales_WxExGx1xP or (None, None)
+            v_WxExGxPxK, v_scale = only(seen_WxExP[:, :, None], v_WxExGxPxK, v_scale)
             q_WxExGxRxK = jnp.broadcast_to(q_WxGxRxK[:, None], (W, E, G, R, K))
             scores_WxExGxRxP = jnp.einsum(
-                "segrk,segkp->segrp", q_WxExGxRxK, k_pool[layer, pages_WxE], preferred_element_type=jnp.float32
+                "segrk,segkp->segrp", q_WxExGxRxK, k_WxExGxKxP.astype(dtype), preferred_element_type=jnp.float32
             )
+            scores_WxExGxRxP = times(scores_WxExGxRxP, k_scale)
             scores_WxExGxRxP = jnp.where(seen_WxExP[:, :, None, None], scores_WxExGxRxP, UNSEEN)
             new_top_WxGxR = jnp.maximum(top_WxGxR, scores_WxExGxRxP.max(axis=(1, 4)))
             weights_WxExGxRxP = jnp.exp(scores_WxExGxRxP - new_top_WxGxR[:, None, :, :, None])
             keep_WxGxR = jnp.exp(top_WxGxR - new_top_WxGxR)
             added_WxExGxRxK = jnp.einsum(
                 "segrp,segpk->segrk",
-                weights_WxExGxRxP.astype(v_pool.dtype),
-                v_WxExGxPxK,
+                times(weights_WxExGxRxP, v_scale).astype(dtype),
+                v_WxExGxPxK.astype(dtype),
                 preferred_element_type=jnp.float32,
             )
             return (
@@ -147,7 +156,7 @@ def attend_slots(q_Sx1xHxK, cache: Cache, layer, table_SxM, position_S, on_S, wi
         return jnp.pad(x, ((0, -S % W), *((0, 0),) * (x.ndim - 1))).reshape(-1, W, *x.shape[1:])
 
     table_SxM = jnp.pad(table_SxM, ((0, 0), (0, -table_SxM.shape[1] % E)))
-    q_SxGxRxK = (q_Sx1xHxK.reshape(S, G, R, K) * K**-0.5).astype(k_pool.dtype)
+    q_SxGxRxK = (q_Sx1xHxK.reshape(S, G, R, K) * K**-0.5).astype(dtype)
     out_NxWxGxRxK = jax.lax.map(tile, jax.tree.map(in_tiles, (q_SxGxRxK, table_SxM, position_S, on_S)))
     return out_NxWxGxRxK.reshape(-1, 1, H, K)[:S].astype(q_Sx1xHxK.dtype)
 
@@ -157,12 +166,15 @@ def attend_chunk(q_1xTxHxK, cache: Cache, layer, call: Call, rows: PrefillRows, 
 
     With a `window` each token sees so many tokens back, itself among them.
     """
-    k_pool, v_pool = cache
-    G, P, K = v_pool.shape[2:]
+    G, P, K = cache[1].shape[2:]
 
     def context(pages_NxE):
-        k_NxGxKxC = k_pool[layer, pages_NxE].transpose(0, 2, 3, 1, 4).reshape(len(pages_NxE), G, K, -1)
-        return k_NxGxKxC, v_pool[layer, pages_NxE].transpose(0, 2, 1, 3, 4).reshape(len(pages_NxE), G, -1, K)
+        k_NxExGxKxP, v_NxExGxPxK, *scales_NxExGx1xP = (pool[layer, pages_NxE] for pool in cache)
+        return (
+            k_NxExGxKxP.transpose(0, 2, 3, 1, 4).reshape(len(pages_NxE), G, K, -1),
+            v_NxExGxPxK.transpose(0, 2, 1, 3, 4).reshape(len(pages_NxE), G, -1, K),
+            *(of.transpose(0, 2, 3, 1, 4).reshape(len(pages_NxE), G, 1, -1) for of in scales_NxExGx1xP),
+        )
 
     return attend_tiles(q_1xTxHxK, context, (G, P, chunk_block(P) // P), call, rows, tile, window)
 
@@ -170,8 +182,10 @@ def attend_chunk(q_1xTxHxK, cache: Cache, layer, call: Call, rows: PrefillRows, 
 def attend_tiles(
     q_1xTxHxK, context, sizes: tuple[int, int, int], call: Call, rows: PrefillRows, tile: int, window=None
 ) -> jax.Array:
-    """`context`: pages [N, E] -> their keys [N, G, K, C] and values [N, G, C, K]. `sizes`: G, tokens a page, and E."""
-    T, (_, _, H, K), (G, P, E) = tile, q_1xTxHxK.shape, sizes
+    """`context`: pages [N, E] -> their keys [N, G, K, C] and values [N, G, C, K], and of eight bits the scales of both,
+    [N, G, 1, C]. `sizes`: G, tokens a page, and E.
+    """
+    T, (_, _, H, K), (G, P, E), dtype = tile, q_1xTxHxK.shape, sizes, q_1xTxHxK.dtype
     R = H // G
     piece_N, start_N = rows.piece[::T], rows.position[::T]
     N = piece_N.shape[0]
@@ -184,9 +198,13 @@ def attend_tiles(
         top_NxGxRT, sum_NxGxRT, out_NxGxRTxK = running
         pages_NxE = jax.lax.dynamic_slice_in_dim(table_NxM, number * E, E, axis=1)
         context_C = number * E * P + jnp.arange(E * P)
-        k_NxGxKxC, v_NxGxCxK = context(pages_NxE)
-        v_NxGxCxK = jnp.where((context_C < end_N[:, None])[:, None, :, None], v_NxGxCxK, 0)
-        scores_NxGxRTxC = jnp.einsum("ngtk,ngkc->ngtc", q_NxGxRTxK, k_NxGxKxC, preferred_element_type=jnp.float32)
+        k_NxGxKxC, v_NxGxCxK, *scales_NxGx1xC = context(pages_NxE)
+        k_scale, v_scale = scales_NxGx1xC or (None, None)
+        v_NxGxCxK, v_scale = only((context_C < end_N[:, None])[:, None], v_NxGxCxK, v_scale)
+        scores_NxGxRTxC = jnp.einsum(
+            "ngtk,ngkc->ngtc", q_NxGxRTxK, k_NxGxKxC.astype(dtype), preferred_element_type=jnp.float32
+        )
+        scores_NxGxRTxC = times(scores_NxGxRTxC, k_scale)
         back_NxRTxC = positions_NxRT[:, :, None] - context_C
         seen_NxRTxC = back_NxRTxC >= 0 if window is None else (back_NxRTxC >= 0) & (back_NxRTxC < window)
         scores_NxGxRTxC = jnp.where(seen_NxRTxC[:, None], scores_NxGxRTxC, UNSEEN)
@@ -194,7 +212,10 @@ def attend_tiles(
         weights_NxGxRTxC = jnp.exp(scores_NxGxRTxC - new_top_NxGxRT[..., None])
         keep_NxGxRT = jnp.exp(top_NxGxRT - new_top_NxGxRT)
         added_NxGxRTxK = jnp.einsum(
-            "ngtc,ngck->ngtk", weights_NxGxRTxC.astype(v_NxGxCxK.dtype), v_NxGxCxK, preferred_element_type=jnp.float32
+            "ngtc,ngck->ngtk",
+            times(weights_NxGxRTxC, v_scale).astype(dtype),
+            v_NxGxCxK.astype(dtype),
+            preferred_element_type=jnp.float32,
         )
         return (
             new_top_NxGxRT,

@@ -142,10 +142,9 @@ class Programs:
         return jax.jit(self._make_cache, out_shardings=NamedSharding(self.mesh, self.backend.POOL))
 
     def _make_cache(self) -> attention.Cache:
-        spec, pages = self.spec, self.pages * self.replicas
-        return self.backend.empty_cache(
-            spec.depth, pages, self.settings.page_size, spec.kv_heads, spec.head_dim, self.dtype
-        )
+        spec, pages, dtype = self.spec, self.pages * self.replicas, jnp.dtype(self.settings.pool_dtype)
+        sizes = spec.depth, pages, self.settings.page_size, spec.kv_heads, spec.head_dim
+        return self.backend.empty_cache(*sizes, dtype)
 
     def place(self, tree: PyTree, spec: PartitionSpec = REPLICAS) -> PyTree:
         """Numbers of the host on their devices."""

@@ -10,6 +10,7 @@ from azr_jax.rollout.cache import chunk_shapes
 LARGEST_ID = 2**64 - 1  # two halves, which go into the random key as 32 bits each, like the sample's number
 TILE = 16  # rows of a prefill call that belong to one prompt, at least, where the backend wants them in tiles
 QUANTIZATIONS = ("none", "int8")
+CACHE_DTYPES = ("same", "int8")
 CACHES = ("keep", "recompute")  # of completions under way, where weights change beneath them
 
 
@@ -32,6 +33,7 @@ class EngineSettings:
     dtype: str = "float32"
     matmul_dtype: str = "same"  # of the weights, and of what they multiply
     quantization: str = "none"  # none | int8: of the layers' matrices (models/int8.py)
+    kv_cache_dtype: str = "same"  # same | int8: of keys and values in the cache (eight_bits.py)
     attention: str = "auto"  # auto | xla | gpu | tpu | tpu_fused: who looks at the cache (attention.py)
     never: tuple[int, ...] = ()  # tokens that are never drawn: for sampler and learner they do not exist
     draft_tokens: int = 0  # guessed ahead where slots stand empty, at most (drafts.py); 0: none
@@ -46,6 +48,9 @@ class EngineSettings:
         if self.quantization not in QUANTIZATIONS:
             right = f"should be one of {', '.join(QUANTIZATIONS)}"
             raise ValueError(f"quantization={self.quantization!r}: {right}")
+        if self.kv_cache_dtype not in CACHE_DTYPES:
+            right = f"should be one of {', '.join(CACHE_DTYPES)}"
+            raise ValueError(f"kv_cache_dtype={self.kv_cache_dtype!r}: {right}")
         if self.draft_tokens < 0:
             raise ValueError(f"draft_tokens={self.draft_tokens}: should be 0 (none) or more")
         if self.kv_cache and self.kv_cache not in CACHES:
@@ -55,6 +60,11 @@ class EngineSettings:
             raise ValueError(f"prefill_rows={self.prefill_rows}: should be {right}")
         if self.pages < 0:
             raise ValueError(f"pages={self.pages}: should be 0 (enough for every slot) or more")
+
+    @property
+    def pool_dtype(self) -> str:
+        """Of keys and values in the cache."""
+        return self.dtype if self.kv_cache_dtype == "same" else self.kv_cache_dtype
 
     @property
     def chunk(self) -> int:

@@ -180,13 +180,15 @@ def _of_attention(c: Config, spec: ModelSpec, layout: Layout | None) -> list[str
     """Why the kernel that was asked for cannot look at the sampler's cache; found before any weight is read. Without a
     layout it can only be said that this is no TPU.
     """
-    reason = ""
-    if (name := c.rollout.attention) not in KERNELS:
-        return []
-    if jax.default_backend() != "tpu":
+    reason, name, int8 = "", c.rollout.attention, c.rollout.kv_cache_dtype == "int8"
+    on_tpu = jax.default_backend() == "tpu"
+    if name in KERNELS and not on_tpu:
         reason = f"this is {jax.default_backend()}"
-    elif layout is not None:
+    elif name in KERNELS and layout is not None:
         reason = why_not(name, spec, engine_settings(c, layout.slots), layout.rollout_tensor)
+    elif name == "auto" and int8 and on_tpu and layout is not None:
+        reason = why_not("tpu_fused", spec, engine_settings(c, layout.slots), layout.rollout_tensor)
+        return [f"rollout.kv_cache_dtype=int8: {reason}; should be so, or same"] if reason else []
     return [f"rollout.attention={name}: {reason}; should be xla, or auto"] if reason else []
 
 

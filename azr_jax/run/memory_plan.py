@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from azr_jax.config.schema import Config
 from azr_jax.models.int8 import matrix_bytes, weight_bytes
 from azr_jax.models.products import product_dtype
-from azr_jax.models.sampling_time import Demand
+from azr_jax.models.sampling_time import Demand, token_bytes
 from azr_jax.models.slice_layout import SPARED, Layout, choose
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.chips import Chip
@@ -30,8 +30,8 @@ def demand(c: Config) -> Demand:
     proposals = len(c.tasks.kinds) * c.batch_size
     tried = proposals * c.tasks.estimate_attempts
     prompt, longest = c.rollout.max_prompt_tokens, c.rollout.max_new_tokens
-    in_matrices = matrix_bytes(c.rollout.quantization, 2)
-    return Demand(2 * proposals + tried, proposals + tried, prompt, longest, in_matrices)
+    in_matrices, in_cache = matrix_bytes(c.rollout.quantization, 2), 1 if c.rollout.kv_cache_dtype == "int8" else 2
+    return Demand(2 * proposals + tried, proposals + tried, prompt, longest, in_matrices, in_cache)
 
 
 def lay_out(c: Config, spec: ModelSpec, devices: int, memory: float | None, chip: Chip | None) -> Layout:
@@ -52,8 +52,7 @@ def lay_out(c: Config, spec: ModelSpec, devices: int, memory: float | None, chip
 
 def page_bytes(settings: EngineSettings, spec: ModelSpec, tensor: int) -> float:
     """Of one page of the cache, on one of the `tensor` devices of a replica."""
-    numbers = 2 * spec.depth * spec.kv_heads * spec.head_dim * settings.page_size / tensor
-    return numbers * jnp.dtype(settings.dtype).itemsize
+    return token_bytes(spec, jnp.dtype(settings.pool_dtype).itemsize) * settings.page_size / tensor
 
 
 def with_pages(

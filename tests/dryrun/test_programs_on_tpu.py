@@ -56,6 +56,10 @@ def compiled():
         )
         for one in (SPEC, heads_of_64)
     }
+    eight = {}
+    for one in (SPEC, heads_of_64):
+        kept = replace(settings, kv_cache_dtype="int8", page_size=128, pages=PAGES // 8, prefill_rows=256)
+        eight[one.head_dim] = engine_jobs_of(c, kept, replace(shape, spec=one), learner, rollout)
     prefill = next(job for job in jobs if job.name.startswith("prefill"))
     several = engine_jobs_of(c, replace(settings, prefill_rows=256), shape, learner, rollout)
     return SimpleNamespace(
@@ -64,6 +68,7 @@ def compiled():
         prefill=measure(prefill),
         prefill_of_several=measure(next(job for job in several if job.name == "prefill of 256 tokens")),
         fused=[measure(job) for jobs in fused.values() for job in jobs if job.name == "decode"],
+        eight_bits={head_dim: [measure(job) for job in jobs] for head_dim, jobs in eight.items()},
         prefill_of_64=measure(next(job for job in fused[64] if job.name.startswith("prefill"))),
     )
 
@@ -141,6 +146,26 @@ def test_the_kernel_that_writes_the_cache_itself_leaves_nothing_to_scatter_and_c
         assert decode.temporaries_gib < decode.job.cache_bytes / SPEC.depth / 2**30 / 2
         assert decode.counts.bytes < compiled.decode.counts.bytes
     assert compiled.prefill_of_64.temporaries_gib < compiled.fused[1].job.cache_bytes / SPEC.depth / 2**30 / 2
+
+
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_a_cache_of_eight_bits_is_copied_by_no_program(compiled, head_dim):
+    """Nor scattered into; one page is, from place to place, and what a prompt says goes where it belongs."""
+    jobs = compiled.eight_bits[head_dim]
+    moved = re.compile(rf"= s8\[{SPEC.depth},{PAGES // 8},\S* (scatter|copy)\(")
+    assert [measured.job.name for measured in jobs] == ["prefill of 256 tokens", "copy", "decode"]
+    for measured in jobs:
+        assert measured.temporaries_gib < measured.job.cache_bytes / SPEC.depth / 2**30 / 2
+        assert not moved.search(outside_of_fusions(measured.text))
+    prefill, copy, decode = jobs
+    assert list(decode.counts.kernels) == ["paged_decode_kernel"]
+    assert prefill.counts.bytes < prefill.job.cache_bytes / 2 and copy.counts.bytes < copy.job.cache_bytes
+    assert decode.counts.bytes < compiled.fused[0].counts.bytes
+
+
+def outside_of_fusions(text):
+    """What stands in a fusion is computed as far as it is taken."""
+    return "\n".join(part for part in re.split(r"\n(?=%|ENTRY)", text) if "fus" not in part.partition(" (")[0])
 
 
 def test_counting_knows_every_loop_of_the_train_step(compiled):
