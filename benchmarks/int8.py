@@ -1,4 +1,5 @@
-"""How far a sampler with matrices of eight bits (rollout.quantization=int8) is from the model, and how fast it is.
+"""How far a sampler with matrices or a cache of eight bits (rollout.quantization, rollout.kv_cache_dtype) is from the
+model, and how fast it is.
 
     python benchmarks/int8.py [--model=HuggingFaceTB/SmolLM2-135M-Instruct] [--suite=cruxeval_i] [--style=boxed]
         [--rows=24] [--tokens=64] [--slots=24] [--data=FOLDER]
@@ -35,7 +36,10 @@ from azr_jax.parallel.mesh import bytes_per_device
 from azr_jax.rollout.engine import Engine, EngineSettings, Request, Rollout
 from azr_jax.selfplay.prompting import PromptCodec
 
-WAYS = (("same", "none"), ("bfloat16", "none"), ("same", "int8"), ("bfloat16", "int8"))  # matmul_dtype, quantization
+WAYS = (  # matmul_dtype, quantization, kv_cache_dtype
+    ("same", "none", "same"), ("bfloat16", "none", "same"), ("same", "int8", "same"), ("bfloat16", "int8", "same"),
+    ("same", "none", "int8"), ("bfloat16", "none", "int8"), ("same", "int8", "int8"), ("bfloat16", "int8", "int8"),
+)  # fmt: skip
 
 
 def logprobs_of(graphdef: nnx.GraphDef, params: nnx.State, rollouts: list[Rollout], longest: int) -> np.ndarray:
@@ -79,14 +83,14 @@ def main() -> None:
     longest = max(map(len, prompts)) + options.tokens
     graphdef, params = model.weights("float32")
     report = {}
-    for matmul_dtype, quantization in WAYS:
+    for matmul_dtype, quantization, kv_cache_dtype in WAYS:
         settings = EngineSettings(
             slots=options.slots, max_prompt_tokens=longest - options.tokens, max_new_tokens=options.tokens,
-            matmul_dtype=matmul_dtype, quantization=quantization, never=model.never,
+            matmul_dtype=matmul_dtype, quantization=quantization, kv_cache_dtype=kv_cache_dtype, never=model.never,
         )  # fmt: skip
         engine = Engine(graphdef, model.spec, settings, seed=0, decode_text=model.tokenizer.decode)
         engine.load_weights(params, 1)
-        held = bytes_per_device(engine.programs.weights(params))
+        held, cache = (bytes_per_device(of) for of in (engine.programs.weights(params), engine.programs.empty_cache()))
         began = time.perf_counter()
         for number, prompt in enumerate(prompts):
             engine.submit(Request(number, tuple(prompt), options.tokens, stop_ids=codec.stop_ids))
@@ -96,7 +100,7 @@ def main() -> None:
         sampler = np.concatenate([np.asarray(rollout.logprobs) for rollout in rollouts])
         ratio = logprobs_of(graphdef, params, rollouts, longest) - sampler
         weights = np.exp(ratio)
-        name = f"products {matmul_dtype}, weights {quantization}"
+        name = f"products {matmul_dtype}, weights {quantization}, cache {kv_cache_dtype}"
         report[name] = {
             "tokens": len(sampler),
             "gap": round(float(np.abs(ratio).mean()), 5),
@@ -105,6 +109,7 @@ def main() -> None:
             "ess": round(float(weights.sum() ** 2 / len(weights) / (weights**2).sum()), 5),
             "nats_a_token": round(float(-sampler.mean()), 3),
             "weights_mb": round(held / 1e6, 1),
+            "cache_mb": round(cache / 1e6, 1),
             "decode_tokens_per_s": round(figures["decode_tokens_per_s"], 1),
             "seconds": round(seconds, 1),
         }

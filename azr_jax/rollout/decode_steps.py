@@ -114,7 +114,7 @@ class Steps:
         reached_1xT = lax.broadcasted_iota(jnp.int32, (1, E * P), 1) < left
 
         def rows(number: int) -> jax.Array:
-            return steps[buffer, :, number].reshape(E * P, K).astype(jnp.float32).astype(dtype)
+            return steps[buffer, :, number].reshape(E * P, K).astype(dtype)
 
         def scale(number: int) -> jax.Array:
             pages = [scales[buffer, page, number : number + 1, :] for page in range(E)]

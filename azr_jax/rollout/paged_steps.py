@@ -19,10 +19,10 @@ from azr_jax.rollout import decode_kernel, paged_fused, paged_tpu, paged_xla
 from azr_jax.rollout.decode_kernel import LANES
 from azr_jax.rollout.decode_steps import TOGETHER, Steps
 from azr_jax.rollout.eight_bits import in_eight_bits
-from azr_jax.rollout.paged_tpu import BLOCK
 from azr_jax.rollout.pieces import Call, PrefillRows
 from azr_jax.rollout.requests import TILE
 
+BLOCK = 2 * paged_tpu.BLOCK  # tokens of context that a decoding slot reads together: the same bytes
 # Of a core's memory, as paged_fused.py has them: what goes back of a slot lies beside its queries.
 BLOCK_BYTES = 2**20
 QUERY_BYTES = 2**19
