@@ -22,6 +22,7 @@ from jax.sharding import Mesh, PartitionSpec
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout import paged_fused, paged_gpu, paged_steps, paged_tpu, paged_xla
+from azr_jax.rollout.eight_bits import queries_and_keys
 from azr_jax.rollout.requests import EngineSettings
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ def decode_slots(
 
     `guessed_S`: of so many of the rows before, the tokens are the slot's own too (drafts.py); they are seen.
     """
+    q_Sx1xHxK, k_Sx1xGxK = queries_and_keys(q_Sx1xHxK, k_Sx1xGxK, cache[0])
     new = q_Sx1xHxK, k_Sx1xGxK, v_Sx1xGxK
     if isinstance(backend, WritesItself):
         return backend.write_and_attend_slots(*new, cache, layer, table_SxM, position_S, on_S, guessed_S, window)

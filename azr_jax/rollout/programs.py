@@ -22,6 +22,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
+from azr_jax.models.balance import balanced
 from azr_jax.models.bits import as_bits
 from azr_jax.models.int8 import quantized, quantized_layout
 from azr_jax.models.products import product_dtype
@@ -128,6 +129,8 @@ class Programs:
 
     def weights(self, params: nnx.State) -> nnx.State:
         """Weights in any layout as the programs take them: used where they are if they lie so, not copied."""
+        if self.settings.kv_cache_dtype == "int8":
+            params = balanced(params, self.spec)
         if self.quantized:
             params = quantized(params, self.params_dtype)
         params = reshard(params, self.params_layout, self.params_dtype)

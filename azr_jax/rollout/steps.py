@@ -21,6 +21,7 @@ from jax.typing import DTypeLike
 from azr_jax.parallel.trees import PyTree
 from azr_jax.rollout import drafts
 from azr_jax.rollout.attention import Backend, Cache, decode_slots
+from azr_jax.rollout.eight_bits import queries_and_keys
 from azr_jax.rollout.pieces import Call, PrefillRows, by_row
 from azr_jax.rollout.sampling import FAR_BELOW, Sampled, SamplingParams, sample
 from azr_jax.rollout.slots import State
@@ -60,6 +61,7 @@ def prefill(
 
     def local(q_1xTxHxK, k_1xTxGxK, v_1xTxGxK, cache: Cache, layer, call: Call, rows: PrefillRows, window):
         """One device's heads."""
+        q_1xTxHxK, k_1xTxGxK = queries_and_keys(q_1xTxHxK, k_1xTxGxK, cache[0])
         count, P, M = cache[0].shape[1], backend.page_size(cache), call.table.shape[1]
         page_T = call.table[rows.piece, jnp.minimum(rows.position // P, M - 1)]
         page_T = jnp.where(rows.live, page_T, count)  # padding is written nowhere

@@ -15,6 +15,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from azr_jax.rollout import decode_kernel, decode_steps, paged_steps, paged_xla
 from azr_jax.rollout.attention import decode_slots
+from azr_jax.rollout.eight_bits import queries_and_keys
 from azr_jax.rollout.pieces import by_row
 from tests.rollout.test_decode_kernel import (
     TOLERANCE,
@@ -71,6 +72,7 @@ def kernel(guesses: bool, block_pages: int, slots_a_step: int):
     """The same program for many examples, with fewer slots and pages at a time than a run has."""
 
     def decode(q, k, v, cache, layer, table, position, guessed):
+        q, k = queries_and_keys(q, k, cache[0])
         new = paged_steps._new_tokens(k[:, 0], v[:, 0])
         form, of = decode_steps.Steps(guesses), {"block_pages": block_pages, "slots_a_step": slots_a_step}
         return decode_kernel.decode(form, q[:, 0], new, cache, layer, table, position, guessed, **of)

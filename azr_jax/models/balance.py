@@ -1,0 +1,61 @@
+"""Queries and keys made alike in size, for a sampler that keeps keys in eight bits.
+
+A query's product with a key stays what it is where a number of the key is halved and that of the query doubled. Some
+models have numbers in their keys that are a hundred times the others (Qwen2.5's biases): with one scale for all of a
+key, nothing is left for the small ones. Powers of two alone are moved, from the weights of keys to those of queries, so
+that not a bit of what the model computes changes; and by half of the way, or what is large in queries would grow.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from azr_jax.models.spec import ModelSpec
+
+MOST = 16  # of a power: no weight runs out of its type
+_SIZES = ("attn_norm", "k", "k_bias", "k_norm")  # what keys are as large as
+
+
+def balanced(params: nnx.State, spec: ModelSpec) -> nnx.State:
+    """The same model, where the weights lie. What is not touched is not copied."""
+    if spec.gemma:  # its norms are stored less 1: a power of two would round them
+        return params
+    layers = {name: leaf.get_value() for name, leaf in params["layers"].items()}
+    powers_LxGxK = _powers(spec.qk_norm, {name: layers[name] for name in _SIZES if name in layers})
+    changed = {
+        ("layers", side + name): _times(sign, layers[side + name], powers_LxGxK)
+        for name in (("_norm",) if spec.qk_norm else ("", "_bias"))
+        for side, sign in (("q", 1), ("k", -1))
+        if side + name in layers
+    }
+    return nnx.map_state(lambda path, leaf: leaf.replace(changed[path]) if path in changed else leaf, params)
+
+
+@partial(jax.jit, static_argnums=0)
+def _powers(normed: bool, weights: dict[str, jax.Array]) -> jax.Array:
+    """Of each number of a key, what a query's is to be doubled by, so many times: [L, G, K], or [L, 1, K] of norms."""
+    of = {name: value.astype(jnp.float32) for name, value in weights.items()}
+    if normed:
+        squared = jnp.square(of["k_norm"])[:, None]
+    else:  # what comes in has numbers of about 1, and then a norm's
+        squared = jnp.square(of["k"] * of["attn_norm"][:, None, None]).sum(axis=-1)
+        squared += jnp.square(of["k_bias"]) if "k_bias" in of else 0
+    left, right = jnp.split(squared, 2, axis=-1)
+    pair = jnp.log2(left + right) / 4  # rope turns them into each other; half of the root's power
+    powers = jnp.where(jnp.isfinite(pair), jnp.round(pair).clip(-MOST, MOST), 0)
+    return jnp.concatenate([powers, powers], axis=-1)
+
+
+@partial(jax.jit, static_argnums=0)
+def _times(sign: int, weight: jax.Array, powers_LxGxK: jax.Array) -> jax.Array:
+    """`weight`: [L, heads, K, D], [L, heads, K] or, of a norm, [L, K]."""
+    if weight.ndim == 2:
+        powers = powers_LxGxK[:, 0]
+    else:
+        powers = jnp.repeat(powers_LxGxK, weight.shape[1] // powers_LxGxK.shape[1], axis=1)
+        powers = powers.reshape(*powers.shape, *(1,) * (weight.ndim - powers.ndim))
+    return weight * jnp.exp2(sign * powers).astype(weight.dtype)
