@@ -120,9 +120,14 @@ def choose(spec: ModelSpec, settings: EngineSettings, mesh: Mesh) -> Backend:
     if settings.attention != "auto":
         raise CannotAttend(f"{said}; should be xla, or auto")
     if settings.kv_cache_dtype == "int8":  # asked for to be fast; XLA would copy it whole
-        raise CannotAttend(f"kv_cache_dtype=int8: {reasons['tpu_fused']}; should be so, or kv_cache_dtype=same")
+        raise CannotAttend(no_int8(reasons["tpu_fused"]))
     log.warning("attention over the cache by XLA, not by a TPU kernel: %s", said)
     return paged_xla
+
+
+def no_int8(reason: str) -> str:
+    """What is said where `auto` finds nobody for it."""
+    return f"kv_cache_dtype=int8: on TPU {reason}; should be same, or what it takes"
 
 
 def why_not(name: str, spec: ModelSpec, settings: EngineSettings, tensor: int) -> str:
@@ -133,7 +138,7 @@ def why_not(name: str, spec: ModelSpec, settings: EngineSettings, tensor: int) -
     if spec.windowed:
         return "it is given no windows that differ between layers"
     if int8 and shipped:
-        return "it has one scale for all keys, where kv_cache_dtype=int8 has one for each; tpu_fused can"
+        return "with kv_cache_dtype=int8 it has one scale for all keys, not one for each; tpu_fused has"
     if int8:
         sizes = kv_heads, spec.head_dim, settings.dtype, settings.page_size
         return paged_steps.why_not(*sizes, settings.draft_tokens)

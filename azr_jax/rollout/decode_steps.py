@@ -52,6 +52,12 @@ class Steps:
             pltpu.VMEM((C + rows, K), jnp.float32),
         ]
 
+    def slot_bytes(self, pools: Pools, heads: int) -> int:
+        """Of the core's memory: query, answer and new token twice, for those of the next step come meanwhile."""
+        (C, _, K), (rows, P) = pools[0].shape[2:], pools[1].shape[2:]
+        back = C * TOGETHER * K + _in_eights(rows) * P * 4
+        return 4 * _in_eights(heads) * LANES * 4 + 2 * _in_eights(C + rows) * LANES * 4 + self.groups * back
+
     def lay_over(self, refs: Refs, number, row, block: PageBlock) -> None:
         slot, P, guess = slot_of(refs, number), self.page_size(refs.pools), refs.beside[-1]
         position = refs.position[slot]
@@ -125,6 +131,11 @@ class Steps:
             k_TxK = rows(2 * head if C == 2 * G else head)
             v_TxK = rows(2 * head + 1) if C == 2 * G else k_TxK
             yield k_TxK, v_TxK, scale(2 * head), jnp.where(reached_1xT, scale(2 * head + 1), 0.0)
+
+
+def _in_eights(rows: int) -> int:
+    """As they lie in a core."""
+    return -(-rows // 8) * 8
 
 
 def _lay(refs: Refs, new, buffer, page, at) -> None:

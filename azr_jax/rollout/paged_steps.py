@@ -23,9 +23,9 @@ from azr_jax.rollout.pieces import Call, PrefillRows
 from azr_jax.rollout.requests import TILE
 
 BLOCK = 2 * paged_tpu.BLOCK  # tokens of context that a decoding slot reads together: the same bytes
-# Of a core's memory, as paged_fused.py has them: what goes back of a slot lies beside its queries.
+# Of a core's 16 MiB beside what it computes with: two blocks of pages, and what belongs to a step's slots.
 BLOCK_BYTES = 2**20
-QUERY_BYTES = 2**19
+SLOT_BYTES = 6 * 2**20
 
 POOL = PartitionSpec(None, "fsdp", "tensor")  # each replica its pages, each device its heads
 
@@ -65,9 +65,9 @@ def why_not(kv_heads: int, head_dim: int, dtype: DTypeLike, page_size: int, draf
     if jnp.dtype(dtype) not in (jnp.bfloat16, jnp.float32):
         return f"it takes bfloat16 and float32, not {dtype}"
     if page_size % LANES:
-        return f"with kv_cache_dtype=int8 it takes pages of a multiple of {LANES} tokens, not {page_size}"
+        return f"with kv_cache_dtype=int8 it takes a page_size that is a multiple of {LANES}, not {page_size}"
     if (size := page_size * rows_of(kv_heads, head_dim) * LANES) > BLOCK_BYTES:
-        return f"it takes pages of at most {BLOCK_BYTES} bytes on a device, not {size}: take smaller pages"
+        return f"it takes pages of at most {BLOCK_BYTES} bytes on a device, not {size}: take a smaller page_size"
     if draft_tokens >= TOGETHER:
         return f"with kv_cache_dtype=int8 it takes draft_tokens below {TOGETHER}, not {draft_tokens}"
     return ""
@@ -115,12 +115,10 @@ def write_and_attend_slots(
 ) -> tuple[jax.Array, Cache]:
     """As paged_fused.py's."""
     assert window is None  # attention.why_not
-    S, _, H, _ = q_Sx1xHxK.shape
-    P = page_size(cache)
+    S, P, form = q_Sx1xHxK.shape[0], page_size(cache), Steps(guessed_S is not None)
     a_page = math.prod(cache[0].shape[2:])
-    a_slot = -(-H // 8) * 8 * LANES * 4  # as it lies in a core
     out_SxHxK, cache = decode_kernel.decode(
-        Steps(guessed_S is not None),
+        form,
         q_Sx1xHxK[:, 0],
         _new_tokens(k_Sx1xGxK[:, 0], v_Sx1xGxK[:, 0]),
         cache,
@@ -129,7 +127,7 @@ def write_and_attend_slots(
         jnp.where(on_S, position_S, -1),
         jnp.zeros(S, jnp.int32) if guessed_S is None else jnp.where(on_S, guessed_S, 0),
         block_pages=max(1, min(BLOCK // P, BLOCK_BYTES // a_page)),
-        slots_a_step=max(1, QUERY_BYTES // a_slot),
+        slots_a_step=max(1, SLOT_BYTES // form.slot_bytes(cache, q_Sx1xHxK.shape[2])),
     )
     return out_SxHxK[:, None], cache
 
@@ -143,7 +141,9 @@ def attend_chunk(q_1xTxHxK, cache: Cache, layer, call: Call, rows: PrefillRows, 
     def context(pages_NxE):
         N = len(pages_NxE)
         # [N, E, G, 2, P, K] of heads of 128; of 64 both lie in one row.
-        kv = with_layout_constraint(steps[layer, pages_NxE], Layout((0, 1, 2, 3, 4)))
+        # Row by row: pages of 256 tokens and more the compiler would cut out of halves of the pool.
+        kv = steps[layer, pages_NxE[..., None], jnp.arange(steps.shape[2])]
+        kv = with_layout_constraint(kv, Layout((0, 1, 2, 3, 4)))
         kv = kv.reshape(N, -1, G, 2 * K // LANES, P, LANES)
         k_NxExGxPxK, v_NxExGxPxK = kv[:, :, :, 0, :, :K], kv[:, :, :, -1, :, LANES - K :]
         scales_NxGx2xC = scales[layer, pages_NxE].reshape(N, -1, G, 2, P).transpose(0, 2, 3, 1, 4).reshape(N, G, 2, -1)

@@ -35,7 +35,7 @@ from azr_jax.parallel.chips import chip_of
 from azr_jax.parallel.exchange import ReadElsewhere
 from azr_jax.parallel.hosts import Hosts
 from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
-from azr_jax.rollout.attention import KERNELS, CannotAttend, why_not
+from azr_jax.rollout.attention import KERNELS, CannotAttend, no_int8, why_not
 from azr_jax.rollout.attention_check import AttentionDiffers, check_attention
 from azr_jax.rollout.engine import Engine, EngineSettings
 from azr_jax.run.device_stats import memory_of_one
@@ -188,7 +188,7 @@ def _of_attention(c: Config, spec: ModelSpec, layout: Layout | None) -> list[str
         reason = why_not(name, spec, engine_settings(c, layout.slots), layout.rollout_tensor)
     elif name == "auto" and int8 and on_tpu and layout is not None:
         reason = why_not("tpu_fused", spec, engine_settings(c, layout.slots), layout.rollout_tensor)
-        return [f"rollout.kv_cache_dtype=int8: {reason}; should be so, or same"] if reason else []
+        return [f"rollout.{no_int8(reason)}"] if reason else []
     return [f"rollout.attention={name}: {reason}; should be xla, or auto"] if reason else []
 
 

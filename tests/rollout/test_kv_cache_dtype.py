@@ -65,9 +65,7 @@ def test_text_is_the_same_in_any_order_preempted_guessed_ahead_and_alone(model, 
     if "prefill_rows" in changes:
         together = sample(engine, of_every_sort())  # another program reads prompts
     found = sample(engine, of_every_sort()[::-1])
-    assert {key: (tokens, finish) for key, (tokens, *_, finish) in found.items()} == {
-        key: (tokens, finish) for key, (tokens, *_, finish) in together.items()
-    }
+    assert found == together
     assert ("pages" in changes) == (engine.metrics()["preemptions"] > 0)
     for request in of_every_sort(4):
         assert sample(engine, [request]) == {key: of for key, of in found.items() if key[0] == request.id}
@@ -153,10 +151,10 @@ def test_an_engine_on_a_mesh_says_by_the_kernel_what_it_says_by_xla(head_dim, mo
 @pytest.mark.parametrize(
     ("spec", "changes", "reason"),
     [
-        ({}, {"attention": "tpu"}, "it has one scale for all keys, where kv_cache_dtype=int8 has one for each"),
+        ({}, {"attention": "tpu"}, "with kv_cache_dtype=int8 it has one scale for all keys, not one for each"),
         ({"head_dim": 96}, {}, "it takes heads of 64 or 128 numbers, not 96"),
         ({}, {"dtype": "float16"}, "it takes bfloat16 and float32, not float16"),
-        ({}, {"page_size": 64}, "with kv_cache_dtype=int8 it takes pages of a multiple of 128 tokens, not 64"),
+        ({}, {"page_size": 64}, "with kv_cache_dtype=int8 it takes a page_size that is a multiple of 128, not 64"),
         (
             {},
             {"page_size": 4096},
