@@ -41,12 +41,9 @@ def plain():
     return pltpu.force_tpu_interpret_mode(True)  # type: ignore[arg-type]
 
 
-def like_a_chip(races: bool, cores: int = 2, seed: int | None = None):
-    """`seed`: of the order in which steps are taken."""
+def like_a_chip(races: bool, cores: int = 2):
     return pltpu.force_tpu_interpret_mode(
-        pltpu.InterpretParams(
-            detect_races=races, uninitialized_memory="nan", num_cores_or_threads=cores, random_seed=seed
-        )
+        pltpu.InterpretParams(detect_races=races, uninitialized_memory="nan", num_cores_or_threads=cores)
     )
 
 

@@ -81,23 +81,23 @@ def kernel(guesses: bool, block_pages: int, slots_a_step: int):
 
 
 GUESSING, FIRST_ALONE = (SHAPES[1], (2, 1), 3), [(30, True), *((0, False),) * 4]
+IN_TWO_STEPS = SHAPES[2], (2, 3), 3  # rows in turn, so that the second of three is the last to write, if it does
 
 
 @settings(max_examples=8, deadline=None)
-# Guesses across what is written together, and across the ends of pages; steps in either order.
-@example(GUESSING, FIRST_ALONE, 3, 0, 0)
-@example(GUESSING, FIRST_ALONE, 3, 0, 1)
-@example(GUESSING, [(126, True), *FIRST_ALONE[1:]], 3, 0, 0)
-@example(GUESSING, [(126, True), *FIRST_ALONE[1:]], 3, 0, 1)
+# Guesses across what is written together, and across the ends of pages.
+@example(GUESSING, FIRST_ALONE, 3, 0)
+@example(GUESSING, [(126, True), *FIRST_ALONE[1:]], 3, 0)
+@example(IN_TWO_STEPS, FIRST_ALONE, 2, 0)
+@example(IN_TWO_STEPS, [(40, True), *FIRST_ALONE[1:]], 2, 0)
 @given(
     # pages of a block, slots of a step; guesses, at most
     st.sampled_from(list(zip(SHAPES, [(1, 2), (2, 1), (2, 3), (4, 1)], [0, 3, 3, 0]))),
     st.lists(st.tuples(st.sampled_from(EDGES), st.booleans()), min_size=5, max_size=5),
     st.integers(0, 3),
     st.integers(0, 2**32 - 1),
-    st.integers(0, 3),
 )
-def test_neighbours_that_share_buffers_see_and_write_what_they_do_by_xla(shape, slots, guesses, seed, order):
+def test_neighbours_that_share_buffers_see_and_write_what_they_do_by_xla(shape, slots, guesses, seed):
     """Lengths around the ends of pages and of tokens that are written together, in any order; slots off; the first
     one's row followed by guesses; NaN wherever nothing was written.
     """
@@ -113,7 +113,7 @@ def test_neighbours_that_share_buffers_see_and_write_what_they_do_by_xla(shape, 
     wanted, after = by_xla()(q, k, v, cache_xla, 1, table, jnp.asarray(position), jnp.asarray(on))
 
     pltpu.reset_tpu_interpret_mode_state()  # of an example before that failed
-    with like_a_chip(races=not most, seed=order):
+    with like_a_chip(races=not most):
         args = (cache, 1, table, jnp.asarray(np.where(on, position, -1)), jnp.asarray(guessed))
         out, cache = jax.block_until_ready(kernel(bool(most), *sizes)(q, k, v, *args))
     found, wanted = np.asarray(out, np.float32), np.asarray(wanted, np.float32)[:, 0]
