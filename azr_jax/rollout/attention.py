@@ -138,7 +138,7 @@ def why_not(name: str, spec: ModelSpec, settings: EngineSettings, tensor: int) -
     if spec.windowed:
         return "it is given no windows that differ between layers"
     if int8 and shipped:
-        return "with kv_cache_dtype=int8 it has one scale for all keys, not one for each; tpu_fused has"
+        return "of eight bits it has one scale for all keys, not one for each; tpu_fused has"
     if int8:
         sizes = kv_heads, spec.head_dim, settings.dtype, settings.page_size
         return paged_steps.why_not(*sizes, settings.draft_tokens)

@@ -65,11 +65,11 @@ def why_not(kv_heads: int, head_dim: int, dtype: DTypeLike, page_size: int, draf
     if jnp.dtype(dtype) not in (jnp.bfloat16, jnp.float32):
         return f"it takes bfloat16 and float32, not {dtype}"
     if page_size % LANES:
-        return f"with kv_cache_dtype=int8 it takes a page_size that is a multiple of {LANES}, not {page_size}"
+        return f"of eight bits it takes a page_size that is a multiple of {LANES}, not {page_size}"
     if (size := page_size * rows_of(kv_heads, head_dim) * LANES) > BLOCK_BYTES:
         return f"it takes pages of at most {BLOCK_BYTES} bytes on a device, not {size}: take a smaller page_size"
     if draft_tokens >= TOGETHER:
-        return f"with kv_cache_dtype=int8 it takes draft_tokens below {TOGETHER}, not {draft_tokens}"
+        return f"of eight bits it takes draft_tokens below {TOGETHER}, not {draft_tokens}"
     return ""
 
 

@@ -151,16 +151,16 @@ def test_an_engine_on_a_mesh_says_by_the_kernel_what_it_says_by_xla(head_dim, mo
 @pytest.mark.parametrize(
     ("spec", "changes", "reason"),
     [
-        ({}, {"attention": "tpu"}, "with kv_cache_dtype=int8 it has one scale for all keys, not one for each"),
+        ({}, {"attention": "tpu"}, "of eight bits it has one scale for all keys, not one for each"),
         ({"head_dim": 96}, {}, "it takes heads of 64 or 128 numbers, not 96"),
         ({}, {"dtype": "float16"}, "it takes bfloat16 and float32, not float16"),
-        ({}, {"page_size": 64}, "with kv_cache_dtype=int8 it takes a page_size that is a multiple of 128, not 64"),
+        ({}, {"page_size": 64}, "of eight bits it takes a page_size that is a multiple of 128, not 64"),
         (
             {},
             {"page_size": 4096},
-            "it takes pages of at most 1048576 bytes on a device, not 2097152: take smaller pages",
+            "it takes pages of at most 1048576 bytes on a device, not 2097152: take a",
         ),
-        ({}, {"draft_tokens": 32}, "with kv_cache_dtype=int8 it takes draft_tokens below 32, not 32"),
+        ({}, {"draft_tokens": 32}, "of eight bits it takes draft_tokens below 32, not 32"),
     ],
 )
 def test_what_the_kernel_cannot_do_is_refused_by_name(spec, changes, reason):

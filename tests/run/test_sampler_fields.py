@@ -76,6 +76,18 @@ def test_what_the_kernel_of_our_own_cannot_take_is_said_before_any_weight_is_rea
         build.check_fits(config(rollout__attention="tpu_fused", **flags), replace(SPEC, head_dim=head_dim))
 
 
+@pytest.mark.parametrize("rollout__page_size", ["64", "128"])
+def test_a_cache_of_eight_bits_is_not_left_to_xla_on_a_tpu(monkeypatch, rollout__page_size):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    c = config(rollout__kv_cache_dtype="int8", learner__importance="token", rollout__page_size=rollout__page_size)
+    if rollout__page_size == "128":
+        build.check_fits(c, SPEC)
+        return
+    said = r"^rollout\.kv_cache_dtype=int8: on TPU of eight bits it takes a page_size that is a multiple of 128, not 64"
+    with pytest.raises(ConfigError, match=f"{said}; should be same, or what it takes$"):
+        build.check_fits(c, SPEC)
+
+
 def test_sizes_the_kernel_cannot_take_and_a_kernel_that_is_wrong_are_lines_of_the_field(monkeypatch):
     settings = EngineSettings(slots=2, max_prompt_tokens=40, max_new_tokens=24, attention="tpu")
     with pytest.raises(ConfigError, match=r"^rollout\.attention=tpu: it takes heads of 128 numbers, not 64; should be"):

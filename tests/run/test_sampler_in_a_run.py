@@ -36,10 +36,11 @@ def test_the_same_bytes_with_and_without_guesses(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_with_eight_bits_says_how_far_its_sampler_is(tmp_path):
+@pytest.mark.parametrize("field", ["quantization", "kv_cache_dtype"])
+def test_a_run_with_eight_bits_says_how_far_its_sampler_is(tmp_path, field):
     folders = (
         play(tmp_path / "plain", WEIGHED),
-        play(tmp_path / "int8", WEIGHED, "--config.rollout.quantization=int8"),
+        play(tmp_path / "int8", WEIGHED, f"--config.rollout.{field}=int8"),
     )
     plain, eight = ([json.loads(line) for line in (at / "metrics.jsonl").read_text().splitlines()] for at in folders)
     gaps = [[row["learner/gap/mean"] for row in rows if "learner/gap/mean" in row] for rows in (plain, eight)]
