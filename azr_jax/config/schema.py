@@ -193,8 +193,7 @@ class RolloutConfig:
     prefill_rows: Annotated[int, multiple_or_0(16)] = 0  # of a call for pieces of several prompts; 0: it reads one
     quantization: Literal["none", "int8"] = "none"  # of the sampler's matrices; importance weights then answer for it
     kv_cache_dtype: Literal["same", "int8"] = "same"  # of keys and values: same as model.dtype; int8 as quantization
-    # the sampler's, over pages; all but xla are compared with it at start
-    attention: Literal["auto", "xla", "gpu", "tpu", "tpu_fused"] = "auto"
+    attention: Literal["auto", "xla", "gpu", "tpu", "tpu_fused"] = "auto"  # over the cache; compared with xla at start
     decode_steps: From1 = 32  # tokens decoded on the device between two looks of the host
     # guessed ahead, at most, where slots stand empty, from what a text says already: the same text sooner; 0: none
     draft_tokens: From0 = 0

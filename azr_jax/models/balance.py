@@ -13,10 +13,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from azr_jax.models.spec import ModelSpec
 
-MOST = 16  # of a power: no weight runs out of its type
+MOST = 14  # of a power: no weight runs out of its type
 _SIZES = ("attn_norm", "k", "k_bias", "k_norm")  # what keys are as large as
 
 
@@ -58,4 +59,6 @@ def _times(sign: int, weight: jax.Array, powers_LxGxK: jax.Array) -> jax.Array:
     else:
         powers = jnp.repeat(powers_LxGxK, weight.shape[1] // powers_LxGxK.shape[1], axis=1)
         powers = powers.reshape(*powers.shape, *(1,) * (weight.ndim - powers.ndim))
-    return weight * jnp.exp2(sign * powers).astype(weight.dtype)
+    # By the bits of a float32, whose exponent is 127 more: what a TPU takes for 2 ** n need not be a power of two.
+    bits = (sign * powers.astype(jnp.int32) + 127) << 23
+    return weight * lax.bitcast_convert_type(bits, jnp.float32).astype(weight.dtype)

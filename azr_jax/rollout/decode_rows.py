@@ -19,7 +19,7 @@ from azr_jax.rollout.decode_kernel import PageBlock, Pools, Refs, guessed_before
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowFormat:
     """A Format. The pool is [L, pages, P, C, 128]."""
 
     rows_a_head: int  # 2, or 1 where key and value share one

@@ -27,7 +27,7 @@ TOGETHER = 32  # tokens that are written together
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepFormat:
     """A Format. A new token is rows of float32, [C + 2G, 128]: its steps, then its scales, each all along a row."""
 
     guesses: bool  # whether rows may hold any; fewer than TOGETHER

@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 
 from azr_jax.rollout import decode_kernel, paged_tpu, paged_xla
 from azr_jax.rollout.decode_kernel import LANES
-from azr_jax.rollout.decode_rows import Rows
+from azr_jax.rollout.decode_rows import RowFormat
 from azr_jax.rollout.paged_tpu import BLOCK
 from azr_jax.rollout.pieces import Call, PrefillRows
 from azr_jax.rollout.requests import TILE
@@ -46,7 +46,7 @@ def rows_of(kv_heads: int, head_dim: int) -> int:
 
 
 def tile_of(chunk: int, head_dim: int) -> int:
-    """Rows of a prefill call that belong to one prompt, at least."""
+    """RowFormat of a prefill call that belong to one prompt, at least."""
     return 1 if head_dim == LANES else math.gcd(chunk, TILE)
 
 
@@ -89,7 +89,7 @@ def write_and_attend_slots(
     a_page = P * C * LANES * pool.dtype.itemsize
     a_slot = -(-H // 8) * 8 * LANES * 4  # as it lies in a core
     out_SxHxK, cache = decode_kernel.decode(
-        Rows(1 if k_Sx1xGxK.shape[-1] < LANES else 2),
+        RowFormat(1 if k_Sx1xGxK.shape[-1] < LANES else 2),
         q_Sx1xHxK[:, 0],
         paged_tpu.token_rows(k_Sx1xGxK[:, 0], v_Sx1xGxK[:, 0], pool),
         cache,

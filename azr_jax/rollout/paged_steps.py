@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 
 from azr_jax.rollout import decode_kernel, paged_fused, paged_tpu, paged_xla
 from azr_jax.rollout.decode_kernel import LANES
-from azr_jax.rollout.decode_steps import TOGETHER, Steps
+from azr_jax.rollout.decode_steps import TOGETHER, StepFormat
 from azr_jax.rollout.eight_bits import in_eight_bits
 from azr_jax.rollout.pieces import Call, PrefillRows
 from azr_jax.rollout.requests import TILE
@@ -115,7 +115,7 @@ def write_and_attend_slots(
 ) -> tuple[jax.Array, Cache]:
     """As paged_fused.py's."""
     assert window is None  # attention.why_not
-    S, P, form = q_Sx1xHxK.shape[0], page_size(cache), Steps(guessed_S is not None)
+    S, P, form = q_Sx1xHxK.shape[0], page_size(cache), StepFormat(guessed_S is not None)
     a_page = math.prod(cache[0].shape[2:])
     out_SxHxK, cache = decode_kernel.decode(
         form,

@@ -64,7 +64,7 @@ def kernel(shape, sizes: tuple[int, int]):
     def decode(q, k, v, pool, layer, table, position, guessed):
         new = paged_fused.paged_tpu.token_rows(k[:, 0], v[:, 0], pool)
         of = {"block_pages": block_pages, "slots_a_step": slots_a_step}
-        form = decode_rows.Rows(1 if k.shape[-1] < 128 else 2)
+        form = decode_rows.RowFormat(1 if k.shape[-1] < 128 else 2)
         out, (pool,) = decode_kernel.decode(form, q[:, 0], new, (pool,), layer, table, position, guessed, **of)
         return out, pool
 
