@@ -46,9 +46,10 @@ def compile_one(name: str, cache: str, head_dim: int, heads: int, kv_heads: int)
 
     from azr_jax.parallel.mesh import make_mesh
     from azr_jax.rollout import decode_kernel, paged_fused, paged_steps
-    from azr_jax.rollout.attention import decode_slots
+    from azr_jax.rollout.attention import Backend, decode_slots
 
-    backend, dtype = (paged_steps, jnp.int8) if cache == "int8" else (paged_fused, jnp.bfloat16)
+    backend: Backend = paged_steps if cache == "int8" else paged_fused
+    dtype = jnp.int8 if cache == "int8" else jnp.bfloat16
     one = make_mesh(1, 1, slices.devices(slices.find(name))[:1])
 
     def of(dtype, *shape: int) -> jax.ShapeDtypeStruct:
