@@ -21,12 +21,20 @@ MOST = 14  # of a power: no weight runs out of its type
 _SIZES = ("attn_norm", "k", "k_bias", "k_norm")  # what keys are as large as
 
 
-def balanced(params: nnx.State, spec: ModelSpec) -> nnx.State:
-    """The same model, where the weights lie. What is not touched is not copied."""
+def key_powers(params: nnx.State, spec: ModelSpec) -> jax.Array | None:
+    """What keys are to be divided by, [L, G, K], or [L, 1, K] where a norm has the last word on them. Any will do: keys
+    that were divided by others than their queries are multiplied by alone are wrong.
+    """
     if spec.gemma:  # its norms are stored less 1: a power of two would round them
+        return None
+    return _powers(spec.qk_norm, {name: leaf.get_value() for name, leaf in params["layers"].items() if name in _SIZES})
+
+
+def balanced(params: nnx.State, spec: ModelSpec, powers_LxGxK: jax.Array | None) -> nnx.State:
+    """The same model, where the weights lie. What is not touched is not copied."""
+    if powers_LxGxK is None:
         return params
     layers = {name: leaf.get_value() for name, leaf in params["layers"].items()}
-    powers_LxGxK = _powers(spec.qk_norm, {name: layers[name] for name in _SIZES if name in layers})
     changed = {
         ("layers", side + name): _times(sign, layers[side + name], powers_LxGxK)
         for name in (("_norm",) if spec.qk_norm else ("", "_bias"))
@@ -38,7 +46,6 @@ def balanced(params: nnx.State, spec: ModelSpec) -> nnx.State:
 
 @partial(jax.jit, static_argnums=0)
 def _powers(normed: bool, weights: dict[str, jax.Array]) -> jax.Array:
-    """Of each number of a key, what a query's is to be doubled by, so many times: [L, G, K], or [L, 1, K] of norms."""
     of = {name: value.astype(jnp.float32) for name, value in weights.items()}
     if normed:
         squared = jnp.square(of["k_norm"])[:, None]

@@ -74,6 +74,7 @@ class Engine:
         self._cache: tuple[jax.Array, ...] | None = None
         self._scheduler = Scheduler(settings, self.programs.replicas)
         self._params: nnx.State | None = None
+        self._key_powers: jax.Array | None = None
         self._iteration = 0  # the one the weights were loaded for
         self._key: jax.Array | None = None
         self._dropped: jax.Array | None = None
@@ -89,12 +90,15 @@ class Engine:
     def load_weights(self, params: nnx.State, iteration: int, dropped_V: np.ndarray | None = None) -> None:
         """New weights, in any layout, and the randomness of another iteration for requests that name none.
 
-        Weights that already lie as the sampler needs them are used where they are, not copied. `dropped_V` names the
-        tokens that limited requests do without. What is under way, where that may be (`kv_cache`), goes on with these.
+        Weights that already lie as the sampler needs them are used where they are, not copied; but those of queries
+        and keys, where the cache has eight bits. `dropped_V` names the tokens that limited requests do without. What is
+        under way, where that may be (`kv_cache`), goes on with these.
         """
         self._halt("load_weights()")
         self._params = None  # the old ones go first: two generations may not fit
-        self._params = self.programs.weights(params)
+        if not any(self._scheduler.slots):  # nobody goes on with what the cache holds
+            self._key_powers = self.programs.key_powers(params)
+        self._params = self.programs.weights(params, self._key_powers)
         if self._cache is None:  # last: the weights' way here needs room
             self._cache = self.programs.empty_cache()
         self._iteration, self._free_since = iteration, None

@@ -22,7 +22,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
-from azr_jax.models.balance import balanced
+from azr_jax.models.balance import balanced, key_powers
 from azr_jax.models.bits import as_bits
 from azr_jax.models.int8 import quantized, quantized_layout
 from azr_jax.models.products import product_dtype
@@ -127,10 +127,13 @@ class Programs:
 
         return jax.jit(program, donate_argnums=donated)
 
-    def weights(self, params: nnx.State) -> nnx.State:
+    def key_powers(self, params: nnx.State) -> jax.Array | None:
+        """By which keys in a cache of eight bits are made alike: the same as long as those in it are looked at."""
+        return key_powers(params, self.spec) if self.settings.kv_cache_dtype == "int8" else None
+
+    def weights(self, params: nnx.State, powers_LxGxK: jax.Array | None = None) -> nnx.State:
         """Weights in any layout as the programs take them: used where they are if they lie so, not copied."""
-        if self.settings.kv_cache_dtype == "int8":
-            params = balanced(params, self.spec)
+        params = balanced(params, self.spec, powers_LxGxK)
         if self.quantized:
             params = quantized(params, self.params_dtype)
         params = reshard(params, self.params_layout, self.params_dtype)

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from azr_jax.models.attention import segment_attention
-from azr_jax.models.balance import balanced
+from azr_jax.models.balance import MOST, _times, balanced, key_powers
 from azr_jax.models.sharding import LearnerRules, random_model, shardings
 from azr_jax.models.spec import ModelSpec
 from azr_jax.parallel.mesh import make_mesh, reshard
@@ -30,6 +30,10 @@ def uneven(spec: ModelSpec) -> tuple[nnx.GraphDef, nnx.State]:
     return graph, params
 
 
+def alike_in(params: nnx.State, spec: ModelSpec) -> nnx.State:
+    return balanced(params, spec, key_powers(params, spec))
+
+
 def logits_and_keys(graph: nnx.GraphDef, params: nnx.State, dtype: str) -> tuple[np.ndarray, list[np.ndarray]]:
     model, positions, keys = nnx.merge(graph, params), jnp.arange(TOKENS)[None], []
     attend = segment_attention("xla", positions, jnp.ones_like(positions))
@@ -46,7 +50,7 @@ def logits_and_keys(graph: nnx.GraphDef, params: nnx.State, dtype: str) -> tuple
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.family)
 def test_the_model_says_the_same_to_the_last_bit_with_keys_more_alike(spec, dtype):
     graph, params = uneven(spec)
-    (before, keys), (after, alike) = (logits_and_keys(graph, of, dtype) for of in (params, balanced(params, spec)))
+    (before, keys), (after, alike) = (logits_and_keys(graph, of, dtype) for of in (params, alike_in(params, spec)))
     np.testing.assert_array_equal(after, before)
     if spec.gemma:
         return
@@ -63,8 +67,8 @@ def test_the_model_says_the_same_to_the_last_bit_with_keys_more_alike(spec, dtyp
 def test_weights_are_changed_where_they_lie(spec, sizes):
     mesh, (_, params) = make_mesh(*sizes), uneven(spec)
     layout = shardings(spec, mesh, LearnerRules())
-    there = balanced(reshard(params, layout), spec)
-    for one, other, lies in zip(*map(jax.tree.leaves, (balanced(params, spec), there, layout))):
+    there = alike_in(reshard(params, layout), spec)
+    for one, other, lies in zip(*map(jax.tree.leaves, (alike_in(params, spec), there, layout))):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
         assert other.sharding.is_equivalent_to(lies, other.ndim)
 
@@ -74,5 +78,13 @@ def test_weights_that_are_no_numbers_are_left_so(spec=QWEN2):
     layers = params["layers"]
     layers["k"].set_value(layers["k"].get_value().at[0, 0, 0, 0].set(jnp.nan).at[1].set(0))
     layers["k_bias"].set_value(jnp.zeros_like(layers["k_bias"].get_value()))
-    found = balanced(params, spec)["layers"]["k"].get_value()
+    found = alike_in(params, spec)["layers"]["k"].get_value()
     assert np.isnan(np.asarray(found)).sum() == 1 and not np.asarray(found[1]).any()
+
+
+def test_powers_of_two_are_powers_of_two():
+    """exp2 of whole numbers is not, on a CPU from 13 on."""
+    powers = np.arange(-MOST, MOST + 1, dtype=np.float32)
+    for sign in (1, -1):
+        found = _times(sign, jnp.ones((1, len(powers))), jnp.asarray(powers)[None, None])
+        np.testing.assert_array_equal(np.asarray(found)[0], np.ldexp(1.0, (sign * powers).astype(int)))

@@ -100,6 +100,39 @@ def test_a_model_that_computes_nan_is_said_to(params):  # noqa: F811
     assert {finish for *_, finish in sample_int8(spoiled, requests(1.0)[:3], **KEPT).values()} == {"nan"}
 
 
+def test_what_is_under_way_goes_on_with_the_powers_its_keys_have(params):  # noqa: F811
+    """Weights change beneath completions whose cache is kept, by so much that other powers would be taken for them."""
+    after = jax.tree.map(lambda x: x, params)
+    for number, size in enumerate((20.0, 45.0)):
+        of = (params, after)[number]["layers"]["k_bias"]
+        of.set_value(jnp.zeros_like(of.get_value()).at[..., jnp.array([1, SPEC.head_dim // 2 + 1])].set(size))
+    graph, _ = nnx.split(nnx.eval_shape(lambda: random_model(SPEC, 0)))
+    powers = [Programs(SPEC, kept_settings("int8")).key_powers(of) for of in (params, after)]
+    assert (powers[0] != powers[1]).any()
+
+    engine = Engine(graph, SPEC, kept_settings("int8"), seed=1)
+    engine.load_weights(params, 3)
+    for request in requests(0.0)[:4]:
+        engine.submit(request)
+    engine.step()
+
+    def same(powers) -> bool:
+        wanted = engine.programs.weights(after, powers)
+        return all((a == b).all() for a, b in zip(jax.tree.leaves(engine._params), jax.tree.leaves(wanted)))
+
+    engine.release_memory()
+    engine.load_weights(after, 4)
+    assert same(powers[0]) and not same(powers[1])
+    list(engine.drain())
+    engine.load_weights(after, 5)  # at rest
+    assert same(powers[1])
+
+
+def kept_settings(dtype: str) -> EngineSettings:
+    sizes = {"slots": 8, "max_prompt_tokens": 100, "max_new_tokens": 30, "page_size": 8, "prefill_tokens": 32}
+    return EngineSettings(**sizes, decode_steps=8, kv_cache="keep", kv_cache_dtype=dtype)
+
+
 @pytest.mark.parametrize("attention", ["xla", "gpu"])
 def test_it_is_as_large_as_the_plan_says(attention):
     settings = dataclasses.replace(SETTINGS, attention=attention)
