@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.sharding import PartitionSpec as P
 
+from azr_jax.models.products import layout_of
 from azr_jax.models.spec import ModelSpec
 
 MOST = 14  # of a power: no weight runs out of its type
@@ -64,7 +66,8 @@ def _times(sign: int, weight: jax.Array, powers_LxGxK: jax.Array) -> jax.Array:
     if weight.ndim == 2:
         powers = powers_LxGxK[:, 0]
     else:
-        powers = jnp.repeat(powers_LxGxK, weight.shape[1] // powers_LxGxK.shape[1], axis=1)
+        lies = None if (layout := layout_of(weight)) is None else P(*layout[:3])
+        powers = jnp.repeat(powers_LxGxK, weight.shape[1] // powers_LxGxK.shape[1], axis=1, out_sharding=lies)
         powers = powers.reshape(*powers.shape, *(1,) * (weight.ndim - powers.ndim))
     # By the bits of a float32, whose exponent is 127 more: what a TPU takes for 2 ** n need not be a power of two.
     bits = (sign * powers.astype(jnp.int32) + 127) << 23
