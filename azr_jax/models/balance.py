@@ -8,12 +8,14 @@ that not a bit of what the model computes changes; and by half of the way, or wh
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.models.products import layout_of
@@ -37,12 +39,14 @@ def balanced(params: nnx.State, spec: ModelSpec, powers_LxGxK: jax.Array | None)
     if powers_LxGxK is None:
         return params
     layers = {name: leaf.get_value() for name, leaf in params["layers"].items()}
-    changed = {
-        ("layers", side + name): _times(sign, layers[side + name], powers_LxGxK)
-        for name in (("_norm",) if spec.qk_norm else ("", "_bias"))
-        for side, sign in (("q", 1), ("k", -1))
-        if side + name in layers
-    }
+    lies = layers["k"].sharding
+    with jax.set_mesh(lies.mesh) if isinstance(lies, NamedSharding) else nullcontext():  # whoever calls
+        changed = {
+            ("layers", side + name): _times(sign, layers[side + name], powers_LxGxK)
+            for name in (("_norm",) if spec.qk_norm else ("", "_bias"))
+            for side, sign in (("q", 1), ("k", -1))
+            if side + name in layers
+        }
     return nnx.map_state(lambda path, leaf: leaf.replace(changed[path]) if path in changed else leaf, params)
 
 
