@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from azr_jax.models.products import layout_of
@@ -40,7 +40,8 @@ def balanced(params: nnx.State, spec: ModelSpec, powers_LxGxK: jax.Array | None)
         return params
     layers = {name: leaf.get_value() for name, leaf in params["layers"].items()}
     lies = layers["k"].sharding
-    with jax.set_mesh(lies.mesh) if isinstance(lies, NamedSharding) else nullcontext():  # whoever calls
+    mesh = lies.mesh if isinstance(lies, NamedSharding) else None
+    with jax.set_mesh(mesh) if isinstance(mesh, Mesh) else nullcontext():  # whoever calls
         changed = {
             ("layers", side + name): _times(sign, layers[side + name], powers_LxGxK)
             for name in (("_norm",) if spec.qk_norm else ("", "_bias"))
