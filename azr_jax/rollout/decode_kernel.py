@@ -100,14 +100,16 @@ class Format(Protocol):
 
 
 def decode(
-    form: Format, q_SxHxK, new_SxCxK, pools: Pools, layer, table_SxM, position_S, guessed_S,
+    form: Format, q_SxHxK, new_SxCxK, pools: Pools, layer, table_SxM, position_S, on_S, guessed_S=None,
     *, block_pages: int, slots_a_step: int,
 ) -> tuple[jax.Array, Pools]:  # fmt: skip
     """Attention of one query per slot over its pages, and the pools with what is new in them.
 
-    `position_S`: of the new token; -1: the slot is off, nothing is written and the answer is zero.
+    `position_S`: of the new token. Of slots that are off nothing is written, and the answer is zero.
     """
     S, H, K = q_SxHxK.shape
+    position_S = jnp.where(on_S, position_S, -1)
+    guessed_S = jnp.zeros(S, jnp.int32) if guessed_S is None else jnp.where(on_S, guessed_S, 0)
     steps = 2 * max(1, -(-S // (2 * slots_a_step)))  # two at least, for two cores
     W = -(-S // steps)
     M = -(-table_SxM.shape[1] // LANES) * LANES

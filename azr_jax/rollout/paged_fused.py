@@ -84,7 +84,7 @@ def write_and_attend_slots(
     hold tokens of the same slot, each one further.
     """
     assert window is None  # attention.why_not
-    (pool,), (S, _, H, _) = cache, q_Sx1xHxK.shape
+    (pool,), H = cache, q_Sx1xHxK.shape[2]
     P, C = pool.shape[2:4]
     a_page = P * C * LANES * pool.dtype.itemsize
     a_slot = -(-H // 8) * 8 * LANES * 4  # as it lies in a core
@@ -95,8 +95,9 @@ def write_and_attend_slots(
         cache,
         layer,
         table_SxM,
-        jnp.where(on_S, position_S, -1),
-        jnp.zeros(S, jnp.int32) if guessed_S is None else jnp.where(on_S, guessed_S, 0),
+        position_S,
+        on_S,
+        guessed_S,
         block_pages=max(1, min(BLOCK // P, BLOCK_BYTES // a_page)),
         slots_a_step=max(1, QUERY_BYTES // a_slot),
     )

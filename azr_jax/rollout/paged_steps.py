@@ -115,7 +115,7 @@ def write_and_attend_slots(
 ) -> tuple[jax.Array, Cache]:
     """As paged_fused.py's."""
     assert window is None  # attention.why_not
-    S, P, form = q_Sx1xHxK.shape[0], page_size(cache), StepFormat(guessed_S is not None)
+    P, form = page_size(cache), StepFormat(guessed_S is not None)
     a_page = math.prod(cache[0].shape[2:])
     out_SxHxK, cache = decode_kernel.decode(
         form,
@@ -124,8 +124,9 @@ def write_and_attend_slots(
         cache,
         layer,
         table_SxM,
-        jnp.where(on_S, position_S, -1),
-        jnp.zeros(S, jnp.int32) if guessed_S is None else jnp.where(on_S, guessed_S, 0),
+        position_S,
+        on_S,
+        guessed_S,
         block_pages=max(1, min(BLOCK // P, BLOCK_BYTES // a_page)),
         slots_a_step=max(1, SLOT_BYTES // form.slot_bytes(cache, q_Sx1xHxK.shape[2])),
     )
@@ -140,11 +141,10 @@ def attend_chunk(q_1xTxHxK, cache: Cache, layer, call: Call, rows: PrefillRows, 
 
     def context(pages_NxE):
         N = len(pages_NxE)
-        # [N, E, G, 2, P, K] of heads of 128; of 64 both lie in one row.
         # Row by row: pages of 256 tokens and more the compiler would cut out of halves of the pool.
         kv = steps[layer, pages_NxE[..., None], jnp.arange(steps.shape[2])]
         kv = with_layout_constraint(kv, Layout((0, 1, 2, 3, 4)))
-        kv = kv.reshape(N, -1, G, 2 * K // LANES, P, LANES)
+        kv = kv.reshape(N, -1, G, 2 * K // LANES, P, LANES)  # of heads of 64 both lie in one row
         k_NxExGxPxK, v_NxExGxPxK = kv[:, :, :, 0, :, :K], kv[:, :, :, -1, :, LANES - K :]
         scales_NxGx2xC = scales[layer, pages_NxE].reshape(N, -1, G, 2, P).transpose(0, 2, 3, 1, 4).reshape(N, G, 2, -1)
         return (

@@ -65,7 +65,9 @@ def kernel(shape, sizes: tuple[int, int]):
         new = paged_fused.paged_tpu.token_rows(k[:, 0], v[:, 0], pool)
         of = {"block_pages": block_pages, "slots_a_step": slots_a_step}
         form = decode_rows.RowFormat(1 if k.shape[-1] < 128 else 2)
-        out, (pool,) = decode_kernel.decode(form, q[:, 0], new, (pool,), layer, table, position, guessed, **of)
+        out, (pool,) = decode_kernel.decode(
+            form, q[:, 0], new, (pool,), layer, table, position, position >= 0, guessed, **of
+        )
         return out, pool
 
     return jax.jit(decode)

@@ -75,7 +75,7 @@ def kernel(guesses: bool, block_pages: int, slots_a_step: int):
         q, k = queries_and_keys(q, k, cache[0])
         new = paged_steps._new_tokens(k[:, 0], v[:, 0])
         form, of = decode_steps.StepFormat(guesses), {"block_pages": block_pages, "slots_a_step": slots_a_step}
-        return decode_kernel.decode(form, q[:, 0], new, cache, layer, table, position, guessed, **of)
+        return decode_kernel.decode(form, q[:, 0], new, cache, layer, table, position, position >= 0, guessed, **of)
 
     return jax.jit(decode)
 
