@@ -54,7 +54,7 @@ class _Clock:
         engine._watched = timed  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def measure(slots: int, requests: int, stop: bool, decode_text) -> dict[str, float]:
+def measure(slots: int, requests: float, stop: bool, decode_text) -> dict[str, float]:
     unreadable = tuple(token for token in range(VOCAB) if not decode_text([token]).isascii())
     settings = EngineSettings(
         slots=slots, max_prompt_tokens=6144, max_new_tokens=8096, page_size=64, pages=slots * 24, decode_steps=STEPS,
@@ -68,7 +68,7 @@ def measure(slots: int, requests: int, stop: bool, decode_text) -> dict[str, flo
     programs = _Clock(engine)
     rng = np.random.default_rng(0)
     stops = ("</answer>",) if stop else ()
-    for number in range(requests * slots // GROUP):
+    for number in range(int(requests * slots) // GROUP):
         prompt = tuple(rng.integers(0, VOCAB, int(rng.integers(200, 800))).tolist())
         length = int(np.clip(rng.lognormal(np.log(200), 0.6), 1, 1000))
         engine.submit(Request(number, prompt, length, n=GROUP, stop_strings=stops))
@@ -99,7 +99,7 @@ def measure(slots: int, requests: int, stop: bool, decode_text) -> dict[str, flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slots", default="64,256,512")
-    parser.add_argument("--requests", type=int, default=3, help="completions per slot")
+    parser.add_argument("--requests", type=float, default=3, help="completions per slot; below 1 some stay empty")
     parser.add_argument("--stop", action="store_true", help="with stop strings too")
     args = parser.parse_args()
     decode_text = AutoTokenizer.from_pretrained(resolve(TOKENIZER)).decode

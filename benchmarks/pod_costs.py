@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from azr_jax.config.schema import Config
 from azr_jax.dryrun.topology import find
 from azr_jax.models import sampling_time
 from azr_jax.models.slice_layout import Layout
@@ -39,19 +41,28 @@ PUBLISHED_STEP = {128: 0.0181}
 class Assumptions:
     """Shares of peak rates that programs reach, and what is waited for however little is done."""
 
-    product_share: float = 0.45  # of peak operations, in the update and in reading prompts
+    product_share: float = 0.45  # of peak operations, in the update
+    prefill_share: float = 0.6  # the same, in reading prompts: what the compiler's cycles of a large call come to
     memory_share: float = sampling_time.MEMORY_SHARE  # of peak bandwidth, while decoding
     link_share: float = 0.7  # of the links' rate, in gathers and sums of weights
     exchange_s: float = sampling_time.EXCHANGE_S  # until all chips of a replica have met, twice a layer while decoding
     step_s: float = 0.0  # of a decoding step, beyond bytes and exchanges
     row_s: float = 0.0  # the same for each row of a replica
-    gap_s: float = 0.04  # of the host, between two calls of the decode program
+    gap_s: float = 0.0017  # of the host, between two calls of the decode program,
+    gap_each_s: float = 13.5e-6  # and for each completion under way: benchmarks/host_gap.py --stop
     decode_steps: int = 32  # tokens that such a call draws in each slot
-    piece: int = 128  # tokens of a prompt that are read at once
+    piece: int = 128  # tokens of a prompt that are read at once: rollout.prefill_tokens
+    prefill_rows: int = 0  # of a call that reads several prompts at once; 0: each reads a piece of one
     propose_prompt: int = 2000
     solve_prompt: int = 600
     state_bytes: float = 10.0  # of the learner per parameter: float32 weights and second moment, bfloat16 first
     working_share: float = 0.1  # of memory, for what decoding needs beside weights and cache
+
+    @classmethod
+    def of(cls, c: Config) -> Assumptions:
+        """How a run of this recipe reads and decodes."""
+        rollout = c.rollout
+        return cls(decode_steps=rollout.decode_steps, piece=rollout.prefill_tokens, prefill_rows=rollout.prefill_rows)
 
 
 @dataclass(frozen=True)
@@ -78,13 +89,19 @@ class Slice:
         assumed = {name: getattr(self.a, name) for name in ("memory_share", "exchange_s", "step_s", "row_s")}
         return sampling_time.step_seconds(self.spec, self.chip, self.layout.rollout_tensor, rows, context, **assumed)
 
-    def prompt(self, tokens: int) -> float:
-        """One after the other, piece by piece; each piece reads all weights, and multiplies with them."""
+    def reading(self, prompts: Sequence[int]) -> float:
+        """Of prompts that have so many tokens, call by call; each call reads all weights, and multiplies with them."""
+        together = [sum(prompts)] if self.a.prefill_rows else prompts
+        rows = self.a.prefill_rows or self.a.piece
         each = max(
-            2 * self.weights * self.a.piece / (self.chip.flops * self.a.product_share),
+            2 * self.weights * rows / (self.chip.flops * self.a.prefill_share),
             2 * self.weights / (self.chip.memory_bytes_s * self.a.memory_share),
         )
-        return math.ceil(tokens / self.a.piece) * each / self.layout.rollout_tensor
+        return sum(math.ceil(tokens / rows) for tokens in together) * each / self.layout.rollout_tensor
+
+    def gap(self, completions: int) -> float:
+        """Between two calls of the decode program, with so many under way in all replicas."""
+        return self.a.gap_s + self.a.gap_each_s * completions
 
     def capacity(self) -> int:
         """Tokens that a replica's cache holds beside the learner's state and the sampler's weights."""
@@ -107,10 +124,10 @@ class Slice:
 def calibrated(a: Assumptions) -> tuple[Assumptions, list[str]]:
     """With the published steps' remainder over bytes and exchanges, as a part per step and one per row."""
     spec = spec_from_config(PUBLISHED_SHAPE)
-    on = Slice(spec, find("v6e:2x2").chip, 4, Layout(4, 1, 1, 4, 0), replace(a, piece=1024))
+    on = Slice(spec, find("v6e:2x2").chip, 4, Layout(4, 1, 1, 4, 0), replace(a, piece=1024, prefill_rows=0))
     steps = dict(PUBLISHED_STEP)
     for rows, rate in PUBLISHED_RATES.items():
-        steps[rows] = rows / (4 * rate) - rows * on.prompt(1024) / 1024
+        steps[rows] = rows / (4 * rate) - rows * on.reading([1024]) / 1024
     rows = np.array(sorted(steps))
     rest = np.array([steps[n] - on.step(n, n * 1536.0) for n in rows])
     (row_s, step_s), *_ = np.linalg.lstsq(np.stack([rows, np.ones(len(rows))], axis=1), rest, rcond=None)

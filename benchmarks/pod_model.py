@@ -2,7 +2,7 @@
 
     python benchmarks/pod_model.py [--config=configs/qwen7b.py] [--slices=v5e:4x4,v6e:2x4] [--median=1000]
         [--lengths=FILE] [--slots=64] [--tensor=0] [--dry_run=FILE] [--optimistic] [--synchronous] [--apart=0.25,0.375]
-        [--kv_cache=recompute]
+        [--kv_cache=recompute] [--prefill_rows=0]
 
 Completions end one by one, as their lengths say: lognormal, a share of them cut at the limit, or lengths of a file (one
 number a line). Slots fill from the queue, prompts are read while decoding stands still, a proposal's attempts follow
@@ -199,7 +199,7 @@ class Simulation:
         return next((queue.popleft() for _, queue in sorted(self.queues.items()) if queue), None)
 
     def _fly(self) -> None:
-        reading = [0.0] * len(self.rows)
+        prompts: list[list[int]] = [[] for _ in self.rows]
         while any(self.queues.values()):
             place = min(range(len(self.rows)), key=lambda r: len(self.rows[r]))
             held = sum(row[2] for row in self.rows[place])
@@ -208,18 +208,20 @@ class Simulation:
             item = self._next()
             assert item
             self.rows[place].append([item, item.length, item.context])
-            reading[place] += self.on.prompt(item.prompt) if item.prompt else 0.0
+            if item.prompt:
+                prompts[place].append(item.prompt)
         active = sum(map(len, self.rows))
         if not active:
             self._wait()
             return
-        K, a = self.on.a.decode_steps, self.on.a
+        K = self.on.a.decode_steps
         step = max(self.on.step(len(rows), sum(row[2] for row in rows) + K / 2 * len(rows)) for rows in self.rows)
-        took = max(reading) + K * step + a.gap_s
+        reading, gap = max(map(self.on.reading, prompts)), self.on.gap(active)
+        took = reading + K * step + gap
         self.now += took
         self.busy += active * K * step
-        self.reading += max(reading)
-        self.gaps += a.gap_s
+        self.reading += reading
+        self.gaps += gap
         for rows in self.rows:
             done = [row[0] for row in rows if row[1] <= K]
             rows[:] = [[item, left - K, context + K] for item, left, context in rows if left > K]
@@ -250,7 +252,7 @@ class Simulation:
     def _read_again(self) -> None:
         """What is unfinished, when its cache was dropped for the update."""
         if not self.keep:
-            took = max(sum(self.on.prompt(context) for _, _, context in rows) for rows in self.rows)
+            took = max(self.on.reading([context for _, _, context in rows]) for rows in self.rows)
             self.now += took
             self.reading += took
 
@@ -314,6 +316,7 @@ def main() -> None:
     parser.add_argument("--synchronous", action="store_true", help="that mode alone")
     parser.add_argument("--apart", default="", help="the learner's shares of the chips, beside overlapped alone")
     parser.add_argument("--kv_cache", default="recompute", choices=("recompute", "keep"), help="pipeline.kv_cache")
+    parser.add_argument("--prefill_rows", type=int, help="rollout.prefill_rows; without: the recipe's")
     options = parser.parse_args()
     shares = [float(share) for share in options.apart.split(",") if share]
     c, problems = load(options.config, {})
@@ -323,7 +326,10 @@ def main() -> None:
         c.batch_size, len(c.tasks.kinds), c.tasks.estimate_attempts, options.median, options.sigma, options.at_limit,
         c.rollout.max_new_tokens, options.valid, lengths,
     )  # fmt: skip
-    a, said = (Assumptions(), []) if options.optimistic else calibrated(Assumptions())
+    a = Assumptions.of(c)
+    if options.prefill_rows is not None:
+        a = replace(a, prefill_rows=options.prefill_rows)
+    a, said = (a, []) if options.optimistic else calibrated(a)
     spec, train = spec_of(c.model.name), per_row_of(options.dry_run) if options.dry_run else {}
     print(f"{c.model.name}: {asdict(work) | {'lengths': len(lengths) or 'lognormal'}}")
     print("assumes " + ", ".join(f"{name}={value:g}" for name, value in asdict(a).items()))

@@ -64,7 +64,7 @@ class Asked:
 
 def asked(c: Config, spec: ModelSpec, topology: Topology, moments: str, notice_s: float) -> Asked:
     c = replaced(c, "checkpoint.moments", moments)
-    assumptions, _ = calibrated(Assumptions())
+    assumptions, _ = calibrated(Assumptions.of(c))
     mode = Mode("synchronous")
     on = on_slice(spec, topology, mode, 0, assumptions, {}, c.rollout.slots, demand(c))
     work = Work(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections import Counter, deque
@@ -69,7 +68,7 @@ def calls_of(settings: EngineSettings, wanted: list[Request]) -> tuple[Counter[i
         while todo:
             rows = todo[0].rows
             call = nothing(1, rows, settings.prefill_pieces, settings.pages_per_slot)
-            tokens += fill(call, 0, todo, math.gcd(settings.chunk, TILE))
+            tokens += fill(call, 0, todo, settings.tile(TILE) or 1)
             calls[rows] += 1
         for placed in placements:
             scheduler.copied(placed)

@@ -116,10 +116,11 @@ def seeding(c: Config, on: Slice, work: Work, size: int, seed: int = 0) -> tuple
             ends = (lengths < work.limit) & (rng.random(size) < work.valid)
             found, rounds = found + int(ends.sum()), rounds + 1
             rows = math.ceil(size / on.layout.replicas)
-            seconds += rows * on.prompt(a.propose_prompt)
+            seconds += on.reading([a.propose_prompt] * rows)
             for done in range(0, int(lengths.max()), a.decode_steps):
                 left = math.ceil((lengths > done).sum() / on.layout.replicas)
-                seconds += a.decode_steps * on.step(left, left * (a.propose_prompt + done)) + a.gap_s
+                seconds += a.decode_steps * on.step(left, left * (a.propose_prompt + done))
+                seconds += on.gap(left * on.layout.replicas)
     return rounds, seconds
 
 
@@ -184,7 +185,7 @@ def main() -> None:
     assert not problems, problems
     topology, spec = find(options.slice), spec_of(c.model.name)
     rates = Rates(options.hub, options.bucket, options.disk, options.chip, **measured())
-    assumptions, _ = calibrated(Assumptions())
+    assumptions, _ = calibrated(Assumptions.of(c))
     on = on_slice(spec, topology, Mode("synchronous"), 0, assumptions, {}, c.rollout.slots, demand(c))
     work = Work(
         c.batch_size, len(c.tasks.kinds), c.tasks.estimate_attempts, 1000, 0.7, 0.02, c.rollout.max_new_tokens, 0.75

@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     c.rollout.max_new_tokens = 128
     c.rollout.slots = 64
     c.rollout.page_size = 32
+    c.rollout.prefill_rows = 0  # a CPU pays for every row, filled or not
     c.rollout.decode_steps = 8
     c.rollout.stop_at_answer = True  # a closed block is an answer; nothing has to be learned after it
     c.executor.timeout_s = 2.0

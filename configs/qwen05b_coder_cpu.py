@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
     c.rollout.max_new_tokens = 160
     c.rollout.slots = 32
     c.rollout.page_size = 32
+    c.rollout.prefill_rows = 0  # a CPU pays for every row, filled or not
     c.rollout.decode_steps = 16
     c.rollout.draft_tokens = 7
     c.rollout.temperature = 0.8

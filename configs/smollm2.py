@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
     c.rollout.max_new_tokens = 128
     c.rollout.slots = 16
     c.rollout.page_size = 32
+    c.rollout.prefill_rows = 0  # a CPU pays for every row, filled or not
     c.rollout.decode_steps = 16
     c.rollout.stop_at_answer = True  # a small model does not end by itself
     c.rollout.temperature = 0.7

@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
     c.rollout.max_new_tokens = 16
     c.rollout.slots = 4
     c.rollout.page_size = 16
+    c.rollout.prefill_rows = 0  # a CPU pays for every row, filled or not
     c.rollout.decode_steps = 8
     c.rollout.stop_at_answer = True  # a small model does not end by itself
     c.executor.timeout_s = 2.0

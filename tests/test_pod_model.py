@@ -30,12 +30,12 @@ class Clockwork(Slice):
     """A second for a step, ten for a prompt, a hundred for an update, however much there is to do."""
 
     step = lambda self, rows, context: 1.0  # noqa: E731
-    prompt = lambda self, tokens: 10.0  # noqa: E731
+    reading = lambda self, prompts: 10.0 * len(prompts)  # noqa: E731
     update = lambda self, sequences, tokens: 100.0  # noqa: E731
 
 
 def clockwork(work, mode, slots):
-    plain = on_slice(SPEC, find("v5e:4x4"), mode, 0, replace(Assumptions(), gap_s=0.0), {})
+    plain = on_slice(SPEC, find("v5e:4x4"), mode, 0, replace(Assumptions(), gap_s=0.0, gap_each_s=0.0), {})
     on = Clockwork(plain.spec, plain.chip, plain.chips, replace(plain.layout, replicas=1), plain.a)
     return Simulation(work, on, slots, mode).run()
 

@@ -190,7 +190,7 @@ class RolloutConfig:
     pages: From0 = 0  # of each replica's cache; 0: enough for every slot at its longest, or what memory leaves
     # a prompt is read in pieces of so many, whole pages; common beginnings are read once in this unit
     prefill_tokens: From1 = 128
-    prefill_rows: Annotated[int, multiple_or_0(16)] = 0  # of a call for pieces of several prompts; 0: it reads one
+    prefill_rows: Annotated[int, multiple_or_0(16)] = 512  # of a call for pieces of several prompts; 0: it reads one
     quantization: Literal["none", "int8"] = "none"  # of the sampler's matrices; importance weights then answer for it
     kv_cache_dtype: Literal["same", "int8"] = "same"  # of keys and values: same as model.dtype; int8 as quantization
     attention: Literal["auto", "xla", "gpu", "tpu", "tpu_fused"] = "auto"  # over the cache; compared with xla at start

@@ -18,7 +18,7 @@ from azr_jax.parallel.chips import Chip
 
 MEMORY_SHARE = 0.7  # of peak bandwidth, while decoding
 EXCHANGE_S = 10e-6  # until all chips of a replica have met, twice a layer
-STEP_S, ROW_S = 0.8e-3, 55e-6  # of a step, and of each row in it, beyond bytes and exchanges
+STEP_S, ROW_S = 0.65e-3, 57e-6  # of a step, and of each row in it, beyond bytes and exchanges
 TYPICAL = 1 / 6  # of the limit: how long a completion is. Lengths are not known before a run
 
 

@@ -42,7 +42,7 @@ def check_attention(programs: Programs) -> None:
     spec, settings, tensor = programs.spec, programs.settings, programs.mesh.shape["tensor"]
     mine = (device for device in programs.mesh.devices.flat if device.process_index == jax.process_index())
     one = make_mesh(1, 1, [device := next(mine)])
-    numbers = _random(spec, settings, tensor)
+    numbers = _random(spec, settings, tensor, max(programs.tile, TILE))
     kernel, xla = (_seen(backend, settings, one, numbers) for backend in (programs.backend, BACKENDS["xla"]))
     for what, found, wanted in zip(("decoding slots", "pieces of prompts"), kernel, xla):
         norms = np.linalg.norm(wanted, axis=-1)
@@ -55,7 +55,7 @@ def check_attention(programs: Programs) -> None:
             )
 
 
-def _random(spec: ModelSpec, settings: EngineSettings, tensor: int) -> dict[str, Any]:
+def _random(spec: ModelSpec, settings: EngineSettings, tensor: int, tile: int) -> dict[str, Any]:
     """What one device of a replica could be given: each slot ends in a page of its own, others may share theirs."""
     rng, S, P, M = np.random.default_rng(0), settings.rows, settings.page_size, settings.pages_per_slot
     heads, kv_heads, N = spec.heads // tensor, spec.kv_heads // tensor, M + S
@@ -83,17 +83,17 @@ def _random(spec: ModelSpec, settings: EngineSettings, tensor: int) -> dict[str,
         "new_2x2xSx1xGxK": normal(2, 2, S, 1, kv_heads, spec.head_dim),
         "steps_2xS": tuple(np.stack(both) for both in zip(before, now)),
         "table_SxM": table_SxM,
-        "call": _call(settings, table_SxM),
+        "call": _call(settings, table_SxM, tile),
     }
 
 
-def _call(settings: EngineSettings, table_SxM: np.ndarray) -> Call:
+def _call(settings: EngineSettings, table_SxM: np.ndarray, tile: int) -> Call:
     """The last piece of a long prompt, and behind it the first one of another where there is room for it."""
     last, T = max(1, settings.max_prompt_tokens - 1), settings.prefill_shapes[-1]
     call = jax.tree.map(lambda of_1: of_1[0], nothing(1, T, settings.prefill_pieces, settings.pages_per_slot))
     start = max(0, last - settings.chunk) // settings.page_size * settings.page_size
     length = min(last - start, settings.chunk, T)
-    whole = length // TILE * TILE
+    whole = length // tile * tile
     if whole and settings.prefill_pieces > 1 and whole < T:
         length = whole
         call.row[1], call.end[1], call.table[1] = whole, min(T - whole, last), table_SxM[1]
@@ -134,7 +134,7 @@ def _programs(backend: Backend, settings: EngineSettings, mesh: Any) -> list[jax
             return cache, slots
 
         cache, (_, slots) = jax.lax.scan(step, cache, (n["new_2x2xSx1xGxK"], n["steps_2xS"]))
-        tile = backend.tile_of(settings.chunk, n["q_1xTxHxK"].shape[-1]) if settings.prefill_rows else settings.chunk
+        tile = settings.tile(backend.tile_of(n["q_1xTxHxK"].shape[-1])) or settings.chunk
         piece = backend.attend_chunk(n["q_1xTxHxK"], cache, 1, n["call"], by_row(n["call"]), tile)
         return cache, slots.astype(jnp.float32), piece.astype(jnp.float32)
 

@@ -220,14 +220,12 @@ class Engine:
         drawn = jax.tree.map(np.asarray, flight.drawn)
         count_S = was_active_NxS.sum(axis=0)
         self._scheduler.arrays.advance(flight.rows, drawn.token, count_S)
-        row_of = np.argsort(flight.rows).tolist()
-        by_row = [values_NxS.T.tolist() for values_NxS in drawn]
-        counts = count_S.tolist()
-        for slot, sequence in self._scheduler.running():
-            row = row_of[slot]
-            count = counts[row]
-            for values, new in zip((sequence.tokens, sequence.logprobs, sequence.sampler_logprobs), by_row):
-                values += new[row][:count]
+        running = self._scheduler.running()
+        row_B = np.argsort(flight.rows)[[slot for slot, _ in running]]
+        of_running = [values_NxS[:, row_B].T.tolist() for values_NxS in drawn]
+        for number, ((slot, sequence), count) in enumerate(zip(running, count_S[row_B].tolist())):
+            for values, new in zip((sequence.tokens, sequence.logprobs, sequence.sampler_logprobs), of_running):
+                values += new[number][:count]
             sequence.versions += [flight.version] * count
             self._end_if_complete(slot, sequence, count)
         self._count_flight(flight, was_active_NxS)

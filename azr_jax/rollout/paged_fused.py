@@ -7,8 +7,6 @@ row, where a row of 64 would take the room of 128; prompts are then read by XLA,
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
@@ -19,13 +17,13 @@ from azr_jax.rollout.decode_kernel import LANES
 from azr_jax.rollout.decode_rows import RowFormat
 from azr_jax.rollout.paged_tpu import BLOCK
 from azr_jax.rollout.pieces import Call, PrefillRows
-from azr_jax.rollout.requests import TILE
 
 HEAD_DIMS = (64, LANES)
 # Of a core's 16 MiB beside what it computes with: two blocks of pages, and queries and answers twice each.
 BLOCK_BYTES = 2 * 2**20
 QUERY_BYTES = 2**20
 LEAST_PAGE = 8  # tokens
+TILE = 128  # rows of a prompt for which XLA fetches the context once
 
 POOL = PartitionSpec(None, "fsdp", None, "tensor", None)  # each replica its pages, each device its heads
 
@@ -45,9 +43,9 @@ def rows_of(kv_heads: int, head_dim: int) -> int:
     return 2 * kv_heads * head_dim // LANES
 
 
-def tile_of(chunk: int, head_dim: int) -> int:
-    """RowFormat of a prefill call that belong to one prompt, at least."""
-    return 1 if head_dim == LANES else math.gcd(chunk, TILE)
+def tile_of(head_dim: int) -> int:
+    """Rows of a prefill call that should belong to one prompt."""
+    return 1 if head_dim == LANES else TILE
 
 
 def slot_block(page_size: int) -> int:

@@ -13,8 +13,6 @@ decoded beside a sequence. `rollout.attention=xla` knows no neighbours.
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
@@ -47,10 +45,10 @@ def widths(pages_per_slot: int) -> tuple[int, ...]:
     return tuple(sorted({-(-pages_per_slot // part) for part in PARTS}))
 
 
-def tile_of(chunk: int, head_dim: int) -> int:
-    """Rows of a prefill call that belong to one prompt, at least: a chunk is whole tiles."""
+def tile_of(head_dim: int) -> int:
+    """Rows of a prefill call that should belong to one prompt."""
     del head_dim
-    return math.gcd(chunk, TILE)
+    return TILE
 
 
 def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cache:

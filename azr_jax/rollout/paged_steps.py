@@ -20,7 +20,6 @@ from azr_jax.rollout.decode_kernel import LANES
 from azr_jax.rollout.decode_steps import TOGETHER, StepFormat
 from azr_jax.rollout.eight_bits import in_eight_bits
 from azr_jax.rollout.pieces import Call, PrefillRows
-from azr_jax.rollout.requests import TILE
 
 BLOCK = 2 * paged_tpu.BLOCK  # tokens of context that a decoding slot reads together: the same bytes
 # Of a core's 16 MiB beside what it computes with: two blocks of pages, and what belongs to a step's slots.
@@ -46,10 +45,10 @@ def page_size(cache: Cache) -> int:
     return cache[0].shape[3]
 
 
-def tile_of(chunk: int, head_dim: int) -> int:
-    """Rows of a prefill call that belong to one prompt, at least: a chunk is whole tiles."""
+def tile_of(head_dim: int) -> int:
+    """As paged_fused.py's."""
     del head_dim
-    return math.gcd(chunk, TILE)
+    return paged_fused.TILE
 
 
 def sent_back(page_size: int, kv_heads: int, head_dim: int) -> int:

@@ -41,9 +41,9 @@ def widths(pages_per_slot: int) -> tuple[int, ...]:
     return (pages_per_slot,)
 
 
-def tile_of(chunk: int, head_dim: int) -> int:
-    """Rows of a prefill call that belong to one prompt, at least: the kernel takes pieces of any length."""
-    del chunk, head_dim
+def tile_of(head_dim: int) -> int:
+    """Rows of a prefill call that should belong to one prompt: the kernel takes pieces of any length."""
+    del head_dim
     return 1
 
 

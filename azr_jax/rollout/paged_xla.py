@@ -50,10 +50,10 @@ def widths(pages_per_slot: int) -> tuple[int, ...]:
     return (pages_per_slot,)
 
 
-def tile_of(chunk: int, head_dim: int) -> int:
-    """Rows of a prefill call that belong to one prompt, at least: a chunk is whole tiles."""
+def tile_of(head_dim: int) -> int:
+    """Rows of a prefill call that should belong to one prompt."""
     del head_dim
-    return math.gcd(chunk, TILE)
+    return TILE
 
 
 def write_slots(k_Sx1xGxK, v_Sx1xGxK, cache: Cache, layer, page_S, row_S) -> Cache:

@@ -80,7 +80,7 @@ class Programs:
         self.params_dtype = product_dtype(settings.dtype, settings.matmul_dtype)
         types = steps.Types(self.dtype, self.params_dtype)
         self.backend = attention.choose(spec, settings, self.mesh)
-        self.tile = self.backend.tile_of(settings.chunk, spec.head_dim) if settings.prefill_rows else 0
+        self.tile = settings.tile(self.backend.tile_of(spec.head_dim))
         graphdef = graphdef or nnx.split(nnx.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0))))[0]
         per_replica, alike = REPLICAS, EVERYWHERE
         pool = PartitionSpec(None, "fsdp")

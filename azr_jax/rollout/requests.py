@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from azr_jax.models.endings import STOP_IDS
 from azr_jax.rollout.cache import chunk_shapes
 
 LARGEST_ID = 2**64 - 1  # two halves, which go into the random key as 32 bits each, like the sample's number
-TILE = 16  # rows of a prefill call that belong to one prompt, at least, where the backend wants them in tiles
+TILE = 16  # a prefill call has whole tiles of rows; a backend may want more of them to be one prompt's
 QUANTIZATIONS = ("none", "int8")
 CACHE_DTYPES = ("same", "int8")
 CACHES = ("keep", "recompute")  # of completions under way, where weights change beneath them
@@ -80,6 +81,12 @@ class EngineSettings:
     def prefill_pieces(self) -> int:
         """Pieces that a prefill call holds, at most."""
         return max(1, self.prefill_rows // TILE)
+
+    def tile(self, most: int) -> int:
+        """Rows of a prefill call that belong to one prompt, where a backend wants `most`: chunks and calls are whole
+        tiles. 0: all of them do.
+        """
+        return math.gcd(most, self.chunk, self.prefill_rows) if self.prefill_rows else 0
 
     @property
     def longest(self) -> int:

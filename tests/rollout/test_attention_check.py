@@ -22,9 +22,10 @@ SETTINGS = EngineSettings(
 )
 
 
-def programs(backend: Any = paged_tpu, **changes) -> Programs:
-    found = Programs(SPEC, dataclasses.replace(SETTINGS, **changes))
+def programs(backend: Any = paged_tpu, spec: ModelSpec = SPEC, **changes) -> Programs:
+    found = Programs(spec, dataclasses.replace(SETTINGS, **changes))
     found.backend = backend
+    found.tile = found.settings.tile(backend.tile_of(spec.head_dim))
     return found
 
 
@@ -45,6 +46,16 @@ def test_the_kernel_that_writes_itself_passes(drafts, monkeypatch):
     monkeypatch.setattr("jax._src.literals.TypedInt.shape", (), raising=False)
     with pltpu.force_tpu_interpret_mode(True):  # type: ignore[arg-type]
         check_attention(programs(paged_fused, attention="tpu_fused", prefill_rows=64, draft_tokens=drafts))
+
+
+def test_tiles_longer_than_xlas_pass(monkeypatch):
+    """Heads of 64: the second prompt begins where a tile of 32 does."""
+    monkeypatch.setattr("jax._src.literals.TypedInt.shape", (), raising=False)
+    changes = {"attention": "tpu_fused", "prefill_rows": 64, "prefill_tokens": 32}
+    with pltpu.force_tpu_interpret_mode(True):  # type: ignore[arg-type]
+        found = programs(paged_fused, dataclasses.replace(SPEC, head_dim=64), **changes)
+        assert found.tile == 32
+        check_attention(found)
 
 
 def test_a_kernel_that_writes_itself_to_another_place_is_refused(monkeypatch):

@@ -243,7 +243,7 @@ SETTINGS = EngineSettings(
     ("head_dim", "changes"),
     [
         (64, {"draft_tokens": 3}),
-        (64, {"prefill_rows": 64}),
+        (64, {"prefill_rows": 64, "prefill_tokens": 32}),  # tiles of 32 rows
         pytest.param(128, {"draft_tokens": 3}, marks=pytest.mark.slow),
     ],
 )

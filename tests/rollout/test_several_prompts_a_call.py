@@ -81,3 +81,12 @@ def test_rows_that_are_not_whole_tiles_are_refused():
         ValueError, match=r"prefill_rows=100: should be 0 \(a call reads one piece\) or a multiple of 16"
     ):
         EngineSettings(4, 8, 8, prefill_rows=100)
+
+
+def test_tiles_divide_calls_and_chunks():
+    """A prompt is cut where a call ends, and found again chunk by chunk: both at the beginning of a tile."""
+    settings = EngineSettings(4, 100, 8, page_size=16, prefill_tokens=48, prefill_rows=320)
+    assert (settings.tile(128), settings.tile(16), settings.tile(1)) == (16, 16, 1)
+    wide = EngineSettings(4, 100, 8, page_size=64, prefill_tokens=128, prefill_rows=512)
+    assert (wide.tile(128), wide.tile(16)) == (128, 16)
+    assert EngineSettings(4, 100, 8, prefill_rows=0).tile(128) == 0  # a call reads one piece, all its rows are one tile
