@@ -58,7 +58,7 @@ def compiled(recipe: str, name: str, attention: str, overrides: dict[str, str]) 
     topology, spec = slices.find(name), spec_of(config.model.name)
     layout = plan(config, spec, topology)
     config = for_tpu(config, spec)
-    learner = make_mesh(layout.fsdp, layout.tensor, slices.devices(topology))
+    learner = make_mesh(layout.fsdp, layout.tensor, slices.devices(topology), data=layout.data)
     rollout = regrouped(learner, layout.rollout_tensor)
     memory = topology.chip.memory_gib * GIB
     settings = sampler_settings(config, spec, learner, rollout, memory, layout.slots)

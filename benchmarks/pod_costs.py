@@ -106,7 +106,8 @@ class Slice:
     def capacity(self) -> int:
         """Tokens that a replica's cache holds beside the learner's state and the sampler's weights."""
         free = self.chip.memory_gib * GIB * (1 - self.a.working_share)
-        free -= self.spec.parameters() * self.a.state_bytes / self.chips + 2 * self.weights / self.layout.rollout_tensor
+        held = self.spec.parameters() * self.a.state_bytes * self.layout.data / self.chips
+        free -= held + 2 * self.weights / self.layout.rollout_tensor
         return max(0, int(free * self.layout.rollout_tensor / self.token_bytes))
 
     def update(self, sequences: int, tokens: float) -> float:

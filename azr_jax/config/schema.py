@@ -295,8 +295,7 @@ class PipelineConfig:
     # overlapped: share of a kind's proposals that are in before its solve batch is drawn; below 1 not in its turn only,
     # and of those that came first; 1: of all of them, in their turn
     solve_after: Annotated[float, number(0, 1, above=True)] = 1.0
-    # overlapped: nothing is begun before its turn while the last update's effective sample size is below; 0: no bound
-    least_ess: Share = 0.0
+    least_ess: Share = 0.0  # overlapped: nothing begins before its turn while the last update's ess is below; 0: off
     most_gap: Annotated[float, number(0)] = 0.0  # the same while the gap of its stale tokens, in nats, is above
     # overlapped: the schedule.jsonl of a run like this one; what was when drawn by which weights comes out the same
     follow: str = ""
@@ -309,8 +308,9 @@ class PipelineConfig:
 
 @dataclass(frozen=True)
 class MeshConfig:
-    fsdp: Annotated[int, integer(-1)] = -1  # devices the weights are sharded over; -1: all that `tensor` leaves
+    fsdp: Annotated[int, integer(-1)] = -1  # devices the weights are sharded over; -1: all that the others leave
     tensor: From1 = 1  # devices a layer is split over
+    data: From0 = 0  # copies of the learner's weights, each over fsdp x tensor devices; 0: one for a slice or 32 chips
     rollout_tensor: From0 = 0  # the same while sampling, replicas over the rest; 0: by estimated time
 
 

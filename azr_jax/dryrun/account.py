@@ -66,14 +66,14 @@ def for_tpu(c: Config, spec: ModelSpec) -> Config:
 
 
 def plan(c: Config, spec: ModelSpec, topology: slices.Topology) -> Layout:
-    return lay_out(c, spec, topology.chips, topology.chip.memory_gib * GIB, topology.chip)
+    return lay_out(c, spec, topology.chips, topology.chip.memory_gib * GIB, topology.chip, topology.slices)
 
 
 def _jobs(
     c: Config, spec: ModelSpec, topology: slices.Topology, layout: Layout, only: str, sequences: int
 ) -> tuple[list[Job], Shape, EngineSettings]:
     devices = slices.devices(topology)
-    learner = make_mesh(layout.fsdp, layout.tensor, devices)
+    learner = make_mesh(layout.fsdp, layout.tensor, devices, data=layout.data)
     rollout = regrouped(learner, layout.rollout_tensor)
     shape = shape_of(c, spec, learner, sequences)
     settings = sampler_settings(c, spec, learner, rollout, topology.chip.memory_gib * GIB, layout.slots)

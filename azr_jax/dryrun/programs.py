@@ -28,7 +28,7 @@ from azr_jax.models.products import product_dtype
 from azr_jax.models.sharding import LearnerRules, RolloutRules, abstract_params, shardings
 from azr_jax.models.spec import ModelSpec
 from azr_jax.models.transformer import Transformer
-from azr_jax.parallel.mesh import bytes_per_device, mover, targets
+from azr_jax.parallel.mesh import bytes_per_device, mover, row_axes, sharing_a_copy, targets
 from azr_jax.rollout import decode_kernel, paged_steps, paged_tpu
 from azr_jax.rollout.programs import Programs
 from azr_jax.rollout.requests import EngineSettings
@@ -97,7 +97,7 @@ def _on(mesh: Mesh, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 def train_job(c: Config, shape: Shape, mesh: Mesh) -> Job:
     """One optimizer step on the longest rows."""
     state = abstract_state(c, shape.spec, mesh)
-    place = NamedSharding(mesh, P(None, "fsdp", None))
+    place = NamedSharding(mesh, P(None, row_axes(mesh), None))
     sizes = (shape.microbatches, shape.rows, shape.row_tokens)
     whole, real = (jax.ShapeDtypeStruct(sizes, kind, sharding=place) for kind in (jnp.int32, jnp.float32))
     batch = Batch(*(cast("jax.Array", part) for part in [whole] * 8 + [real] * 2))
@@ -168,7 +168,8 @@ def sampler_settings(
 ) -> EngineSettings:
     """What a run on the slice would give its engine; `memory`: bytes of a chip."""
     held = bytes_per_device(abstract_state(c, spec, learner))
-    return with_pages(engine_settings(c, slots), spec, mesh.shape["tensor"], memory, held, learner.size)
+    sizes = mesh.shape["tensor"], memory, held, sharing_a_copy(learner)
+    return with_pages(engine_settings(c, slots), spec, *sizes)
 
 
 def engine_jobs_of(c: Config, settings: EngineSettings, shape: Shape, learner: Mesh, mesh: Mesh) -> list[Job]:

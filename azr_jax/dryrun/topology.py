@@ -34,29 +34,34 @@ class LibtpuMissing(RuntimeError):
 class Topology:
     name: str
     chip: Chip
-    grid: tuple[int, ...]
+    grid: tuple[int, ...]  # of a slice
+    slices: int = 1
 
     @property
     def chips(self) -> int:
-        return math.prod(self.grid)
+        """Of all slices."""
+        return math.prod(self.grid) * self.slices
 
     @property
     def hosts(self) -> int:
         """Machines: up to eight chips of v5e and v6e are on one, four of v5p; those of larger slices have four."""
-        return 1 if self.chip.hbm_name != "v5p" and self.chips <= 8 else -(-self.chips // 4)
+        chips = math.prod(self.grid)
+        return self.slices * (1 if self.chip.hbm_name != "v5p" and chips <= 8 else -(-chips // 4))
 
     @property
     def accelerator_type(self) -> str:
-        """Google Cloud's name of the slice; v5p counts cores, two a chip."""
-        return f"{self.chip.hbm_name}-{self.chips * (2 if self.chip.hbm_name == 'v5p' else 1)}"
+        """Google Cloud's name of a slice; v5p counts cores, two a chip."""
+        return f"{self.chip.hbm_name}-{math.prod(self.grid) * (2 if self.chip.hbm_name == 'v5p' else 1)}"
 
 
 def find(name: str) -> Topology:
-    kind, _, grid = name.partition(":")
-    if grid not in SLICES.get(kind, ()):
+    kind, grid, *more = name.split(":")[:3] if ":" in name else (name, "")
+    slices = int(more[0]) if more and more[0].isdecimal() else 0 if more else 1
+    if grid not in SLICES.get(kind, ()) or not slices or name.count(":") > 2:
         known = "; ".join(f"{kind}: {', '.join(grids)}" for kind, grids in SLICES.items())
-        raise UnknownTopology(f"--topology={name}: should be a chip and a grid, as v5e:4x4. Known are {known}")
-    return Topology(name, CHIPS[kind], tuple(int(n) for n in grid.split("x")))
+        right = "should be a chip and a grid, as v5e:4x4, or with a number of slices, as v5e:4x4:2"
+        raise UnknownTopology(f"--topology={name}: {right}. Known are {known}")
+    return Topology(name, CHIPS[kind], tuple(int(n) for n in grid.split("x")), slices)
 
 
 def prepare() -> None:
@@ -73,11 +78,14 @@ def prepare() -> None:
 
 
 def devices(topology: Topology) -> Sequence[Any]:
-    """The slice's devices, to compile for only."""
+    """The devices of the slice, or of several, to compile for only."""
     if importlib.util.find_spec("libtpu") is None:
         raise LibtpuMissing(f"libtpu is not installed: {INSTALL}")
     from jax.experimental import topologies
 
     # A machine with one chip is none of those that libtpu takes for granted, which have four.
-    machine = {"chips_per_host_bounds": (1, 1, 1)} if topology.chips == 1 else {}
-    return topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **machine).devices
+    more: dict[str, Any] = {"chips_per_host_bounds": (1, 1, 1)} if math.prod(topology.grid) == 1 else {}
+    if topology.slices > 1:
+        more["num_slices"] = topology.slices
+    one = ":".join(topology.name.split(":")[:2])
+    return topologies.get_topology_desc(platform="tpu", topology_name=one, **more).devices

@@ -36,7 +36,7 @@ from azr_jax.learner.packing import Batch
 from azr_jax.learner.terms import Group, Objective, Tokens
 from azr_jax.models.attention import segment_attention
 from azr_jax.models.products import product_dtype
-from azr_jax.parallel.mesh import place
+from azr_jax.parallel.mesh import place, row_axes
 
 T = TypeVar("T")
 LOSSES = ("token_mean", "sequence_mean")
@@ -274,7 +274,7 @@ def place_rows(batch: Batch) -> Batch:
     if mesh.empty:
         return jax.tree.map(jnp.asarray, batch)
     dropped = None if batch.dropped is None else place(batch.dropped, NamedSharding(mesh, P()))
-    rows = place(replace(batch, dropped=None), NamedSharding(mesh, P(None, "fsdp", None)))
+    rows = place(replace(batch, dropped=None), NamedSharding(mesh, P(None, row_axes(mesh), None)))
     return replace(rows, dropped=dropped)
 
 

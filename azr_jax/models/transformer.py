@@ -210,8 +210,9 @@ def rotate(x_BxTxHxK: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array
 def lookup(w_VxD: jax.Array | Bits, tokens_BxT: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """Rows of the embedding, laid out as the tokens are.
 
-    A table sharded over D is never gathered: every device looks all tokens up in its columns, and one exchange turns
-    columns of all rows into all columns of its rows. The tokens are far fewer than the vocabulary.
+    A table sharded over D is never gathered: every device looks the tokens of all devices that share the table up in
+    its columns, and one exchange turns columns of all their rows into all columns of its rows. The tokens are far fewer
+    than the vocabulary.
     """
     if isinstance(w_VxD, Bits):
         return Bits(lookup(w_VxD.bits, tokens_BxT, jnp.uint16)).astype(dtype)
@@ -221,6 +222,7 @@ def lookup(w_VxD: jax.Array | Bits, tokens_BxT: jax.Array, dtype: jnp.dtype) -> 
     columns = jax.typeof(w_VxD).sharding.spec[1]
     if columns is None:
         return w_VxD.at[tokens_BxT].get(out_sharding=P(*layout, None)).astype(dtype)
-    everywhere = jax.reshard(tokens_BxT, P(None, None))
-    x_BxTxD = w_VxD.at[everywhere].get(out_sharding=P(None, None, columns)).astype(dtype)
+    copies = tuple(axis for axis in layout[0] if axis != columns) if isinstance(layout[0], tuple) else None
+    shared_BxT = jax.reshard(tokens_BxT, P(copies, None))
+    x_BxTxD = w_VxD.at[shared_BxT].get(out_sharding=P(copies, None, columns)).astype(dtype)
     return jax.reshard(x_BxTxD, P(*layout, None))

@@ -1,8 +1,9 @@
 """The device mesh, and how arrays go from one layout on it to another.
 
 A mesh has two axes: `fsdp` (rows of a batch, and shards of the weights while learning) and `tensor` (parts of a layer).
-Which axis of a weight lies on which of them is the model's to say (models/sharding.py). `reshard` goes from the
-learner's layout to the sampler's on the devices.
+Where the learner holds its weights more than once, in several slices or in parts of a large one, `data` stands before
+them: it splits the rows, and nothing else. Which axis of a weight lies on which of them is the model's to say
+(models/sharding.py). `reshard` goes from the learner's layout to the sampler's on the devices.
 
 Axes are explicit: a sharding that does not add up is an error when tracing, not a silent copy. Enter the mesh with
 `jax.set_mesh(mesh)`. Left out on purpose: pipeline and expert parallelism.
@@ -32,30 +33,74 @@ Axes = str | tuple[str, ...] | None
 EVERY = ("fsdp", "tensor")  # one axis of an array over all devices
 
 
-def make_mesh(fsdp: int = -1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of fsdp x tensor devices, those of a slice as neighbours; fsdp=-1 takes all that `tensor` leaves."""
+def make_mesh(fsdp: int = -1, tensor: int = 1, devices: Sequence[Any] | None = None, *, data: int = 1) -> Mesh:
+    """A mesh of data x fsdp x tensor devices, those of a slice as neighbours; fsdp=-1 takes all that the others leave.
+
+    `data` is no axis of it where it is 1.
+    """
     devices = jax.devices() if devices is None else devices
     count = len(devices)
     divisors = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
-    if tensor < 1 or count % tensor:
+    if data < 1 or count % data:
+        raise ValueError(f"mesh.data={data} does not divide {count} devices: it should be one of {divisors}")
+    if data % (slices := len(_by_slice(devices))):
+        raise ValueError(f"mesh.data={data}, and there are {slices} slices: it should be {slices} or a multiple of it")
+    if tensor < 1 or count // data % tensor:
         raise ValueError(f"mesh.tensor={tensor} does not divide {count} devices: it should be one of {divisors}")
     if fsdp == -1:
-        fsdp = count // tensor
-    if fsdp * tensor != count:
+        fsdp = count // data // tensor
+    if data * fsdp * tensor != count:
+        copies = f"mesh.data={data} x " if data > 1 else ""
         raise ValueError(
-            f"mesh.fsdp={fsdp} x mesh.tensor={tensor} is not {count} devices: "
-            f"mesh.fsdp should be -1 or {count // tensor}"
+            f"{copies}mesh.fsdp={fsdp} x mesh.tensor={tensor} is not {count} devices: "
+            f"mesh.fsdp should be -1 or {count // data // tensor}"
         )
-    names, types = ("fsdp", "tensor"), (AxisType.Explicit,) * 2
-    if ordered := in_order(devices):
-        return Mesh(np.array(ordered).reshape(fsdp, tensor), names, axis_types=types)
-    return jax.make_mesh((fsdp, tensor), names, axis_types=types, devices=devices)
+    ordered = in_order(devices)
+    if ordered is None:
+        ordered = jax.make_mesh((data * fsdp, tensor), ("rows", "tensor"), devices=devices).devices
+    return _mesh(np.array(ordered), data, fsdp, tensor)
+
+
+def _mesh(devices: np.ndarray, data: int, fsdp: int, tensor: int) -> Mesh:
+    """Of devices in this order."""
+    names = ("fsdp", "tensor") if data == 1 else ("data", "fsdp", "tensor")
+    sizes = (fsdp, tensor) if data == 1 else (data, fsdp, tensor)
+    return Mesh(devices.reshape(sizes), names, axis_types=(AxisType.Explicit,) * len(names))
 
 
 def in_order(devices: Sequence[Any]) -> list[Any] | None:
-    """Chips of a slice, so that those which follow each other are neighbours; None for what is no slice."""
-    chip = chip_of(devices[0])
-    return in_blocks(devices) if chip and len(devices) > chip.ring else in_a_ring(devices)
+    """Chips so that those which follow each other are neighbours, slice by slice; None for what is no slice."""
+    ordered: list[Any] = []
+    for of_slice in _by_slice(devices):
+        chip = chip_of(of_slice[0])
+        order = in_blocks(of_slice) if chip and len(of_slice) > chip.ring else in_a_ring(of_slice)
+        if order is None:
+            return None
+        ordered += order
+    return ordered
+
+
+def _by_slice(devices: Sequence[Any]) -> list[list[Any]]:
+    found: dict[int, list[Any]] = {}
+    for device in devices:
+        is_tpu = getattr(device, "platform", None) == "tpu"  # GPUs are numbered by machine
+        found.setdefault(getattr(device, "slice_index", 0) if is_tpu else 0, []).append(device)
+    return [found[number] for number in sorted(found)]
+
+
+def slices_of(devices: Sequence[Any]) -> int:
+    """How many slices of TPUs these are; of all else it is one."""
+    return len(_by_slice(devices))
+
+
+def sharing_a_copy(mesh: Mesh) -> int:
+    """Devices that a copy of the learner's weights lies on."""
+    return mesh.size // mesh.shape.get("data", 1)
+
+
+def row_axes(mesh: Mesh | AbstractMesh) -> Axes:
+    """What rows of a learner's batch are split over."""
+    return ("data", "fsdp") if "data" in mesh.axis_names else "fsdp"
 
 
 def regrouped(mesh: Mesh, tensor: int) -> Mesh:
@@ -63,7 +108,7 @@ def regrouped(mesh: Mesh, tensor: int) -> Mesh:
 
     `make_mesh` would put them in another order, as suits the slice, and no program takes arrays in two orders.
     """
-    return Mesh(mesh.devices.reshape(-1, tensor), mesh.axis_names, axis_types=(AxisType.Explicit,) * 2)
+    return _mesh(mesh.devices, 1, mesh.size // tensor, tensor)
 
 
 def bytes_per_device(tree: PyTree) -> int:
@@ -88,7 +133,7 @@ def reshard(params: T, layout: PyTree, dtype: jnp.dtype | None = None) -> T:
     with nullcontext() if mesh is None else jax.set_mesh(mesh):
         moved = program([_renamed(leaves[i], name) for i, name in zip(moving, names)])
     for i, leaf in zip(moving, moved):
-        leaves[i] = leaf
+        leaves[i] = _renamed(leaf, wanted[i][0])
     return jax.tree.unflatten(tree, leaves)
 
 
@@ -106,12 +151,22 @@ def mover(
     Arrays on all devices of one mesh are taken by the names of the other, where it has them: then what moves inside a
     replica can go first. Left to itself the compiler would gather each of them whole on every device, and cut.
     """
+    wanted = [(_by_copies(leaf.sharding, sharding), dtype) for leaf, (sharding, dtype) in zip(leaves, wanted)]
     names = [_in_names_of(sharding.mesh, leaf.sharding, leaf.ndim) for leaf, (sharding, _) in zip(leaves, wanted)]
     meshes = {sharding.mesh for sharding, _ in wanted}
     known = len(meshes) == 1 and None not in names
     if not known:
         names = [leaf.sharding for leaf in leaves]
     return _mover(tuple(wanted), known), names, meshes.pop() if known else None
+
+
+def _by_copies(sharding: Sharding, to: NamedSharding) -> NamedSharding:
+    """The same place as `to`, with the copies of the learner's weights apart: each goes over to its own replicas."""
+    data = sharding.mesh.shape.get("data", 1) if isinstance(sharding, NamedSharding) else 1
+    names, replicas = to.mesh.axis_names, to.mesh.shape["fsdp"]
+    if data == 1 or "data" in names or "fsdp" in to.spec or replicas % data or not isinstance(to.mesh, Mesh):
+        return to
+    return NamedSharding(_mesh(to.mesh.devices, data, replicas // data, to.mesh.shape["tensor"]), to.spec)
 
 
 def _in_names_of(mesh: Mesh | AbstractMesh, sharding: Sharding, ndim: int) -> NamedSharding | None:

@@ -34,7 +34,7 @@ from azr_jax.monitor.metrics import SinkProblem, check_sinks
 from azr_jax.parallel.chips import chip_of
 from azr_jax.parallel.exchange import ReadElsewhere
 from azr_jax.parallel.hosts import Hosts
-from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped
+from azr_jax.parallel.mesh import bytes_per_device, make_mesh, regrouped, sharing_a_copy, slices_of
 from azr_jax.rollout.attention import KERNELS, CannotAttend, no_int8, why_not
 from azr_jax.rollout.attention_check import AttentionDiffers, check_attention
 from azr_jax.rollout.engine import Engine, EngineSettings
@@ -136,17 +136,22 @@ def spelled_out(config: Config, tokenizer: HfTokenizer) -> tuple[int, ...]:
 
 
 def layout_here(c: Config, spec: ModelSpec) -> Layout:
-    return lay_out(c, spec, jax.device_count(), memory_of_one(), chip_of(jax.devices()[0]))
+    devices = jax.devices()
+    return lay_out(c, spec, len(devices), memory_of_one(), chip_of(devices[0]), slices_of(devices))
+
+
+def mesh_of(layout: Layout) -> Mesh:
+    """The learner's."""
+    return make_mesh(layout.fsdp, layout.tensor, data=layout.data)
 
 
 def check_fits(config: Config, spec: ModelSpec) -> None:
     """What the model's shape and the devices say about the config."""
     c, problems, layout = config, [], None
     try:
-        mesh = make_mesh(c.mesh.fsdp, c.mesh.tensor)
-        for rules in (LearnerRules(), RolloutRules()):
-            check_divides(spec, mesh, rules)
         layout = layout_here(c, spec)
+        for rules in (LearnerRules(), RolloutRules()):
+            check_divides(spec, mesh_of(layout), rules)
     except ValueError as error:  # ImpossibleLayout is one
         problems.append(str(error))
     problems += _of_attention(c, spec, layout)
@@ -222,7 +227,7 @@ def build(config: Config, place: Place, hosts: Hosts) -> RunParts:
             check_space(place.folder, checkpoint_bytes(config, model.spec), config.checkpoint.keep)
         never = spelled_out(config, model.tokenizer)
         executor = open_judge(config)
-        mesh = make_mesh(config.mesh.fsdp, config.mesh.tensor)
+        mesh = mesh_of(layout_here(config, model.spec))
     graphdef, params = load(hosts, model, mesh, config.model.name)
     with together(hosts):
         return _parts(config, place, hosts, model, mesh, graphdef, params, executor, never)
@@ -268,7 +273,7 @@ def _parts(
     engine = _engine(
         graphdef,
         spec,
-        with_pages(settings, spec, layout.rollout_tensor, memory_of_one(), held, mesh.size),
+        with_pages(settings, spec, layout.rollout_tensor, memory_of_one(), held, sharing_a_copy(mesh)),
         seed=c.seed,
         decode_text=tokenizer.decode,
         mesh=regrouped(mesh, layout.rollout_tensor),

@@ -34,7 +34,9 @@ def demand(c: Config) -> Demand:
     return Demand(2 * proposals + tried, proposals + tried, prompt, longest, in_matrices, in_cache)
 
 
-def lay_out(c: Config, spec: ModelSpec, devices: int, memory: float | None, chip: Chip | None) -> Layout:
+def lay_out(
+    c: Config, spec: ModelSpec, devices: int, memory: float | None, chip: Chip | None, slices: int = 1
+) -> Layout:
     """`memory`: bytes of one device, or None where it does not say. Raises ImpossibleLayout."""
     return choose(
         spec,
@@ -43,6 +45,8 @@ def lay_out(c: Config, spec: ModelSpec, devices: int, memory: float | None, chip
         chip=chip,
         demand=demand(c),
         slots=c.rollout.slots,
+        slices=slices,
+        data=c.mesh.data,
         fsdp=c.mesh.fsdp,
         tensor=c.mesh.tensor,
         rollout_tensor=c.mesh.rollout_tensor,
@@ -60,7 +64,7 @@ def with_pages(
 ) -> EngineSettings:
     """The settings with a cache that fits beside `held` bytes of a device, unless they say how large it is.
 
-    A cache that is kept while weights change has to fit beside the gradient, too, float32 over all `devices`.
+    A cache that is kept while weights change has to fit beside the gradient, too, float32 over so many `devices`.
     """
     if settings.pages or memory is None:
         return settings

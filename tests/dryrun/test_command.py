@@ -26,7 +26,7 @@ def dry_run(*flags, timeout=900, start=("-m", "azr_jax.dryrun")):
     [
         (
             ["--topology=v5e:3x3"],
-            "--topology=v5e:3x3: should be a chip and a grid, as v5e:4x4. Known are v5e: 1x1, 2x2, 2x4",
+            "--topology=v5e:3x3: should be a chip and a grid, as v5e:4x4, or with a number of slices",
         ),
         (["--topology=v5p-8"], "v5p: 2x2x1, 2x2x2"),
         ([], "--topology"),

@@ -1,5 +1,6 @@
 """The step: the same result however the work is split, bad gradients skipped, every option turned once."""
 
+import math
 from dataclasses import replace
 
 import jax
@@ -57,11 +58,11 @@ def test_microbatches_and_packing_do_not_change_the_gradient(parted, samples):
     assert_close(gradient(parted, unpacked)[0], at_once, 1e-5)
 
 
-@pytest.mark.parametrize("shape", [(8, 1), (4, 2)])
-def test_eight_devices_give_the_gradient_of_one(eight_devices, parted, samples, shape):
+@pytest.mark.parametrize(("data", "fsdp", "tensor"), [(1, 8, 1), (1, 4, 2), (2, 4, 1), (2, 2, 2), (8, 1, 1)])
+def test_eight_devices_give_the_gradient_of_one(eight_devices, parted, samples, data, fsdp, tensor):
     batch = pack(samples, ROW, rows=8)
     alone, metrics = gradient(parted, batch)
-    mesh = make_mesh(*shape, devices=eight_devices)
+    mesh = make_mesh(fsdp, tensor, eight_devices, data=data)
     with jax.set_mesh(mesh):
         spread, other = gradient(parted, batch, mesh=mesh)
     assert_close(spread, alone, 1e-5)
@@ -147,8 +148,8 @@ def test_the_divergence_from_the_start_policy_pulls_back(parted, samples):
         make_update(graphdef, settings)(state, [flat])
 
 
-@pytest.mark.parametrize("fsdp, tensor", [(4, 2), (2, 1), (1, 2)])
-def test_corrections_learn_the_same_on_any_mesh(parted, samples, eight_devices, fsdp, tensor):
+@pytest.mark.parametrize("data, fsdp, tensor", [(1, 4, 2), (1, 2, 1), (1, 1, 2), (2, 2, 1)])
+def test_corrections_learn_the_same_on_any_mesh(parted, samples, eight_devices, data, fsdp, tensor):
     """Their gradients go through the narrow side, whose sums over split axes are written out."""
     settings = replace(SETTINGS, trained=Trained(rank=3))
     graphdef, params = parted
@@ -166,8 +167,8 @@ def test_corrections_learn_the_same_on_any_mesh(parted, samples, eight_devices, 
         return jax.device_get(state.optimizer[0].mu), metrics["gradient/norm"]
 
     found = []
-    for devices in (eight_devices[:1], eight_devices[: fsdp * tensor]):
-        mesh = make_mesh(fsdp, tensor, devices=devices) if len(devices) > 1 else make_mesh(1, 1, devices=devices)
+    for sizes in ((1, 1, 1), (data, fsdp, tensor)):
+        mesh = make_mesh(*sizes[1:], eight_devices[: math.prod(sizes)], data=sizes[0])
         with jax.set_mesh(mesh):
             found.append(moments(mesh))
     (one, norm), (many, other) = found

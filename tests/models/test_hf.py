@@ -273,9 +273,10 @@ def test_columns_of_a_large_tensor_are_read_in_blocks(tmp_path, monkeypatch):
 
 def test_loading_does_not_depend_on_devices(folder, eight_devices):
     alone = jax.tree.leaves(hf.load(folder))
-    sharded = jax.tree.leaves(hf.load(folder, mesh=make_mesh(8, 1, eight_devices)))
-    for a, b in zip(alone, sharded, strict=True):
-        np.testing.assert_array_equal(a, b)
+    for data in (1, 2):
+        sharded = jax.tree.leaves(hf.load(folder, mesh=make_mesh(-1, 1, eight_devices, data=data)))
+        for a, b in zip(alone, sharded, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def two_processes(folder, out) -> list[tuple[int, str]]:

@@ -34,7 +34,8 @@ PAPER = Demand(completions=1920, at_once=1728, prompt=6144, longest=8096)  # thr
 def chosen(slice_, demand=PAPER, **asked):
     topology = find(slice_)
     memory = topology.chip.memory_gib * GIB
-    return choose(QWEN7B, topology.chips, memory, chip=topology.chip, demand=demand, state_bytes=10, **asked)
+    asked = {"chip": topology.chip, "slices": topology.slices, "demand": demand, "state_bytes": 10, **asked}
+    return choose(QWEN7B, topology.chips, memory, **asked)
 
 
 @pytest.mark.parametrize("kind", SLICES)
@@ -66,6 +67,22 @@ def test_slots_are_as_many_as_are_of_use_and_fit_the_cache_or_as_many_as_are_ask
     assert all(chosen(f"{kind}:{grid}").slots in SLOTS for kind, grids in SLICES.items() for grid in grids)
 
 
+def test_large_slices_hold_copies_of_the_learners_weights_where_there_is_room():
+    assert chosen("v5e:4x8").data == 1 and chosen("v5e:4x8").fsdp == 32
+    assert (chosen("v5e:8x8").data, chosen("v5e:8x8").fsdp) == (2, 32)
+    assert (chosen("v5e:16x16").data, chosen("v5e:16x16").fsdp) == (8, 32)
+    assert chosen("v5e:8x8", fsdp=64).data == 1 and chosen("v5e:16x16", data=2).fsdp == 128
+    large = choose(spec_of("Qwen/Qwen2.5-14B"), 64, V5E, chip=find("v5e:8x8").chip, state_bytes=10)
+    assert (large.data, large.fsdp) == (1, 64), "two copies would take more than a fifth of a chip's memory"
+
+
+def test_each_slice_has_a_copy_of_its_own():
+    assert (chosen("v5e:4x4:2").data, chosen("v5e:4x4:2").fsdp) == (2, 16)
+    assert (chosen("v5e:8x8:2").data, chosen("v5e:8x8:2").fsdp) == (4, 32)
+    with pytest.raises(ImpossibleLayout, match=r"mesh\.data=1 for this model on 32 chips: should be one of 2, 4, 8"):
+        chosen("v5e:4x4:2", data=1)
+
+
 def test_where_the_memory_is_not_known_the_sampler_lies_as_the_learner_does():
     layout = choose(QWEN7B, 8, None, tensor=2)
     assert (layout.fsdp, layout.tensor, layout.replicas, layout.rollout_tensor) == (4, 2, 4, 2)
@@ -78,6 +95,8 @@ def test_where_the_memory_is_not_known_the_sampler_lies_as_the_learner_does():
         ({"tensor": 8}, "mesh.tensor=8 for this model on 16 chips: should be one of 1, 2, 4"),
         ({"rollout_tensor": 3}, "mesh.rollout_tensor=3 for this model on 16 chips: should be one of 1, 2, 4"),
         ({"fsdp": 3}, "mesh.fsdp=3 for this model on 16 chips: should be one of 4, 8, 16"),
+        ({"data": 3}, "mesh.data=3 for this model on 16 chips: should be one of 1, 2, 4, 8, 16"),
+        ({"data": 2, "fsdp": 16}, "mesh.fsdp=16 for this model on 8 chips: should be one of 2, 4, 8"),
         ({"fsdp": 8}, "mesh.fsdp=8 x mesh.tensor=1 is not the slice's 16 chips: it should be one of 4 x 4, 8 x 2"),
     ],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """Any mesh gives what one device gives, and what the rules call sharded is sharded."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from azr_jax.models.attention import segment_attention
 from azr_jax.models.sharding import LearnerRules, RolloutRules, check_divides, random_model, shardings
 from azr_jax.models.spec import PRESETS
-from azr_jax.parallel.mesh import make_mesh, regrouped, reshard
+from azr_jax.parallel.mesh import in_order, make_mesh, mover, regrouped, reshard, targets
 
 SPEC = replace(PRESETS["tiny"], heads=8, kv_heads=4, depth=2, tied=False)
 LAYOUTS = {
@@ -107,6 +108,24 @@ def test_reshard_from_learner_to_rollout_and_back_is_exact(eight_devices):
         np.testing.assert_array_equal(np.asarray(before).astype(jnp.bfloat16), np.asarray(small))
 
 
+@pytest.mark.parametrize(("data", "fsdp", "tensor"), [(2, 4, 1), (4, 2, 1), (2, 2, 2)])
+def test_each_copy_of_the_learners_weights_goes_over_to_its_own_replicas(data, fsdp, tensor, eight_devices):
+    learner = make_mesh(fsdp, tensor, eight_devices, data=data)
+    sampler = regrouped(learner, 2)
+    params = nnx.split(random_model(SPEC, seed=3, mesh=learner))[1]
+    layout = shardings(SPEC, sampler, RolloutRules())
+    with jax.set_mesh(learner):  # as in a run
+        there = reshard(params, layout, jnp.bfloat16)
+    for before, after, to in zip(*map(jax.tree.leaves, (params, there, layout)), strict=True):
+        assert after.sharding == to
+        np.testing.assert_array_equal(np.asarray(before).astype(jnp.bfloat16), np.asarray(after))
+    # Not left to the compiler, which would gather each whole on every device: in names of copies, replicas and tensor.
+    leaves = jax.tree.leaves(params)
+    _, names, mesh = mover(leaves, targets(leaves, layout, jnp.dtype(jnp.bfloat16)))
+    assert mesh is not None and dict(mesh.shape) == {"data": data, "fsdp": 4 // data, "tensor": 2}
+    assert all("data" not in name.spec for name in names)
+
+
 def test_what_already_lies_right_is_not_copied():
     mesh = make_mesh(1, 1, jax.devices()[:1])
     params = nnx.state(random_model(SPEC, seed=3, mesh=mesh))
@@ -128,6 +147,36 @@ def test_what_already_lies_right_is_not_copied():
 def test_meshes_that_the_devices_do_not_make(fsdp, tensor, message, eight_devices):
     with pytest.raises(ValueError, match=message):
         make_mesh(fsdp, tensor, eight_devices)
+
+
+@pytest.mark.parametrize(
+    ("data", "fsdp", "message"),
+    [
+        (3, -1, "mesh.data=3 does not divide 8 devices: it should be one of 1, 2, 4, 8"),
+        (0, -1, "mesh.data=0 does not divide 8 devices"),
+        (2, 8, "mesh.data=2 x mesh.fsdp=8 x mesh.tensor=1 is not 8 devices: mesh.fsdp should be -1 or 4"),
+    ],
+)
+def test_copies_that_the_devices_do_not_make(data, fsdp, message, eight_devices):
+    with pytest.raises(ValueError, match=message):
+        make_mesh(fsdp, 1, eight_devices, data=data)
+
+
+class OfSlice(SimpleNamespace):
+    """A device of one of several slices, as far as a mesh looks at it."""
+
+    __hash__ = object.__hash__
+
+
+def test_copies_are_slices_or_parts_of_them():
+    devices = [
+        OfSlice(id=n, slice_index=n % 2, coords=(n // 4, n // 2 % 2, 0), device_kind="", platform="tpu")
+        for n in range(8)
+    ]
+    slices = [in_order(of_slice) for of_slice in ([d for d in devices if d.slice_index == n] for n in (0, 1))]
+    assert in_order(devices) == [*slices[0], *slices[1]]
+    with pytest.raises(ValueError, match=r"mesh\.data=1, and there are 2 slices: it should be 2 or a multiple of it"):
+        make_mesh(-1, 1, devices)
 
 
 def test_a_mesh_that_does_not_divide_the_model_is_told_what_would(eight_devices):

@@ -13,10 +13,11 @@ ROOT = Path(__file__).parents[2]
 
 LEARNER_OF_TWO = ["--config.mesh.fsdp=4", "--config.mesh.tensor=2"]
 SAMPLER_OF_TWO = ["--config.mesh.rollout_tensor=2"]  # the learner over all eight
+TWO_COPIES = ["--config.mesh.data=2", "--config.mesh.rollout_tensor=2"]  # of the learner, on four each
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mesh", [LEARNER_OF_TWO, SAMPLER_OF_TWO])
+@pytest.mark.parametrize("mesh", [LEARNER_OF_TWO, SAMPLER_OF_TWO, TWO_COPIES])
 def test_three_iterations_on_four_shards_of_two(tmp_path, mesh):
     flags = [f"--config.seeding.import_from={ROOT / 'tests/fixtures/seeds.jsonl'}", f"--workdir={tmp_path / 'run'}"]
     command = [sys.executable, "-m", "azr_jax.main", "--config=configs/tiny.py", *flags]
@@ -59,8 +60,8 @@ def test_a_run_of_one_device_goes_on_on_eight_and_back_on_one(tmp_path):
         return done.stdout
 
     play(2, 1)
-    assert "resumed after iteration 2, with iterations 2 -> 4, mesh.tensor 1 -> 2" in play(
-        4, 8, "--config.mesh.tensor=2"
+    assert "resumed after iteration 2, with iterations 2 -> 4, mesh.tensor 1 -> 2, mesh.data 0 -> 2" in play(
+        4, 8, "--config.mesh.tensor=2", "--config.mesh.data=2"
     )
     assert "resumed after iteration 4" in play(6, 1)
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]

@@ -74,8 +74,8 @@ def ends(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
     return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
 
 
-def finish(shared: Path, workdir: Path, count: int) -> Path:
-    done = ends(start(shared, workdir, count))
+def finish(shared: Path, workdir: Path, count: int, *flags: str) -> Path:
+    done = ends(start(shared, workdir, count, *flags))
     assert [code for code, _ in done] == [0] * count, done
     assert "finished after iteration 3 of 3" in done[0][1]
     assert not any("iteration 1" in text for _, text in done[1:]), "only the first one speaks"
@@ -96,6 +96,16 @@ def two(shared):
 def test_processes_train_what_one_trains(shared, one, two, count):
     several = two if count == 2 else finish(shared, shared / "several", count)
     check_alike(shared, several, one)
+
+
+def test_processes_with_a_copy_of_the_learners_weights_each_train_what_one_trains(shared, one):
+    """Each holds all weights and moments, as slices do: over two devices, where one process has them over four."""
+    copies = shared / "copies"
+    run = start(shared, copies, 2, "--config.mesh.data=2")
+    wait_for(run[0], "iteration 1/3:")
+    run[1].send_signal(signal.SIGTERM)
+    assert [code for code, _ in ends(run)] == [0, 0]
+    check_alike(shared, finish(shared, copies, 2, "--config.mesh.data=2"), one)
 
 
 def check_alike(shared: Path, several: Path, one: Path) -> None:
