@@ -22,7 +22,7 @@ from azr_jax.main import CONFIG, fail, parse_flags, read_overrides
 
 slices.prepare()  # before anything imports JAX
 
-TOPOLOGY = flags.DEFINE_string("topology", None, "The slice: v5e:4x4, v5p:2x2x1, v6e:2x4, ...", required=True)
+TOPOLOGY = flags.DEFINE_string("topology", None, "The slice, as v5e:4x4, or slices: v5e:4x4:2 are two.", required=True)
 JSON = flags.DEFINE_bool("json", False, "Also print one line of JSON, the last one.")
 ONLY = flags.DEFINE_enum("only", "all", ["all", "train", "engine"], "Which programs to compile.")
 SEQUENCES = flags.DEFINE_integer("sequences", 0, "Trained on per iteration; 0: the recipe's own number.", lower_bound=0)
