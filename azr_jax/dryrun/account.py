@@ -106,6 +106,8 @@ def _knobs(
     if c.model.remat != "full":
         knobs.append(("model.remat", "full"))
     knobs += [("learner.optimizer", name) for name in ("adamw_bf16", "adamw_factored") if name != c.learner.optimizer]
+    if plan(c, spec, topology).data > topology.slices:
+        knobs.append(("mesh.data", topology.slices))
     knobs += [("mesh.tensor", n) for n in tensor_sizes(spec, topology.chips) if n > c.mesh.tensor][:1]
     if c.learner.microbatch > topology.chips:
         knobs.append(("learner.microbatch", topology.chips))

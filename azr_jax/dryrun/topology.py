@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,7 @@ class Topology:
 
 def find(name: str) -> Topology:
     kind, grid, *more = name.split(":")[:3] if ":" in name else (name, "")
-    slices = int(more[0]) if more and more[0].isdecimal() else 0 if more else 1
+    slices = 1 if not more else int(more[0]) if re.fullmatch("[1-9][0-9]?", more[0]) else 0
     if grid not in SLICES.get(kind, ()) or not slices or name.count(":") > 2:
         known = "; ".join(f"{kind}: {', '.join(grids)}" for kind, grids in SLICES.items())
         right = "should be a chip and a grid, as v5e:4x4, or with a number of slices, as v5e:4x4:2"

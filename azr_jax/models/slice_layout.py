@@ -86,14 +86,15 @@ def choose(
     lie on the chips while tokens are sampled.
     """
     if not data:
-        roomy = memory_bytes if chip and fsdp == -1 else None
-        data = slices * _copies(spec, chips // slices, tensor, roomy, state_bytes)
-    _one_of("mesh.data", data, [n for n in range(slices, chips + 1, slices) if chips % n == 0], chips)
+        room = memory_bytes * COPY_SHARE if memory_bytes and chip and fsdp == -1 else 0.0
+        data = slices * _copies(spec, chips // slices, tensor * max(rollout_tensor, 1), room / state_bytes)
+    _one_of("mesh.data", data, [n for n in range(slices, chips + 1, slices) if chips % n == 0], f"{chips} chips")
     each = chips // data  # of a copy; a replica of the sampler lies inside one
+    where = f"{each} chips" if data == 1 else f"{each} chips, for each of {data} copies (mesh.data)"
     tensors, fsdps = tensor_sizes(spec, each), fsdp_sizes(spec, each)
-    _one_of("mesh.tensor", tensor, tensors, each)
+    _one_of("mesh.tensor", tensor, tensors, where)
     fsdp = each // tensor if fsdp == -1 else fsdp
-    _one_of("mesh.fsdp", fsdp, [n for n in fsdps if each // n in tensors], each)
+    _one_of("mesh.fsdp", fsdp, [n for n in fsdps if each // n in tensors], where)
     if fsdp * tensor != each:
         both = ", ".join(f"{n} x {each // n}" for n in fsdps if each // n in tensors)
         whose = "the slice's" if data == 1 else "a copy's"
@@ -101,7 +102,7 @@ def choose(
             f"mesh.fsdp={fsdp} x mesh.tensor={tensor} is not {whose} {each} chips: it should be one of {both}"
         )
     if rollout_tensor:
-        _one_of("mesh.rollout_tensor", rollout_tensor, tensors, each)
+        _one_of("mesh.rollout_tensor", rollout_tensor, tensors, where)
     elif memory_bytes is None:
         rollout_tensor = tensor
     sizes = [rollout_tensor] if rollout_tensor else tensors
@@ -122,11 +123,10 @@ def choose(
     return Layout(fsdp, tensor, chips // rollout_tensor, rollout_tensor, slots, data)
 
 
-def _copies(spec: ModelSpec, chips: int, tensor: int, memory_bytes: float | None, state_bytes: float) -> int:
-    """Of the learner's weights, in a slice."""
-    most = chips // COPY_CHIPS if memory_bytes else 1
-    parts = [n for n in range(2, most + 1) if chips % n == 0 and chips // n // tensor in fsdp_sizes(spec, chips // n)]
-    fit = [n for n in parts if spec.parameters() * state_bytes * n / chips <= COPY_SHARE * (memory_bytes or 0)]
+def _copies(spec: ModelSpec, chips: int, tensor: int, room: float) -> int:
+    """Of the learner's weights in a slice, where a chip has room for so many parameters and what belongs to them."""
+    parts = [n for n in range(2, chips // COPY_CHIPS + 1) if chips % n == 0 and chips // n % tensor == 0]
+    fit = [n for n in parts if spec.parameters() * n / chips <= room and chips // n in fsdp_sizes(spec, chips // n)]
     return max(fit, default=1)
 
 
@@ -135,7 +135,7 @@ def _that_fit(spec: ModelSpec, demand: Demand, room: float) -> list[int]:
     return [n for n in SLOTS if n <= typical_rows(spec, demand, room)] or [SLOTS[0]]
 
 
-def _one_of(field: str, value: int, good: list[int], chips: int) -> None:
+def _one_of(field: str, value: int, good: list[int], where: str) -> None:
     if value not in good:
         what = f"should be one of {', '.join(map(str, good))}" if good else "no size divides both"
-        raise ImpossibleLayout(f"{field}={value} for this model on {chips} chips: {what}")
+        raise ImpossibleLayout(f"{field}={value} for this model on {where}: {what}")

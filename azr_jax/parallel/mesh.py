@@ -71,12 +71,12 @@ def _mesh(devices: np.ndarray, data: int, fsdp: int, tensor: int) -> Mesh:
 def in_order(devices: Sequence[Any]) -> list[Any] | None:
     """Chips so that those which follow each other are neighbours, slice by slice; None for what is no slice."""
     ordered: list[Any] = []
-    for of_slice in _by_slice(devices):
+    for of_slice in (slices := _by_slice(devices)):
         chip = chip_of(of_slice[0])
         order = in_blocks(of_slice) if chip and len(of_slice) > chip.ring else in_a_ring(of_slice)
-        if order is None:
+        if order is None and len(slices) == 1:
             return None
-        ordered += order
+        ordered += order or of_slice  # as they come: JAX orders the chips of one slice alone
     return ordered
 
 

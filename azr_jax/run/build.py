@@ -155,6 +155,9 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
     except ValueError as error:  # ImpossibleLayout is one
         problems.append(str(error))
     problems += _of_attention(c, spec, layout)
+    if layout and c.learner.microbatch % (over := layout.data * layout.fsdp):
+        right = f"0 (a row on each) or a multiple of {over}, the devices that rows are split over"
+        problems.append(f"learner.microbatch={c.learner.microbatch}: should be {right}")
     weights = {".".join(weight.path) for weight in spec.weights()}
     absent = [prefix for prefix in c.learner.freeze if not any(name.startswith(prefix) for name in weights)]
     if absent or all(name.startswith(tuple(c.learner.freeze)) for name in weights):

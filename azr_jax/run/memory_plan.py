@@ -46,7 +46,8 @@ def lay_out(
         demand=demand(c),
         slots=c.rollout.slots,
         slices=slices,
-        data=c.mesh.data,
+        # Several rows on a device need the room that more copies would take.
+        data=c.mesh.data or (slices if c.learner.microbatch > devices // c.mesh.tensor else 0),
         fsdp=c.mesh.fsdp,
         tensor=c.mesh.tensor,
         rollout_tensor=c.mesh.rollout_tensor,

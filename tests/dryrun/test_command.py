@@ -29,6 +29,7 @@ def dry_run(*flags, timeout=900, start=("-m", "azr_jax.dryrun")):
             "--topology=v5e:3x3: should be a chip and a grid, as v5e:4x4, or with a number of slices",
         ),
         (["--topology=v5p-8"], "v5p: 2x2x1, 2x2x2"),
+        (["--topology=v5e:4x4:0"], "--topology=v5e:4x4:0: should be a chip and a grid"),
         ([], "--topology"),
         (["--topology=v5e:4x4", "--sequences=-8"], "--sequences=-8"),
         (["--topology=v5e:4x4", "--config=configs/qwen8b.py"], "configs/qwen8b.py"),

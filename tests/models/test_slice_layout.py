@@ -1,5 +1,7 @@
 """Which chips hold what: numbers that follow from the models' shapes."""
 
+from dataclasses import replace
+
 import pytest
 
 from azr_jax.dryrun.shapes import spec_of
@@ -71,6 +73,9 @@ def test_large_slices_hold_copies_of_the_learners_weights_where_there_is_room():
     assert chosen("v5e:4x8").data == 1 and chosen("v5e:4x8").fsdp == 32
     assert (chosen("v5e:8x8").data, chosen("v5e:8x8").fsdp) == (2, 32)
     assert (chosen("v5e:16x16").data, chosen("v5e:16x16").fsdp) == (8, 32)
+    many_heads = replace(QWEN7B, heads=64, kv_heads=64, width=4096, mlp=16384, vocab=32768)
+    asked = {"chip": find("v6e:8x8").chip, "rollout_tensor": 64, "state_bytes": 6}
+    assert choose(many_heads, 64, 31.25 * GIB, **asked).data == 1, "a replica of 64 chips lies inside one copy"
     assert chosen("v5e:8x8", fsdp=64).data == 1 and chosen("v5e:16x16", data=2).fsdp == 128
     large = choose(spec_of("Qwen/Qwen2.5-14B"), 64, V5E, chip=find("v5e:8x8").chip, state_bytes=10)
     assert (large.data, large.fsdp) == (1, 64), "two copies would take more than a fifth of a chip's memory"
@@ -96,7 +101,7 @@ def test_where_the_memory_is_not_known_the_sampler_lies_as_the_learner_does():
         ({"rollout_tensor": 3}, "mesh.rollout_tensor=3 for this model on 16 chips: should be one of 1, 2, 4"),
         ({"fsdp": 3}, "mesh.fsdp=3 for this model on 16 chips: should be one of 4, 8, 16"),
         ({"data": 3}, "mesh.data=3 for this model on 16 chips: should be one of 1, 2, 4, 8, 16"),
-        ({"data": 2, "fsdp": 16}, "mesh.fsdp=16 for this model on 8 chips: should be one of 2, 4, 8"),
+        ({"data": 2, "fsdp": 16}, r"mesh.fsdp=16 for this model on 8 chips, for each of 2 copies"),
         ({"fsdp": 8}, "mesh.fsdp=8 x mesh.tensor=1 is not the slice's 16 chips: it should be one of 4 x 4, 8 x 2"),
     ],
 )  # fmt: skip

@@ -175,6 +175,11 @@ def test_copies_are_slices_or_parts_of_them():
     ]
     slices = [in_order(of_slice) for of_slice in ([d for d in devices if d.slice_index == n] for n in (0, 1))]
     assert in_order(devices) == [*slices[0], *slices[1]]
+    of_one = [OfSlice(slice_index=n, coords=(0, 0, 0), device_kind="", platform="tpu") for n in (1, 0)]
+    assert make_mesh(-1, 1, of_one, data=2).devices.tolist() == [
+        [[of_one[1]]],
+        [[of_one[0]]],
+    ]  # JAX would not order them
     with pytest.raises(ValueError, match=r"mesh\.data=1, and there are 2 slices: it should be 2 or a multiple of it"):
         make_mesh(-1, 1, devices)
 

@@ -2,15 +2,19 @@
 
 from dataclasses import replace
 
+import jax
 import pytest
 
 from azr_jax.config import flags as configs
 from azr_jax.config.schema import ConfigError
 from azr_jax.dryrun.shapes import spec_of
+from azr_jax.dryrun.topology import find
+from azr_jax.models.slice_layout import Layout
+from azr_jax.parallel.mesh import make_mesh
 from azr_jax.rollout.engine import Engine
 from azr_jax.rollout.requests import EngineSettings
 from azr_jax.run import build, memory_plan
-from azr_jax.run.memory_plan import page_bytes, with_pages
+from azr_jax.run.memory_plan import lay_out, page_bytes, with_pages
 from azr_jax.run.train import train
 from tests.run.test_whole_loop import ROOT, SEEDS
 
@@ -94,3 +98,23 @@ def test_an_attention_that_knows_no_windows_is_refused_before_a_weight_is_read()
     config, _ = configs.load(ROOT / "configs/tiny.py", {"model.attention": "splash"})
     with pytest.raises(ConfigError, match=r"model.attention=splash: a model with windows needs xla, or auto"):
         build.check_fits(config, spec_of("google/gemma-3-1b-it"))
+
+
+def test_microbatches_that_the_devices_do_not_divide_are_refused_before_a_weight_is_read(monkeypatch):
+    mesh = make_mesh(1, 1, jax.devices()[:1])
+    monkeypatch.setattr(
+        build, "layout_here", lambda *_: Layout(fsdp=4, tensor=1, replicas=8, rollout_tensor=1, slots=4, data=2)
+    )
+    monkeypatch.setattr(build, "mesh_of", lambda _: mesh)
+    config, _ = configs.load(ROOT / "configs/tiny.py", {"learner.microbatch": "12"})
+    with pytest.raises(ConfigError, match=r"learner.microbatch=12: should be 0 \(a row on each\) or a multiple of 8"):
+        build.check_fits(config, spec_of("random:tiny"))
+
+
+def test_several_rows_a_chip_get_the_room_that_more_copies_of_the_weights_would_take():
+    def copies(**fields):
+        config, _ = configs.load(ROOT / "configs/qwen7b.py", fields)
+        topology = find("v5e:8x8")
+        return lay_out(config, QWEN7B, topology.chips, 15.75 * GIB, topology.chip).data
+
+    assert (copies(), copies(**{"learner.microbatch": "64"}), copies(**{"learner.microbatch": "128"})) == (2, 2, 1)

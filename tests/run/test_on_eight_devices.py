@@ -60,7 +60,7 @@ def test_a_run_of_one_device_goes_on_on_eight_and_back_on_one(tmp_path):
         return done.stdout
 
     play(2, 1)
-    assert "resumed after iteration 2, with iterations 2 -> 4, mesh.tensor 1 -> 2, mesh.data 0 -> 2" in play(
+    assert "resumed after iteration 2, with iterations 2 -> 4, mesh.data 0 -> 2, mesh.tensor 1 -> 2" in play(
         4, 8, "--config.mesh.tensor=2", "--config.mesh.data=2"
     )
     assert "resumed after iteration 4" in play(6, 1)
