@@ -1,8 +1,8 @@
 """Which chips hold what: chosen for a model and a slice, or checked where the config says.
 
-Learner: `fsdp` over all chips, for nothing else keeps the optimizer as small; beyond 64 chips over 32 or more, and
-copies of the weights over the others, where there is room: what is exchanged for each token grows with the chips that
-share a copy. A slice has a copy of its own. `tensor` only where asked for. Sampler:
+Learner: `fsdp` over all chips, for nothing else keeps the optimizer as small; on 64 and more in copies of the weights
+(`data`) over 32 chips or more each, where there is room, since what is exchanged for each token grows with the chips
+that share a copy. A slice has a copy of its own. `tensor` only where asked for. Sampler:
 as many chips per replica, and as many slots, as make an iteration's sampling shortest by the estimate of
 sampling_time.py, of those whose weights leave a third of the memory to the cache. On a device whose speed is not known
 it is the fewest chips that do, since every chip more in a layer waits for the others twice per layer and token.
