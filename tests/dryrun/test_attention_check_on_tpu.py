@@ -34,12 +34,12 @@ def test_kernels_are_compared_on_a_cache_in_the_chips_memory_as_in_a_run(name, c
     from azr_jax.parallel.mesh import make_mesh
     from azr_jax.rollout.attention import choose
     from azr_jax.rollout.attention_check import _programs, _random
-    from azr_jax.rollout.requests import EngineSettings
+    from azr_jax.rollout.requests import TILE, EngineSettings
 
     one = make_mesh(1, 1, topology.devices(topology.find("v5e:2x2"))[:1])
     sizes = {"max_prompt_tokens": 40, "max_new_tokens": 24, "page_size": 16, "prefill_tokens": 16} | changes
     settings = EngineSettings(slots=64, dtype="bfloat16", attention=name, **sizes)
-    numbers = _random(SPEC, settings, 1)
+    numbers = _random(SPEC, settings, 1, TILE)
     fill, look = _programs(choose(SPEC, settings, one), settings, one)
     with jax.set_mesh(one):
         text = look.lower(jax.eval_shape(fill, numbers), numbers).compile().as_text() or ""
