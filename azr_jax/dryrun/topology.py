@@ -56,13 +56,12 @@ class Topology:
 
 
 def find(name: str) -> Topology:
-    kind, grid, *more = name.split(":")[:3] if ":" in name else (name, "")
-    slices = 1 if not more else int(more[0]) if re.fullmatch("[1-9][0-9]?", more[0]) else 0
-    if grid not in SLICES.get(kind, ()) or not slices or name.count(":") > 2:
+    said = re.fullmatch("([a-z0-9]+):([0-9x]+)(?::([1-9][0-9]?))?", name)
+    if said is None or said[2] not in SLICES.get(said[1], ()):
         known = "; ".join(f"{kind}: {', '.join(grids)}" for kind, grids in SLICES.items())
         right = "should be a chip and a grid, as v5e:4x4, or with a number of slices, as v5e:4x4:2"
         raise UnknownTopology(f"--topology={name}: {right}. Known are {known}")
-    return Topology(name, CHIPS[kind], tuple(int(n) for n in grid.split("x")), slices)
+    return Topology(name, CHIPS[said[1]], tuple(int(n) for n in said[2].split("x")), int(said[3] or 1))
 
 
 def prepare() -> None:

@@ -126,7 +126,7 @@ def choose(
 def _copies(spec: ModelSpec, chips: int, tensor: int, room: float) -> int:
     """Of the learner's weights in a slice, where a chip has room for so many parameters and what belongs to them."""
     parts = [n for n in range(2, chips // COPY_CHIPS + 1) if chips % n == 0 and chips // n % tensor == 0]
-    fit = [n for n in parts if spec.parameters() * n / chips <= room and chips // n in fsdp_sizes(spec, chips // n)]
+    fit = [n for n in parts if spec.parameters() * n / chips <= room and spec.width % (chips // n) == 0]
     return max(fit, default=1)
 
 

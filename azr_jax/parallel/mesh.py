@@ -43,7 +43,7 @@ def make_mesh(fsdp: int = -1, tensor: int = 1, devices: Sequence[Any] | None = N
     divisors = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
     if data < 1 or count % data:
         raise ValueError(f"mesh.data={data} does not divide {count} devices: it should be one of {divisors}")
-    if data % (slices := len(_by_slice(devices))):
+    if data % (slices := slices_of(devices)):
         raise ValueError(f"mesh.data={data}, and there are {slices} slices: it should be {slices} or a multiple of it")
     if tensor < 1 or count // data % tensor:
         raise ValueError(f"mesh.tensor={tensor} does not divide {count} devices: it should be one of {divisors}")

@@ -150,8 +150,9 @@ def check_fits(config: Config, spec: ModelSpec) -> None:
     c, problems, layout = config, [], None
     try:
         layout = layout_here(c, spec)
+        mesh = mesh_of(layout)
         for rules in (LearnerRules(), RolloutRules()):
-            check_divides(spec, mesh_of(layout), rules)
+            check_divides(spec, mesh, rules)
     except ValueError as error:  # ImpossibleLayout is one
         problems.append(str(error))
     problems += _of_attention(c, spec, layout)
